@@ -1,0 +1,72 @@
+"""The pure warp: (images, draws) → images, in one resampling, on whatever device they are. No random state.
+
+The order of the parts and the meaning of the parameters are torchvision's `affine` (shear along x only), after the
+tutorial's CenterCrop(22) and Resize(28), which together are a zoom. One resampling keeps strokes sharper than two.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["DRAWS", "Warp"]
+
+DRAWS = 6  # uniform numbers an image: rotation, scale, shear, shift in x and in y, crop
+CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How far an image may be moved. Each amount is drawn evenly from ± its limit; the default moves nothing.
+
+    >>> images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    >>> Warp(degrees=15)(images, torch.full((2, DRAWS), 0.5)).equal(images)
+    True
+    """
+
+    degrees: float = 0.0  # rotation
+    scale: float = 0.0  # 0.1: from 0.9 to 1.1
+    shear: float = 0.0  # degrees, along x
+    translate: float = 0.0  # pixels, along x and y
+    crop_prob: float = 0.0  # how often the middle 22×22 are blown up to 28×28
+
+    def parameters(self, draws: Tensor) -> dict[str, Tensor]:
+        """What each image gets: float32 (B,) per parameter, from uniform numbers (B, DRAWS)."""
+        signed = draws * 2 - 1
+        return {
+            "angle": signed[:, 0] * self.degrees,
+            "scale": 1 + signed[:, 1] * self.scale,
+            "shear": signed[:, 2] * self.shear,
+            "x": signed[:, 3] * self.translate,
+            "y": signed[:, 4] * self.translate,
+            "zoom": torch.where(draws[:, 5] < self.crop_prob, CROP_ZOOM, 1.0),
+        }
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Warp uint8 images (B, 28, 28) by uniform numbers (B, DRAWS). Bilinear, paper outside; uint8 again."""
+        if self == Warp() or len(images) == 0:
+            return images
+        p = self.parameters(draws)
+        angle, shear = torch.deg2rad(p["angle"]), torch.tan(torch.deg2rad(p["shear"]))
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        # The inverse of translate · rotate · shear · scale · zoom, for sampling backwards. Written out, not a matrix
+        # product: its sums must not depend on how many images a device holds.
+        size = p["scale"] * p["zoom"]
+        rows, columns = images.shape[1:]
+        centre = torch.arange(columns, device=images.device) - (columns - 1) / 2  # (28,), pixel centres
+        x = (centre - p["x"][:, None])[:, None, :]  # (B, 1, 28)
+        y = (centre - p["y"][:, None])[:, :, None]  # (B, 28, 1)
+        cos, sin, shear, size = (value[:, None, None] for value in (cos, sin, shear, size))  # (B, 1, 1)
+        v = (y * cos - x * sin) / size  # (B, 28, 28), rows to read
+        u = (x * cos + y * sin) / size + shear * v  # (B, 28, 28), columns to read
+        grid = torch.stack((u, v), dim=-1) * torch.tensor([2 / columns, 2 / rows], device=images.device)
+        warped = F.grid_sample(images[:, None].float(), grid, padding_mode="zeros", align_corners=False)
+        return warped[:, 0].round().to(torch.uint8)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.degrees <= 180 and 0 <= self.scale < 1 and 0 <= self.shear < 90):
+            raise ValueError(f"want degrees in [0, 180], scale in [0, 1) and shear in [0, 90), got {self}")
+        if not (self.translate >= 0 and math.isfinite(self.translate) and 0 <= self.crop_prob <= 1):
+            raise ValueError(f"want translate ≥ 0 pixels and crop_prob in [0, 1], got {self}")

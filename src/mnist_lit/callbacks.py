@@ -1,0 +1,240 @@
+"""What happens around training and testing: checkpoints, predictions, the tables at the end.
+
+No loss and no surgery on the model.
+"""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from mnist_lit import checkpoint
+from mnist_lit.classifier import Classifier
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.order import Batch
+
+__all__ = ["BestAndLast", "FitTable", "Predictions", "ScoreTable", "wilson_interval"]
+
+MONITOR = "val/acc"
+
+
+class BestAndLast(Checkpoint):
+    """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and at the end.
+
+    Every file describes itself: `config`, the run's whole YAML, goes into it, see `checkpoint.provenance`.
+    """
+
+    def __init__(self, run: Path, config: str) -> None:
+        self.folder, self.config = run / "checkpoints", config
+        self.best_score, self.best_epoch = -1.0, -1
+        self._saved_step = -1
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take rank 0's folder."""
+        self.folder = trainer.strategy.broadcast(self.folder)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if no earlier validation was as good."""
+        if trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics[MONITOR])
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the newest weights."""
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        self._saved_step = trainer.global_step
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the newest weights also where `max_steps` or `max_time` ended an epoch early."""
+        if self._saved_step != trainer.global_step:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:  # type: ignore[override]
+        """Write the recipe, the data's fingerprint, versions and scores into the file."""
+        fingerprint = _datamodule(trainer).fingerprint
+        content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, trainer.callback_metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, for a resumed run."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best score so far."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
+
+class FitTable(Callback):
+    """One small table at the end of a fit. Images a second count the training, not the validation."""
+
+    def __init__(self, run: Path | None, logs: Path, best: BestAndLast | None) -> None:
+        self.run, self.logs, self.best = run, logs, best
+        self.images = 0
+        self.seconds = self.validating = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the images."""
+        self.images += batch.size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the other clock."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the other clock."""
+        self.validating += time.perf_counter() - self._validation_start
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock: whatever follows is no training."""
+        self.seconds = time.perf_counter() - self._start
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print. By now every checkpoint is written."""
+        if not trainer.is_global_zero or not self.images:
+            return
+        rate = self.images / max(self.seconds - self.validating, 1e-9)
+        rows = {
+            "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
+            "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
+        }
+        metrics = trainer.callback_metrics
+        if self.best and self.best.best_epoch >= 0:
+            rows["best val/acc"] = f"{self.best.best_score:.2%}  (epoch {self.best.best_epoch + 1})"
+        elif MONITOR in metrics:
+            rows["val/acc"] = f"{float(metrics[MONITOR]):.2%}"
+        else:
+            rows["validation"] = "none"
+        if self.best:
+            path = self.best.folder / ("best.ckpt" if self.best.best_epoch >= 0 else "last.ckpt")
+            rows["checkpoint"] = str(path)
+            rows["next"] = "mnist-lit test" if self.logs.parent == Path() else f"mnist-lit test --ckpt_path {path}"
+        elif not self.run:
+            rows["checkpoint"] = "none: a dry run leaves no files"
+        if trainer.logger:
+            rows["curves" if "next" in rows else "next"] = f"tensorboard --logdir {self.logs}"
+        print_rows(rows)
+
+
+class Predictions(Callback):
+    """`predictions.csv`: index, label, predicted and each class's probability of every test image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from nothing."""
+        self._parts = []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what was said of each image."""
+        self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write one file for all processes, in the dataset's order; it appears whole or not at all."""
+        mine = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
+        indices, labels, probs = (torch.cat(column) for column in zip(*_gather(mine), strict=True))
+        if not trainer.is_global_zero:
+            return
+        order = indices.argsort()
+        aside = self.path.with_suffix(".part")
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
+            for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
+                writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
+        os.replace(aside, self.path)
+
+
+class ScoreTable(Callback):
+    """One small table after `validate` and `test`: the score with its interval, each class, what is taken for what."""
+
+    def __init__(self, predictions: Path | None = None) -> None:
+        self.predictions = predictions
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the test's scores."""
+        self._print(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print validation's scores."""
+        self._print(trainer, pl_module, "val")
+
+    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> None:
+        assert isinstance(pl_module, Classifier)
+        if not trainer.is_global_zero:
+            return
+        confusion = pl_module.confusion.long().cpu()
+        right, total = int(confusion.trace()), int(confusion.sum())
+        low, high = wilson_interval(right, total)
+        metrics = trainer.callback_metrics
+        rows = {
+            "images": f"{total:,}",
+            "right": f"{right:,}",
+            f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
+            f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
+            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error)",
+        }
+        if self.predictions:
+            rows["predictions"] = str(self.predictions)
+        print_rows(rows)
+        print("\n  true  right        taken for")
+        for label, row in enumerate(confusion):
+            wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
+            taken = "  ".join(f"{other} ×{n}" for n, other in wrong)
+            print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), as numbers in [0, 1].
+
+    >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
+    [0.9916, 0.9948]
+    """
+    z = 1.959964
+    centre = (right + z * z / 2) / (total + z * z)
+    half = z * (right * (total - right) / total + z * z / 4) ** 0.5 / (total + z * z)
+    return centre - half, centre + half
+
+
+def print_rows(rows: dict[str, str]) -> None:
+    """Names in one column, values in the other."""
+    print("", *(f"  {name:<14}{value}" for name, value in rows.items()), sep="\n")
+
+
+def _datamodule(trainer: pl.Trainer) -> DigitsDataModule:
+    data = getattr(trainer, "datamodule", None)
+    assert isinstance(data, DigitsDataModule)
+    return data
+
+
+def _gather(mine: Any) -> list[Any]:
+    """What every process holds, on all of them."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [mine]
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, mine)
+    return everyone

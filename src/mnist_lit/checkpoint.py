@@ -1,0 +1,58 @@
+"""Checkpoints: what a file says of itself, and safe loading. No training.
+
+A checkpoint carries its recipe, the data's fingerprint, versions and scores as plain scalars and strings, so that it
+loads with `weights_only=True`: nothing in it can run code.
+"""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+
+from mnist_lit import __version__
+from mnist_lit.errors import InputError
+
+__all__ = ["KEY", "load", "load_weights", "provenance"]
+
+KEY = "mnist_lit"  # where in the file `provenance` stands
+
+
+def provenance(config: str, fingerprint: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of itself. config: the run's whole YAML; scores: name → number or scalar tensor."""
+    return {
+        "config": config,
+        "data": fingerprint,
+        "scores": {name: float(value) for name, value in scores.items()},
+        "versions": {
+            "mnist-lit": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "lightning": lightning.__version__,
+        },
+    }
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU. Raises InputError on any other file, in one line."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or hostile file raises nearly anything
+        raise InputError(f"{path} is no checkpoint that can be read safely ({type(error).__name__})") from error
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict) or "state_dict" not in content:
+        raise InputError(f"{path} is no checkpoint of mnist-lit")
+    return content
+
+
+def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
+    """Put a checkpoint's weights into a module. Raises InputError where they do not fit."""
+    try:
+        module.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise InputError("the checkpoint's weights do not fit the network that the options describe") from error

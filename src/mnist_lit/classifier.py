@@ -1,0 +1,269 @@
+"""The LightningModule: loss, metrics, optimizer, weight averaging. Opens no file and draws no figure.
+
+One function scores every split; sums are divided by counts of images, never means averaged over batches.
+"""
+
+import copy
+import math
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
+
+from mnist_lit import optimizers
+from mnist_lit.errors import InputError
+from mnist_lit.network import FEATURES, TutorialCNN, he_init, standardize
+from mnist_lit.order import DROPOUT, Batch, uniform
+
+__all__ = ["Classifier", "MeanNLL"]
+
+
+class MeanNLL(Metric):
+    """Mean negative log-likelihood of the labels, over images: log_probs (B, C) and labels (B,) → a scalar, in nats."""
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, log_probs: Tensor, labels: Tensor) -> None:
+        """Count another batch in."""
+        self.total += F.nll_loss(log_probs.float(), labels, reduction="sum")
+        self.count += len(labels)
+
+    def compute(self) -> Tensor:
+        """The mean over all images so far, over all processes."""
+        return self.total / self.count
+
+
+class Classifier(pl.LightningModule):
+    """The tutorial's network with what trains and scores it.
+
+    Args:
+        optimizer: `sgd`, `adamw`, or `muon` (with AdamW where Muon does not apply).
+        lr: learning rate at its height.
+        momentum: of SGD and Muon.
+        nesterov: SGD looks ahead.
+        weight_decay: of every optimizer; decoupled but for SGD.
+        aux_lr: learning rate of the AdamW beside Muon.
+        schedule: `constant`, `step`, `cosine` or `linear`.
+        warmup: share of all steps over which the rate first rises.
+        step_size: epochs between the steps of `step`.
+        gamma: what each step of `step` multiplies by.
+        ema_decay: above 0, the weights' exponential moving average is what is evaluated, saved beside the weights.
+        init: `default` is torch's, `he` is Kaiming-normal.
+        dropout: share of the convolutions' features that a training image loses before fc1.
+        num_classes: length of the output.
+        seed: of the initial weights and the dropout; the command line sets it from `seed_everything`.
+
+    `forward` takes uint8 images (B, 28, 28) and gives log-probabilities (B, num_classes).
+    """
+
+    def __init__(
+        self,
+        optimizer: optimizers.OptimizerName = "sgd",
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        aux_lr: float = 0.002,
+        schedule: optimizers.ScheduleName = "linear",
+        warmup: float = 0.0,
+        step_size: int = 15,
+        gamma: float = 0.1,
+        ema_decay: float = 0.0,
+        init: Literal["default", "he"] = "default",
+        dropout: float = 0.0,
+        num_classes: int = 10,
+        seed: int = 0,
+        *,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__()
+        _check(lr > 0 and math.isfinite(lr) and aux_lr > 0, f"lr and aux_lr above 0, got {lr} and {aux_lr}")
+        _check(0 <= momentum < 1, f"momentum in [0, 1), got {momentum}")
+        _check(momentum > 0 or not nesterov, "momentum above 0 with nesterov")
+        _check(weight_decay >= 0, f"weight_decay 0 or more, got {weight_decay}")
+        _check(0 <= warmup <= 1, f"warmup in [0, 1], got {warmup}")
+        _check(step_size >= 1 and gamma > 0, f"step_size 1 or more and gamma above 0, got {step_size} and {gamma}")
+        _check(0 <= ema_decay < 1, f"ema_decay in [0, 1), got {ema_decay}")
+        _check(0 <= dropout < 1, f"dropout in [0, 1), got {dropout}")
+        _check(num_classes >= 2, f"num_classes 2 or more, got {num_classes}")
+        self.save_hyperparameters(logger=False)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = TutorialCNN(num_classes)
+            if init == "he":
+                he_init(network)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.network).requires_grad_(False) if ema_decay else None
+        scores: dict[str, Metric | MetricCollection] = {
+            "loss": MeanNLL(),
+            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+        }
+        details: dict[str, Metric | MetricCollection] = {
+            "class_acc": MulticlassAccuracy(num_classes, average=None, validate_args=False),
+            "ece": MulticlassCalibrationError(num_classes, validate_args=False),
+            "confusion": MulticlassConfusionMatrix(num_classes, validate_args=False),
+        }
+        self.train_metrics = MetricCollection(scores, prefix="train/")
+        self.val_metrics = MetricCollection({**scores, **details}, prefix="val/")
+        self.test_metrics = self.val_metrics.clone(prefix="test/")
+        self.confusion: Tensor  # int64 (C, C) of the newest evaluation: rows are true, columns predicted
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log-probabilities (B, num_classes) of uint8 images (B, 28, 28), by the averaged weights where there are."""
+        network: nn.Module = self.network if self.ema is None else self.ema
+        return _run(network, images, None)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """This process's part of the mean loss over the step's images.
+
+        DDP averages gradients over processes, so the part is scaled by their number: the gradient is that of one
+        process with the whole step, whatever the shares.
+        """
+        mask = self._dropout_mask(batch) if self.hparams["dropout"] else None
+        log_probs = _run(self.network, batch.images, mask)
+        loss = self._score(log_probs, batch, self.train_metrics)
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log("train/loss_step", loss.detach(), reduce_fx="sum", sync_dist=True, batch_size=batch.size)
+            self.log("lr", self._rate(), batch_size=batch.size)
+        return loss * self.trainer.world_size
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's scores, as the images were seen: warped, and by weights still moving."""
+        self._log_scores(self.train_metrics)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log-probabilities of a batch, counted into validation's scores."""
+        return self._evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start from zero."""
+        self.val_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log validation's scores."""
+        self._log_scores(self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log-probabilities of a batch, counted into the test's scores."""
+        return self._evaluate(batch, self.test_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        """Start from zero."""
+        self.test_metrics.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test's scores."""
+        self._log_scores(self.test_metrics)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer by name; its learning rate is set anew at every step, see `optimizer_step`."""
+        h = self.hparams
+        optimizer = optimizers.build(
+            h["optimizer"],
+            self.network,
+            lr=h["lr"],
+            momentum=h["momentum"],
+            nesterov=h["nesterov"],
+            weight_decay=h["weight_decay"],
+            aux_lr=h["aux_lr"],
+        )
+        self._settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Read the run's length, and let this run's settings hold where a resumed optimizer brought its own."""
+        self._total_steps = self.trainer.estimated_stepping_batches
+        self._steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        name = self.hparams["schedule"]
+        if not math.isfinite(self._total_steps) and (name in ("cosine", "linear") or self.hparams["warmup"]):
+            raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
+        for group, own in zip(self._optimizer().param_groups, self._settings, strict=True):
+            group.update(own)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Set the schedule's learning rate, step, and move the averaged weights."""
+        factor = self._factor()
+        for group, own in zip(optimizer.param_groups, self._settings, strict=True):
+            group["lr"] = own["lr"] * factor
+        step = self.trainer.global_step
+        optimizer.step(closure=optimizer_closure)
+        if self.ema is not None:
+            # Young averages forget faster, so that the initial weights leave no trace.
+            decay = min(self.hparams["ema_decay"], (step + 1) / (step + 10))
+            with torch.no_grad():
+                averaged, current = list(self.ema.parameters()), list(self.network.parameters())
+                torch._foreach_lerp_(averaged, current, weight=1 - decay)
+
+    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> Tensor:
+        log_probs = self(batch.images)
+        self._score(log_probs, batch, metrics)
+        return log_probs  # type: ignore[no-any-return]
+
+    def _score(self, log_probs: Tensor, batch: Batch, metrics: MetricCollection) -> Tensor:
+        """Count a batch into the metrics; returns its part of the step's mean NLL."""
+        if len(batch.labels):  # a share may be empty
+            metrics.update(log_probs.detach(), batch.labels)
+        return F.nll_loss(log_probs, batch.labels, reduction="sum") / batch.size
+
+    def _log_scores(self, metrics: MetricCollection) -> None:
+        """Log every scalar, and each class's accuracy; `compute` has already summed over the processes."""
+        values = metrics.compute()
+        for name, value in values.items():
+            if name.endswith("class_acc"):
+                self.log_dict({f"{name}/{label}": accuracy for label, accuracy in enumerate(value)})
+            elif name.endswith("confusion"):
+                self.confusion = value
+            else:
+                self.log(name, value, prog_bar=name in ("val/acc", "val/loss"))
+        if metrics is self.train_metrics:
+            metrics.reset()
+
+    def _dropout_mask(self, batch: Batch) -> Tensor:
+        """(B, 4096): 0 where a feature is dropped, else 1 / (1 - p). Keyed like every random number of training."""
+        p = self.hparams["dropout"]
+        assert batch.epoch is not None
+        draws = uniform(self.hparams["seed"], batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
+        return (draws >= p) / (1 - p)
+
+    def _optimizer(self) -> Any:
+        return self.optimizers(use_pl_optimizer=False)
+
+    def _factor(self) -> float:
+        h = self.hparams
+        return optimizers.schedule(
+            h["schedule"],
+            self.trainer.global_step,
+            total_steps=self._total_steps,
+            steps_per_epoch=self._steps_per_epoch,
+            warmup=h["warmup"],
+            step_size=h["step_size"],
+            gamma=h["gamma"],
+        )
+
+    def _rate(self) -> float:
+        return float(self._settings[0]["lr"] * self._factor())
+
+
+def _run(network: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
+    x = standardize(images).to(memory_format=torch.channels_last)  # (B, 1, 28, 28)
+    return network(x, mask)  # type: ignore[no-any-return]
+
+
+def _check(condition: bool, wanted: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise InputError(f"model: want {wanted}")

@@ -1,0 +1,136 @@
+"""Files → splits → loaders, and the warp once a batch is on its device.
+
+The trainer is not asked for anything: a batch says itself whether it is for training.
+"""
+
+from functools import cached_property
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from mnist_lit import digits
+from mnist_lit.augment import DRAWS, Warp
+from mnist_lit.errors import InputError
+from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
+
+__all__ = ["DigitsDataModule"]
+
+
+class DigitsDataModule(pl.LightningDataModule):
+    """MNIST and its kin, in memory.
+
+    Args:
+        data_dir: the folder of the dataset's files; downloads go there.
+        dataset: `mnist`, `fashion_mnist`, `kmnist`, or `digits`, 1,797 small ones that need no download.
+        batch_size: images of a training step over all devices.
+        val_size: images set aside from training for validation, each class in proportion; 0 trains on all.
+        split_seed: which images those are. It is not the training seed, so that runs of many seeds choose on the
+            same images.
+        degrees: rotate by up to ± this.
+        scale: grow or shrink by up to ± this share.
+        shear: slant by up to ± this many degrees.
+        translate: shift by up to ± this many pixels.
+        crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
+        seed: of the order and the warps; the command line sets it from `seed_everything`.
+        shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
+    """
+
+    def __init__(
+        self,
+        data_dir: str = "data",
+        dataset: digits.Dataset = "mnist",
+        batch_size: int = 128,
+        val_size: int = 5000,
+        split_seed: int = 0,
+        degrees: float = 0.0,
+        scale: float = 0.0,
+        shear: float = 0.0,
+        translate: float = 0.0,
+        crop_prob: float = 0.0,
+        seed: int = 0,
+        *,
+        shuffle: bool = True,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.batch_size: want 1 or more, got {batch_size}")
+        if val_size < 0:
+            raise InputError(f"data.val_size: want 0 or more, got {val_size}")
+        try:
+            self.warp = Warp(degrees, scale, shear, translate, crop_prob)
+        except ValueError as error:
+            raise InputError(f"data: {error}") from error
+        self.save_hyperparameters(logger=False)
+        self.data_dir, self.dataset = data_dir, dataset
+        self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
+        self.seed, self.shuffle = seed, shuffle
+        self.digits: digits.Digits | None = None
+
+    def prepare_data(self) -> None:
+        """Download what is missing. Lightning calls it once a machine."""
+        digits.fetch(self.dataset, self.data_dir)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split. Raises InputError if the sizes do not fit the data."""
+        if self.digits is not None:
+            return
+        data = digits.load(self.dataset, self.data_dir)
+        total = len(data.train_labels)
+        if self.val_size >= total:
+            raise InputError(f"data.val_size: want less than the {total} images of {self.dataset}, got {self.val_size}")
+        if self.batch_size > total - self.val_size:
+            left = f"the {total - self.val_size} training images"
+            raise InputError(f"data.batch_size: want no more than {left}, got {self.batch_size}")
+        self.train_indices, self.val_indices = digits.stratified_split(data.train_labels, self.val_size, self.split_seed)
+        self.digits = data
+
+    def train_dataloader(self) -> TrainLoader:
+        """Steps of `batch_size` images, shared among the devices."""
+        data = self._data()
+        return TrainLoader(
+            data.train_images,
+            data.train_labels,
+            self.train_indices,
+            self.batch_size,
+            seed=self.seed,
+            shuffle=self.shuffle,
+            **_place(),
+        )
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """The images set aside; nothing where `val_size` is 0."""
+        data = self._data()
+        if self.val_size == 0:
+            return []
+        return Loader(data.train_images, data.train_labels, self.val_indices, self.batch_size, **_place())
+
+    def test_dataloader(self) -> Loader:
+        """The official test images, whole."""
+        data = self._data()
+        everything = torch.arange(len(data.test_labels))
+        return Loader(data.test_images, data.test_labels, everything, self.batch_size, **_place())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Warp a training batch where it now lies."""
+        if batch.epoch is None:
+            return batch
+        draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=WARP)
+        return batch._replace(images=self.warp(batch.images, draws))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """md5 of the dataset's bytes."""
+        return self._data().fingerprint()
+
+    def _data(self) -> digits.Digits:
+        if self.digits is None:
+            raise RuntimeError("call setup() first")
+        return self.digits
+
+
+def _place() -> dict[str, int]:
+    """This process among those that share a step."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return {"rank": 0, "world_size": 1}
+    return {"rank": dist.get_rank(), "world_size": dist.get_world_size()}

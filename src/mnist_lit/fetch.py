@@ -1,0 +1,27 @@
+"""`mnist-lit data`: fetch and verify a dataset, and say what is there."""
+
+import argparse
+from typing import get_args
+
+from mnist_lit import digits
+
+__all__ = ["main"]
+
+
+def main(command: str, args: list[str]) -> None:
+    """Download what is missing, read everything, print what was found."""
+    parser = argparse.ArgumentParser(prog=f"mnist-lit {command}", description=__doc__.partition(": ")[2])
+    parser.add_argument("--dataset", choices=get_args(digits.Dataset), default="mnist")
+    parser.add_argument("--data_dir", default="data", help="the folder of the dataset's files (default: data)")
+    options = parser.parse_args(args)
+    new = digits.fetch(options.dataset, options.data_dir)
+    data = digits.load(options.dataset, options.data_dir)
+    for path in new:
+        print(f"fetched {path} ({path.stat().st_size:,} bytes)")
+    for split, images, labels in (
+        ("train", data.train_images, data.train_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
+        height, width = images.shape[1:]
+        print(f"{split:<6}{len(images):>7,} images of {height}×{width}, {int(labels.max()) + 1} classes")
+    print(f"{options.dataset}: complete and as published; fingerprint {data.fingerprint()}")

@@ -1,0 +1,153 @@
+"""The order of an epoch and every random number of training, as pure functions of (seed, epoch, index).
+
+Nothing here has a random state, so neither workers, devices nor resumes can change what a step sees. The loaders hand
+out whole batches from memory and know order, share and position. No files, no Lightning.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["DROPOUT", "ORDER", "SPLIT", "WARP", "Batch", "Loader", "TrainLoader", "permutation", "share", "uniform"]
+
+ORDER, WARP, DROPOUT, SPLIT = range(4)  # streams: one integer per use, so that no two uses share a number
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64, which torch's >> is not."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators")."""
+    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9 as a signed integer
+    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+    return x ^ _shift(x, 31)
+
+
+_GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15, SplitMix64's increment
+
+
+def _bits(counters: Tensor, *key: int) -> Tensor:
+    """64 random bits for each int64 counter, from the SplitMix64 sequence that starts at the key's own place."""
+    start = torch.tensor(0)
+    for word in key:
+        start = _mix(start + word + _GOLDEN)
+    return _mix(counters * _GOLDEN + int(start))
+
+
+def uniform(seed: int, epoch: int, indices: Tensor, count: int, *, stream: int) -> Tensor:
+    """`count` numbers in [0, 1) for each index: float32 (B, count), on the device of `indices`, int64 (B,).
+
+    >>> uniform(0, 3, torch.tensor([7, 7, 8]), 2, stream=WARP).unique(dim=0).shape
+    torch.Size([2, 2])
+    """
+    counters = indices[:, None] * count + torch.arange(count, device=indices.device)  # (B, count)
+    return (_bits(counters, seed, stream, epoch) >> 40 & 0xFFFFFF).float() * 2.0**-24
+
+
+def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Tensor:
+    """The numbers 0 … size - 1 in the order of (seed, epoch): int64 (size,).
+
+    >>> permutation(0, 1, 5).sort().values.tolist()
+    [0, 1, 2, 3, 4]
+    """
+    return _bits(torch.arange(size), seed, stream, epoch).argsort(stable=True)
+
+
+def share(size: int, rank: int, world_size: int) -> slice:
+    """What `rank` takes of a batch of `size`: the shares tile the batch, differ by one at most and may be empty.
+
+    >>> [share(8, rank, 3) for rank in range(3)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
+    """
+    return slice(size * rank // world_size, size * (rank + 1) // world_size)
+
+
+class Batch(NamedTuple):
+    """One process's share of a step."""
+
+    images: Tensor  # uint8 (B, 28, 28)
+    labels: Tensor  # int64 (B,)
+    indices: Tensor  # int64 (B,), places in the dataset's own files
+    size: int  # images in the whole step, over all processes
+    epoch: int | None  # None: evaluation, nothing is random
+
+
+class Loader:
+    """Every image once, in the dataset's order, in whole batches from memory: for evaluation.
+
+    images: uint8 (N, 28, 28); labels: int64 (N,); indices: int64 (M,), which of the N to hand out.
+    `batch_size` counts the images of a step over all processes; each takes its unpadded share.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.images, self.labels, self.indices = images, labels, indices
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for position in range(len(self)):
+            yield self._batch(self.indices, position, None)
+
+    def _batch(self, order: Tensor, position: int, epoch: int | None) -> Batch:
+        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+        mine = chosen[share(len(chosen), self.rank, self.world_size)]
+        return Batch(self.images[mine], self.labels[mine], mine, len(chosen), epoch)
+
+
+class TrainLoader(Loader):
+    """Every image once an epoch, in the order of (seed, epoch); a saved position continues where it stood.
+
+    `shuffle=False` repeats one epoch's order, which Lightning's `overfit_batches` needs.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(images, labels, indices, batch_size, rank=rank, world_size=world_size)
+        self.seed, self.shuffle = seed, shuffle
+        self.epoch = self.position = 0
+        self._resume = {"epoch": -1, "position": 0}
+
+    @property
+    def sampler(self) -> "TrainLoader":
+        """Lightning calls `loader.sampler.set_epoch`, never `loader.set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from the next `iter` on."""
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were handed out."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start that epoch, and no other, at that position."""
+        self._resume = dict(state)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch
+        order = self.indices[permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))]
+        start = self._resume["position"] if self._resume["epoch"] == epoch else 0
+        self._resume = {"epoch": -1, "position": 0}
+        for position in range(start, len(self)):
+            self.position = position + 1
+            yield self._batch(order, position, epoch)

@@ -1,0 +1,39 @@
+"""What a parser complained of, as one line with the nearest valid name. The standard library only."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+__all__ = ["explain", "nearest"]
+
+UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean X?` where a valid name is close or ends alike, else nothing.
+
+    >>> nearest("model.lrr", ["model.lr", "data.val_size"])
+    '; did you mean model.lr?'
+    >>> nearest("val_siz", ["model.lr", "data.val_size"])
+    '; did you mean data.val_size?'
+    """
+    names = list(valid)
+    leaves = {full.rpartition(".")[2]: full for full in reversed(names)}
+    matches = difflib.get_close_matches(name, names, n=1)
+    matches = matches or [leaves[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1)]
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def explain(message: str, valid: Iterable[str]) -> str:
+    """jsonargparse's message in one line, and for an unknown option the nearest of the valid ones.
+
+    >>> explain("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
+    'unknown option data.batchsize; did you mean data.batch_size?'
+    >>> explain('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: x', [])
+    'model.lr: Expected a float. Got value: x'
+    """
+    if unknown := UNKNOWN.search(message):
+        name = unknown[1] or unknown[2]
+        return f"unknown option {name}{nearest(name, valid)}"
+    message = re.sub(r"<class '([^']*)'>", r"\1", message.removeprefix("Parser key "))
+    return " ".join(re.sub(r'^"([^"]*)":', r"\1:", message).split())
