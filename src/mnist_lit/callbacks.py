@@ -4,7 +4,6 @@ No loss and no surgery on the model.
 """
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from torch import Tensor
 
 from mnist_lit import checkpoint
 from mnist_lit.classifier import Classifier
-from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.order import Batch
 
-__all__ = ["BestAndLast", "FitTable", "Predictions", "ScoreTable", "wilson_interval"]
+__all__ = ["BestAndLast", "FitTable", "Predictions", "ScoreTable", "print_rows", "wilson_interval"]
 
-MONITOR = "val/acc"
+MONITOR, TIE = "val/acc", "val/loss"  # the more right the better; among equals, the surer
 
 
 class BestAndLast(Checkpoint):
@@ -33,7 +31,7 @@ class BestAndLast(Checkpoint):
 
     def __init__(self, run: Path, config: str) -> None:
         self.folder, self.config = run / "checkpoints", config
-        self.best_score, self.best_epoch = -1.0, -1
+        self.best_score, self.best_loss, self.best_epoch = -1.0, 0.0, -1
         self._saved_step = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -44,9 +42,9 @@ class BestAndLast(Checkpoint):
         """Keep the weights if no earlier validation was as good."""
         if trainer.sanity_checking:
             return
-        score = float(trainer.callback_metrics[MONITOR])
-        if score > self.best_score:
-            self.best_score, self.best_epoch = score, trainer.current_epoch
+        score, loss = (float(trainer.callback_metrics[name]) for name in (MONITOR, TIE))
+        if (score, -loss) > (self.best_score, -self.best_loss):
+            self.best_score, self.best_loss, self.best_epoch = score, loss, trainer.current_epoch
             trainer.save_checkpoint(self.folder / "best.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -59,18 +57,18 @@ class BestAndLast(Checkpoint):
         if self._saved_step != trainer.global_step:
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
         """Write the recipe, the data's fingerprint, versions and scores into the file."""
-        fingerprint = _datamodule(trainer).fingerprint
+        fingerprint = trainer.datamodule.fingerprint  # type: ignore[attr-defined]
         content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, trainer.callback_metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, for a resumed run."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        return {name: getattr(self, name) for name in ("best_score", "best_loss", "best_epoch")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best score so far."""
-        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        vars(self).update(state_dict)
 
 
 class FitTable(Callback):
@@ -166,11 +164,11 @@ class Predictions(Callback):
             writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
             for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
                 writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
-        os.replace(aside, self.path)
+        aside.replace(self.path)
 
 
 class ScoreTable(Callback):
-    """One small table after `validate` and `test`: the score with its interval, each class, what is taken for what."""
+    """One small table after `validate` and `test`: the score with its interval, each class and its usual mistakes."""
 
     def __init__(self, predictions: Path | None = None) -> None:
         self.predictions = predictions
@@ -201,10 +199,10 @@ class ScoreTable(Callback):
         if self.predictions:
             rows["predictions"] = str(self.predictions)
         print_rows(rows)
-        print("\n  true  right        taken for")
+        print("\n  true  right        most often taken for")
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
-            taken = "  ".join(f"{other} ×{n}" for n, other in wrong)
+            taken = "  ".join(f"{other} ×{n}" for n, other in wrong[:5])
             print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
 
 
@@ -223,12 +221,6 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 def print_rows(rows: dict[str, str]) -> None:
     """Names in one column, values in the other."""
     print("", *(f"  {name:<14}{value}" for name, value in rows.items()), sep="\n")
-
-
-def _datamodule(trainer: pl.Trainer) -> DigitsDataModule:
-    data = getattr(trainer, "datamodule", None)
-    assert isinstance(data, DigitsDataModule)
-    return data
 
 
 def _gather(mine: Any) -> list[Any]:

@@ -107,7 +107,7 @@ class Classifier(pl.LightningModule):
             network = TutorialCNN(num_classes)
             if init == "he":
                 he_init(network)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.network).requires_grad_(False) if ema_decay else None
         scores: dict[str, Metric | MetricCollection] = {
             "loss": MeanNLL(),
@@ -137,7 +137,7 @@ class Classifier(pl.LightningModule):
         mask = self._dropout_mask(batch) if self.hparams["dropout"] else None
         log_probs = _run(self.network, batch.images, mask)
         loss = self._score(log_probs, batch, self.train_metrics)
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss.detach(), reduce_fx="sum", sync_dist=True, batch_size=batch.size)
             self.log("lr", self._rate(), batch_size=batch.size)
         return loss * self.trainer.world_size
@@ -206,8 +206,8 @@ class Classifier(pl.LightningModule):
             # Young averages forget faster, so that the initial weights leave no trace.
             decay = min(self.hparams["ema_decay"], (step + 1) / (step + 10))
             with torch.no_grad():
-                averaged, current = list(self.ema.parameters()), list(self.network.parameters())
-                torch._foreach_lerp_(averaged, current, weight=1 - decay)
+                averaged: list[Tensor] = list(self.ema.parameters())
+                torch._foreach_lerp_(averaged, list[Tensor](self.network.parameters()), weight=1 - decay)
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         log_probs = self(batch.images)
@@ -235,7 +235,7 @@ class Classifier(pl.LightningModule):
 
     def _dropout_mask(self, batch: Batch) -> Tensor:
         """(B, 4096): 0 where a feature is dropped, else 1 / (1 - p). Keyed like every random number of training."""
-        p = self.hparams["dropout"]
+        p: float = self.hparams["dropout"]
         assert batch.epoch is not None
         draws = uniform(self.hparams["seed"], batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
         return (draws >= p) / (1 - p)

@@ -82,7 +82,9 @@ class DigitsDataModule(pl.LightningDataModule):
         if self.batch_size > total - self.val_size:
             left = f"the {total - self.val_size} training images"
             raise InputError(f"data.batch_size: want no more than {left}, got {self.batch_size}")
-        self.train_indices, self.val_indices = digits.stratified_split(data.train_labels, self.val_size, self.split_seed)
+        self.train_indices, self.val_indices = digits.stratified_split(
+            data.train_labels, self.val_size, self.split_seed
+        )
         self.digits = data
 
     def train_dataloader(self) -> TrainLoader:

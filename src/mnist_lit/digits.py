@@ -5,7 +5,6 @@ A dataset's archives are enough: they are read where they lie, and nothing is ex
 
 import gzip
 import hashlib
-import os
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -169,10 +168,12 @@ def _download(dataset: Dataset, data_dir: Path, name: str) -> Path:
                 except (URLError, RuntimeError, TimeoutError, ConnectionError) as error:
                     reasons.append(f"{mirror}: {error}")
                 else:
-                    os.replace(Path(aside, file), folder / file)
+                    Path(aside, file).replace(folder / file)
                     return folder / file
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror or error}; choose another --data.data_dir") from error
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another --data.data_dir"
+        ) from error
     hint = f"put {file} into {folder} by hand, or try `--config quickstart`, which needs no download"
     raise InputError(f"cannot download {file} ({'; '.join(reasons)}); {hint}")
 

@@ -4,19 +4,22 @@ Takes tens of megabytes and seconds to import, so `cli` comes here only for thes
 """
 
 import logging
+import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.trainer import Trainer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_lit import checkpoint, runs
 from mnist_lit.callbacks import BestAndLast, FitTable, Predictions, ScoreTable
@@ -31,6 +34,7 @@ __all__ = ["CLI", "main"]
 NOISE = (  # said at every run, about things that are as they should be
     r".*LeafSpec",
     r".*does not have many workers",
+    r"Total length of `list` across ranks is zero",  # data.val_size: 0
     r"The number of training batches .* is smaller than the logging interval",
     r"Experiment logs directory .* exists and is not empty",  # our config.yaml is in it
     r"LightningCLI's args parameter is intended",
@@ -116,8 +120,8 @@ class CLI(LightningCLI):
         logs = Path(config.default_root_dir or "", runs.LOGS)
         callbacks: list[Callback] = []
         logger: Logger | list[Logger] | bool = config.logger
+        run = self.run = self._fresh_run(logs) if self.subcommand == "fit" and not dry else None
         if self.subcommand == "fit":
-            run = None if dry else self._fresh_run(logs)
             if logger in (None, True):
                 logger = _loggers(run) if run else False
             best = BestAndLast(run, self._config_yaml()) if run and config.enable_checkpointing is not False else None
@@ -134,11 +138,13 @@ class CLI(LightningCLI):
         kwargs["callbacks"] = [*(config.callbacks or []), *callbacks]
         if self.subcommand != "fit" or not any(isinstance(callback, BestAndLast) for callback in callbacks):
             kwargs["enable_checkpointing"] = False
-        return super().instantiate_trainer(logger=logger, **kwargs)
+        with _removed_if_refused(run):
+            return super().instantiate_trainer(logger=logger, **kwargs)
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
         """Train; `ckpt_path` continues a run."""
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        with _removed_if_refused(self.run):
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""
@@ -152,7 +158,7 @@ class CLI(LightningCLI):
 
     def _fresh_run(self, logs: Path) -> Path:
         """A new run folder with the whole configuration in it. Other ranks name a place that they never write to."""
-        if rank_zero_only.rank:
+        if rank_zero_only.rank:  # type: ignore[attr-defined]
             return logs / "of_rank_0"
         run = runs.fresh(logs)
         run.joinpath("config.yaml").write_text(self._config_yaml(), encoding="utf-8")
@@ -160,13 +166,26 @@ class CLI(LightningCLI):
 
     def _config_yaml(self) -> str:
         assert self.subcommand is not None
-        return self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        return str(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+
+
+@contextmanager
+def _removed_if_refused(run: Path | None) -> Iterator[None]:
+    """Wrong input leaves no run folder behind, if nothing was trained in it yet."""
+    try:
+        yield
+    except (InputError, MisconfigurationException):
+        if run and not runs.best(run):
+            shutil.rmtree(run, ignore_errors=True)
+        raise
 
 
 def _loggers(run: Path) -> list[Logger]:
     """The same scalars for TensorBoard and as `metrics.csv`, both in the run folder itself."""
-    place = {"save_dir": run.parent, "name": "", "version": run.name}
-    return [TensorBoardLogger(**place, default_hp_metric=False), CSVLogger(**place)]
+    return [
+        TensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False),
+        CSVLogger(run.parent, name="", version=run.name),
+    ]
 
 
 def _seed(value: int | bool) -> int:  # noqa: FBT001

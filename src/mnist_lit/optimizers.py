@@ -74,13 +74,13 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     A Newton–Schulz iteration with Jordan's quintic coefficients.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / (matrix.norm() + 1e-7)
+    x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = x.t() if tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.t()
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.t() if tall else x
 
 
 class Muon(Optimizer):

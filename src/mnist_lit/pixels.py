@@ -29,7 +29,11 @@ def place(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     box = np.asarray(Image.fromarray(digit).resize((width, height), Image.Resampling.BICUBIC))  # (≤ 20, ≤ 20)
     mass = box.sum(dtype=np.int64)
     top, left = (
-        int(np.clip(round(SIDE / 2 - float(box.sum(axis=1 - axis) @ (np.arange(length) + 0.5) / mass)), 0, SIDE - length))
+        int(
+            np.clip(
+                round(SIDE / 2 - float(box.sum(axis=1 - axis) @ (np.arange(length) + 0.5) / mass)), 0, SIDE - length
+            )
+        )
         for axis, length in enumerate(box.shape)
     )
     image = np.zeros((SIDE, SIDE), np.uint8)

@@ -1,0 +1,68 @@
+"""What tests share. Every test runs in an empty folder of its own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit.cli import main
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.memory import keep_memory
+
+keep_memory()
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """A folder with real data beside the project, on the machines that have one."""
+    place = os.environ.get("MNIST_LIT_SHARED")
+    if not place:
+        pytest.skip("needs real data: MNIST_LIT_SHARED is not set")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(shared: Path) -> str:
+    """The folder of the four real archives."""
+    return str(shared / "mnist")
+
+
+@pytest.fixture(scope="session")
+def digits_data() -> DigitsDataModule:
+    """The embedded digits, set up; not to be changed."""
+    data = DigitsDataModule(dataset="digits", val_size=180)
+    data.setup()
+    return data
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `mnist-lit` in-process: its exit code, what it printed, what it complained of."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main(list(args))
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Sixteen of the embedded digits: uint8 (16, 28, 28)."""
+    data = DigitsDataModule(dataset="digits", val_size=180)
+    data.setup()
+    assert data.digits is not None
+    return data.digits.train_images[:16]

@@ -1,0 +1,87 @@
+"""The house: each room on its floor, every import pointing down."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+from types import FunctionType
+
+import mnist_lit
+
+FLOORS = [
+    {"errors"},  # the one word that every floor speaks
+    {"network", "pixels", "order", "optimizers", "memory", "runs", "suggest"},
+    {"classifier", "digits", "augment", "checkpoint"},
+    {"datamodule", "callbacks"},
+    {"engine", "summary", "fetch"},
+    {"cli"},
+    {"__main__"},
+]
+SOURCE = Path(mnist_lit.__file__).parent
+LIGHT = {"cli", "errors", "runs", "suggest", "__main__"}  # what `--help` loads: the standard library only
+ALLOWED = {  # what some rooms may import beside the standard library and rooms below
+    "network": {"torch"},
+    "order": {"torch"},
+    "augment": {"torch"},
+    "optimizers": {"torch"},
+    "pixels": {"numpy", "PIL"},
+    "memory": set(),
+    **{room: set() for room in LIGHT},
+}
+
+
+def imports(room: str) -> tuple[set[str], set[str]]:
+    """The rooms and the outside packages that a room imports, wherever in the file."""
+    rooms, outside = set(), set()
+    for node in ast.walk(ast.parse(SOURCE.joinpath(f"{room}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they point"
+            assert node.module
+            package, _, inner = node.module.partition(".")
+            if package == "mnist_lit":
+                rooms |= {inner} if inner else {alias.name for alias in node.names} - {"__version__"}
+            else:
+                outside.add(package)
+    return rooms, outside - set(sys.stdlib_module_names)
+
+
+def floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_room_has_a_floor() -> None:
+    assert set().union(*FLOORS) == {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+
+
+def test_every_import_points_down() -> None:
+    for room in set().union(*FLOORS):
+        for other in imports(room)[0]:
+            assert floor(other) < floor(room), f"{room} (floor {floor(room)}) imports {other} (floor {floor(other)})"
+
+
+def test_rooms_import_no_more_than_they_may() -> None:
+    for room, allowed in ALLOWED.items():
+        assert imports(room)[1] <= allowed, room
+
+
+def test_every_public_name_is_declared_exists_and_is_documented() -> None:
+    for room in set().union(*FLOORS) - {"__main__"}:
+        module = importlib.import_module(f"mnist_lit.{room}")
+        assert module.__doc__
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if isinstance(thing, type | FunctionType):
+                assert thing.__doc__, f"{room}.{name} has no docstring"
+        tree = ast.parse(SOURCE.joinpath(f"{room}.py").read_text(encoding="utf-8"))
+        defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
+        assert defined <= set(module.__all__), room
+
+
+def test_each_command_leads_to_a_room_with_a_main() -> None:
+    from mnist_lit.cli import COMMANDS
+
+    for room, what in COMMANDS.values():
+        assert callable(importlib.import_module(f"mnist_lit.{room}").main)
+        assert what

@@ -1,0 +1,100 @@
+"""The warp does what torchvision's PIL transforms do with the same parameters, in one resampling."""
+
+from typing import Any
+
+import pytest
+import torch
+import torchvision.transforms.functional
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+
+from mnist_lit.augment import DRAWS, Warp
+from mnist_lit.order import WARP, share, uniform
+
+tvf: Any = torchvision.transforms.functional  # typed for tensors only, but it takes PIL's images
+STRONG = Warp(degrees=20, scale=0.15, shear=12, translate=2.5, crop_prob=0.3)
+
+
+def draws(count: int, seed: int = 0) -> torch.Tensor:
+    return uniform(seed, 0, torch.arange(count), DRAWS, stream=WARP)
+
+
+def by_torchvision(
+    image: torch.Tensor, *, angle: float, scale: float, shear: float, shift: tuple[int, int]
+) -> torch.Tensor:
+    """PIL's pixels, with torchvision's meaning of the parameters."""
+    warped = tvf.affine(
+        Image.fromarray(image.numpy()), angle, list(shift), scale, [shear, 0.0], InterpolationMode.BILINEAR, fill=0
+    )
+    pixels: torch.Tensor = tvf.pil_to_tensor(warped)
+    return pixels[0]
+
+
+@pytest.mark.parametrize(
+    ("angle", "scale", "shear", "shift"),
+    [(15, 1, 0, (0, 0)), (-15, 1, 0, (0, 0)), (0, 1.1, 0, (0, 0)), (0, 0.8, 0, (0, 0)), (0, 1, 12, (0, 0)),
+     (0, 1, 0, (2, -1)), (11, 0.9, -8, (-2, 1))],
+)  # fmt: skip
+def test_each_part_and_all_together_match_torchvision(
+    images: torch.Tensor, angle: float, scale: float, shear: float, shift: tuple[int, int]
+) -> None:
+    warp = Warp(degrees=30, scale=0.5, shear=30, translate=4)
+    limits = [(angle, 30), (scale - 1, 0.5), (shear, 30), (shift[0], 4), (shift[1], 4)]
+    chosen = torch.tensor([[(value / limit + 1) / 2 for value, limit in limits] + [1.0]]).expand(len(images), DRAWS)
+    ours = warp(images, chosen).int()
+    theirs = torch.stack([by_torchvision(i, angle=angle, scale=scale, shear=shear, shift=shift) for i in images]).int()
+    assert (ours - theirs).abs().max() <= 2  # of 255: PIL resamples in fixed point
+    mirrored = torch.stack([by_torchvision(i, angle=-angle - 5, scale=scale, shear=shear, shift=shift) for i in images])
+    assert (ours - mirrored.int()).abs().max() > 50  # the control: other parameters are far away
+
+
+def test_the_crop_is_centre_crop_22_blown_up_to_28(images: torch.Tensor) -> None:
+    ours = Warp(crop_prob=1)(images, torch.full((len(images), DRAWS), 0.5)).int()
+    crop = [tvf.center_crop(Image.fromarray(image.numpy()), [22, 22]) for image in images]
+    theirs = torch.stack(
+        [tvf.pil_to_tensor(tvf.resize(image, [28, 28], InterpolationMode.BILINEAR))[0] for image in crop]
+    )
+    inner = (slice(None), slice(1, 27), slice(1, 27))  # at the rim PIL repeats the crop's edge, we see past it
+    assert (ours[inner] - theirs.int()[inner]).abs().max() <= 2
+
+
+def test_parameters_are_drawn_evenly_within_their_limits() -> None:
+    parameters = STRONG.parameters(draws(50_000))
+    limits = {"angle": (-20, 20), "scale": (0.85, 1.15), "shear": (-12, 12), "x": (-2.5, 2.5), "y": (-2.5, 2.5)}
+    for name, (low, high) in limits.items():
+        values, width = parameters[name], high - low
+        assert low <= values.min() < low + 0.01 * width
+        assert high - 0.01 * width < values.max() <= high
+        assert abs(values.mean() - (low + high) / 2) < 0.01 * width
+        assert abs(values.std() - width / 12**0.5) < 0.01 * width
+    assert abs((parameters["zoom"] > 1).float().mean() - 0.3) < 0.01
+
+
+def test_parameters_are_independent_of_each_other() -> None:
+    parameters = torch.stack(list(STRONG.parameters(draws(50_000)).values()))
+    assert (torch.corrcoef(parameters) - torch.eye(len(parameters))).abs().max() < 0.02
+
+
+def test_the_default_warp_moves_nothing(images: torch.Tensor) -> None:
+    assert Warp()(images, draws(len(images))) is images
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 7])
+def test_an_image_is_warped_the_same_bits_in_any_share(images: torch.Tensor, world_size: int) -> None:
+    many = images.repeat(9, 1, 1)[:131]
+    whole = STRONG(many, draws(131))
+    parts = [share(131, rank, world_size) for rank in range(world_size)]
+    assert torch.cat([STRONG(many[part], draws(131)[part]) for part in parts]).equal(whole)
+    assert not STRONG(many, draws(131, seed=1)).equal(whole)
+
+
+def test_an_empty_share_stays_empty() -> None:
+    assert STRONG(torch.zeros(0, 28, 28, dtype=torch.uint8), draws(0)).shape == (0, 28, 28)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"degrees": -1}, {"scale": 1}, {"shear": 90}, {"translate": float("nan")}, {"crop_prob": 1.1}]
+)
+def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="want"):
+        Warp(**limits)

@@ -1,0 +1,254 @@
+"""Training is the plain loop it says it is; metrics are sums over images divided by counts; resumes are exact."""
+
+import copy
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Checkpoint
+
+from mnist_lit.classifier import Classifier, MeanNLL
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.network import TutorialCNN, standardize
+from mnist_lit.order import DROPOUT, Batch, uniform
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd", "lr": 0.05, "nesterov": True, "schedule": "linear", "warmup": 0.3},
+    "adamw": {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.1, "schedule": "cosine", "dropout": 0.3},
+    "muon": {"optimizer": "muon", "lr": 0.02, "schedule": "step", "step_size": 1, "ema_decay": 0.9, "init": "he"},
+}
+
+
+def data(**options: Any) -> DigitsDataModule:
+    return DigitsDataModule(dataset="digits", val_size=1277, batch_size=32, degrees=15, **options)  # 5 steps an epoch
+
+
+def fit(module: Classifier, datamodule: DigitsDataModule | None = None, **options: Any) -> pl.Trainer:
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = pl.Trainer(**{**QUIET, "max_epochs": 2, "limit_val_batches": 0, **options})
+    trainer.fit(module, datamodule=datamodule or data(), ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+class EveryStep(Checkpoint):
+    """Save after each step as `step=N.ckpt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Bit for bit, over whatever nests in a state dict."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_the_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, same_seed, other = (Classifier(seed=seed).state_dict() for seed in (1, 1, 2))
+    assert same(one, same_seed)
+    assert not same(one, other)
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_he_initialization_has_hes_variance_and_no_bias() -> None:
+    weights = Classifier(init="he").network.state_dict()
+    assert weights["conv4.weight"].std() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)
+    assert weights["fc1.weight"].std() == pytest.approx(math.sqrt(2 / 4096), rel=0.02)
+    assert not any(weights[name].any() for name in weights if name.endswith("bias"))
+
+
+def test_training_is_the_plain_loop() -> None:
+    module, datamodule = Classifier(lr=0.05, schedule="linear", nesterov=True), data()
+    network = copy.deepcopy(module.network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    fit(module, datamodule)
+    loader, step = datamodule.train_dataloader(), 0
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            warped = datamodule.on_after_batch_transfer(batch, 0)
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 10)
+            optimizer.zero_grad()
+            F.nll_loss(network(standardize(warped.images)), warped.labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            step += 1
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(module.network.state_dict()[name], weight)
+    assert step == 10
+
+
+def test_accumulated_steps_are_one_step_over_all_their_images() -> None:
+    whole, parts = Classifier(lr=0.05, schedule="constant"), Classifier(lr=0.05, schedule="constant")
+    fit(whole, DigitsDataModule(dataset="digits", val_size=1309, batch_size=128), max_epochs=2)
+    fit(
+        parts,
+        DigitsDataModule(dataset="digits", val_size=1309, batch_size=32),
+        max_epochs=2,
+        accumulate_grad_batches=4,
+    )
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stop", [3, 7], ids=["in the first epoch", "in the second epoch"])
+def test_a_resume_in_mid_epoch_is_exact(recipe: str, stop: int, tmp_path: Path) -> None:
+    trainer = fit(Classifier(**RECIPES[recipe]), enable_checkpointing=True, callbacks=[EveryStep(tmp_path)])
+    final = torch.load(tmp_path / "step=10.ckpt", weights_only=True)
+    again = fit(
+        Classifier(**RECIPES[recipe]),
+        enable_checkpointing=True,
+        callbacks=[EveryStep(tmp_path / "resumed")],
+        ckpt_path=tmp_path / f"step={stop}.ckpt",
+    )
+    assert again.global_step == trainer.global_step == 10
+    other = torch.load(tmp_path / "resumed" / "step=10.ckpt", weights_only=True)
+    assert same(final["state_dict"], other["state_dict"])
+    assert same(final["optimizer_states"], other["optimizer_states"])
+    before = torch.load(tmp_path / "step=9.ckpt", weights_only=True)
+    assert not same(before["state_dict"], other["state_dict"])  # the control
+
+
+def test_options_beat_what_a_resumed_optimizer_brings_along(tmp_path: Path) -> None:
+    keep: dict[str, Any] = {"enable_checkpointing": True, "callbacks": [EveryStep(tmp_path)]}
+    fit(Classifier(lr=0.05, schedule="constant"), max_epochs=1, **keep)
+    module = Classifier(lr=0.01, momentum=0.5, schedule="constant")
+    trainer = fit(module, ckpt_path=tmp_path / "step=5.ckpt", **keep)
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["lr"], group["momentum"]) == (0.01, 0.5)
+
+
+def test_the_average_follows_the_weights_and_is_what_evaluates() -> None:
+    weights: list[dict[str, torch.Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+            assert isinstance(pl_module, Classifier)
+            weights.append({k: v.clone() for k, v in pl_module.network.state_dict().items()})
+
+    module = Classifier(ema_decay=0.5)
+    average = {k: v.clone() for k, v in module.network.state_dict().items()}
+    fit(module, callbacks=[Watch()])
+    for step, current in enumerate(weights):
+        decay = min(0.5, (step + 1) / (step + 10))
+        average = {k: decay * v + (1 - decay) * current[k] for k, v in average.items()}
+    assert module.ema is not None
+    for name, weight in module.ema.state_dict().items():
+        torch.testing.assert_close(weight, average[name])
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    averaged, current_network = TutorialCNN(), TutorialCNN()
+    averaged.load_state_dict(module.ema.state_dict())
+    current_network.load_state_dict(module.network.state_dict())
+    torch.testing.assert_close(module(images), averaged(standardize(images)))
+    assert not torch.allclose(module(images), current_network(standardize(images)))
+
+
+def test_dropout_is_keyed_by_image_and_epoch() -> None:
+    module = Classifier(dropout=0.3, seed=4)
+
+    def batch(indices: list[int], epoch: int = 2) -> Batch:
+        size = len(indices)
+        images = torch.zeros(size, 28, 28, dtype=torch.uint8)
+        return Batch(images, torch.zeros(size, dtype=torch.long), torch.tensor(indices), size, epoch)
+
+    mask = module._dropout_mask(batch([5, 9, 30]))
+    assert mask.equal((uniform(4, 2, torch.tensor([5, 9, 30]), 4096, stream=DROPOUT) >= 0.3) / 0.7)
+    assert module._dropout_mask(batch([30, 5]))[1].equal(mask[0])
+    assert not module._dropout_mask(batch([5], epoch=3))[0].equal(mask[0])
+    assert mask.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_the_mean_loss_weighs_images_not_batches() -> None:
+    log_probs = torch.randn(7, 10).log_softmax(dim=1)
+    labels = torch.randint(0, 10, (7,))
+    metric = MeanNLL()
+    metric.update(log_probs[:6], labels[:6])
+    metric.update(log_probs[6:], labels[6:])
+    torch.testing.assert_close(metric.compute(), F.nll_loss(log_probs, labels))
+
+
+def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
+    module, datamodule = Classifier(), data()
+    trainer = pl.Trainer(**QUIET)
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert datamodule.digits is not None
+    images, labels = datamodule.digits.test_images, datamodule.digits.test_labels
+    with torch.no_grad():
+        log_probs = module(images)
+    predicted, probs = log_probs.argmax(dim=1), log_probs.exp().amax(dim=1)
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert scores["test/acc"] == pytest.approx(float((predicted == labels).double().mean()))
+    assert scores["test/loss"] == pytest.approx(float(F.nll_loss(log_probs, labels)), rel=1e-5)
+    for label in range(10):
+        assert scores[f"test/class_acc/{label}"] == pytest.approx(
+            float((predicted[labels == label] == label).double().mean())
+        )
+    confusion = [[int(((labels == i) & (predicted == j)).sum()) for j in range(10)] for i in range(10)]
+    assert module.confusion.tolist() == confusion
+    bins = (probs * 15).ceil()
+    gaps = [
+        (
+            float((predicted == labels)[bins == b].double().mean() - probs[bins == b].double().mean()),
+            int((bins == b).sum()),
+        )
+        for b in bins.unique()
+    ]
+    assert scores["test/ece"] == pytest.approx(sum(abs(gap) * count for gap, count in gaps) / len(labels), abs=1e-5)
+
+
+def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="linear needs an end"):
+        fit(Classifier(schedule="linear"), max_epochs=-1, max_time="00:00:00:01")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
+     {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0}],
+    ids=str,
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="model: want"):
+        Classifier(**options)
+
+
+def test_hyperparameters_are_plain_scalars_and_strings() -> None:
+    assert all(isinstance(value, int | float | str) for value in Classifier().hparams.values())
+    assert all(isinstance(value, int | float | str) for value in data().hparams.values())
+
+
+def test_the_rate_that_is_logged_is_the_rate_that_is_used(tmp_path: Path) -> None:
+    used: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            used.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    logger = pl.loggers.CSVLogger(tmp_path, name="", version="")
+    fit(Classifier(**RECIPES["sgd"]), logger=logger, log_every_n_steps=1, callbacks=[Watch()])
+    with tmp_path.joinpath("metrics.csv").open() as file:
+        logged = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert logged == pytest.approx(used)
+    assert len(set(used)) > 5

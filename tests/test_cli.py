@@ -1,0 +1,273 @@
+"""The command line as a user meets it: fast where it can be, one line where something is wrong."""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mnist_lit import __version__, runs
+
+Cli = Callable[..., tuple[int, str, str]]
+FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1309", "--data.batch_size", "64")  # two steps an epoch
+
+
+@pytest.fixture
+def trained(cli: Cli) -> Path:
+    """The folder of a run of one epoch."""
+    code, _, _ = cli(*FIT, "--trainer.max_epochs", "1", "--model.lr", "0.03")
+    assert code == 0
+    return Path("lightning_logs/version_0")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], ["fitt"], ["fit", "--config", "gone.yaml"], ["test"], ["test", "--ckpt_path", "gone"]],
+    ids=" ".join,
+)
+def test_the_front_answers_without_importing_torch(args: list[str]) -> None:
+    program = f"import sys; from mnist_lit.cli import main; main({args}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_help_lists_the_commands_and_recipes(cli: Cli) -> None:
+    code, out, _ = cli("--help")
+    assert code == 0
+    for word in ("fit", "validate", "test", "summary", "data", "quickstart", "tutorial"):
+        assert f"{word}" in out
+
+
+def test_version_is_the_packages(cli: Cli) -> None:
+    assert cli("--version") == (0, f"mnist-lit {__version__}\n", "")
+
+
+def test_python_dash_m_is_the_same_program() -> None:
+    run = subprocess.run([sys.executable, "-m", "mnist_lit", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"mnist-lit {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["fitt"], "unknown command fitt; did you mean fit?"),
+        (["fit", "--config", "quickstrat"], "no config at quickstrat; did you mean quickstart?"),
+        (["fit", "--model.lrr", "1"], "unknown option model.lrr; did you mean model.lr?"),
+        (["fit", "--lr=1"], "unknown option lr; did you mean model.lr?"),
+        (["fit", "--model.lr", "fast"], "model.lr: Expected a float. Got value: fast"),
+        (["fit", "--model.optimizer", "adam"], "model.optimizer"),
+        (["fit", "--data.batch_size", "0"], "data.batch_size: want 1 or more, got 0"),
+        (["fit", "--model.lr=-1"], "model: want lr and aux_lr above 0"),
+        (["fit", "--seed_everything", "true"], "seed_everything: want a whole number"),
+        (["fit", "--data.dataset", "digits", "--data.val_size", "2000"], "want less than the 1437 images"),
+        (["test"], "nothing was trained in lightning_logs; run `mnist-lit fit` first"),
+        (["validate", "--ckpt_path", "gone.ckpt"], "no checkpoint at gone.ckpt"),
+        (["summary", "--deep"], "summary takes no options"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_and_exit_code_2(cli: Cli, args: list[str], line: str) -> None:
+    code, out, err = cli(*args)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("mnist-lit: ")
+    assert line in err
+    assert err.count("\n") == 1
+    assert not list(Path.cwd().rglob("*.ckpt"))
+
+
+def test_a_config_with_an_unknown_key_names_the_nearest(cli: Cli) -> None:
+    Path("mine.yaml").write_text("model: {learning_rate: 1}\ndata: {batchsize: 3}\n")
+    code, _, err = cli("fit", "--config", "mine.yaml")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "learning_rate" in err or "data.batch_size" in err
+
+
+def test_a_failed_start_leaves_no_run_behind(cli: Cli) -> None:
+    assert cli("fit", "--data.dataset", "digits", "--data.val_size", "2000")[0] == 2
+    assert not list(Path("lightning_logs").glob("*"))
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    with pytest.raises(ValueError, match="unknown command"):
+        cli("fitt", "--debug")
+
+
+def test_a_fit_leaves_one_whole_run_folder(trained: Path) -> None:
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    config = yaml.safe_load(trained.joinpath("config.yaml").read_text())
+    assert config["model"]["lr"] == 0.03
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["data"]["batch_size"] == 64
+    with trained.joinpath("metrics.csv").open() as file:
+        columns = csv.DictReader(file).fieldnames or []
+    assert {"train/acc", "train/loss", "val/acc", "val/loss"} <= set(columns)
+
+
+def test_a_fit_ends_with_a_table_and_what_to_type_next(cli: Cli) -> None:
+    code, out, err = cli(*FIT, "--trainer.max_epochs", "2")
+    assert code == 0
+    assert err == ""
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert set(lines) == {"epochs", "time", "best", "checkpoint", "next", "curves"}
+    assert "2  (4 steps)" in lines["epochs"]
+    assert "images/s" in lines["time"]
+    assert Path(lines["checkpoint"].split()[1]).is_file()
+    assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
+
+
+def test_the_same_command_twice_gives_two_runs_with_the_same_scores(cli: Cli) -> None:
+    for _ in range(2):
+        assert cli(*FIT, "--trainer.max_epochs", "1")[0] == 0
+    weights = [torch.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt")["state_dict"] for n in range(2)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert cli(*FIT, "--trainer.max_epochs", "1", "--seed_everything", "1")[0] == 0
+    other = torch.load("lightning_logs/version_2/checkpoints/last.ckpt")["state_dict"]
+    assert not all(weights[0][name].equal(other[name]) for name in weights[0])
+
+
+def test_a_checkpoint_says_what_it_is(trained: Path) -> None:
+    content = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    said = content["mnist_lit"]
+    assert yaml.safe_load(said["config"]) == yaml.safe_load(trained.joinpath("config.yaml").read_text())
+    assert 0 <= said["scores"]["val/acc"] <= 1
+    assert len(said["data"]) == 32
+    assert content["hyper_parameters"]["lr"] == 0.03
+    assert not [key for key in content["hyper_parameters"] if key.startswith("_")]
+
+
+def test_test_takes_the_newest_runs_best_with_its_own_data(cli: Cli, trained: Path) -> None:
+    code, out, err = cli("test")
+    assert code == 0
+    assert err == ""
+    assert out.startswith(f"test: {trained}/checkpoints/best.ckpt\n")
+    assert "images        360" in out
+    with trained.joinpath("predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(360))
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert f"right         {right}\n" in out
+    for row in rows:
+        probs = [float(row[f"prob_{label}"]) for label in range(10)]
+        assert sum(probs) == pytest.approx(1, abs=1e-5)
+        assert max(probs) == probs[int(row["predicted"])]
+
+
+def test_validate_repeats_the_runs_own_score(cli: Cli, trained: Path) -> None:
+    scores = torch.load(trained / "checkpoints/best.ckpt")["mnist_lit"]["scores"]
+    code, out, _ = cli("validate")
+    assert code == 0
+    assert f"val/acc       {scores['val/acc']:.2%}" in out
+    assert "images        1,309" in out
+    assert not trained.joinpath("predictions.csv").exists()
+
+
+def test_explicit_options_beat_the_checkpoints_and_are_named(cli: Cli, trained: Path) -> None:
+    code, out, _ = cli("validate", "--data.val_size", "200", "--data.batch_size", "64")
+    assert code == 0
+    assert "data.val_size: 200 instead of the checkpoint's 1309\n" in out
+    assert "batch_size" not in out
+    assert "images        200" in out
+
+
+def test_a_resumed_fit_goes_on_with_its_own_settings_but_for_explicit_ones(cli: Cli, trained: Path) -> None:
+    last = str(trained / "checkpoints/last.ckpt")
+    code, out, _ = cli("fit", "--ckpt_path", last, "--trainer.max_epochs", "3", "--model.momentum", "0.5")
+    assert code == 0
+    assert "model.momentum: 0.5 instead of the checkpoint's 0.9\n" in out
+    assert "3  (6 steps)" in out
+    config = yaml.safe_load(Path("lightning_logs/version_1/config.yaml").read_text())
+    assert (config["model"]["lr"], config["model"]["momentum"]) == (0.03, 0.5)
+
+
+def test_without_validation_the_last_counts_as_best(cli: Cli) -> None:
+    args = ["fit", "--data.dataset", "digits", "--data.val_size", "0", "--data.batch_size", "1437"]
+    code, out, err = cli(*args, "--trainer.max_epochs", "1")
+    assert (code, err) == (0, "")
+    assert "checkpoints/last.ckpt" in out
+    assert "validation    none" in out
+    code, out, _ = cli("test")
+    assert code == 0
+    assert "last.ckpt" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (["--trainer.max_steps", "3"], 3),
+        (["--trainer.limit_train_batches", "1", "--trainer.max_epochs", "2"], 2),
+        (["--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.overfit_batches", "1", "--trainer.max_epochs", "3"], 3),
+        (["--trainer.accumulate_grad_batches", "2", "--trainer.max_epochs", "3"], 3),
+        (["--trainer.max_time", "00:00:00:01", "--trainer.max_epochs", "10000"], None),
+        (["--trainer.check_val_every_n_epoch", "5", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.val_check_interval", "0.5", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.logger", "false", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.enable_checkpointing", "false", "--trainer.max_epochs", "1"], 2),
+    ],
+    ids=lambda value: value[0].removeprefix("--trainer.") + "=" + value[1] if isinstance(value, list) else "",
+)
+def test_lightnings_own_switches_work(cli: Cli, options: list[str], steps: int | None) -> None:
+    code, out, err = cli(*FIT, *options)
+    assert (code, err) == (0, "")
+    assert steps is None or f"({steps} steps)" in out
+    run = Path("lightning_logs/version_0")
+    assert (runs.best(run) is None) == ("--trainer.enable_checkpointing" in options)
+    assert run.joinpath("metrics.csv").exists() == ("--trainer.logger" not in options)
+    assert run.joinpath("config.yaml").exists()
+    if runs.best(run):
+        assert cli("test")[0] == 0
+
+
+def test_overfit_batches_sees_the_same_images_each_epoch(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_lit.classifier import Classifier
+    from mnist_lit.order import Batch
+
+    seen: list[list[int]] = []
+    step = Classifier.training_step
+
+    def watched(self: Classifier, batch: Batch, batch_idx: int) -> torch.Tensor:
+        seen.append(batch.indices.tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", watched)
+    assert cli(*FIT, "--trainer.overfit_batches", "1", "--trainer.max_epochs", "3")[0] == 0
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_dry_run_leaves_nothing_behind(cli: Cli) -> None:
+    code, out, err = cli(*FIT, "--trainer.fast_dev_run", "true")
+    assert (code, err) == (0, "")
+    assert "leaves no files" in out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_runs_go_where_default_root_dir_says(cli: Cli) -> None:
+    code, out, _ = cli(*FIT, "--trainer.max_epochs", "1", "--trainer.default_root_dir", "elsewhere")
+    assert code == 0
+    best = Path("elsewhere/lightning_logs/version_0/checkpoints/best.ckpt")
+    assert best.is_file()
+    assert f"next          mnist-lit test --ckpt_path {best}" in out
+    assert not Path("lightning_logs").exists()
+
+
+def test_summary_prints_the_table(cli: Cli) -> None:
+    code, out, _ = cli("summary")
+    assert code == 0
+    assert "593,200" in out
+    assert out.count("\n") == 11
+
+
+def test_data_says_what_is_there(cli: Cli) -> None:
+    code, out, _ = cli("data", "--dataset", "digits")
+    assert code == 0
+    assert "1,437 images of 28×28, 10 classes" in out
+    assert "360 images" in out

@@ -1,0 +1,47 @@
+"""Every shipped recipe runs, is flat and complete, and says what to expect of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mnist_lit.cli import _recipes
+
+Cli = Callable[..., tuple[int, str, str]]
+RECIPES = sorted(_recipes().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs_for_a_step(path: Path, cli: Cli) -> None:
+    small = ["--data.dataset", "digits", "--trainer.fast_dev_run", "true"]
+    code, out, err = cli("fit", "--config", path.stem, *small)
+    assert (code, err) == (0, "")
+    assert "(1 steps)" in out
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_two_levels_of_plain_values(path: Path) -> None:
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(recipe) == {"seed_everything", "model", "data", "trainer"}
+    for section in ("model", "data", "trainer"):
+        assert all(isinstance(value, int | float | str) for value in recipe[section].values())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_opens_with_its_command_result_and_duration(path: Path) -> None:
+    header = path.read_text(encoding="utf-8").partition("\nseed_everything")[0]
+    assert header.startswith(f"# mnist-lit fit --config {path.stem}\n")
+    for word in ("Expect", "Takes", "torch 2."):
+        assert word in header, word
+
+
+def test_the_quickstart_reaches_98_percent(cli: Cli) -> None:
+    assert cli("fit", "--config", "quickstart")[0] == 0
+    code, out, _ = cli("test")
+    assert code == 0
+    right = int(out.partition("right ")[2].split()[0])
+    assert right >= 0.98 * 360
+    content = torch.load("lightning_logs/version_0/checkpoints/best.ckpt")
+    assert content["mnist_lit"]["scores"]["val/acc"] >= 0.98

@@ -1,0 +1,66 @@
+"""Several processes train and count as one does. By subprocess: Lightning starts the command itself again."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DDP = ["--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices"]
+
+
+def command(*args: str, cwd: str) -> str:
+    """What `mnist-lit` printed, run in a folder made for it."""
+    Path(cwd).mkdir()
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"}
+    program = [sys.executable, "-m", "mnist_lit", *args]
+    run = subprocess.run(program, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=900)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def column(run: str, name: str) -> list[float]:
+    with Path(run, "lightning_logs/version_0/metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def compare(recipe: list[str], steps: int) -> None:
+    """The same losses, step by step, and the same scores; another seed's losses are far away."""
+    fit = ["fit", *recipe, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--model.lr", "0.05"]
+    fit += ["--model.momentum", "0", "--model.schedule", "constant", "--data.degrees", "15"]
+    command(*fit, "--trainer.accelerator", "cpu", cwd="one")
+    command(*fit, *DDP, "2", cwd="two")
+    command(*fit, "--trainer.accelerator", "cpu", "--seed_everything", "1", cwd="control")
+    one, two, control = (column(run, "train/loss_step") for run in ("one", "two", "control"))
+    assert len(one) == steps
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    assert control != pytest.approx(one, rel=1e-2)
+    for name in ("train/acc", "train/loss", "val/loss"):
+        assert column("two", name) == pytest.approx(column("one", name), rel=1e-3, abs=1e-5)
+
+
+def test_two_processes_train_as_one_with_an_empty_share_at_the_end() -> None:
+    # 1,257 images in steps of 157: the ninth has one image, and the first process none of it
+    compare(["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157"], steps=9)
+
+
+def test_three_processes_count_every_test_image_once() -> None:
+    recipe = ["--data.dataset", "digits", "--data.val_size", "1309", "--data.batch_size", "51"]  # 360 = 7 · 51 + 3
+    command("fit", *recipe, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", cwd="run")
+    best = str(Path("run/lightning_logs/version_0/checkpoints/best.ckpt").resolve())
+    alone = command("test", "--ckpt_path", best, "--trainer.accelerator", "cpu", cwd="a")
+    rows = Path("run/lightning_logs/version_0/predictions.csv").read_text()
+    three = command("test", "--ckpt_path", best, *DDP, "3", cwd="b")
+    assert "images        360" in alone
+    assert [line for line in alone.splitlines() if "/loss" not in line] == [
+        line for line in three.splitlines() if "/loss" not in line
+    ]
+    again = Path("run/lightning_logs/version_0/predictions.csv").read_text()
+    assert [row.split(",")[:3] for row in again.splitlines()] == [row.split(",")[:3] for row in rows.splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_on_mnist(mnist_dir: str) -> None:
+    compare(["--config", "tutorial", "--data.data_dir", mnist_dir], steps=118)
