@@ -8,6 +8,7 @@ import hashlib
 import tempfile
 import zlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.error import URLError
@@ -165,7 +166,7 @@ def _download(dataset: Dataset, data_dir: Path, name: str) -> Path:
             for mirror in _torchvision(dataset).mirrors:
                 try:
                     download_url(f"{mirror}{file}", aside, file, md5=_archive_digest(dataset, name))
-                except (URLError, RuntimeError, TimeoutError, ConnectionError) as error:
+                except (URLError, HTTPException, RuntimeError, TimeoutError, ConnectionError) as error:
                     reasons.append(f"{mirror}: {error}")
                 else:
                     Path(aside, file).replace(folder / file)
