@@ -218,6 +218,21 @@ def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
     assert scores["test/ece"] == pytest.approx(sum(abs(gap) * count for gap, count in gaps) / len(labels), abs=1e-5)
 
 
+def test_training_scores_count_the_warped_training_images_and_no_others() -> None:
+    module, datamodule = Classifier(lr=1e-12), data()  # a rate so small that the weights stay what they are
+    trainer = fit(module, datamodule, max_epochs=2, limit_val_batches=1.0, val_check_interval=0.5)
+    loader = datamodule.train_dataloader()
+    loader.set_epoch(1)
+    batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in loader]
+    images, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels"))
+    with torch.no_grad():
+        log_probs = module(images)
+    scores = trainer.callback_metrics
+    assert float(scores["train/acc"]) == pytest.approx(float((log_probs.argmax(dim=1) == labels).double().mean()))
+    assert float(scores["train/loss"]) == pytest.approx(float(F.nll_loss(log_probs, labels)), rel=1e-5)
+    assert float(scores["val/loss"]) != float(scores["train/loss"])
+
+
 def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="linear needs an end"):
         fit(Classifier(schedule="linear"), max_epochs=-1, max_time="00:00:00:01")

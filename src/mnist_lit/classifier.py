@@ -118,9 +118,11 @@ class Classifier(pl.LightningModule):
             "ece": MulticlassCalibrationError(num_classes, validate_args=False),
             "confusion": MulticlassConfusionMatrix(num_classes, validate_args=False),
         }
-        self.train_metrics = MetricCollection(scores, prefix="train/")
-        self.val_metrics = MetricCollection({**scores, **details}, prefix="val/")
-        self.test_metrics = self.val_metrics.clone(prefix="test/")
+        metrics = MetricCollection({**scores, **details})
+        # Clones: a metric in two collections would count both splits.
+        self.train_metrics = MetricCollection(scores).clone(prefix="train/")
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
         self.confusion: Tensor  # int64 (C, C) of the newest evaluation: rows are true, columns predicted
 
     def forward(self, images: Tensor) -> Tensor:
@@ -150,10 +152,6 @@ class Classifier(pl.LightningModule):
         """Log-probabilities of a batch, counted into validation's scores."""
         return self._evaluate(batch, self.val_metrics)
 
-    def on_validation_epoch_start(self) -> None:
-        """Start from zero."""
-        self.val_metrics.reset()
-
     def on_validation_epoch_end(self) -> None:
         """Log validation's scores."""
         self._log_scores(self.val_metrics)
@@ -161,10 +159,6 @@ class Classifier(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of a batch, counted into the test's scores."""
         return self._evaluate(batch, self.test_metrics)
-
-    def on_test_epoch_start(self) -> None:
-        """Start from zero."""
-        self.test_metrics.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log the test's scores."""
@@ -192,7 +186,8 @@ class Classifier(pl.LightningModule):
         name = self.hparams["schedule"]
         if not math.isfinite(self._total_steps) and (name in ("cosine", "linear") or self.hparams["warmup"]):
             raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
-        for group, own in zip(self._optimizer().param_groups, self._settings, strict=True):
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        for group, own in zip(optimizer.param_groups, self._settings, strict=True):
             group.update(own)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
@@ -221,7 +216,7 @@ class Classifier(pl.LightningModule):
         return F.nll_loss(log_probs, batch.labels, reduction="sum") / batch.size
 
     def _log_scores(self, metrics: MetricCollection) -> None:
-        """Log every scalar, and each class's accuracy; `compute` has already summed over the processes."""
+        """Log every scalar, and each class's accuracy; `compute` has already summed over the processes. Start anew."""
         values = metrics.compute()
         for name, value in values.items():
             if name.endswith("class_acc"):
@@ -230,8 +225,7 @@ class Classifier(pl.LightningModule):
                 self.confusion = value
             else:
                 self.log(name, value, prog_bar=name in ("val/acc", "val/loss"))
-        if metrics is self.train_metrics:
-            metrics.reset()
+        metrics.reset()
 
     def _dropout_mask(self, batch: Batch) -> Tensor:
         """(B, 4096): 0 where a feature is dropped, else 1 / (1 - p). Keyed like every random number of training."""
@@ -239,9 +233,6 @@ class Classifier(pl.LightningModule):
         assert batch.epoch is not None
         draws = uniform(self.hparams["seed"], batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
         return (draws >= p) / (1 - p)
-
-    def _optimizer(self) -> Any:
-        return self.optimizers(use_pl_optimizer=False)
 
     def _factor(self) -> float:
         h = self.hparams
