@@ -11,14 +11,14 @@ import mnist_lit
 FLOORS = [
     {"errors"},  # the one word that every floor speaks
     {"network", "pixels", "order", "optimizers", "memory", "runs", "suggest"},
-    {"classifier", "digits", "augment", "checkpoint"},
+    {"classifier", "digits", "augment", "checkpoint", "recipes"},
     {"datamodule", "callbacks"},
     {"engine", "summary", "fetch"},
     {"cli"},
     {"__main__"},
 ]
 SOURCE = Path(mnist_lit.__file__).parent
-LIGHT = {"cli", "errors", "runs", "suggest", "__main__"}  # what `--help` loads: the standard library only
+LIGHT = {"cli", "errors", "recipes", "runs", "suggest", "__main__"}  # what `--help` loads: the standard library only
 ALLOWED = {  # what some rooms may import beside the standard library and rooms below
     "network": {"torch"},
     "order": {"torch"},

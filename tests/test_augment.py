@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 
 from mnist_lit.augment import DRAWS, Warp
-from mnist_lit.order import WARP, share, uniform
+from mnist_lit.order import WARP, shard, uniform
 
 tvf: Any = torchvision.transforms.functional  # typed for tensors only, but it takes PIL's images
 STRONG = Warp(degrees=20, scale=0.15, shear=12, translate=2.5, crop_prob=0.3)
@@ -80,15 +80,15 @@ def test_the_default_warp_moves_nothing(images: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 7])
-def test_an_image_is_warped_the_same_bits_in_any_share(images: torch.Tensor, world_size: int) -> None:
+def test_an_image_is_warped_the_same_bits_in_any_shard(images: torch.Tensor, world_size: int) -> None:
     many = images.repeat(9, 1, 1)[:131]
     whole = STRONG(many, draws(131))
-    parts = [share(131, rank, world_size) for rank in range(world_size)]
+    parts = [shard(131, rank, world_size) for rank in range(world_size)]
     assert torch.cat([STRONG(many[part], draws(131)[part]) for part in parts]).equal(whole)
     assert not STRONG(many, draws(131, seed=1)).equal(whole)
 
 
-def test_an_empty_share_stays_empty() -> None:
+def test_an_empty_shard_stays_empty() -> None:
     assert STRONG(torch.zeros(0, 28, 28, dtype=torch.uint8), draws(0)).shape == (0, 28, 28)
 
 

@@ -16,6 +16,7 @@ from mnist_lit.classifier import Classifier, MeanNLL
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.network import TutorialCNN, standardize
+from mnist_lit.optimizers import Muon
 from mnist_lit.order import DROPOUT, Batch, uniform
 
 QUIET: dict[str, Any] = {
@@ -28,9 +29,26 @@ QUIET: dict[str, Any] = {
     "num_sanity_val_steps": 0,
 }
 RECIPES: dict[str, dict[str, Any]] = {
-    "sgd": {"optimizer": "sgd", "lr": 0.05, "nesterov": True, "schedule": "linear", "warmup": 0.3},
+    "sgd": {
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "nesterov": True,
+        "weight_decay": 0.01,
+        "schedule": "linear",
+        "warmup": 0.3,
+    },
     "adamw": {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.1, "schedule": "cosine", "dropout": 0.3},
-    "muon": {"optimizer": "muon", "lr": 0.02, "schedule": "step", "step_size": 1, "ema_decay": 0.9, "init": "he"},
+    "muon": {
+        "optimizer": "muon",
+        "lr": 0.02,
+        "momentum": 0.8,
+        "weight_decay": 0.05,
+        "aux_lr": 0.003,
+        "schedule": "step",
+        "step_size": 1,
+        "ema_decay": 0.9,
+        "init": "he",
+    },
 }
 
 
@@ -79,35 +97,54 @@ def test_he_initialization_has_hes_variance_and_no_bias() -> None:
     assert not any(weights[name].any() for name in weights if name.endswith("bias"))
 
 
-def test_training_is_the_plain_loop() -> None:
-    module, datamodule = Classifier(lr=0.05, schedule="linear", nesterov=True), data()
+def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, list[float]]:
+    """The recipe's optimizer, and the factors on its rates for ten steps, written out."""
+    if recipe == "sgd":
+        factors = [1 / 4, 2 / 4, 3 / 4, *(1 - step / 7 for step in range(7))]
+        return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01), factors
+    if recipe == "adamw":
+        factors = [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+        return torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.1), factors
+    hidden = [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3", "conv4", "fc1")]
+    weights = [p for name, p in network.named_parameters() if name in hidden]
+    rest = [p for name, p in network.named_parameters() if name not in hidden]
+    return Muon(weights, rest, lr=0.02, momentum=0.8, weight_decay=0.05, aux_lr=0.003), [1.0] * 5 + [0.1] * 5
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_is_the_plain_loop(recipe: str) -> None:
+    module, datamodule = Classifier(**RECIPES[recipe], seed=3), data(seed=3)
     network = copy.deepcopy(module.network)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    initial = copy.deepcopy(network.state_dict())
+    optimizer, factors = by_hand(recipe, network)
+    rates = [group["lr"] for group in optimizer.param_groups]
     fit(module, datamodule)
     loader, step = datamodule.train_dataloader(), 0
     for epoch in range(2):
         loader.set_epoch(epoch)
         for batch in loader:
             warped = datamodule.on_after_batch_transfer(batch, 0)
-            optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 10)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factors[step]
+            mask = None
+            if recipe == "adamw":
+                mask = (uniform(3, epoch, batch.indices, 4096, stream=DROPOUT) >= 0.3) / 0.7
             optimizer.zero_grad()
-            F.nll_loss(network(standardize(warped.images)), warped.labels).backward()  # type: ignore[no-untyped-call]
+            F.nll_loss(network(standardize(warped.images), mask), warped.labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             step += 1
-    for name, weight in network.state_dict().items():
-        torch.testing.assert_close(module.network.state_dict()[name], weight)
     assert step == 10
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(module.network.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+        assert (weight - initial[name]).abs().max() > 1e-4
 
 
-def test_accumulated_steps_are_one_step_over_all_their_images() -> None:
+@pytest.mark.parametrize("images", [128, 160, 100], ids=["whole groups", "a last group of one", "a smaller last batch"])
+def test_accumulated_batches_are_one_step_over_all_their_images(images: int) -> None:
     whole, parts = Classifier(lr=0.05, schedule="constant"), Classifier(lr=0.05, schedule="constant")
-    fit(whole, DigitsDataModule(dataset="digits", val_size=1309, batch_size=128), max_epochs=2)
-    fit(
-        parts,
-        DigitsDataModule(dataset="digits", val_size=1309, batch_size=32),
-        max_epochs=2,
-        accumulate_grad_batches=4,
-    )
+    size = 1437 - images
+    fit(whole, DigitsDataModule(dataset="digits", val_size=size, batch_size=min(128, images)))
+    fit(parts, DigitsDataModule(dataset="digits", val_size=size, batch_size=32), accumulate_grad_batches=4)
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
 
@@ -206,6 +243,7 @@ def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
             float((predicted[labels == label] == label).double().mean())
         )
     confusion = [[int(((labels == i) & (predicted == j)).sum()) for j in range(10)] for i in range(10)]
+    assert module.confusion is not None
     assert module.confusion.tolist() == confusion
     bins = (probs * 15).ceil()
     gaps = [

@@ -1,6 +1,7 @@
 """The command line as a user meets it: fast where it can be, one line where something is wrong."""
 
 import csv
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,11 +62,23 @@ def test_python_dash_m_is_the_same_program() -> None:
         (["fit", "--model.optimizer", "adam"], "model.optimizer"),
         (["fit", "--data.batch_size", "0"], "data.batch_size: want 1 or more, got 0"),
         (["fit", "--model.lr=-1"], "model: want lr and aux_lr above 0"),
+        (["fit", "--model.learning_rate", "1"], "unknown option model.learning_rate; did you mean model.lr?"),
+        (["fit", "--trainer.max_epoch", "3"], "unknown option trainer.max_epoch; did you mean trainer.max_epochs?"),
+        (["fit", "--trainer.accelerator", "abacus"], "abacus"),
+        (["fit", "--trainer.strategy", "chess"], "chess"),
+        (["fit", "--trainer.devices", "0"], "0"),
         (["fit", "--seed_everything", "true"], "seed_everything: want a whole number"),
+        (["fit", "--seed_everything", "-5"], "seed_everything: want a whole number"),
+        ([*FIT, "--trainer.max_epochs", "0"], "nothing to train"),
+        ([*FIT, "--trainer.limit_train_batches", "0"], "nothing to train"),
+        ([*FIT, "--trainer.val_check_interval", "100"], "val_check_interval"),
+        ([*FIT, "--trainer.max_time", "00:00:00:01", "--trainer.max_epochs", "-1"], "linear needs an end"),
         (["fit", "--data.dataset", "digits", "--data.val_size", "2000"], "want less than the 1437 images"),
         (["test"], "nothing was trained in lightning_logs; run `mnist-lit fit` first"),
         (["validate", "--ckpt_path", "gone.ckpt"], "no checkpoint at gone.ckpt"),
         (["summary", "--deep"], "summary takes no options"),
+        (["data", "--dataset", "mnits"], "no dataset mnits; did you mean mnist?"),
+        (["data", "--deep"], "unrecognized arguments: --deep"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -76,20 +89,50 @@ def test_wrong_input_is_one_line_and_exit_code_2(cli: Cli, args: list[str], line
     assert err.startswith("mnist-lit: ")
     assert line in err
     assert err.count("\n") == 1
-    assert not list(Path.cwd().rglob("*.ckpt"))
+    assert not list(Path("lightning_logs").glob("*"))  # no run folder is left behind
 
 
-def test_a_config_with_an_unknown_key_names_the_nearest(cli: Cli) -> None:
-    Path("mine.yaml").write_text("model: {learning_rate: 1}\ndata: {batchsize: 3}\n")
-    code, _, err = cli("fit", "--config", "mine.yaml")
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "learning_rate" in err or "data.batch_size" in err
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"model: {learning_rate: 1}", "unknown option model.learning_rate; did you mean model.lr?"),
+        (b"data: {batchsize: 3}", "unknown option data.batchsize; did you mean data.batch_size?"),
+        (b"modle: {lr: 3}", "unknown option modle.lr; did you mean model.lr?"),
+        (b"model: [1", "mine.yaml cannot be read as YAML"),
+        (b"model: {lr: '\xff'}", "mine.yaml cannot be read as YAML"),
+        (b"just words", "mine.yaml is no config"),
+        (b"", "mine.yaml is no config"),
+    ],
+    ids=lambda value: value.decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_a_config_that_is_wrong_is_one_line(cli: Cli, text: bytes, line: str) -> None:
+    Path("mine.yaml").write_bytes(text)
+    code, out, err = cli("fit", "--config", "mine.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
 
 
-def test_a_failed_start_leaves_no_run_behind(cli: Cli) -> None:
-    assert cli("fit", "--data.dataset", "digits", "--data.val_size", "2000")[0] == 2
-    assert not list(Path("lightning_logs").glob("*"))
+def test_options_beat_configs_and_later_configs_earlier_ones_wherever_they_stand(cli: Cli) -> None:
+    Path("a.yaml").write_text("model: {lr: 0.1, momentum: 0.1}\ndata:\n", encoding="utf-8")
+    Path("b.yaml").write_text("# année\nmodel: {momentum: 0.2, gamma: 0.2}\n", encoding="utf-8")
+    for args in (
+        ["--model.lr", "0.3", "-c", "a.yaml", "--config=b.yaml"],
+        ["-c=a.yaml", "-c", "b.yaml", "--model.lr=0.3"],
+    ):
+        code, out, err = cli("fit", *args, "--print_config")
+        assert (code, err) == (0, "")
+        model = yaml.safe_load(out)["model"]
+        assert (model["lr"], model["momentum"], model["gamma"]) == (0.3, 0.2, 0.2)
+
+
+def test_a_runs_own_config_repeats_it_and_takes_nothing_from_its_checkpoint(cli: Cli, trained: Path) -> None:
+    config = str(trained / "config.yaml")
+    assert cli("fit", "--config", config)[0] == 0
+    one, two = (torch.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt")["state_dict"] for n in range(2))
+    assert all(one[name].equal(two[name]) for name in one)
+    code, out, _ = cli("test", "--config", config, "--ckpt_path", str(trained / "checkpoints/last.ckpt"))
+    assert code == 0
+    assert out.startswith(f"test: {trained}/checkpoints/last.ckpt\n")
 
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:
@@ -116,7 +159,7 @@ def test_a_fit_ends_with_a_table_and_what_to_type_next(cli: Cli) -> None:
     assert code == 0
     assert err == ""
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
-    assert set(lines) == {"epochs", "time", "best", "checkpoint", "next", "curves"}
+    assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]
     assert "images/s" in lines["time"]
     assert Path(lines["checkpoint"].split()[1]).is_file()
@@ -192,16 +235,25 @@ def test_without_validation_the_last_counts_as_best(cli: Cli) -> None:
     code, out, err = cli(*args, "--trainer.max_epochs", "1")
     assert (code, err) == (0, "")
     assert "checkpoints/last.ckpt" in out
-    assert "validation    none" in out
+    assert "best val/acc  none: no validation" in out
     code, out, _ = cli("test")
     assert code == 0
     assert "last.ckpt" in out
+    code, out, err = cli("validate")
+    assert code == 2
+    assert "validate had no images: data.val_size is 0" in err
 
 
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
         (["--trainer.max_steps", "3"], 3),
+        (["--trainer.max_steps", "21"], 21),  # more than the ten epochs that are the default
+        (["--trainer.num_sanity_val_steps", "1", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.log_every_n_steps", "0", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1"], 2),
+        (["--trainer.precision", "bf16-true", "--trainer.max_epochs", "1", "--model.dropout", "0.1"], 2),
+        (["--trainer.precision", "64-true", "--trainer.max_epochs", "1"], 2),
         (["--trainer.limit_train_batches", "1", "--trainer.max_epochs", "2"], 2),
         (["--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"], 2),
         (["--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"], 2),
@@ -246,7 +298,7 @@ def test_overfit_batches_sees_the_same_images_each_epoch(cli: Cli, monkeypatch: 
 def test_a_dry_run_leaves_nothing_behind(cli: Cli) -> None:
     code, out, err = cli(*FIT, "--trainer.fast_dev_run", "true")
     assert (code, err) == (0, "")
-    assert "leaves no files" in out
+    assert "checkpoint    none" in out
     assert not list(Path.cwd().iterdir())
 
 
@@ -257,6 +309,107 @@ def test_runs_go_where_default_root_dir_says(cli: Cli) -> None:
     assert best.is_file()
     assert f"next          mnist-lit test --ckpt_path {best}" in out
     assert not Path("lightning_logs").exists()
+    code, out, _ = cli("test", "--trainer.default_root_dir", "elsewhere")
+    assert code == 0
+    assert out.startswith(f"test: {best}\n")
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_exactly_there(cli: Cli) -> None:
+    fit = ["fit", "--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32"]  # 5 steps an epoch
+    fit += ["--model.schedule", "constant", "--data.degrees", "15", "--trainer.max_epochs", "3"]
+    assert cli(*fit)[0] == 0
+    assert cli(*fit, "--trainer.max_steps", "7")[0] == 0
+    last = "lightning_logs/version_1/checkpoints/last.ckpt"
+    code, out, _ = cli(*fit, "--ckpt_path", last, "--trainer.max_steps", "-1")
+    assert code == 0
+    assert "3  (15 steps)" in out
+    whole, stopped, resumed = (torch.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt") for n in range(3))
+    assert resumed["global_step"] == 15
+    assert all(weight.equal(resumed["state_dict"][name]) for name, weight in whole["state_dict"].items())
+    assert not all(weight.equal(stopped["state_dict"][name]) for name, weight in whole["state_dict"].items())
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(cli: Cli, trained: Path) -> None:
+    code, _, err = cli("fit", "--ckpt_path", str(trained / "checkpoints/last.ckpt"))
+    assert code == 2
+    assert "nothing to train" in err
+    assert len(list(Path("lightning_logs").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("optimizer", "adamw"), ("ema_decay", "0.9")])
+def test_a_run_cannot_go_on_as_another(cli: Cli, trained: Path, option: str, value: str) -> None:
+    last = str(trained / "checkpoints/last.ckpt")
+    code, _, err = cli("fit", "--ckpt_path", last, f"--model.{option}", value, "--trainer.max_epochs", "2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"model.{option}: a run with" in err
+
+
+def test_a_resumed_run_that_never_beats_the_old_best_still_has_a_best_of_its_own(cli: Cli, trained: Path) -> None:
+    last = trained / "checkpoints/last.ckpt"
+    content = torch.load(last)
+    (name,) = (key for key in content["callbacks"] if key.startswith("BestAndLast"))
+    content["callbacks"][name]["best"] = (1.0, 0.0)
+    torch.save(content, last)
+    code, out, _ = cli("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "2")
+    assert code == 0
+    assert Path(out.partition("checkpoint ")[2].split()[0]).name == "best.ckpt"
+    assert Path(out.partition("checkpoint ")[2].split()[0]).is_file()
+
+
+def test_a_checkpoints_name_may_hold_an_equals_sign(cli: Cli, trained: Path) -> None:
+    trained.joinpath("checkpoints/best.ckpt").rename("epoch=1-step=2.ckpt")
+    for args in (["--ckpt_path", "epoch=1-step=2.ckpt"], ["--ckpt_path=epoch=1-step=2.ckpt"]):
+        code, out, _ = cli("validate", *args)
+        assert code == 0
+        assert out.startswith("validate: epoch=1-step=2.ckpt\n")
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "[1", "model: 3", "{}", "- 1", "seed_everything: 0\nmodel: {}\ndata: {}\n"],
+)
+def test_a_checkpoint_with_a_damaged_configuration_is_refused(cli: Cli, trained: Path, config: str) -> None:
+    content = torch.load(trained / "checkpoints/best.ckpt")
+    content["mnist_lit"]["config"] = config
+    torch.save(content, "damaged.ckpt")
+    code, _, err = cli("test", "--ckpt_path", "damaged.ckpt")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "damaged" in err
+
+
+def test_a_checkpoints_configuration_imports_nothing(cli: Cli, trained: Path) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt")
+    config = yaml.safe_load(content["mnist_lit"]["config"])
+    for key, value in (("callbacks", [{"class_path": "this.X"}]), ("logger", "this.X"), ("profiler", "this.X")):
+        config["trainer"][key] = value
+    content["mnist_lit"]["config"] = yaml.safe_dump(config)
+    torch.save(content, "hostile.ckpt")
+    sys.modules.pop("this", None)
+    assert cli("fit", "--ckpt_path", "hostile.ckpt", "--trainer.max_epochs", "2")[0] == 0
+    assert "this" not in sys.modules
+
+
+def test_a_limited_test_does_not_replace_the_whole_ones_predictions(cli: Cli, trained: Path) -> None:
+    assert cli("test")[0] == 0
+    before = trained.joinpath("predictions.csv").read_bytes()
+    code, out, _ = cli("test", "--trainer.limit_test_batches", "1")
+    assert code == 0
+    assert "predictions" not in out
+    assert trained.joinpath("predictions.csv").read_bytes() == before
+
+
+def test_the_next_command_can_be_pasted_also_where_a_folder_has_a_space(cli: Cli) -> None:
+    code, out, _ = cli(*FIT, "--trainer.max_epochs", "1", "--trainer.default_root_dir", "my runs")
+    assert code == 0
+    command = shlex.split(out.partition("next ")[2].splitlines()[0])
+    assert cli(*command[1:])[0] == 0
+
+
+def test_a_place_where_no_run_folder_can_be_made_is_named(cli: Cli) -> None:
+    Path("lightning_logs").write_text("a file")
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot make a run folder in lightning_logs" in err
 
 
 def test_summary_prints_the_table(cli: Cli) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from mnist_lit.cli import _recipes
+from mnist_lit.recipes import folder
 
 Cli = Callable[..., tuple[int, str, str]]
-RECIPES = sorted(_recipes().glob("*.yaml"))
+RECIPES = sorted(folder().glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

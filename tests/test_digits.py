@@ -1,18 +1,15 @@
 """Files are found, verified and parsed; what is altered is refused. On a small dataset made here."""
 
-import functools
 import gzip
 import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torchvision.datasets import MNIST
+from torchvision.datasets import KMNIST, MNIST
 
 from mnist_lit import digits
 from mnist_lit.errors import InputError
@@ -49,21 +46,14 @@ def write(folder: Path, contents: dict[str, bytes], *, packed: bool) -> None:
 
 
 @pytest.fixture
-def mirror(contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def mirror(
+    contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], str]
+) -> Path:
     """A mirror on this machine; its folder."""
     folder = tmp_path / "mirror"
     write(folder, contents, packed=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
-    yield folder
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setattr(MNIST, "mirrors", [serve(folder)])
+    return folder
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["archives", "extracted"])
@@ -88,7 +78,7 @@ def test_an_altered_file_is_refused_by_name(
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    with pytest.raises(InputError, match=f"not as it was published: .*{file.name}"):
+    with pytest.raises(InputError, match=rf"{file.name}: not as it was published\); run `mnist-lit data"):
         digits.load("mnist", tmp_path)
 
 
@@ -99,7 +89,7 @@ def test_an_altered_extracted_file_is_passed_over_for_its_archive(contents: dict
 
 
 def test_a_missing_file_is_named_with_what_to_do(contents: dict[str, bytes], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no train-images-idx3-ubyte.gz in .*MNIST/raw; run `mnist-lit data"):
+    with pytest.raises(InputError, match=r"no train-images-idx3-ubyte.gz of mnist in .*raw; run `mnist-lit data"):
         digits.load("mnist", tmp_path)
 
 
@@ -112,6 +102,14 @@ def test_a_download_fetches_what_is_missing_and_nothing_else(
     ]
     assert len(digits.load("mnist", tmp_path / "data").train_images) == 30
     assert digits.fetch("mnist", tmp_path / "data") == []
+
+
+def test_an_altered_file_is_downloaded_again(contents: dict[str, bytes], mirror: Path, tmp_path: Path) -> None:
+    write(tmp_path / "MNIST/raw", contents, packed=True)
+    broken = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte.gz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert digits.fetch("mnist", tmp_path) == [broken]
+    assert len(digits.load("mnist", tmp_path).test_images) == 20
 
 
 def test_a_mirror_that_sends_something_else_leaves_nothing_behind(mirror: Path, tmp_path: Path) -> None:
@@ -131,10 +129,17 @@ def test_no_network_is_one_line_with_a_way_out(
     assert "\n" not in str(refused.value)
 
 
-def test_another_datasets_archives_are_known_by_their_own_digest(contents: dict[str, bytes], tmp_path: Path) -> None:
-    write(tmp_path, contents, packed=True)
-    with pytest.raises(InputError, match="not as it was published"):
+def test_another_datasets_archives_are_known_by_their_own_digest(
+    contents: dict[str, bytes], mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, contents, packed=True)  # MNIST's, which are left alone
+    with pytest.raises(InputError, match=r"run `mnist-lit data --dataset kmnist"):
         digits.load("kmnist", tmp_path)
+    monkeypatch.setattr(KMNIST, "resources", MNIST.resources)
+    monkeypatch.setattr(KMNIST, "mirrors", MNIST.mirrors)
+    assert len(digits.load("kmnist", tmp_path).test_labels) == 20
+    tmp_path.joinpath("t10k-labels-idx1-ubyte.gz").unlink()
+    assert digits.fetch("kmnist", tmp_path) == [tmp_path / "KMNIST/raw/t10k-labels-idx1-ubyte.gz"]
 
 
 def test_the_embedded_digits_are_scikit_learns_each_once() -> None:

@@ -18,6 +18,7 @@ def command(*args: str, cwd: str) -> str:
     program = [sys.executable, "-m", "mnist_lit", *args]
     run = subprocess.run(program, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=900)
     assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("images  ") <= 1, "each process printed"
     return run.stdout
 
 
@@ -41,7 +42,7 @@ def compare(recipe: list[str], steps: int) -> None:
         assert column("two", name) == pytest.approx(column("one", name), rel=1e-3, abs=1e-5)
 
 
-def test_two_processes_train_as_one_with_an_empty_share_at_the_end() -> None:
+def test_two_processes_train_as_one_with_an_empty_shard_at_the_end() -> None:
     # 1,257 images in steps of 157: the ninth has one image, and the first process none of it
     compare(["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157"], steps=9)
 

@@ -1,9 +1,6 @@
 """On the real archives, where MNIST_LIT_SHARED says that there are some."""
 
-import functools
 import gzip
-import http.server
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,17 +60,11 @@ def test_the_official_test_images_are_read_whole_and_in_order(data: digits.Digit
     assert torch.cat([batch.labels for batch in batches]).equal(data.test_labels)
 
 
-def test_a_real_download_from_a_mirror(mnist_dir: str, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=mnist_dir))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_address[1]}/"])
+def test_a_real_download_from_a_mirror(
+    mnist_dir: str, monkeypatch: pytest.MonkeyPatch, cli: Cli, serve: Callable[[Path], str]
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [serve(Path(mnist_dir))])
     code, out, _ = cli("data")
-    server.shutdown()
-    server.server_close()
     assert code == 0
     assert "60,000 images of 28×28, 10 classes" in out
     assert len(list(Path("data/MNIST/raw").iterdir())) == 4

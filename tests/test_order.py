@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mnist_lit.order import ORDER, WARP, Batch, Loader, TrainLoader, permutation, share, uniform
+from mnist_lit.order import ORDER, WARP, Batch, Loader, TrainLoader, permutation, shard, uniform
 
 MASK = (1 << 64) - 1
 
@@ -79,16 +79,16 @@ def test_images_and_labels_belong_to_their_indices() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 18])
-def test_shares_tile_each_step_on_any_number_of_devices(world_size: int) -> None:
+def test_shards_tile_each_step_on_any_number_of_devices(world_size: int) -> None:
     alone = orders(list(loader()))
-    shares = [orders(list(loader(rank, world_size))) for rank in range(world_size)]
-    assert [list(itertools.chain(*step)) for step in zip(*shares, strict=True)] == alone
+    shards = [orders(list(loader(rank, world_size))) for rank in range(world_size)]
+    assert [list(itertools.chain(*step)) for step in zip(*shards, strict=True)] == alone
     assert all(batch.size == len(step) for batch, step in zip(loader(0, world_size), alone, strict=True))
 
 
-def test_shares_differ_by_one_at_most() -> None:
+def test_shards_differ_by_one_at_most() -> None:
     for size in range(20):
-        slices = [share(size, rank, 4) for rank in range(4)]
+        slices = [shard(size, rank, 4) for rank in range(4)]
         lengths = [part.stop - part.start for part in slices]
         assert sum(lengths) == size
         assert max(lengths) - min(lengths) <= 1

@@ -48,7 +48,9 @@ def test_the_wheel_trains_and_tests_from_an_empty_folder(installed: Path) -> Non
 
     def run(*args: str) -> str:
         program = [sys.executable, *args]
-        return subprocess.run(program, env=env, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(program, env=env, capture_output=True, text=True, check=True)
+        assert done.stderr == ""  # no known noise, and nothing else either
+        return done.stdout
 
     where = run("-c", "import mnist_lit; print(mnist_lit.__file__)")
     assert Path(where.strip()).is_relative_to(installed)

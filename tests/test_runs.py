@@ -3,7 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from mnist_lit import runs
+from mnist_lit.errors import InputError
 
 
 def save(run: Path, name: str) -> Path:
@@ -27,9 +30,10 @@ def test_numbers_go_on_from_the_highest_and_other_names_are_no_runs(tmp_path: Pa
 
 
 def test_the_newest_run_counts_by_number_and_only_with_a_checkpoint(tmp_path: Path) -> None:
-    assert runs.newest(tmp_path / "none") is None
+    for nothing in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match="nothing was trained"):
+            runs.newest(nothing)
     made = [runs.fresh(tmp_path) for _ in range(12)]
-    assert runs.newest(tmp_path) is None
     save(made[2], "best.ckpt")
     best = save(made[10], "best.ckpt")
     assert runs.newest(tmp_path) == best  # not version_2, not the empty version_11

@@ -4,6 +4,7 @@ No loss and no surgery on the model.
 """
 
 import csv
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,23 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
-from mnist_lit import checkpoint
+from mnist_lit import checkpoint, runs
 from mnist_lit.classifier import Classifier
+from mnist_lit.errors import InputError
 from mnist_lit.order import Batch
 
 __all__ = ["BestAndLast", "FitTable", "Predictions", "ScoreTable", "print_rows", "wilson_interval"]
 
-MONITOR, TIE = "val/acc", "val/loss"  # the more right the better; among equals, the surer
-
 
 class BestAndLast(Checkpoint):
-    """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and at the end.
+    """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and where training stops.
 
     Every file describes itself: `config`, the run's whole YAML, goes into it, see `checkpoint.provenance`.
     """
 
     def __init__(self, run: Path, config: str) -> None:
         self.folder, self.config = run / "checkpoints", config
-        self.best_score, self.best_loss, self.best_epoch = -1.0, 0.0, -1
-        self._saved_step = -1
+        self.best = (-1.0, 0.0)  # accuracy, and the negative loss that decides among equals
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take rank 0's folder."""
@@ -42,19 +41,26 @@ class BestAndLast(Checkpoint):
         """Keep the weights if no earlier validation was as good."""
         if trainer.sanity_checking:
             return
-        score, loss = (float(trainer.callback_metrics[name]) for name in (MONITOR, TIE))
-        if (score, -loss) > (self.best_score, -self.best_loss):
-            self.best_score, self.best_loss, self.best_epoch = score, loss, trainer.current_epoch
+        scores = trainer.callback_metrics
+        score = (float(scores["val/acc"]), -float(scores["val/loss"]))
+        if score > self.best:
+            self.best = score
             trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keep the newest weights where `max_steps` or `max_time` stops within an epoch.
+
+        At that epoch's end Lightning would already count it as done, and a resumed run would skip its rest.
+        """
+        self._whole_epoch = batch_idx + 1 >= trainer.num_training_batches
+        if not self._whole_epoch and (trainer.should_stop or trainer.global_step == trainer.max_steps):
+            trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the newest weights."""
-        trainer.save_checkpoint(self.folder / "last.ckpt")
-        self._saved_step = trainer.global_step
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the newest weights also where `max_steps` or `max_time` ended an epoch early."""
-        if self._saved_step != trainer.global_step:
+        if self._whole_epoch:
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
@@ -63,21 +69,23 @@ class BestAndLast(Checkpoint):
         content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, trainer.callback_metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far, for a resumed run."""
-        return {name: getattr(self, name) for name in ("best_score", "best_loss", "best_epoch")}
+        """The best score so far, and where its file is."""
+        return {"best": self.best, "folder": str(self.folder)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with the best score so far."""
-        vars(self).update(state_dict)
+        """Go on comparing with the best score so far, if its file is in this run's folder; else start anew."""
+        if state_dict["folder"] == str(self.folder):
+            self.best = tuple(state_dict["best"])
 
 
 class FitTable(Callback):
     """One small table at the end of a fit. Images a second count the training, not the validation."""
 
-    def __init__(self, run: Path | None, logs: Path, best: BestAndLast | None) -> None:
-        self.run, self.logs, self.best = run, logs, best
+    def __init__(self, run: Path | None, logs: Path, *, saves: bool) -> None:
+        self.run, self.logs, self.saves = run, logs, saves
         self.images = 0
         self.seconds = self.validating = 0.0
+        self.best: tuple[float, int] | None = None  # accuracy and epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -94,8 +102,13 @@ class FitTable(Callback):
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the other clock."""
+        """Stop the other clock, and remember the best score."""
+        if trainer.sanity_checking:
+            return
         self.validating += time.perf_counter() - self._validation_start
+        score = float(trainer.callback_metrics["val/acc"])
+        if self.best is None or score > self.best[0]:
+            self.best = (score, trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock: whatever follows is no training."""
@@ -106,25 +119,18 @@ class FitTable(Callback):
         if not trainer.is_global_zero or not self.images:
             return
         rate = self.images / max(self.seconds - self.validating, 1e-9)
+        best = runs.best(self.run) if self.run and self.saves else None
         rows = {
             "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
+            "best val/acc": f"{self.best[0]:.2%}  (epoch {self.best[1]})" if self.best else "none: no validation",
+            "checkpoint": str(best or "none"),
         }
-        metrics = trainer.callback_metrics
-        if self.best and self.best.best_epoch >= 0:
-            rows["best val/acc"] = f"{self.best.best_score:.2%}  (epoch {self.best.best_epoch + 1})"
-        elif MONITOR in metrics:
-            rows["val/acc"] = f"{float(metrics[MONITOR]):.2%}"
-        else:
-            rows["validation"] = "none"
-        if self.best:
-            path = self.best.folder / ("best.ckpt" if self.best.best_epoch >= 0 else "last.ckpt")
-            rows["checkpoint"] = str(path)
-            rows["next"] = "mnist-lit test" if self.logs.parent == Path() else f"mnist-lit test --ckpt_path {path}"
-        elif not self.run:
-            rows["checkpoint"] = "none: a dry run leaves no files"
+        if best:
+            elsewhere = "" if self.logs == Path(runs.LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
+            rows["next"] = f"mnist-lit test{elsewhere}"
         if trainer.logger:
-            rows["curves" if "next" in rows else "next"] = f"tensorboard --logdir {self.logs}"
+            rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_rows(rows)
 
 
@@ -159,12 +165,15 @@ class Predictions(Callback):
             return
         order = indices.argsort()
         aside = self.path.with_suffix(".part")
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
-            for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
-                writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
-        aside.replace(self.path)
+        try:
+            with aside.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
+                for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
+                    writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
+            aside.replace(self.path)
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 class ScoreTable(Callback):
@@ -183,7 +192,7 @@ class ScoreTable(Callback):
 
     def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> None:
         assert isinstance(pl_module, Classifier)
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or pl_module.confusion is None:
             return
         confusion = pl_module.confusion.long().cpu()
         right, total = int(confusion.trace()), int(confusion.sum())

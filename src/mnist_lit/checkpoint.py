@@ -11,12 +11,13 @@ from typing import Any
 
 import lightning
 import torch
+import yaml
 from torch import nn
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 
-__all__ = ["KEY", "load", "load_weights", "provenance"]
+__all__ = ["KEY", "load", "load_weights", "provenance", "settings"]
 
 KEY = "mnist_lit"  # where in the file `provenance` stands
 
@@ -48,6 +49,31 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict) or "state_dict" not in content:
         raise InputError(f"{path} is no checkpoint of mnist-lit")
     return content
+
+
+def settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that a checkpoint was trained with, as far as it is plain values.
+
+    A string under `trainer` could name a class to import, so there only numbers and a few known words are taken.
+    Raises InputError where it is damaged.
+    """
+    try:
+        sections = {
+            name: section for name, section in yaml.safe_load(content[KEY]["config"]).items() if section is not None
+        }
+        kept: dict[str, Any] = {"seed_everything": int(sections["seed_everything"])}
+        for name in ("model", "data", "trainer"):
+            values = sections[name].items()
+            kept[name] = {
+                k: v for k, v in values if isinstance(v, int | float) or (isinstance(v, str) and _is_word(name, k))
+            }
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise InputError("the checkpoint's own configuration is damaged") from error
+    return kept
+
+
+def _is_word(section: str, option: str) -> bool:
+    return section != "trainer" or option in ("precision", "gradient_clip_algorithm", "max_time")
 
 
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:

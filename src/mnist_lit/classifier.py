@@ -66,7 +66,7 @@ class Classifier(pl.LightningModule):
         ema_decay: above 0, the weights' exponential moving average is what is evaluated, saved beside the weights.
         init: `default` is torch's, `he` is Kaiming-normal.
         dropout: share of the convolutions' features that a training image loses before fc1.
-        num_classes: length of the output.
+        num_classes: length of the output; the command line sets it from the data.
         seed: of the initial weights and the dropout; the command line sets it from `seed_everything`.
 
     `forward` takes uint8 images (B, 28, 28) and gives log-probabilities (B, num_classes).
@@ -123,7 +123,8 @@ class Classifier(pl.LightningModule):
         self.train_metrics = MetricCollection(scores).clone(prefix="train/")
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        self.confusion: Tensor  # int64 (C, C) of the newest evaluation: rows are true, columns predicted
+        self.confusion: Tensor | None = None  # (C, C) counts of the newest evaluation: rows are true, columns predicted
+        self.has_trained = False  # whether a step was taken since the module was made
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, num_classes) of uint8 images (B, 28, 28), by the averaged weights where there are."""
@@ -131,18 +132,20 @@ class Classifier(pl.LightningModule):
         return _run(network, images, None)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """This process's part of the mean loss over the step's images.
+        """This process's part of the mean loss over the images of the optimizer's step.
 
-        DDP averages gradients over processes, so the part is scaled by their number: the gradient is that of one
-        process with the whole step, whatever the shares.
+        DDP averages gradients over processes, and Lightning over accumulated batches, so the part is scaled by their
+        numbers: the gradient is that of one process with all the step's images at once, however they are divided.
         """
         mask = self._dropout_mask(batch) if self.hparams["dropout"] else None
         log_probs = _run(self.network, batch.images, mask)
-        loss = self._score(log_probs, batch, self.train_metrics)
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train/loss_step", loss.detach(), reduce_fx="sum", sync_dist=True, batch_size=batch.size)
-            self.log("lr", self._rate(), batch_size=batch.size)
-        return loss * self.trainer.world_size
+        nll = self._score(log_probs, batch, self.train_metrics)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            mean = nll.detach() / batch.size
+            self.log("train/loss_step", mean, reduce_fx="sum", sync_dist=True, batch_size=batch.size)
+            self.log("lr", self._settings[0]["lr"] * self._factor(), batch_size=batch.size)
+        return nll * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, as the images were seen: warped, and by weights still moving."""
@@ -152,6 +155,10 @@ class Classifier(pl.LightningModule):
         """Log-probabilities of a batch, counted into validation's scores."""
         return self._evaluate(batch, self.val_metrics)
 
+    def on_validation_epoch_start(self) -> None:
+        """Start from zero, also after an evaluation that was interrupted."""
+        self.val_metrics.reset()
+
     def on_validation_epoch_end(self) -> None:
         """Log validation's scores."""
         self._log_scores(self.val_metrics)
@@ -159,6 +166,10 @@ class Classifier(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of a batch, counted into the test's scores."""
         return self._evaluate(batch, self.test_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        """Start from zero, also after an evaluation that was interrupted."""
+        self.test_metrics.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log the test's scores."""
@@ -197,6 +208,7 @@ class Classifier(pl.LightningModule):
             group["lr"] = own["lr"] * factor
         step = self.trainer.global_step
         optimizer.step(closure=optimizer_closure)
+        self.has_trained = True
         if self.ema is not None:
             # Young averages forget faster, so that the initial weights leave no trace.
             decay = min(self.hparams["ema_decay"], (step + 1) / (step + 10))
@@ -210,13 +222,15 @@ class Classifier(pl.LightningModule):
         return log_probs  # type: ignore[no-any-return]
 
     def _score(self, log_probs: Tensor, batch: Batch, metrics: MetricCollection) -> Tensor:
-        """Count a batch into the metrics; returns its part of the step's mean NLL."""
-        if len(batch.labels):  # a share may be empty
+        """Count a batch into the metrics; returns its summed NLL."""
+        if len(batch.labels):  # a shard may be empty
             metrics.update(log_probs.detach(), batch.labels)
-        return F.nll_loss(log_probs, batch.labels, reduction="sum") / batch.size
+        return F.nll_loss(log_probs, batch.labels, reduction="sum")
 
     def _log_scores(self, metrics: MetricCollection) -> None:
         """Log every scalar, and each class's accuracy; `compute` has already summed over the processes. Start anew."""
+        if not any(metric.update_called for metric in metrics.values()):  # resumed after the epoch's last step
+            return
         values = metrics.compute()
         for name, value in values.items():
             if name.endswith("class_acc"):
@@ -232,7 +246,7 @@ class Classifier(pl.LightningModule):
         p: float = self.hparams["dropout"]
         assert batch.epoch is not None
         draws = uniform(self.hparams["seed"], batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
-        return (draws >= p) / (1 - p)
+        return ((draws >= p) / (1 - p)).to(self.network.fc1.weight.dtype)
 
     def _factor(self) -> float:
         h = self.hparams
@@ -246,12 +260,20 @@ class Classifier(pl.LightningModule):
             gamma=h["gamma"],
         )
 
-    def _rate(self) -> float:
-        return float(self._settings[0]["lr"] * self._factor())
+    def _images_per_step(self, batch: Batch, batch_idx: int) -> float:
+        """Images of the optimizer's step, divided by the number of batches that Lightning averages over."""
+        accumulated = self.trainer.accumulate_grad_batches
+        if accumulated == 1:
+            return batch.size
+        first = batch_idx - batch_idx % accumulated
+        stop = min(first + accumulated, int(self.trainer.num_training_batches))
+        loader: Any = self.trainer.train_dataloader
+        return int(sum(map(loader.size, range(first, stop)))) / accumulated
 
 
 def _run(network: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
-    x = standardize(images).to(memory_format=torch.channels_last)  # (B, 1, 28, 28)
+    dtype = next(network.parameters()).dtype
+    x = standardize(images).to(dtype, memory_format=torch.channels_last)  # (B, 1, 28, 28)
     return network(x, mask)  # type: ignore[no-any-return]
 
 

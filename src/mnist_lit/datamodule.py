@@ -65,10 +65,11 @@ class DigitsDataModule(pl.LightningDataModule):
         self.data_dir, self.dataset = data_dir, dataset
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.seed, self.shuffle = seed, shuffle
+        self.num_classes = 10  # of every dataset here
         self.digits: digits.Digits | None = None
 
     def prepare_data(self) -> None:
-        """Download what is missing. Lightning calls it once a machine."""
+        """Download what is missing or altered. Lightning calls it once a machine."""
         digits.fetch(self.dataset, self.data_dir)
 
     def setup(self, stage: str | None = None) -> None:

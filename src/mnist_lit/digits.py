@@ -5,6 +5,7 @@ A dataset's archives are enough: they are read where they lie, and nothing is ex
 
 import gzip
 import hashlib
+import shlex
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 from mnist_lit import pixels
 from mnist_lit.errors import InputError
 from mnist_lit.order import SPLIT, permutation
+from mnist_lit.suggest import nearest
 
 __all__ = ["FILES", "Dataset", "Digits", "digest", "fetch", "load", "stratified_split"]
 
@@ -75,15 +77,23 @@ def load(dataset: Dataset, data_dir: str | Path) -> Digits:
 
 
 def fetch(dataset: Dataset, data_dir: str | Path) -> list[Path]:
-    """Download what `load` would miss, to `data_dir/MNIST/raw`; returns the new files. Raises InputError if it cannot.
+    """Download what `load` would refuse, to `data_dir/MNIST/raw`; returns the new files.
 
-    The addresses are torchvision's (`torchvision.datasets.MNIST.mirrors`). Files arrive under another name and are
-    renamed when they are whole.
+    Raises InputError if it cannot. The addresses are torchvision's (`torchvision.datasets.MNIST.mirrors`). Files arrive
+    under another name and are renamed when they are whole.
     """
+    if dataset not in get_args(Dataset):
+        names = ", ".join(get_args(Dataset))
+        raise InputError(f"no dataset {dataset}{nearest(dataset, get_args(Dataset))} (there are {names})")
     if dataset == "digits":
         return []
-    missing = [name for name in FILES.values() if not _present(dataset, Path(data_dir), name)]
-    return [_download(dataset, Path(data_dir), name) for name in missing]
+    new = []
+    for name in FILES.values():
+        try:
+            _read(dataset, Path(data_dir), name)
+        except InputError:
+            new.append(_download(dataset, Path(data_dir), name))
+    return new
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -108,10 +118,6 @@ def _folders(dataset: str, data_dir: Path) -> tuple[Path, Path]:
     return data_dir / TORCHVISION[dataset] / "raw", data_dir
 
 
-def _present(dataset: str, data_dir: Path, name: str) -> bool:
-    return any((folder / file).exists() for folder in _folders(dataset, data_dir) for file in (name, f"{name}.gz"))
-
-
 def _torchvision(dataset: str) -> Any:
     """torchvision's class: it knows the mirrors and the archives' md5. Imported only where they are needed."""
     import torchvision
@@ -124,27 +130,28 @@ def _archive_digest(dataset: str, name: str) -> str:
 
 
 def _read(dataset: str, data_dir: Path, name: str) -> bytes:
-    """A file's verified contents, from the extracted file or else from the archive."""
+    """A file's contents as they were published, from the extracted file or else from the archive."""
     wanted = EXTRACTED.get(dataset, {}).get(name)
-    altered = []
+    others = []
     for folder in _folders(dataset, data_dir):
-        plain, archive = folder / name, folder / f"{name}.gz"
-        if plain.exists() and wanted:
-            if digest(data := plain.read_bytes()) == wanted:
-                return data
-            altered.append(str(plain))
-        if archive.exists():
+        for path in (folder / name, folder / f"{name}.gz"):
             try:
-                packed = archive.read_bytes()
-                data = gzip.decompress(packed)
-                if wanted == digest(data) if wanted else digest(packed) == _archive_digest(dataset, name):
-                    return data
+                data = packed = path.read_bytes()
+                if path.suffix == ".gz":
+                    data = gzip.decompress(packed)
+            except FileNotFoundError:
+                continue
             except (OSError, EOFError, zlib.error):
-                pass
-            altered.append(str(archive))
-    if altered:
-        raise InputError(f"not as it was published: {', '.join(altered)}; delete it and run `mnist-lit data`")
-    raise InputError(f"no {name}.gz in {_folders(dataset, data_dir)[0]}; run `mnist-lit data --dataset {dataset}`")
+                others.append(str(path))
+                continue
+            known = wanted == digest(data) if wanted else digest(packed) == _archive_digest(dataset, name)
+            if known:
+                return data
+            others.append(str(path))
+    found = f" ({', '.join(others)}: not as it was published)" if others else ""
+    folder = _folders(dataset, data_dir)[0]
+    fetch = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
+    raise InputError(f"no {name}.gz of {dataset} in {folder}{found}; run `{fetch}`")
 
 
 def _parse(name: str, data: bytes) -> Tensor:
@@ -189,6 +196,3 @@ def _embedded() -> Digits:
     targets = torch.from_numpy(labels.astype(np.int64))
     train, test = stratified_split(targets, DIGITS_TEST, seed=0)
     return Digits(images[train], targets[train], images[test], targets[test])
-
-
-assert set(get_args(Dataset)) == {*TORCHVISION, "digits"}

@@ -4,6 +4,8 @@ Takes tens of megabytes and seconds to import, so `cli` comes here only for thes
 """
 
 import logging
+import os
+import re
 import shutil
 import sys
 import warnings
@@ -41,40 +43,46 @@ NOISE = (  # said at every run, about things that are as they should be
     r"You requested to overfit but enabled train dataloader shuffling",  # ours is off: data.shuffle
     r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has synced
 )
+INFO = re.compile(  # and what Lightning tells about itself
+    r"(GPU|TPU|HPU) available|💡 Tip|`Trainer\.fit` stopped|Seed set to|Restoring states|Restored all states"
+    r"|Loading `train_dataloader`|Initializing distributed|distributed_backend|-{20}|Running in `fast_dev_run`"
+    r"|LOCAL_RANK|`weights_only` was not set|`Trainer\(.*\)` was configured so"
+)
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_epochs": 10,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
-    "use_distributed_sampler": False,  # our loaders know their share
+    "use_distributed_sampler": False,  # our loaders know their shard
 }
+EPOCHS = 10  # where neither epochs, steps nor time are limited
 
 
 def main(command: str, args: list[str]) -> None:
     """Run one of the three commands. Raises InputError on wrong input."""
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_is_news)
     keep_memory()
-    try:
-        CLI([command, *args])
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
+    CLI([command, *args])
 
 
 class CLI(LightningCLI):
     """LightningCLI with one model, one data module, and a run folder for each fit."""
 
+    run: Path | None = None
+
     def __init__(self, args: list[str]) -> None:
+        options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
             Classifier,
             DigitsDataModule,
             args=args,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            save_config_callback=None,  # `_fit_callbacks` writes it into the run folder
-            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
+            save_config_callback=None,  # `_fresh_run` writes it into the run folder
+            parser_kwargs=dict.fromkeys(self.subcommands(), options) | options,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # it would write class paths into the checkpoints
         )
@@ -89,26 +97,38 @@ class CLI(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for all, and `overfit_batches` that sees the same batches each epoch."""
+        """One seed for all, the data's classes, and `overfit_batches` that sees the same batches each epoch."""
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("trainer.overfit_batches", "data.shuffle", compute_fn=lambda batches: not batches)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where a checkpoint is named, its own settings stand in for what is not given explicitly."""
         assert isinstance(args, list)
+        command = args[0]
+        args = [
+            _config_text(arg) if before == "--config" else arg for before, arg in zip(["", *args], args, strict=False)
+        ]
         try:
             super().parse_arguments(parser, args)
-            path = self.config[args[0]].ckpt_path
-            if not path:
-                return
-            saved = yaml.safe_load(checkpoint.load(path)[checkpoint.KEY]["config"])
-            if args[0] != "fit":
-                saved.pop("trainer", None)  # how it was trained says nothing of how to evaluate it
-            super().parse_arguments(parser, [args[0], "--config", yaml.safe_dump(saved), *args[1:]])
+            config = self.config[command]
+            path = config.ckpt_path
+            if command != "fit" and not path:
+                path = str(runs.newest(_logs(config.trainer)))
+            if path:
+                saved = checkpoint.settings(checkpoint.load(path))
+                if command != "fit":
+                    saved.pop("trainer", None)  # how it was trained says nothing of how to evaluate it
+                super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *args[1:]])
+                config = self.config[command]
+                config.ckpt_path = path
+                _tell_differences(command, path, saved, config)
         except ArgumentError as error:
-            raise InputError(explain(str(error), list(self._parser(args[0]).get_defaults().keys()))) from error
-        _print_differences(saved, self.config[args[0]])
+            raise InputError(explain(str(error), list(self._parser(command).get_defaults().keys()))) from error
+        limits = config.trainer
+        if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
+            limits.max_epochs = EPOCHS
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's would let the checkpoint's hyper-parameters beat the command line's; see `parse_arguments`."""
@@ -116,68 +136,83 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with our loggers and callbacks; `trainer.callbacks` come in addition."""
         config = self._get(self.config_init, "trainer")
-        dry = bool(config.fast_dev_run)
-        logs = Path(config.default_root_dir or "", runs.LOGS)
         callbacks: list[Callback] = []
         logger: Logger | list[Logger] | bool = config.logger
-        run = self.run = self._fresh_run(logs) if self.subcommand == "fit" and not dry else None
+        checkpoints = config.enable_checkpointing is not False and self.subcommand == "fit"
         if self.subcommand == "fit":
+            run = self.run = None if config.fast_dev_run else self._fresh_run(_logs(config))
             if logger in (None, True):
                 logger = _loggers(run) if run else False
-            best = BestAndLast(run, self._config_yaml()) if run and config.enable_checkpointing is not False else None
-            callbacks += [FitTable(run, logs, best), *([best] if best else [])]
+            best = BestAndLast(run, self._config_yaml()) if run and checkpoints else None
+            callbacks += [FitTable(run, _logs(config), saves=bool(best)), *([best] if best else [])]
         else:
             logger = False if logger in (None, True) else logger
-            path = runs.run_of(Path(self._get(self.config, "ckpt_path"))) / "predictions.csv"
-            predict = self.subcommand == "test" and not dry
-            callbacks += [ScoreTable(path if predict else None), *([Predictions(path)] if predict else [])]
+            path: Path | None = runs.run_of(Path(self._get(self.config, "ckpt_path"))) / "predictions.csv"
+            limit = config.limit_test_batches  # 1 is one batch, 1.0 all of them
+            whole = not config.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
+            path = path if whole and self.subcommand == "test" else None
+            callbacks += [ScoreTable(path), *([Predictions(path)] if path else [])]
         if config.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         if kwargs.get("enable_progress_bar"):
             callbacks.append(RichProgressBar(refresh_rate=5, leave=False))
         kwargs["callbacks"] = [*(config.callbacks or []), *callbacks]
-        if self.subcommand != "fit" or not any(isinstance(callback, BestAndLast) for callback in callbacks):
-            kwargs["enable_checkpointing"] = False
-        with _removed_if_refused(run):
+        kwargs["enable_checkpointing"] = checkpoints and not config.fast_dev_run
+        with self._refusals():
             return super().instantiate_trainer(logger=logger, **kwargs)
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
         """Train; `ckpt_path` continues a run."""
-        with _removed_if_refused(self.run):
+        with self._refusals():
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+            if not model.has_trained:
+                raise InputError("nothing to train: the run was at its end, or its limits allow no step")
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""
-        checkpoint.load_weights(model, checkpoint.load(ckpt_path))
-        self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        self._evaluate(self.trainer.validate, model, datamodule, ckpt_path)
 
     def test(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the official test images."""
+        self._evaluate(self.trainer.test, model, datamodule, ckpt_path)
+
+    def _evaluate(self, run: Any, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         checkpoint.load_weights(model, checkpoint.load(ckpt_path))
-        self.trainer.test(model, datamodule=datamodule, verbose=False)
+        with self._refusals():
+            run(model, datamodule=datamodule, verbose=False)
+        if model.confusion is None:
+            raise InputError(f"{self.subcommand} had no images: data.val_size is 0, or the trainer's limits allow none")
 
     def _fresh_run(self, logs: Path) -> Path:
         """A new run folder with the whole configuration in it. Other ranks name a place that they never write to."""
-        if rank_zero_only.rank:  # type: ignore[attr-defined]
+        if not _is_rank_zero():
             return logs / "of_rank_0"
         run = runs.fresh(logs)
         run.joinpath("config.yaml").write_text(self._config_yaml(), encoding="utf-8")
         return run
 
     def _config_yaml(self) -> str:
+        """What repeats this run as a `--config`: all but the checkpoint that it came from."""
         assert self.subcommand is not None
-        return str(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        config = self.config[self.subcommand].clone()
+        del config["ckpt_path"]
+        return str(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
-
-@contextmanager
-def _removed_if_refused(run: Path | None) -> Iterator[None]:
-    """Wrong input leaves no run folder behind, if nothing was trained in it yet."""
-    try:
-        yield
-    except (InputError, MisconfigurationException):
-        if run and not runs.best(run):
-            shutil.rmtree(run, ignore_errors=True)
-        raise
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What the trainer refuses before its first step is wrong input: one line, and no run folder left behind."""
+        try:
+            yield
+        except BaseException as error:
+            if getattr(self, "model", None) is not None and self.model.has_trained:
+                raise
+            if self.run and _is_rank_zero():
+                shutil.rmtree(self.run, ignore_errors=True)
+            if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(
+                error, InputError
+            ):
+                raise InputError(" ".join(str(error).split())) from error
+            raise
 
 
 def _loggers(run: Path) -> list[Logger]:
@@ -188,16 +223,49 @@ def _loggers(run: Path) -> list[Logger]:
     ]
 
 
+def _logs(trainer: Namespace) -> Path:
+    return Path(trainer.default_root_dir or "", runs.LOGS)
+
+
+def _is_rank_zero() -> bool:
+    """Whether this process writes; before the Trainer exists only the environment knows."""
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return not rank_zero_only.rank and node == "0"  # type: ignore[attr-defined]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not INFO.search(record.getMessage())
+
+
+def _config_text(path: str) -> str:
+    """A config file as the text that stands for it: UTF-8 whatever the machine's language, empty sections left out."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no config: want sections of options, as in `model: {{lr: 0.1}}`")
+    return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
+
+
 def _seed(value: int | bool) -> int:  # noqa: FBT001
-    if isinstance(value, bool):
-        raise ValueError("seed_everything: want a whole number, since every random number of a run comes from it")
+    if isinstance(value, bool) or not 0 <= value < 2**32:
+        raise ValueError(f"seed_everything: want a whole number from 0 to 2³² - 1, got {value}")
     return value
 
 
-def _print_differences(saved: dict[str, Any], config: Namespace) -> None:
-    """Say where explicit options beat what the checkpoint was trained with."""
+def _tell_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:
+    """Say which checkpoint it is, and where explicit options beat what it was trained with."""
+    lines = [] if command == "fit" else [f"{command}: {path}"]
     for section in ("model", "data"):
         for name, before in saved.get(section, {}).items():
             now = config[section].get(name, before)
             if now != before:
-                print(f"{section}.{name}: {now} instead of the checkpoint's {before}")
+                lines.append(f"{section}.{name}: {now} instead of the checkpoint's {before}")
+    structure = {"optimizer": saved["model"].get("optimizer"), "ema_decay": saved["model"].get("ema_decay")}
+    for name, before in structure.items():
+        now = config.model[name]
+        if command == "fit" and (now != before if name == "optimizer" else bool(now) != bool(before)):
+            raise InputError(f"model.{name}: a run with {before} cannot go on with {now}")
+    if _is_rank_zero():
+        print(*lines, sep="\n", end="\n" if lines else "")

@@ -1,19 +1,30 @@
 """`mnist-lit data`: fetch and verify a dataset, and say what is there."""
 
 import argparse
-from typing import get_args
+from typing import NoReturn
 
-from mnist_lit import digits
+from mnist_lit.errors import InputError
 
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, its errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
 def main(command: str, args: list[str]) -> None:
     """Download what is missing, read everything, print what was found."""
-    parser = argparse.ArgumentParser(prog=f"mnist-lit {command}", description=__doc__.partition(": ")[2])
-    parser.add_argument("--dataset", choices=get_args(digits.Dataset), default="mnist")
+    about = "Fetch and verify a dataset, and say what is there."
+    parser = _Parser(prog=f"mnist-lit {command}", description=about, allow_abbrev=False)
+    parser.add_argument("--dataset", default="mnist", help="mnist (default), fashion_mnist, kmnist or digits")
     parser.add_argument("--data_dir", default="data", help="the folder of the dataset's files (default: data)")
     options = parser.parse_args(args)
+
+    from mnist_lit import digits  # torch comes with it: not for --help
+
     new = digits.fetch(options.dataset, options.data_dir)
     data = digits.load(options.dataset, options.data_dir)
     for path in new:

@@ -1,7 +1,7 @@
 """The order of an epoch and every random number of training, as pure functions of (seed, epoch, index).
 
 Nothing here has a random state, so neither workers, devices nor resumes can change what a step sees. The loaders hand
-out whole batches from memory and know order, share and position. No files, no Lightning.
+out whole batches from memory and know order, shard and position. No files, no Lightning.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["DROPOUT", "ORDER", "SPLIT", "WARP", "Batch", "Loader", "TrainLoader", "permutation", "share", "uniform"]
+__all__ = ["DROPOUT", "ORDER", "SPLIT", "WARP", "Batch", "Loader", "TrainLoader", "permutation", "shard", "uniform"]
 
 ORDER, WARP, DROPOUT, SPLIT = range(4)  # streams: one integer per use, so that no two uses share a number
 
@@ -57,17 +57,17 @@ def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Ten
     return _bits(torch.arange(size), seed, stream, epoch).argsort(stable=True)
 
 
-def share(size: int, rank: int, world_size: int) -> slice:
-    """What `rank` takes of a batch of `size`: the shares tile the batch, differ by one at most and may be empty.
+def shard(size: int, rank: int, world_size: int) -> slice:
+    """What `rank` takes of a batch of `size`: the shards tile the batch, differ by one at most and may be empty.
 
-    >>> [share(8, rank, 3) for rank in range(3)]
+    >>> [shard(8, rank, 3) for rank in range(3)]
     [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
     """
     return slice(size * rank // world_size, size * (rank + 1) // world_size)
 
 
 class Batch(NamedTuple):
-    """One process's share of a step."""
+    """One process's shard of a step."""
 
     images: Tensor  # uint8 (B, 28, 28)
     labels: Tensor  # int64 (B,)
@@ -80,7 +80,7 @@ class Loader:
     """Every image once, in the dataset's order, in whole batches from memory: for evaluation.
 
     images: uint8 (N, 28, 28); labels: int64 (N,); indices: int64 (M,), which of the N to hand out.
-    `batch_size` counts the images of a step over all processes; each takes its unpadded share.
+    `batch_size` counts the images of a step over all processes; each takes its unpadded shard.
     """
 
     def __init__(
@@ -97,9 +97,13 @@ class Loader:
         for position in range(len(self)):
             yield self._batch(self.indices, position, None)
 
+    def size(self, position: int) -> int:
+        """Images of a batch over all processes; the last may be smaller."""
+        return min(self.batch_size, len(self.indices) - position * self.batch_size)
+
     def _batch(self, order: Tensor, position: int, epoch: int | None) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        mine = chosen[share(len(chosen), self.rank, self.world_size)]
+        mine = chosen[shard(len(chosen), self.rank, self.world_size)]
         return Batch(self.images[mine], self.labels[mine], mine, len(chosen), epoch)
 
 

@@ -8,8 +8,10 @@ lightning_logs/version_N/
     predictions.csv        written by `mnist-lit test`
 """
 
-import itertools
+import contextlib
 from pathlib import Path
+
+from mnist_lit.errors import InputError
 
 __all__ = ["LOGS", "best", "fresh", "newest", "run_of"]
 
@@ -17,16 +19,21 @@ LOGS = "lightning_logs"
 
 
 def fresh(root: Path) -> Path:
-    """Make and return the next `version_N` under `root`; no two processes get the same."""
-    root.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(max((_number(run) for run in root.iterdir()), default=-1) + 1):
-        run = root / f"version_{number}"
-        try:
-            run.mkdir()
-        except FileExistsError:
-            continue
-        return run
-    raise AssertionError("counting never ends")
+    """Make and return the next `version_N` under `root`; no two processes get the same.
+
+    Raises InputError where no folder can be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        number = max((_number(run) for run in root.iterdir()), default=-1)
+        while True:
+            number += 1
+            with contextlib.suppress(FileExistsError):
+                run = root / f"version_{number}"
+                run.mkdir()
+                return run
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
 
 
 def best(run: Path) -> Path | None:
@@ -35,12 +42,13 @@ def best(run: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def newest(root: Path) -> Path | None:
-    """The best checkpoint of the newest run that has one."""
-    if not root.is_dir():
-        return None
-    runs = sorted((run for run in root.iterdir() if _number(run) >= 0), key=_number, reverse=True)
-    return next((path for path in map(best, runs) if path), None)
+def newest(root: Path) -> Path:
+    """The best checkpoint of the newest run that has one. Raises InputError where nothing was trained."""
+    runs = sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number, reverse=True)
+    path = next((path for path in map(best, runs) if path), None)
+    if path is None:
+        raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or pass --ckpt_path FILE")
+    return path
 
 
 def run_of(checkpoint: Path) -> Path:

@@ -7,21 +7,21 @@ from collections.abc import Iterable
 __all__ = ["explain", "nearest"]
 
 UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean X?` where a valid name is close or ends alike, else nothing.
+    """`; did you mean X?` where a valid name is close, section apart or section included, else nothing.
 
     >>> nearest("model.lrr", ["model.lr", "data.val_size"])
     '; did you mean model.lr?'
-    >>> nearest("val_siz", ["model.lr", "data.val_size"])
-    '; did you mean data.val_size?'
+    >>> nearest("data.learning_rate", ["model.init", "model.lr", "data.val_size"])
+    '; did you mean model.lr?'
     """
-    names = list(valid)
-    leaves = {full.rpartition(".")[2]: full for full in reversed(names)}
-    matches = difflib.get_close_matches(name, names, n=1)
-    matches = matches or [leaves[leaf] for leaf in difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1)]
-    return f"; did you mean {matches[0]}?" if matches else ""
+    leaves = {full.rpartition(".")[2]: full for full in reversed(list(valid))}
+    leaf = name.rpartition(".")[2]
+    matches = difflib.get_close_matches(ALIASES.get(leaf, leaf), leaves, n=1, cutoff=0.65)
+    return f"; did you mean {leaves[matches[0]]}?" if matches else ""
 
 
 def explain(message: str, valid: Iterable[str]) -> str:

@@ -1,0 +1,30 @@
+"""The shipped recipes, found by name. The standard library only."""
+
+from pathlib import Path
+
+from mnist_lit.errors import InputError
+from mnist_lit.suggest import nearest
+
+__all__ = ["find", "folder", "names"]
+
+
+def folder() -> Path:
+    """Where the shipped recipes lie: inside the package in a wheel, beside `src` in a checkout."""
+    installed = Path(__file__).with_name("configs")
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def names() -> list[str]:
+    """The shipped recipes' names."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The config at a path, or else the shipped recipe of that name. Raises InputError where there is neither."""
+    try:
+        path = next((path for path in (Path(name), folder() / f"{name}.yaml") if path.is_file()), None)
+    except OSError:  # no file can have such a name
+        path = None
+    if path is None:
+        raise InputError(f"no config at {name}{nearest(Path(name).stem, names())} (recipes: {', '.join(names())})")
+    return path
