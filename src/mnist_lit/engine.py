@@ -71,7 +71,7 @@ def main(command: str, args: list[str]) -> None:
 class CLI(LightningCLI):
     """LightningCLI with one model, one data module, and a run folder for each fit."""
 
-    run: Path | None = None
+    run: Path | None = None  # the folder of a fit
 
     def __init__(self, args: list[str]) -> None:
         options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
@@ -134,32 +134,40 @@ class CLI(LightningCLI):
         """Lightning's would let the checkpoint's hyper-parameters beat the command line's; see `parse_arguments`."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A Trainer with our loggers and callbacks; `trainer.callbacks` come in addition."""
+        """A Trainer with our logger and callbacks; `trainer.callbacks` come in addition."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = []
-        logger: Logger | list[Logger] | bool = config.logger
-        checkpoints = config.enable_checkpointing is not False and self.subcommand == "fit"
-        if self.subcommand == "fit":
-            run = self.run = None if config.fast_dev_run else self._fresh_run(_logs(config))
-            if logger in (None, True):
-                logger = _loggers(run) if run else False
-            best = BestAndLast(run, self._config_yaml()) if run and checkpoints else None
-            callbacks += [FitTable(run, _logs(config), saves=bool(best)), *([best] if best else [])]
-        else:
-            logger = False if logger in (None, True) else logger
-            path: Path | None = runs.run_of(Path(self._get(self.config, "ckpt_path"))) / "predictions.csv"
-            limit = config.limit_test_batches  # 1 is one batch, 1.0 all of them
-            whole = not config.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
-            path = path if whole and self.subcommand == "test" else None
-            callbacks += [ScoreTable(path), *([Predictions(path)] if path else [])]
-        if config.enable_progress_bar is None:
-            kwargs["enable_progress_bar"] = sys.stdout.isatty()
-        if kwargs.get("enable_progress_bar"):
+        callbacks = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
+        logger = config.logger
+        if logger in (None, True):
+            logger = _loggers(self.run) if self.run else False
+        bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
+        if bar:
             callbacks.append(RichProgressBar(refresh_rate=5, leave=False))
-        kwargs["callbacks"] = [*(config.callbacks or []), *callbacks]
-        kwargs["enable_checkpointing"] = checkpoints and not config.fast_dev_run
+        saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
+        callbacks = [*(config.callbacks or []), *callbacks]
         with self._refusals():
-            return super().instantiate_trainer(logger=logger, **kwargs)
+            return super().instantiate_trainer(
+                logger=logger, callbacks=callbacks, enable_progress_bar=bar, enable_checkpointing=saves, **kwargs
+            )
+
+    def _fit_callbacks(self, config: Namespace) -> list[Callback]:
+        """What belongs to a fit, in a run folder made for it; a dry run leaves no files."""
+        logs = _logs(config)
+        if config.fast_dev_run:
+            return [FitTable(None, logs, saves=False)]
+        self.run = self._fresh_run(logs)
+        if config.enable_checkpointing is False:
+            return [FitTable(self.run, logs, saves=False)]
+        return [FitTable(self.run, logs, saves=True), BestAndLast(self.run, self._config_yaml())]
+
+    def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
+        """What belongs to `validate` and `test`; predictions are written of a whole test only."""
+        limit = config.limit_test_batches  # 1 is one batch, 1.0 all of them
+        whole = not config.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
+        if self.subcommand != "test" or not whole:
+            return [ScoreTable()]
+        path = runs.run_of(Path(self._get(self.config, "ckpt_path"))) / "predictions.csv"
+        return [ScoreTable(path), Predictions(path)]
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
         """Train; `ckpt_path` continues a run."""
