@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit import __version__, runs
 
@@ -152,6 +153,25 @@ def test_a_fit_leaves_one_whole_run_folder(trained: Path) -> None:
     with trained.joinpath("metrics.csv").open() as file:
         columns = csv.DictReader(file).fieldnames or []
     assert {"train/acc", "train/loss", "val/acc", "val/loss"} <= set(columns)
+
+
+def test_tensorboard_and_the_csv_hold_the_same_scalars(cli: Cli) -> None:
+    assert cli(*FIT, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1")[0] == 0
+    curves = EventAccumulator("lightning_logs/version_0").Reload()  # type: ignore[no-untyped-call]
+    with Path("lightning_logs/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name, points in {
+        "train/loss_step": 4,
+        "lr": 4,
+        "train/acc": 2,
+        "train/loss": 2,
+        "val/acc": 2,
+        "val/loss": 2,
+    }.items():
+        in_csv = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
+        in_events = [(event.step, event.value) for event in curves.Scalars(name)]
+        assert len(in_csv) == points
+        assert in_events == [(step, pytest.approx(value)) for step, value in in_csv]
 
 
 def test_a_fit_ends_with_a_table_and_what_to_type_next(cli: Cli) -> None:
