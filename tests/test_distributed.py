@@ -29,22 +29,34 @@ def column(run: str, name: str) -> list[float]:
 
 def compare(recipe: list[str], steps: int) -> None:
     """The same losses, step by step, and the same scores; another seed's losses are far away."""
-    fit = ["fit", *recipe, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--model.lr", "0.05"]
-    fit += ["--model.momentum", "0", "--model.schedule", "constant", "--data.degrees", "15"]
+    fit = ["fit", *recipe, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--model.momentum", "0"]
+    fit += ["--model.schedule", "constant", "--data.degrees", "15"]
     command(*fit, "--trainer.accelerator", "cpu", cwd="one")
     command(*fit, *DDP, "2", cwd="two")
-    command(*fit, "--trainer.accelerator", "cpu", "--seed_everything", "1", cwd="control")
+    command(
+        *fit,
+        "--trainer.accelerator",
+        "cpu",
+        "--seed_everything",
+        "1",
+        "--trainer.limit_train_batches",
+        "9",
+        cwd="control",
+    )
     one, two, control = (column(run, "train/loss_step") for run in ("one", "two", "control"))
     assert len(one) == steps
-    assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
-    assert control != pytest.approx(one, rel=1e-2)
+    assert two == pytest.approx(one, rel=1e-5)
+    assert control != pytest.approx(one[:9], rel=1e-4)
     for name in ("train/acc", "train/loss", "val/loss"):
         assert column("two", name) == pytest.approx(column("one", name), rel=1e-3, abs=1e-5)
 
 
 def test_two_processes_train_as_one_with_an_empty_shard_at_the_end() -> None:
     # 1,257 images in steps of 157: the ninth has one image, and the first process none of it
-    compare(["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157"], steps=9)
+    compare(
+        ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"],
+        steps=9,
+    )
 
 
 def test_three_processes_count_every_test_image_once() -> None:
@@ -64,4 +76,5 @@ def test_three_processes_count_every_test_image_once() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_on_mnist(mnist_dir: str) -> None:
+    # at the tutorial's rate; at 0.05 training itself blows up rounding after some 50 steps, from 2e-6 to 1
     compare(["--config", "tutorial", "--data.data_dir", mnist_dir], steps=118)

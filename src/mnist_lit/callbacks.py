@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from torch import Tensor
 
 from mnist_lit import checkpoint, runs
@@ -20,7 +20,7 @@ from mnist_lit.classifier import Classifier
 from mnist_lit.errors import InputError
 from mnist_lit.order import Batch
 
-__all__ = ["BestAndLast", "FitTable", "Predictions", "ScoreTable", "print_rows", "wilson_interval"]
+__all__ = ["BestAndLast", "FitTable", "Predictions", "ProgressBar", "ScoreTable", "print_rows", "wilson_interval"]
 
 
 class BestAndLast(Checkpoint):
@@ -114,8 +114,8 @@ class FitTable(Callback):
         """Stop the clock: whatever follows is no training."""
         self.seconds = time.perf_counter() - self._start
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print. By now every checkpoint is written."""
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print. By now every checkpoint is written and the progress bar has stopped."""
         if not trainer.is_global_zero or not self.images:
             return
         rate = self.images / max(self.seconds - self.validating, 1e-9)
@@ -132,6 +132,17 @@ class FitTable(Callback):
         if trainer.logger:
             rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_rows(rows)
+
+
+class ProgressBar(RichProgressBar):
+    """Rich's bar with the scores beside it. It stops before what stands behind it in the list of callbacks prints."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5, leave=False)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """The scores; the run's number stands in the table at the end."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class Predictions(Callback):
@@ -182,15 +193,9 @@ class ScoreTable(Callback):
     def __init__(self, predictions: Path | None = None) -> None:
         self.predictions = predictions
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the test's scores."""
-        self._print(trainer, pl_module, "test")
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print validation's scores."""
-        self._print(trainer, pl_module, "val")
-
-    def _print(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print. By now the predictions are written and the progress bar has stopped."""
+        split = "test" if stage == "test" else "val"
         assert isinstance(pl_module, Classifier)
         if not trainer.is_global_zero or pl_module.confusion is None:
             return

@@ -18,13 +18,13 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit import checkpoint, runs
-from mnist_lit.callbacks import BestAndLast, FitTable, Predictions, ScoreTable
+from mnist_lit.callbacks import BestAndLast, FitTable, Predictions, ProgressBar, ScoreTable
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
@@ -141,10 +141,8 @@ class CLI(LightningCLI):
         if logger in (None, True):
             logger = _loggers(self.run) if self.run else False
         bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
-        if bar:
-            callbacks.append(RichProgressBar(refresh_rate=5, leave=False))
         saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
-        callbacks = [*(config.callbacks or []), *callbacks]
+        callbacks = [*([ProgressBar()] if bar else []), *(config.callbacks or []), *callbacks]
         with self._refusals():
             return super().instantiate_trainer(
                 logger=logger, callbacks=callbacks, enable_progress_bar=bar, enable_checkpointing=saves, **kwargs
