@@ -62,7 +62,14 @@ def test_python_dash_m_is_the_same_program() -> None:
         (["fit", "--model.lr", "fast"], "model.lr: Expected a float. Got value: fast"),
         (["fit", "--model.optimizer", "adam"], "model.optimizer"),
         (["fit", "--data.batch_size", "0"], "data.batch_size: want 1 or more, got 0"),
-        (["fit", "--model.lr=-1"], "model: want lr and aux_lr above 0"),
+        (["fit", "--model.lr=-1"], "model: want lr above 0, got -1.0"),
+        (
+            ["fit", "--data.dataset", "minst"],
+            "data.dataset: Expected one of 'mnist', 'fashion_mnist', 'kmnist', 'digits'. Got value: minst",
+        ),
+        (["fit", "quickstart"], "quickstart is no option; a recipe is named with --config quickstart"),
+        (["fit", "--config"], "--config wants a file"),
+        (["test", "--ckpt_path="], "--ckpt_path wants a file"),
         (["fit", "--model.learning_rate", "1"], "unknown option model.learning_rate; did you mean model.lr?"),
         (["fit", "--trainer.max_epoch", "3"], "unknown option trainer.max_epoch; did you mean trainer.max_epochs?"),
         (["fit", "--trainer.accelerator", "abacus"], "abacus"),
@@ -179,7 +186,8 @@ def test_a_fit_ends_with_a_table_and_what_to_type_next(cli: Cli) -> None:
     assert code == 0
     assert err == ""
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
-    assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
+    assert lines["fit:"] == "fit: lightning_logs/version_0"
+    assert list(lines)[1:] == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]
     assert "images/s" in lines["time"]
     assert Path(lines["checkpoint"].split()[1]).is_file()
@@ -442,5 +450,6 @@ def test_summary_prints_the_table(cli: Cli) -> None:
 def test_data_says_what_is_there(cli: Cli) -> None:
     code, out, _ = cli("data", "--dataset", "digits")
     assert code == 0
+    assert cli("data", "--data.dataset", "digits", "--data.data_dir", "nowhere")[1] == out
     assert "1,437 images of 28×28, 10 classes" in out
     assert "360 images" in out

@@ -91,6 +91,11 @@ class FitTable(Callback):
         """Start the clock."""
         self._start = time.perf_counter()
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where the run is, once nothing can be refused any more."""
+        if trainer.is_global_zero and self.run and not self.images:
+            print(f"fit: {self.run}", flush=True)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:

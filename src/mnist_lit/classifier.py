@@ -92,7 +92,8 @@ class Classifier(pl.LightningModule):
         nesterov: bool = False,
     ) -> None:
         super().__init__()
-        _check(lr > 0 and math.isfinite(lr) and aux_lr > 0, f"lr and aux_lr above 0, got {lr} and {aux_lr}")
+        _check(lr > 0 and math.isfinite(lr), f"lr above 0, got {lr}")
+        _check(aux_lr > 0 and math.isfinite(aux_lr), f"aux_lr above 0, got {aux_lr}")
         _check(0 <= momentum < 1, f"momentum in [0, 1), got {momentum}")
         _check(momentum > 0 or not nesterov, "momentum above 0 with nesterov")
         _check(weight_decay >= 0, f"weight_decay 0 or more, got {weight_decay}")
@@ -143,7 +144,7 @@ class Classifier(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.trainer.global_step + 1) % every == 0:
             mean = nll.detach() / batch.size
-            self.log("train/loss_step", mean, reduce_fx="sum", sync_dist=True, batch_size=batch.size)
+            self.log("train/loss_step", mean, reduce_fx="sum", sync_dist=True, batch_size=batch.size, prog_bar=True)
             self.log("lr", self._settings[0]["lr"] * self._factor(), batch_size=batch.size)
         return nll * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
 

@@ -70,11 +70,15 @@ def _help() -> str:
 
 def _arranged(args: list[str]) -> list[str]:
     """The arguments, configs first so that options beat them, as paths; raises InputError where a file is missing."""
+    if args and not args[0].startswith("-"):
+        raise InputError(f"{args[0]} is no option; a recipe is named with --config {args[0]}")
     configs, options, given = [], [], iter(args)
     for arg in given:
         option, equals, value = arg.partition("=")
-        if option in ("-c", "--config", "--ckpt_path") and not equals:
-            value = next(given, "")
+        if option in ("-c", "--config", "--ckpt_path"):
+            value = value if equals else next(given, "")
+            if not value:
+                raise InputError(f"{option} wants a file")
         if option in ("-c", "--config"):
             configs += ["--config", str(find(value))]
         elif option == "--ckpt_path":

@@ -19,8 +19,11 @@ def main(command: str, args: list[str]) -> None:
     """Download what is missing, read everything, print what was found."""
     about = "Fetch and verify a dataset, and say what is there."
     parser = _Parser(prog=f"mnist-lit {command}", description=about, allow_abbrev=False)
-    parser.add_argument("--dataset", default="mnist", help="mnist (default), fashion_mnist, kmnist or digits")
-    parser.add_argument("--data_dir", default="data", help="the folder of the dataset's files (default: data)")
+    # Named as for `fit` too: both stand in the same shell history.
+    names = "mnist (default), fashion_mnist, kmnist or digits"
+    folder = "the folder of the dataset's files (default: data)"
+    parser.add_argument("--dataset", "--data.dataset", dest="dataset", default="mnist", help=names)
+    parser.add_argument("--data_dir", "--data.data_dir", dest="data_dir", default="data", help=folder)
     options = parser.parse_args(args)
 
     from mnist_lit import digits  # torch comes with it: not for --help

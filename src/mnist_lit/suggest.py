@@ -36,4 +36,5 @@ def explain(message: str, valid: Iterable[str]) -> str:
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{nearest(name, valid)}"
     message = re.sub(r"<class '([^']*)'>", r"\1", message.removeprefix("Parser key "))
+    message = re.sub(r"a typing\.Literal\[([^\]]*)\]", r"one of \1", message)
     return " ".join(re.sub(r'^"([^"]*)":', r"\1:", message).split())
