@@ -357,6 +357,15 @@ def test_a_run_stopped_within_an_epoch_goes_on_exactly_there(cli: Cli) -> None:
     assert not all(weight.equal(stopped["state_dict"][name]) for name, weight in whole["state_dict"].items())
 
 
+def test_a_run_goes_on_from_its_best_as_from_its_last(cli: Cli, trained: Path) -> None:
+    for name in ("best", "last"):  # saved before the epoch's end, and at it
+        code, _, err = cli("fit", "--ckpt_path", str(trained / f"checkpoints/{name}.ckpt"), "--trainer.max_epochs", "2")
+        assert (code, err) == (0, "")
+    best, last = (torch.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt") for n in (1, 2))
+    assert best["global_step"] == last["global_step"] == 4
+    assert all(weight.equal(last["state_dict"][name]) for name, weight in best["state_dict"].items())
+
+
 def test_a_finished_run_has_nothing_to_go_on_with(cli: Cli, trained: Path) -> None:
     code, _, err = cli("fit", "--ckpt_path", str(trained / "checkpoints/last.ckpt"))
     assert code == 2

@@ -32,6 +32,7 @@ class BestAndLast(Checkpoint):
     def __init__(self, run: Path, config: str) -> None:
         self.folder, self.config = run / "checkpoints", config
         self.best = (-1.0, 0.0)  # accuracy, and the negative loss that decides among equals
+        self._whole_epoch = True  # also where a run is resumed after an epoch's last step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take rank 0's folder."""

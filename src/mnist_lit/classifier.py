@@ -150,7 +150,8 @@ class Classifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, as the images were seen: warped, and by weights still moving."""
-        self._log_scores(self.train_metrics)
+        if self.has_trained:  # not where a run is resumed after the epoch's last step; the same on every process
+            self._log_scores(self.train_metrics)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of a batch, counted into validation's scores."""
@@ -230,8 +231,6 @@ class Classifier(pl.LightningModule):
 
     def _log_scores(self, metrics: MetricCollection) -> None:
         """Log every scalar, and each class's accuracy; `compute` has already summed over the processes. Start anew."""
-        if not any(metric.update_called for metric in metrics.values()):  # resumed after the epoch's last step
-            return
         values = metrics.compute()
         for name, value in values.items():
             if name.endswith("class_acc"):
