@@ -26,11 +26,12 @@ __all__ = ["BestAndLast", "FitTable", "Predictions", "ProgressBar", "ScoreTable"
 class BestAndLast(Checkpoint):
     """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and where training stops.
 
-    Every file describes itself: `config`, the run's whole YAML, goes into it, see `checkpoint.provenance`.
+    With `keep_epochs` also `epoch_1.ckpt` and so on. Every file describes itself: `config`, the run's whole YAML, goes
+    into it, see `checkpoint.provenance`.
     """
 
-    def __init__(self, run: Path, config: str) -> None:
-        self.folder, self.config = run / "checkpoints", config
+    def __init__(self, run: Path, config: str, *, keep_epochs: bool = False) -> None:
+        self.folder, self.config, self.keep_epochs = run / "checkpoints", config, keep_epochs
         self.best = (-1.0, 0.0)  # accuracy, and the negative loss that decides among equals
         self._whole_epoch = True  # also where a run is resumed after an epoch's last step
 
@@ -63,6 +64,8 @@ class BestAndLast(Checkpoint):
         """Keep the newest weights."""
         if self._whole_epoch:
             trainer.save_checkpoint(self.folder / "last.ckpt")
+            if self.keep_epochs:
+                trainer.save_checkpoint(self.folder / f"epoch_{trainer.current_epoch + 1}.ckpt")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
         """Write the recipe, the data's fingerprint, versions and scores into the file."""

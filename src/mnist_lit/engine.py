@@ -98,6 +98,8 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for all, the data's classes, and `overfit_batches` that sees the same batches each epoch."""
+        keeps = "Keep each epoch's checkpoint, as checkpoints/epoch_1.ckpt and so on."
+        parser.add_argument("--keep_epochs", type=bool, default=False, help=keeps)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
@@ -156,7 +158,8 @@ class CLI(LightningCLI):
         self.run = self._fresh_run(logs)
         if config.enable_checkpointing is False:
             return [FitTable(self.run, logs, saves=False)]
-        return [FitTable(self.run, logs, saves=True), BestAndLast(self.run, self._config_yaml())]
+        keeps = self._get(self.config, "keep_epochs")
+        return [FitTable(self.run, logs, saves=True), BestAndLast(self.run, self._config_yaml(), keep_epochs=keeps)]
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
