@@ -4,8 +4,10 @@ import functools
 import http.server
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,16 +50,26 @@ def digits_data() -> DigitsDataModule:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Serve a folder on this machine; its address."""
+def serve() -> Iterator[Callable[..., str]]:
+    """Serve a folder on this machine, each file after a delay in seconds; its address. `asked` collects the paths."""
     servers = []
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any, asked: list[str] | None = None, delay: float = 0, **kwargs: Any) -> None:
+            self.asked, self.delay = asked, delay
+            super().__init__(*args, **kwargs)
+
+        def do_GET(self) -> None:
+            if self.asked is not None:
+                self.asked.append(self.path)
+            time.sleep(self.delay)
+            super().do_GET()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    def start(folder: Path) -> str:
-        handler = functools.partial(Quiet, directory=folder)
+    def start(folder: Path, asked: list[str] | None = None, delay: float = 0) -> str:
+        handler = functools.partial(Quiet, directory=folder, asked=asked, delay=delay)
         servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_address[1]}/"

@@ -9,8 +9,8 @@ from types import FunctionType
 import mnist_lit
 
 FLOORS = [
-    {"errors"},  # the one word that every floor speaks
-    {"network", "pixels", "order", "optimizers", "memory", "runs", "suggest"},
+    {"errors", "suggest", "files", "download", "memory"},  # what knows nothing of digits
+    {"network", "pixels", "order", "optimizers", "runs", "archives"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
     {"datamodule", "callbacks"},
     {"engine", "summary", "fetch"},
@@ -26,6 +26,9 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "optimizers": {"torch"},
     "pixels": {"numpy", "PIL"},
     "memory": set(),
+    "files": set(),
+    "download": {"rich"},
+    "archives": {"filelock", "torchvision"},
     **{room: set() for room in LIGHT},
 }
 

@@ -4,13 +4,15 @@ The trainer is not asked for anything: a batch says itself whether it is for tra
 """
 
 from functools import cached_property
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 
-from mnist_lit import digits
+from mnist_lit import archives, digits
 from mnist_lit.augment import DRAWS, Warp
+from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
 from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
 
@@ -33,6 +35,8 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
+        mirrors: address or addresses to download from, tried in turn, in the place of the usual ones.
+        timeout: seconds a mirror may take for a file.
         shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
     """
 
@@ -49,6 +53,8 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: float = 0.0,
         crop_prob: float = 0.0,
         seed: int = 0,
+        mirrors: list[str] | str | None = None,
+        timeout: float = TIMEOUT,
         *,
         shuffle: bool = True,
     ) -> None:
@@ -65,12 +71,14 @@ class DigitsDataModule(pl.LightningDataModule):
         self.data_dir, self.dataset = data_dir, dataset
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.seed, self.shuffle = seed, shuffle
+        self.mirrors, self.timeout = [mirrors] if isinstance(mirrors, str) else mirrors, timeout
         self.num_classes = 10  # of every dataset here
         self.digits: digits.Digits | None = None
 
     def prepare_data(self) -> None:
         """Download what is missing or altered. Lightning calls it once a machine."""
-        digits.fetch(self.dataset, self.data_dir)
+        if self.dataset != "digits":
+            archives.fetch(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if the sizes do not fit the data."""

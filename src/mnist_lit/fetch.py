@@ -1,9 +1,13 @@
 """`mnist-lit data`: fetch and verify a dataset, and say what is there."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
+from mnist_lit import archives
+from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
+from mnist_lit.suggest import nearest
 
 __all__ = ["main"]
 
@@ -24,14 +28,22 @@ def main(command: str, args: list[str]) -> None:
     folder = "the folder of the dataset's files (default: data)"
     parser.add_argument("--dataset", "--data.dataset", dest="dataset", default="mnist", help=names)
     parser.add_argument("--data_dir", "--data.data_dir", dest="data_dir", default="data", help=folder)
+    mirrors = "addresses to download from, tried in turn, in the place of the usual ones"
+    parser.add_argument("--mirrors", "--data.mirrors", dest="mirrors", nargs="+", metavar="URL", help=mirrors)
+    limit = f"seconds a mirror may take for a file (default: {TIMEOUT:g})"
+    parser.add_argument("--timeout", "--data.timeout", dest="timeout", type=float, default=TIMEOUT, help=limit)
     options = parser.parse_args(args)
 
+    known = (*archives.TORCHVISION, "digits")
+    if options.dataset not in known:
+        raise InputError(
+            f"no dataset {options.dataset}{nearest(options.dataset, known)} (there are {', '.join(known)})"
+        )
+    if options.dataset != "digits":
+        archives.fetch(options.dataset, Path(options.data_dir), options.mirrors, options.timeout)
     from mnist_lit import digits  # torch comes with it: not for --help
 
-    new = digits.fetch(options.dataset, options.data_dir)
     data = digits.load(options.dataset, options.data_dir)
-    for path in new:
-        print(f"fetched {path} ({path.stat().st_size:,} bytes)")
     for split, images, labels in (
         ("train", data.train_images, data.train_labels),
         ("test", data.test_images, data.test_labels),
