@@ -10,21 +10,30 @@ import mnist_lit
 
 FLOORS = [
     {"errors", "suggest", "files", "download", "memory"},  # what knows nothing of digits
-    {"network", "pixels", "order", "optimizers", "runs", "archives"},
+    {"network", "pixels", "order", "optimizers", "runs", "archives", "figures"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
-    {"datamodule", "callbacks"},
-    {"engine", "summary", "fetch"},
+    {"datamodule", "callbacks", "tables"},
+    {"engine", "summary", "fetch", "history"},
     {"cli"},
     {"__main__"},
 ]
 SOURCE = Path(mnist_lit.__file__).parent
-LIGHT = {"cli", "errors", "recipes", "runs", "suggest", "__main__"}  # what `--help` loads: the standard library only
+LIGHT = {
+    "cli",
+    "errors",
+    "recipes",
+    "runs",
+    "suggest",
+    "history",
+    "__main__",
+}  # what `--help` loads: the standard library only
 ALLOWED = {  # what some rooms may import beside the standard library and rooms below
     "network": {"torch"},
     "order": {"torch"},
     "augment": {"torch"},
     "optimizers": {"torch"},
     "pixels": {"numpy", "PIL"},
+    "figures": {"numpy", "PIL"},
     "memory": set(),
     "files": set(),
     "download": {"rich"},

@@ -6,13 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit import __version__, runs
+from mnist_lit.classifier import Classifier
+from mnist_lit.datamodule import DigitsDataModule
 
 Cli = Callable[..., tuple[int, str, str]]
 FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1309", "--data.batch_size", "64")  # two steps an epoch
@@ -39,7 +44,7 @@ def test_the_front_answers_without_importing_torch(args: list[str]) -> None:
 def test_help_lists_the_commands_and_recipes(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0
-    for word in ("fit", "validate", "test", "summary", "data", "quickstart", "tutorial"):
+    for word in ("fit", "validate", "test", "runs", "summary", "data", "quickstart", "tutorial"):
         assert f"{word}" in out
 
 
@@ -84,6 +89,9 @@ def test_python_dash_m_is_the_same_program() -> None:
         (["fit", "--data.dataset", "digits", "--data.val_size", "2000"], "want less than the 1437 images"),
         (["test"], "nothing was trained in lightning_logs; run `mnist-lit fit` first"),
         (["validate", "--ckpt_path", "gone.ckpt"], "no checkpoint at gone.ckpt"),
+        (["runs"], "no folder lightning_logs; nothing was trained here yet"),
+        (["runs", "--deep"], "runs takes a folder, got --deep"),
+        (["runs", "nowhere"], "no folder nowhere"),
         (["summary", "--deep"], "summary takes no options"),
         (["data", "--dataset", "mnits"], "no dataset mnits; did you mean mnist?"),
         (["data", "--deep"], "unrecognized arguments: --deep"),
@@ -164,7 +172,7 @@ def test_a_fit_leaves_one_whole_run_folder(trained: Path) -> None:
 
 def test_tensorboard_and_the_csv_hold_the_same_scalars(cli: Cli) -> None:
     assert cli(*FIT, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1")[0] == 0
-    curves = EventAccumulator("lightning_logs/version_0").Reload()  # type: ignore[no-untyped-call]
+    curves = EventAccumulator("lightning_logs/version_0").Reload()
     with Path("lightning_logs/version_0/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     for name, points in {
@@ -308,7 +316,6 @@ def test_lightnings_own_switches_work(cli: Cli, options: list[str], steps: int |
 
 
 def test_overfit_batches_sees_the_same_images_each_epoch(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnist_lit.classifier import Classifier
     from mnist_lit.order import Batch
 
     seen: list[list[int]] = []
@@ -462,3 +469,127 @@ def test_data_says_what_is_there(cli: Cli) -> None:
     assert cli("data", "--data.dataset", "digits", "--data.data_dir", "nowhere")[1] == out
     assert "1,437 images of 28×28, 10 classes" in out
     assert "360 images" in out
+
+
+def images_of(run: str) -> dict[str, list[int]]:
+    """The steps of each picture in a run's TensorBoard."""
+    events = EventAccumulator(run, size_guidance={"images": 0}).Reload()
+    return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
+
+
+def test_figures_are_drawn_and_change_nothing(cli: Cli) -> None:
+    for figures in ("true", "false"):
+        assert cli(*FIT, "--trainer.max_epochs", "2", "--figures", figures)[0] == 0
+    assert images_of("lightning_logs/version_0") == {
+        "training images": [0],
+        "validation/confusion matrix": [2, 4],
+        "validation/worst mistakes": [2, 4],
+    }
+    assert images_of("lightning_logs/version_1") == {}
+    one, two = (torch.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt")["state_dict"] for n in range(2))
+    assert all(one[name].equal(two[name]) for name in one)
+
+
+def test_the_worst_mistakes_are_the_validations_own(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_lit import figures
+
+    drawn: list[tuple[np.ndarray, list[str]]] = []
+    gallery = figures.gallery
+
+    def watched(images: np.ndarray, captions: list[str], *, columns: int) -> np.ndarray:
+        drawn.append((images, captions))
+        return gallery(images, captions, columns=columns)
+
+    monkeypatch.setattr(figures, "gallery", watched)
+    assert cli(*FIT, "--trainer.max_epochs", "1")[0] == 0
+    content = torch.load("lightning_logs/version_0/checkpoints/best.ckpt")
+    data = DigitsDataModule(dataset="digits", val_size=1309, batch_size=64)
+    data.setup()
+    assert data.digits is not None
+    model = Classifier()
+    model.load_state_dict(content["state_dict"])
+    model.eval()
+    with torch.no_grad():
+        log_probs = model(data.digits.train_images[data.val_indices])
+    labels = data.digits.train_labels[data.val_indices]
+    loss = -log_probs[torch.arange(len(labels)), labels].double()
+    loss[log_probs.argmax(dim=1) == labels] = -1
+    worst = loss.argsort(descending=True)[:24]
+    images, captions = drawn[-1]
+    assert len(captions) == 24
+    assert torch.from_numpy(images).equal(data.digits.train_images[data.val_indices[worst]])
+    for place, caption in zip(worst, captions, strict=True):
+        said = int(log_probs[place].argmax())
+        prob = float(log_probs[place].exp().max())
+        assert caption == f"true {labels[place]}, said {said}\n{prob:.1%}  #{data.val_indices[place]}"
+
+
+def test_tensorboard_compares_runs_by_settings_and_scores(cli: Cli, trained: Path) -> None:
+    assert cli("test")[0] == 0
+    events = EventAccumulator(str(trained)).Reload()
+    contents = events.summary_metadata
+    start = HParamsPluginData.FromString(contents["_hparams_/session_start_info"].plugin_data.content)
+    assert start.session_start_info.hparams["lr"].number_value == 0.03
+    assert start.session_start_info.hparams["dataset"].string_value == "digits"
+    experiment = HParamsPluginData.FromString(contents["_hparams_/experiment"].plugin_data.content).experiment
+    metrics = {(metric.name.group, metric.name.tag) for metric in experiment.metric_infos}
+    assert {("", "best/val_acc"), ("", "train/images_per_second"), ("test", "test/acc")} <= metrics
+    scores = torch.load(trained / "checkpoints/best.ckpt")["mnist_lit"]["scores"]
+    assert events.Scalars("best/val_acc")[-1].value == pytest.approx(scores["val/acc"])
+    tested = EventAccumulator(str(trained / "test")).Reload()
+    with trained.joinpath("predictions.csv").open() as file:
+        right = sum(row["label"] == row["predicted"] for row in csv.DictReader(file))
+    assert [(event.step, event.value) for event in tested.Scalars("test/acc")] == [(2, pytest.approx(right / 360))]
+
+
+def test_images_per_second_are_logged_with_the_steps(cli: Cli) -> None:
+    assert cli(*FIT, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1")[0] == 0
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    rates = [event.value for event in events.Scalars("train/images_per_second")]
+    assert len(rates) == 2
+    assert all(1 < rate < 1e7 for rate in rates)
+
+
+def test_keep_epochs_keeps_each(cli: Cli) -> None:
+    assert cli(*FIT, "--trainer.max_epochs", "2", "--keep_epochs", "true")[0] == 0
+    folder = Path("lightning_logs/version_0/checkpoints")
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "epoch_1.ckpt", "epoch_2.ckpt"}
+    first, second, last = (torch.load(folder / f"{name}.ckpt") for name in ("epoch_1", "epoch_2", "last"))
+    assert (first["global_step"], second["global_step"]) == (2, 4)
+    assert all(last["state_dict"][name].equal(weights) for name, weights in second["state_dict"].items())
+
+
+def test_a_loss_that_becomes_nan_stops_the_fit_and_keeps_the_last_good_weights(cli: Cli, trained: Path) -> None:
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "3", "--model.lr", "1e30")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the loss is nan at step " in err
+    assert "lower model.lr, which is 1e+30 (no checkpoint was saved yet)" in err
+    # a run that was well for an epoch
+    schedule = ["--model.schedule", "step", "--model.step_size", "1", "--model.gamma", "1e9"]
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "9", "--model.lr", "0.03", *schedule)
+    assert code == 2
+    assert "(lightning_logs/version_2/checkpoints/best.ckpt was saved before)" in err
+    for name in ("best", "last"):
+        content = torch.load(f"lightning_logs/version_2/checkpoints/{name}.ckpt")
+        assert content["epoch"] == 0
+        assert all(weights.isfinite().all() for weights in content["state_dict"].values())
+    assert cli("test")[0] == 0
+
+
+def test_weights_that_are_not_finite_are_never_saved(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.optimizer_step
+
+    def spoilt(self: Classifier, *args: Any, **kwargs: Any) -> None:
+        step(self, *args, **kwargs)
+        if self.trainer.global_step == 3:  # the second epoch's last: no loss is computed with these weights
+            with torch.no_grad():
+                self.network.fc2.bias[3] = torch.nan
+
+    monkeypatch.setattr(Classifier, "optimizer_step", spoilt)
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "2", "--data.val_size", "1309")
+    assert code == 2
+    assert "weights are not finite at step 4, in epoch 2" in err
+    for path in Path("lightning_logs/version_0/checkpoints").iterdir():
+        content = torch.load(path)
+        assert content["global_step"] == 2
+        assert all(weights.isfinite().all() for weights in content["state_dict"].values())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from mnist_lit import digits
+from mnist_lit import archives, digits
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.network import MEAN, STD
 
@@ -33,7 +33,7 @@ def test_the_test_images_are_not_what_the_tutorial_normalized_them_by(data: digi
 def test_images_and_labels_are_torchvisions(data: digits.Digits, mnist_dir: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST/raw"
     raw.mkdir(parents=True)
-    for name in digits.FILES.values():
+    for name in archives.FILES.values():
         raw.joinpath(name).write_bytes(gzip.decompress(Path(mnist_dir, f"{name}.gz").read_bytes()))
     train, test = MNIST(tmp_path, train=True), MNIST(tmp_path, train=False)
     assert data.train_images.equal(train.data)

@@ -1,26 +1,31 @@
-"""What happens around training and testing: checkpoints, predictions, the tables at the end.
+"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
 
 No loss and no surgery on the model.
 """
 
 import csv
-import shlex
-import time
+import io
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit import checkpoint, runs
+from mnist_lit import checkpoint, figures, runs
 from mnist_lit.classifier import Classifier
 from mnist_lit.errors import InputError
+from mnist_lit.files import write_whole
 from mnist_lit.order import Batch
 
-__all__ = ["BestAndLast", "FitTable", "Predictions", "ProgressBar", "ScoreTable", "print_rows", "wilson_interval"]
+__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "TestCurve"]
 
 
 class BestAndLast(Checkpoint):
@@ -82,76 +87,141 @@ class BestAndLast(Checkpoint):
             self.best = tuple(state_dict["best"])
 
 
-class FitTable(Callback):
-    """One small table at the end of a fit. Images a second count the training, not the validation."""
+class Finite(Callback):
+    """Stops a fit that diverged, and lets no checkpoint with such weights be written."""
 
-    def __init__(self, run: Path | None, logs: Path, *, saves: bool) -> None:
-        self.run, self.logs, self.saves = run, logs, saves
-        self.images = 0
-        self.seconds = self.validating = 0.0
-        self.best: tuple[float, int] | None = None  # accuracy and epoch
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where the run is, once nothing can be refused any more."""
-        if trainer.is_global_zero and self.run and not self.images:
-            print(f"fit: {self.run}", flush=True)
+    def __init__(self, run: Path | None) -> None:
+        self.run = run
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the images."""
-        self.images += batch.size
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the other clock."""
-        self._validation_start = time.perf_counter()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the other clock, and remember the best score."""
-        if trainer.sanity_checking:
+        """Look at the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if pl_module.device.type == "cpu" and trainer.world_size == 1:
+            loss = outputs["loss"]
+        elif every and trainer.global_step % every == 0:
+            loss = trainer.callback_metrics["train/loss_step"]  # the same on every process
+        else:
             return
-        self.validating += time.perf_counter() - self._validation_start
-        score = float(trainer.callback_metrics["val/acc"])
-        if self.best is None or score > self.best[0]:
-            self.best = (score, trainer.current_epoch + 1)
+        if not math.isfinite(loss):
+            self._stop(trainer, pl_module, f"the loss is {float(loss)}")
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock: whatever follows is no training."""
-        self.seconds = time.perf_counter() - self._start
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+        """Look at the weights, which a last step may have spoilt after its loss was known."""
+        if not all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
+            self._stop(trainer, pl_module, "weights are not finite")
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Print. By now every checkpoint is written and the progress bar has stopped."""
-        if not trainer.is_global_zero or not self.images:
-            return
-        rate = self.images / max(self.seconds - self.validating, 1e-9)
-        best = runs.best(self.run) if self.run and self.saves else None
-        rows = {
-            "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
-            "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
-            "best val/acc": f"{self.best[0]:.2%}  (epoch {self.best[1]})" if self.best else "none: no validation",
-            "checkpoint": str(best or "none"),
-        }
-        if best:
-            elsewhere = "" if self.logs == Path(runs.LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
-            rows["next"] = f"mnist-lit test{elsewhere}"
-        if trainer.logger:
-            rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
-        print_rows(rows)
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
+        best = runs.best(self.run) if self.run else None
+        kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
+        where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
+        raise InputError(f"{what} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
 
 
-class ProgressBar(RichProgressBar):
-    """Rich's bar with the scores beside it. It stops before what stands behind it in the list of callbacks prints."""
+class Figures(Callback):
+    """TensorBoard's pictures: training images as the network sees them, the confusion matrix, the worst mistakes."""
+
+    GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and in a row
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=5, leave=False)
+        self._drawn = False
+        self._mistakes: list[tuple[Tensor, ...]] = []
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """The scores; the run's number stands in the table at the end."""
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Draw the first images of the fit, warped and on their device as they are now."""
+        if not self._drawn:
+            labels = [str(label) for label in batch.labels[: self.GRID].tolist()]
+            grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
+            _add_picture(trainer, "training images", grid)
+            self._drawn = True
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from nothing."""
+        self._mistakes = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the mistakes that cost most; nothing waits for the device here."""
+        predicted = outputs.argmax(dim=1)
+        loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
+        loss = torch.where(predicted == batch.labels, -1.0, loss)
+        worst = loss.topk(min(self.WORST, len(loss))).indices
+        probs = outputs.gather(1, predicted[:, None])[:, 0].float().exp()
+        columns = (loss, batch.labels, predicted, probs, batch.indices, batch.images)
+        self._mistakes.append(tuple(column[worst] for column in columns))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, of all processes' mistakes together."""
+        if trainer.sanity_checking or not self._mistakes:
+            return
+        mine = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
+        loss, labels, predicted, probs, indices, images = (
+            torch.cat(column) for column in zip(*_gather(mine), strict=True)
+        )
+        if not trainer.is_global_zero:
+            return
+        order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
+        captions = [f"true {labels[n]}, said {predicted[n]}\n{float(probs[n]):.1%}  #{indices[n]}" for n in order]
+        worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)
+        _add_picture(trainer, "validation/worst mistakes", worst)
+        assert isinstance(pl_module, Classifier)
+        assert pl_module.confusion is not None
+        confusion = pl_module.confusion.long().cpu().numpy()
+        names = [str(label) for label in range(len(confusion))]
+        _add_picture(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, names))
+
+
+class HParams(Callback):
+    """TensorBoard's table of runs: what each was trained with, and how good it became."""
+
+    METRICS = ("best/val_acc", "val/loss", "train/acc", "train/images_per_second")
+
+    def __init__(self, run: str, settings: Mapping[str, int | float | str]) -> None:
+        self.run, self.settings = run, dict(settings)
+        self._best = -1.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the settings, and which curves are the scores; `test` adds its own later."""
+        metrics = [hparams.Metric(name) for name in self.METRICS]
+        metrics.append(hparams.Metric("test/acc", group="test"))  # the subfolder that `TestCurve` writes to
+        names = [hparams.HParam(name) for name in self.settings]
+        for writer in _tensorboards(trainer):
+            events = writer._get_file_writer()  # type: ignore[no-untyped-call]
+            events.add_summary(hparams.hparams_config_pb(names, metrics))
+            events.add_summary(hparams.hparams_pb(self.settings, trial_id=self.run))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the best score so far."""
+        if trainer.sanity_checking:
+            return
+        self._best = max(self._best, float(trainer.callback_metrics["val/acc"]))
+        for writer in _tensorboards(trainer):
+            writer.add_scalar("best/val_acc", self._best, trainer.global_step)
+
+
+class TestCurve(Callback):
+    """The test's scores in TensorBoard, in the run's subfolder `test`, at the checkpoint's step."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        self.run, self.step = run, step
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write them; the run's own events file stays as it is, its fit may still be going on."""
+        if not trainer.is_global_zero:
+            return
+        with SummaryWriter(str(self.run / "test")) as writer:
+            for name in ("test/acc", "test/loss"):
+                writer.add_scalar(name, trainer.callback_metrics[name], self.step)
 
 
 class Predictions(Callback):
@@ -184,66 +254,15 @@ class Predictions(Callback):
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
-        aside = self.path.with_suffix(".part")
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
+        for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
+            writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
         try:
-            with aside.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
-                for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
-                    writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
-            aside.replace(self.path)
+            write_whole(self.path, text.getvalue().encode())
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
-
-
-class ScoreTable(Callback):
-    """One small table after `validate` and `test`: the score with its interval, each class and its usual mistakes."""
-
-    def __init__(self, predictions: Path | None = None) -> None:
-        self.predictions = predictions
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Print. By now the predictions are written and the progress bar has stopped."""
-        split = "test" if stage == "test" else "val"
-        assert isinstance(pl_module, Classifier)
-        if not trainer.is_global_zero or pl_module.confusion is None:
-            return
-        confusion = pl_module.confusion.long().cpu()
-        right, total = int(confusion.trace()), int(confusion.sum())
-        low, high = wilson_interval(right, total)
-        metrics = trainer.callback_metrics
-        rows = {
-            "images": f"{total:,}",
-            "right": f"{right:,}",
-            f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
-            f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
-            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error)",
-        }
-        if self.predictions:
-            rows["predictions"] = str(self.predictions)
-        print_rows(rows)
-        print("\n  true  right        most often taken for")
-        for label, row in enumerate(confusion):
-            wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
-            taken = "  ".join(f"{other} ×{n}" for n, other in wrong[:5])
-            print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
-
-
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as numbers in [0, 1].
-
-    >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
-    [0.9916, 0.9948]
-    """
-    z = 1.959964
-    centre = (right + z * z / 2) / (total + z * z)
-    half = z * (right * (total - right) / total + z * z / 4) ** 0.5 / (total + z * z)
-    return centre - half, centre + half
-
-
-def print_rows(rows: dict[str, str]) -> None:
-    """Names in one column, values in the other."""
-    print("", *(f"  {name:<14}{value}" for name, value in rows.items()), sep="\n")
 
 
 def _gather(mine: Any) -> list[Any]:
@@ -253,3 +272,13 @@ def _gather(mine: Any) -> list[Any]:
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     return everyone
+
+
+def _tensorboards(trainer: pl.Trainer) -> list[SummaryWriter]:
+    """What writes to TensorBoard; a writer that does nothing on all ranks but the first."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _add_picture(trainer: pl.Trainer, name: str, picture: Any) -> None:
+    for writer in _tensorboards(trainer):
+        writer.add_image(name, picture, trainer.global_step, dataformats="HWC")

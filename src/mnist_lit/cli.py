@@ -5,6 +5,7 @@
 
 import importlib
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "fit": ("engine", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("engine", "score a checkpoint, by default the newest run's best, on the validation images"),
     "test": ("engine", "score a checkpoint, by default the newest run's best, on the test images"),
+    "runs": ("history", "list what was trained, with scores"),
     "summary": ("summary", "show the network, layer by layer"),
     "data": ("fetch", "fetch and verify a dataset, and say what is there"),
 }
@@ -40,6 +42,9 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"mnist-lit: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `mnist-lit runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _run(args: list[str]) -> int:

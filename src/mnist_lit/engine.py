@@ -6,6 +6,7 @@ Takes tens of megabytes and seconds to import, so `cli` comes here only for thes
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import warnings
@@ -23,13 +24,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit import checkpoint, runs
-from mnist_lit.callbacks import BestAndLast, FitTable, Predictions, ProgressBar, ScoreTable
+from mnist_lit import checkpoint, recipes, runs
+from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, TestCurve
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.memory import keep_memory
 from mnist_lit.suggest import explain
+from mnist_lit.tables import FitTable, ProgressBar, ScoreTable
 
 __all__ = ["CLI", "main"]
 
@@ -74,6 +76,8 @@ class CLI(LightningCLI):
     run: Path | None = None  # the folder of a fit
 
     def __init__(self, args: list[str]) -> None:
+        shipped = {str(recipes.folder() / f"{name}.yaml"): name for name in recipes.names()}
+        self._command = shlex.join(["mnist-lit", *(shipped.get(arg, arg) for arg in args)])
         options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
             Classifier,
@@ -100,6 +104,8 @@ class CLI(LightningCLI):
         """One seed for all, the data's classes, and `overfit_batches` that sees the same batches each epoch."""
         keeps = "Keep each epoch's checkpoint, as checkpoints/epoch_1.ckpt and so on."
         parser.add_argument("--keep_epochs", type=bool, default=False, help=keeps)
+        figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
+        parser.add_argument("--figures", type=bool, default=True, help=figures)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
@@ -153,13 +159,17 @@ class CLI(LightningCLI):
     def _fit_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to a fit, in a run folder made for it; a dry run leaves no files."""
         logs = _logs(config)
-        if config.fast_dev_run:
-            return [FitTable(None, logs, saves=False)]
-        self.run = self._fresh_run(logs)
-        if config.enable_checkpointing is False:
-            return [FitTable(self.run, logs, saves=False)]
-        keeps = self._get(self.config, "keep_epochs")
-        return [FitTable(self.run, logs, saves=True), BestAndLast(self.run, self._config_yaml(), keep_epochs=keeps)]
+        saves = not config.fast_dev_run and config.enable_checkpointing is not False
+        self.run = None if config.fast_dev_run else self._fresh_run(logs)
+        callbacks: list[Callback] = [Finite(self.run), FitTable(self.run, logs, saves=saves)]
+        if config.logger is not False:
+            callbacks.append(HParams(str(self.run), _plain(self.config[self.subcommand])))
+            if self._get(self.config, "figures"):
+                callbacks.append(Figures())
+        if saves and self.run:
+            keeps = self._get(self.config, "keep_epochs")
+            callbacks.append(BestAndLast(self.run, self._config_yaml(), keep_epochs=keeps))
+        return callbacks
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
@@ -167,8 +177,13 @@ class CLI(LightningCLI):
         whole = not config.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
         if self.subcommand != "test" or not whole:
             return [ScoreTable()]
-        path = runs.run_of(Path(self._get(self.config, "ckpt_path"))) / "predictions.csv"
-        return [ScoreTable(path), Predictions(path)]
+        path = Path(self._get(self.config, "ckpt_path"))
+        run = runs.run_of(path)
+        predictions = run / "predictions.csv"
+        callbacks = [ScoreTable(predictions), Predictions(predictions)]
+        if run.joinpath("config.yaml").exists():
+            callbacks.append(TestCurve(run, checkpoint.load(path)["global_step"]))
+        return callbacks
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
         """Train; `ckpt_path` continues a run."""
@@ -197,7 +212,7 @@ class CLI(LightningCLI):
         if not _is_rank_zero():
             return logs / "of_rank_0"
         run = runs.fresh(logs)
-        run.joinpath("config.yaml").write_text(self._config_yaml(), encoding="utf-8")
+        run.joinpath("config.yaml").write_text(f"# {self._command}\n{self._config_yaml()}", encoding="utf-8")
         return run
 
     def _config_yaml(self) -> str:
@@ -230,6 +245,15 @@ def _loggers(run: Path) -> list[Logger]:
         TensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False),
         CSVLogger(run.parent, name="", version=run.name),
     ]
+
+
+def _plain(config: Namespace) -> dict[str, Any]:
+    """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
+    unrelated = ("num_classes", "seed", "shuffle", "data_dir", "mirrors", "timeout")
+    kept = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
+    for section in (config.model, config.data):
+        kept |= {name: value for name, value in section.items() if name not in unrelated}
+    return {name: value for name, value in kept.items() if value is not None}
 
 
 def _logs(trainer: Namespace) -> Path:

@@ -1,11 +1,12 @@
 """Run folders: name a fresh one, find the newest. The standard library only.
 
 lightning_logs/version_N/
-    config.yaml            the whole configuration of the run
+    config.yaml            the command, and the whole configuration of the run
     metrics.csv            scalars; events.out.tfevents.* hold the same for TensorBoard
     checkpoints/best.ckpt  the best by validation; without validation there is none, and last.ckpt counts
     checkpoints/last.ckpt  the newest
-    predictions.csv        written by `mnist-lit test`
+    checkpoints/epoch_N.ckpt  each epoch's, with `keep_epochs`
+    predictions.csv        written by `mnist-lit test`, as are TensorBoard's scalars in test/
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 
-__all__ = ["LOGS", "best", "fresh", "newest", "run_of"]
+__all__ = ["LOGS", "all_of", "best", "fresh", "newest", "run_of"]
 
 LOGS = "lightning_logs"
 
@@ -42,10 +43,14 @@ def best(run: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def all_of(root: Path) -> list[Path]:
+    """The run folders under `root`, the oldest first."""
+    return sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number)
+
+
 def newest(root: Path) -> Path:
     """The best checkpoint of the newest run that has one. Raises InputError where nothing was trained."""
-    runs = sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number, reverse=True)
-    path = next((path for path in map(best, runs) if path), None)
+    path = next((path for path in map(best, reversed(all_of(root))) if path), None)
     if path is None:
         raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or pass --ckpt_path FILE")
     return path

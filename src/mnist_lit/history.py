@@ -1,0 +1,82 @@
+"""`mnist-lit runs`: what was trained, with scores, read from the run folders. The standard library only."""
+
+import contextlib
+import csv
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from mnist_lit import runs
+from mnist_lit.errors import InputError
+
+__all__ = ["Past", "main", "past"]
+
+COMMAND = "# mnist-lit "  # how a run's config.yaml opens
+
+
+class Past(NamedTuple):
+    """One run, as its folder tells; empty where it does not."""
+
+    run: str
+    started: str
+    took: str  # until its newest checkpoint
+    epochs: str
+    best_val: str  # accuracy, and the epoch it was reached in
+    test: str  # accuracy, and of how many images
+    command: str
+
+
+def past(run: Path) -> Past:
+    """Read a run folder; raises nothing where files are missing or damaged."""
+    config, last = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
+    epochs, scores = 0, []
+    for row in _rows(run / "metrics.csv"):
+        epochs += bool(row.get("train/loss"))
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            scores.append((float(row["val/acc"]), -int(row["epoch"])))
+    best, epoch = max(scores, default=(0.0, 0))
+    pairs = [(row.get("label"), row.get("predicted")) for row in _rows(run / "predictions.csv")]
+    right = sum(label == predicted for label, predicted in pairs)
+    line = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        line = config.read_text(encoding="utf-8").partition("\n")[0]
+    return Past(
+        run.name,
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
+        _duration(end - begin) if begin and end else "",
+        str(epochs or ""),
+        f"{best:.2%} ({1 - epoch})" if scores else "",
+        f"{right / len(pairs):.2%} of {len(pairs):,}" if pairs else "",
+        line.removeprefix(COMMAND) if line.startswith(COMMAND) else "",
+    )
+
+
+def main(command: str, args: list[str]) -> None:
+    """Print the table, the newest run last."""
+    if args and args[0] in ("-h", "--help"):
+        print(f"usage: mnist-lit {command} [FOLDER]\n\nWhat was trained in FOLDER (default: {runs.LOGS}), with scores.")
+        return
+    if len(args) > 1 or (args and args[0].startswith("-")):
+        raise InputError(f"{command} takes a folder, got {' '.join(args)}")
+    root = Path(*args or [runs.LOGS])
+    if not root.is_dir():
+        raise InputError(f"no folder {root}; nothing was trained here yet" if not args else f"no folder {root}")
+    table = [past(run) for run in runs.all_of(root)]
+    if not table:
+        raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
+    head = Past("run", "started", "took", "epochs", "best val/acc", "test/acc", "mnist-lit …")
+    widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
+    for row in (head, *table):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+    return []
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,144 @@
+"""What a person reads at the end: one small table after a fit and after an evaluation. And the bar until then."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from mnist_lit import runs
+from mnist_lit.classifier import Classifier
+from mnist_lit.order import Batch
+
+__all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows", "wilson_interval"]
+
+
+class FitTable(Callback):
+    """The speed of a fit as a curve, and one small table at its end. Images a second leave the validation out."""
+
+    def __init__(self, run: Path | None, logs: Path, *, saves: bool) -> None:
+        self.run, self.logs, self.saves = run, logs, saves
+        self.images = self._logged_images = 0
+        self._logged_at = 0.0
+        self.seconds = self.validating = 0.0
+        self.best: tuple[float, int] | None = None  # accuracy and epoch
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where the run is, once nothing can be refused any more."""
+        if trainer.is_global_zero and self.run and not self.images:
+            print(f"fit: {self.run}", flush=True)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the images; log how many a second since the last time, the time of validations left out."""
+        self.images += batch.size
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
+            now = time.perf_counter() - self._start - self.validating
+            rate = (self.images - self._logged_images) / (now - self._logged_at)
+            pl_module.log("train/images_per_second", rate, batch_size=batch.size)
+            self._logged_images, self._logged_at = self.images, now
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the other clock."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the other clock, and remember the best score."""
+        if trainer.sanity_checking:
+            return
+        self.validating += time.perf_counter() - self._validation_start
+        score = float(trainer.callback_metrics["val/acc"])
+        if self.best is None or score > self.best[0]:
+            self.best = (score, trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock: whatever follows is no training."""
+        self.seconds = time.perf_counter() - self._start
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print. By now every checkpoint is written and the progress bar has stopped."""
+        if not trainer.is_global_zero or not self.images:
+            return
+        rate = self.images / max(self.seconds - self.validating, 1e-9)
+        best = runs.best(self.run) if self.run and self.saves else None
+        rows = {
+            "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
+            "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
+            "best val/acc": f"{self.best[0]:.2%}  (epoch {self.best[1]})" if self.best else "none: no validation",
+            "checkpoint": str(best or "none"),
+        }
+        if best:
+            elsewhere = "" if self.logs == Path(runs.LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
+            rows["next"] = f"mnist-lit test{elsewhere}"
+        if trainer.logger:
+            rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
+        print_rows(rows)
+
+
+class ProgressBar(RichProgressBar):
+    """Rich's bar with the scores beside it. It stops before what stands behind it in the list of callbacks prints."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5, leave=False)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """The scores; the run's number stands in the table at the end."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class ScoreTable(Callback):
+    """One small table after `validate` and `test`: the score with its interval, each class and its usual mistakes."""
+
+    def __init__(self, predictions: Path | None = None) -> None:
+        self.predictions = predictions
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print. By now the predictions are written and the progress bar has stopped."""
+        split = "test" if stage == "test" else "val"
+        assert isinstance(pl_module, Classifier)
+        if not trainer.is_global_zero or pl_module.confusion is None:
+            return
+        confusion = pl_module.confusion.long().cpu()
+        right, total = int(confusion.trace()), int(confusion.sum())
+        low, high = wilson_interval(right, total)
+        metrics = trainer.callback_metrics
+        rows = {
+            "images": f"{total:,}",
+            "right": f"{right:,}",
+            f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
+            f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
+            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error)",
+        }
+        if self.predictions:
+            rows["predictions"] = str(self.predictions)
+        print_rows(rows)
+        print("\n  true  right        most often taken for")
+        for label, row in enumerate(confusion):
+            wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
+            taken = "  ".join(f"{other} ×{n}" for n, other in wrong[:5])
+            print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), as numbers in [0, 1].
+
+    >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
+    [0.9916, 0.9948]
+    """
+    z = 1.959964
+    centre = (right + z * z / 2) / (total + z * z)
+    half = z * (right * (total - right) / total + z * z / 4) ** 0.5 / (total + z * z)
+    return centre - half, centre + half
+
+
+def print_rows(rows: dict[str, str]) -> None:
+    """Names in one column, values in the other."""
+    print("", *(f"  {name:<14}{value}" for name, value in rows.items()), sep="\n")
