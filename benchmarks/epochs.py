@@ -1,0 +1,51 @@
+"""A run's epochs scored on the test images after the run is over; nothing is chosen from them.
+
+The run must have kept its epochs (`--keep_epochs true`, as the tutorial's recipe does).
+
+python benchmarks/epochs.py lightning_logs/version_0 --data_dir data
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+from contest import machine
+from mnist_lit.cli import main as mnist_lit
+
+PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # the tutorial's page, its test accuracy in %
+RIGHT = re.compile(r"images +([\d,]+)\n +right +([\d,]+)")
+
+
+def main() -> None:
+    """Test each epoch's checkpoint and print the curve beside the published one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("--data_dir", default="data", help="holds MNIST's archives")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    options = parser.parse_args()
+    curve = {}
+    print("| epoch | right | test/acc | published |\n|---|---|---|---|")
+    for epoch in range(1, 1000):
+        path = options.run / "checkpoints" / f"epoch_{epoch}.ckpt"
+        if not path.exists():
+            break
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            code = mnist_lit(["test", "--ckpt_path", str(path), "--data.data_dir", options.data_dir])
+        told = RIGHT.search(said.getvalue())
+        assert code == 0, said.getvalue()
+        assert told, said.getvalue()
+        images, right = (int(number.replace(",", "")) for number in told.groups())
+        curve[epoch] = right
+        published = f"{PUBLISHED[epoch]:.2f} %" if epoch in PUBLISHED else ""
+        print(f"| {epoch} | {right:,} of {images:,} | {right / images:.2%} | {published} |", flush=True)
+    if options.output:
+        facts = {"name": "Test images right after each epoch", "right": curve, "machine": machine()}
+        options.output.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Benchmarks answer, and their table says what was measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(*args: str) -> str:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["throughput.py", "figures.py"])
+def test_a_benchmark_explains_itself(name: str) -> None:
+    assert f"python benchmarks/{name}" in run(str(FOLDER / name), "--help")
+
+
+def test_the_table_gives_medians_and_ratios_round_by_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import contest
+
+    rounds = {"ours": [2.0, 30.0, 4.0], "theirs": [1.0, 10.0, 4.0]}
+    contest.report("Speed", "images/s", rounds, "theirs", tmp_path / "out.json")
+    out = capsys.readouterr().out
+    assert "| ours | 4 | 2 – 30 | 2.0000 | 3 |" in out
+    written = json.loads(tmp_path.joinpath("out.json").read_text())
+    assert written["rounds"] == rounds
+    assert written["machine"]["torch"]
+
+
+@pytest.mark.slow
+def test_fit_and_the_tutorials_loop_are_measured(mnist_dir: str) -> None:
+    out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
+    assert "| mnist-lit fit |" in out
+    assert "| the tutorial's loop |" in out
