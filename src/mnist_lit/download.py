@@ -52,8 +52,9 @@ def download(file: str, mirrors: Sequence[str], md5: str, timeout: float) -> tup
 def _get(url: str, file: str, timeout: float) -> bytes:
     deadline = time.monotonic() + timeout
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
     with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         urlopen(Request(url, headers={"User-Agent": "mnist-lit"}), timeout=min(SILENCE, timeout)) as response,
     ):
         total = response.headers.get("Content-Length")

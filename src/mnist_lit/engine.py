@@ -19,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -56,6 +57,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # our loaders know their shard
 }
+PROCESSES = 8  # of a CPU core, at most; a device of the CPU is a process
 EPOCHS = 10  # where neither epochs, steps nor time are limited
 
 
@@ -152,9 +154,15 @@ class CLI(LightningCLI):
         saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
         callbacks = [*([ProgressBar()] if bar else []), *(config.callbacks or []), *callbacks]
         with self._refusals():
-            return super().instantiate_trainer(
+            trainer = super().instantiate_trainer(
                 logger=logger, callbacks=callbacks, enable_progress_bar=bar, enable_checkpointing=saves, **kwargs
             )
+            limit = PROCESSES * (os.cpu_count() or 1)
+            if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > limit:
+                raise InputError(
+                    f"trainer.devices: want {limit} or fewer CPU processes here, got {trainer.num_devices}"
+                )
+            return trainer
 
     def _fit_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to a fit, in a run folder made for it; a dry run leaves no files."""
@@ -235,7 +243,7 @@ class CLI(LightningCLI):
             if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(
                 error, InputError
             ):
-                raise InputError(" ".join(str(error).split())) from error
+                raise InputError(explain(str(error), [])) from error
             raise
 
 
@@ -275,7 +283,9 @@ def _config_text(path: str) -> str:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as YAML: {where}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is no config: want sections of options, as in `model: {{lr: 0.1}}`")
     return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})

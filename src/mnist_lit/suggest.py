@@ -7,6 +7,19 @@ from collections.abc import Iterable
 __all__ = ["explain", "nearest"]
 
 UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+WRONG = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
+WANTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
+QUOTED = r"'([^']*)'"
+TYPES = {
+    "<class 'float'>": "a number",
+    "<class 'int'>": "a whole number",
+    "<class 'bool'>": "true or false",
+    "<class 'NoneType'>": "",
+}
+PLAIN = {
+    r"Call to compute_fn of link .* failed: ": "",
+    "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or say cpu",
+}
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
 
 
@@ -25,16 +38,22 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def explain(message: str, valid: Iterable[str]) -> str:
-    """jsonargparse's message in one line, and for an unknown option the nearest of the valid ones.
+    """What jsonargparse or Lightning says, in one line, with the nearest of the valid options or values.
 
     >>> explain("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
     'unknown option data.batchsize; did you mean data.batch_size?'
     >>> explain('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: x', [])
-    'model.lr: Expected a float. Got value: x'
+    'model.lr: want a number, got x'
+    >>> explain('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
+    "a.b: want 'sgd', 'adamw', got adam; did you mean adamw?"
     """
     if unknown := UNKNOWN.search(message):
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{nearest(name, valid)}"
-    message = re.sub(r"<class '([^']*)'>", r"\1", message.removeprefix("Parser key "))
-    message = re.sub(r"a typing\.Literal\[([^\]]*)\]", r"one of \1", message)
-    return " ".join(re.sub(r'^"([^"]*)":', r"\1:", message).split())
+    if wrong := WRONG.match(message):
+        wants = dict.fromkeys(TYPES.get(name, name) for name in WANTED.findall(message))
+        wanted = " or ".join(re.sub(r"typing\.Literal\[(.*)\]", r"\1", want) for want in wants if want)
+        return f"{wrong[1]}: want {wanted}, got {wrong[2]}{nearest(wrong[2], re.findall(QUOTED, wanted))}"
+    for pattern, plain in PLAIN.items():
+        message = re.sub(pattern, plain, message)
+    return " ".join(message.split())
