@@ -170,8 +170,8 @@ class CLI(LightningCLI):
         saves = not config.fast_dev_run and config.enable_checkpointing is not False
         self.run = None if config.fast_dev_run else self._fresh_run(logs)
         callbacks: list[Callback] = [Finite(self.run), FitTable(self.run, logs, saves=saves)]
-        if config.logger is not False:
-            callbacks.append(HParams(str(self.run), _plain(self.config[self.subcommand])))
+        if self.run and config.logger is not False:
+            callbacks.append(HParams(self.run.name, _plain(self.config[self.subcommand])))
             if self._get(self.config, "figures"):
                 callbacks.append(Figures())
         if saves and self.run:
