@@ -91,13 +91,18 @@ def test_files_are_read_where_they_lie(contents: dict[str, bytes], tmp_path: Pat
 def test_a_damaged_file_is_refused_by_name_and_offline_not_mended(
     contents: dict[str, bytes], tmp_path: Path, name: str, kind: str, *, packed: bool
 ) -> None:
-    write(tmp_path, contents, packed=packed)
-    file = tmp_path / (f"{name}.gz" if packed else name)
+    raw = tmp_path / "MNIST/raw"
+    write(raw, contents, packed=packed)
+    file = raw / (f"{name}.gz" if packed else name)
     damage(file, kind)
-    with pytest.raises(InputError, match=rf"{file.name} is damaged; `mnist-lit data .*` fetches it"):
+    with pytest.raises(InputError, match=rf"{file} is damaged; `mnist-lit data .*` fetches it"):
         archives.read("mnist", tmp_path)
-    with pytest.raises(InputError, match=rf"{file.name} is damaged and cannot be downloaded again \(.*refused\); put"):
+    with pytest.raises(InputError, match=rf"{file} is damaged, and no mirror gives it \(.*refused\); put"):
         archives.fetch("mnist", tmp_path)
+    for path in raw.iterdir():
+        path.rename(tmp_path / path.name)
+    with pytest.raises(InputError, match=rf"no {raw / name}.gz \({tmp_path / file.name} is not the published file\)"):
+        archives.read("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["archive", "extracted"])
@@ -134,7 +139,7 @@ def test_offline_whole_contents_are_enough_and_what_stays_damaged_is_named(
     damage(raw / NAMES[1], "truncate")
     archives.fetch("mnist", tmp_path)
     out = capsys.readouterr().out
-    assert f"data: {raw / NAMES[0]}.gz is damaged and cannot be downloaded again" in out
+    assert f"data: {raw / NAMES[0]}.gz is damaged, and no mirror gives it" in out
     assert f"data: mended {raw / NAMES[1]}\n" in out
     assert raw.joinpath(NAMES[1]).read_bytes() == contents[NAMES[1]]
 
@@ -151,7 +156,7 @@ def test_a_users_own_folder_is_read_and_never_written(contents: dict[str, bytes]
 
 
 def test_a_missing_file_is_named_with_what_to_do(contents: dict[str, bytes], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no train-images-idx3-ubyte.gz in .*raw; `mnist-lit data .*` fetches it"):
+    with pytest.raises(InputError, match=r"no .*raw/train-images-idx3-ubyte.gz; `mnist-lit data .*` fetches it"):
         archives.read("mnist", tmp_path)
 
 
@@ -164,8 +169,10 @@ def test_a_download_fetches_what_is_missing_and_nothing_else(
     assert sorted(path.name for path in raw.iterdir()) == [f"{name}.gz" for name in sorted(contents)]
     assert len(digits.load("mnist", tmp_path / "data").train_images) == 30
     raw.joinpath(f"{NAMES[3]}.gz").unlink()
+    raw.joinpath(f".{NAMES[3]}.gz.123.part").touch()  # left by a kill
     archives.fetch("mnist", tmp_path / "data")
     assert capsys.readouterr().out.count("data: fetched ") == 1
+    assert len(list(raw.iterdir())) == 4
     archives.fetch("mnist", tmp_path / "data")
     assert capsys.readouterr().out == ""
 
@@ -234,7 +241,7 @@ def test_another_datasets_archives_are_known_by_their_own_digest(
     contents: dict[str, bytes], mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, contents, packed=True)  # MNIST's, which are left alone
-    with pytest.raises(InputError, match=r"`mnist-lit data --dataset kmnist"):
+    with pytest.raises(InputError, match=r"is not the published file\); `mnist-lit data --dataset kmnist"):
         digits.load("kmnist", tmp_path)
     monkeypatch.setattr(KMNIST, "resources", MNIST.resources)
     monkeypatch.setattr(KMNIST, "mirrors", MNIST.mirrors)

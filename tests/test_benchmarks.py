@@ -35,6 +35,19 @@ def test_the_table_gives_medians_and_ratios_round_by_round(
 
 
 @pytest.mark.slow
+def test_the_epochs_of_a_run_are_scored() -> None:
+    recipe = ["--data.dataset", "digits", "--data.val_size", "96", "--trainer.limit_train_batches", "2"]
+    fit = ["-m", "mnist_lit", "fit", *recipe, "--keep_epochs", "true", "--trainer.max_epochs", "2"]
+    run(*fit)
+    out = run(str(FOLDER / "epochs.py"), "lightning_logs/version_0", "--output", "out.json")
+    right = json.loads(Path("out.json").read_text())["right"]
+    assert list(right) == ["1", "2"]
+    assert f"| 2 | {right['2']} of 360 | {right['2'] / 360:.2%} |  |" in out
+    last = run("-m", "mnist_lit", "test", "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt")
+    assert f"right         {right['2']}\n" in last
+
+
+@pytest.mark.slow
 def test_fit_and_the_tutorials_loop_are_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
     assert "| mnist-lit fit |" in out

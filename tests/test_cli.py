@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit import __version__, runs
+from mnist_lit.callbacks import Figures
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 
 Cli = Callable[..., tuple[int, str, str]]
-FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1309", "--data.batch_size", "64")  # two steps an epoch
+SMALL = ("--data.dataset", "digits", "--data.val_size", "96", "--data.batch_size", "64")
+FIT = ("fit", *SMALL, "--trainer.limit_train_batches", "2")  # two steps an epoch
 
 
 @pytest.fixture
@@ -85,7 +88,11 @@ def test_python_dash_m_is_the_same_program() -> None:
         (["fit", "--model.nesterov", "maybe"], "model.nesterov: want true or false, got maybe"),
         (["fit", "--trainer.precision", "8"], "trainer.precision: want 64, 32, 16 or 'transformer-engine'"),
         (["fit", "--data.mirrors", "http://127.0.0.1:9"], "and no mirror gives it (http://127.0.0.1:9: "),
-        (["fit", "--data.mirrors", "[a, b]"], "(a: unknown url type: "),
+        (["fit", "--data.mirrors", "[a, b]"], "; b: unknown url type: "),
+        (["fit", "--data.mirrors", "a,b"], "; b: unknown url type: "),
+        (["data", "--mirrors", "a,b"], "; b: unknown url type: "),
+        (["fit", "--trainer.callbacks", "foo"], "trainer.callbacks: cannot take foo"),
+        (["fit", "--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches: want 1 or more, got 0"),
         (["fit", "--data.timeout", "0"], "data.timeout: want seconds above 0, got 0"),
         (["fit", "--seed_everything", "true"], "mnist-lit: seed_everything: want a whole number"),
         (["fit", "--seed_everything", "-5"], "mnist-lit: seed_everything: want a whole number"),
@@ -251,14 +258,14 @@ def test_validate_repeats_the_runs_own_score(cli: Cli, trained: Path) -> None:
     code, out, _ = cli("validate")
     assert code == 0
     assert f"val/acc       {scores['val/acc']:.2%}" in out
-    assert "images        1,309" in out
+    assert "images        96" in out
     assert not trained.joinpath("predictions.csv").exists()
 
 
 def test_explicit_options_beat_the_checkpoints_and_are_named(cli: Cli, trained: Path) -> None:
     code, out, _ = cli("validate", "--data.val_size", "200", "--data.batch_size", "64")
     assert code == 0
-    assert "data.val_size: 200 instead of the checkpoint's 1309\n" in out
+    assert "data.val_size: 200 instead of the checkpoint's 96\n" in out
     assert "batch_size" not in out
     assert "images        200" in out
 
@@ -291,7 +298,7 @@ def test_without_validation_the_last_counts_as_best(cli: Cli) -> None:
     ("options", "steps"),
     [
         (["--trainer.max_steps", "3"], 3),
-        (["--trainer.max_steps", "21"], 21),  # more than the ten epochs that are the default
+        (["--trainer.max_steps", "21"], 21),  # more than the epochs that are the default
         (["--trainer.num_sanity_val_steps", "1", "--trainer.max_epochs", "1"], 2),
         (["--trainer.log_every_n_steps", "0", "--trainer.max_epochs", "1"], 2),
         (["--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1"], 2),
@@ -510,7 +517,7 @@ def test_the_worst_mistakes_are_the_validations_own(cli: Cli, monkeypatch: pytes
     monkeypatch.setattr(figures, "gallery", watched)
     assert cli(*FIT, "--trainer.max_epochs", "1")[0] == 0
     content = torch.load("lightning_logs/version_0/checkpoints/best.ckpt")
-    data = DigitsDataModule(dataset="digits", val_size=1309, batch_size=64)
+    data = DigitsDataModule(dataset="digits", val_size=96, batch_size=64)
     data.setup()
     assert data.digits is not None
     model = Classifier()
@@ -549,12 +556,29 @@ def test_tensorboard_compares_runs_by_settings_and_scores(cli: Cli, trained: Pat
     assert [(event.step, event.value) for event in tested.Scalars("test/acc")] == [(2, pytest.approx(right / 360))]
 
 
-def test_images_per_second_are_logged_with_the_steps(cli: Cli) -> None:
-    assert cli(*FIT, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1")[0] == 0
+def test_images_per_second_count_training_and_neither_validation_nor_figures(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mnist_lit.tables.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def slow(owner: type, name: str, seconds: float) -> None:
+        method = getattr(owner, name)
+
+        def slowed(*args: Any, **kwargs: Any) -> Any:
+            clock[0] += seconds
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, slowed)
+
+    slow(Classifier, "training_step", 2)
+    slow(Classifier, "validation_step", 50)
+    slow(Figures, "on_validation_end", 70)
+    code, out, _ = cli(*FIT, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1")
+    assert code == 0
+    assert "(32 images/s while training)" in out
     events = EventAccumulator("lightning_logs/version_0").Reload()
-    rates = [event.value for event in events.Scalars("train/images_per_second")]
-    assert len(rates) == 2
-    assert all(1 < rate < 1e7 for rate in rates)
+    assert [(e.step, e.value) for e in events.Scalars("train/images_per_second")] == [(n, 32) for n in range(4)]
 
 
 def test_keep_epochs_keeps_each(cli: Cli) -> None:
@@ -564,6 +588,34 @@ def test_keep_epochs_keeps_each(cli: Cli) -> None:
     first, second, last = (torch.load(folder / f"{name}.ckpt") for name in ("epoch_1", "epoch_2", "last"))
     assert (first["global_step"], second["global_step"]) == (2, 4)
     assert all(last["state_dict"][name].equal(weights) for name, weights in second["state_dict"].items())
+
+
+def test_a_resumed_run_goes_on_keeping_its_epochs_and_asks_no_address_of_a_file(cli: Cli) -> None:
+    options = ["--keep_epochs", "true", "--data.mirrors", "http://127.0.0.1:9"]
+    assert cli(*FIT, "--trainer.max_epochs", "1", *options)[0] == 0
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert cli("fit", "--ckpt_path", last, "--trainer.max_epochs", "2")[0] == 0
+    assert Path("lightning_logs/version_1/checkpoints/epoch_2.ckpt").exists()
+    assert "127.0.0.1" not in Path("lightning_logs/version_1/config.yaml").read_text()
+
+
+def test_weights_far_out_are_seen_by_validation_before_they_are_saved(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Classifier.optimizer_step
+
+    def thrown(self: Classifier, *args: Any, **kwargs: Any) -> None:
+        step(self, *args, **kwargs)
+        if self.trainer.global_step == 3:
+            with torch.no_grad():
+                for weights in self.network.parameters():
+                    weights.mul_(1e9)
+
+    monkeypatch.setattr(Classifier, "optimizer_step", thrown)
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "2")
+    assert code == 2
+    assert "val/loss is nan at step 4, in epoch 2" in err
+    assert torch.load("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 2
 
 
 def test_a_loss_that_becomes_nan_stops_the_fit_and_keeps_the_last_good_weights(cli: Cli, trained: Path) -> None:
@@ -593,7 +645,7 @@ def test_weights_that_are_not_finite_are_never_saved(cli: Cli, monkeypatch: pyte
                 self.network.fc2.bias[3] = torch.nan
 
     monkeypatch.setattr(Classifier, "optimizer_step", spoilt)
-    code, _, err = cli(*FIT, "--trainer.max_epochs", "2", "--data.val_size", "1309")
+    code, _, err = cli(*FIT, "--trainer.max_epochs", "2", "--data.val_size", "0")
     assert code == 2
     assert "weights are not finite at step 4, in epoch 2" in err
     for path in Path("lightning_logs/version_0/checkpoints").iterdir():

@@ -29,7 +29,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         if kind != "unsized":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if kind == "cut":
+        if kind in ("cut", "silent"):
             body = body[:1000]
         try:
             for i in range(0, len(body), 1 if kind == "drip" else len(body)):
@@ -37,6 +37,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.05 if kind == "drip" else 0)
         except OSError:
             pass  # the client has gone
+        time.sleep(1 if kind == "silent" else 0)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -60,6 +61,7 @@ def address() -> Iterator[str]:
         ("html", "sent 26 bytes that are not this file (a web page)"),
         ("cut", "cut off after 1,000 of 204,800 bytes"),
         ("mute", "no answer in time"),
+        ("silent", "fell silent after 1,000 bytes"),
         ("drip", "was not done after 0.5 s"),
     ],
 )

@@ -47,19 +47,19 @@ def read(dataset: str, data_dir: Path) -> dict[str, bytes]:
     for part, name in FILES.items():
         data, damaged = _copies(dataset, data_dir, name)
         if data is None:
-            what = f"{damaged[0]} is damaged" if damaged else f"no {name}.gz in {_folders(dataset, data_dir)[0]}"
+            what = _complaint(dataset, data_dir, name, damaged)
             command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
             raise InputError(f"{what}; `{command}` fetches it")
         parts[part] = data
     return parts
 
 
-def fetch(dataset: str, data_dir: Path, mirrors: Sequence[str] | None = None, timeout: float = TIMEOUT) -> None:
+def fetch(dataset: str, data_dir: Path, mirrors: str | Sequence[str] | None = None, timeout: float = TIMEOUT) -> None:
     """Download what `read` would refuse and mend what is damaged, in `data_dir/MNIST/raw`; say what was done.
 
-    mirrors: addresses in the place of torchvision's. timeout: seconds each may take for a file. Of processes that start
-    together one downloads and the others wait. Files are written aside and renamed. A damaged extracted file is written
-    anew from its archive. Raises InputError where a file cannot be had.
+    mirrors: addresses in the place of torchvision's, a list or parted by commas. timeout: seconds each may take for a
+    file. Of processes that start together one downloads and the others wait. Files are written aside and renamed. A
+    damaged extracted file is written anew from its archive. Raises InputError where a file cannot be had.
     """
     if timeout <= 0:
         raise InputError(f"data.timeout: want seconds above 0, got {timeout:g}")
@@ -68,8 +68,11 @@ def fetch(dataset: str, data_dir: Path, mirrors: Sequence[str] | None = None, ti
     folder = _folders(dataset, data_dir)[0]
     try:
         with _alone(folder):
+            for part in folder.glob(".*.part"):  # of a process that was killed
+                part.unlink()
+            addresses = mirrors.split(",") if isinstance(mirrors, str) else mirrors
             for name in _to_mend(dataset, data_dir):  # asked again: another process may have been here
-                _mend(dataset, data_dir, name, mirrors or _torchvision(dataset).mirrors, timeout)
+                _mend(dataset, data_dir, name, addresses or _torchvision(dataset).mirrors, timeout)
     except OSError as error:
         reason = f"cannot write to {error.filename or folder}: {error.strerror or error}"
         if any(_copies(dataset, data_dir, name).data is None for name in FILES.values()):
@@ -119,6 +122,15 @@ def _copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     return _Copies(data, [path for path, contents in others if contents != data])
 
 
+def _complaint(dataset: str, data_dir: Path, name: str, damaged: list[Path]) -> str:
+    """What is wrong with a file. What may be another dataset's is not called damaged."""
+    archive = _folders(dataset, data_dir)[0] / f"{name}.gz"
+    for path in damaged:
+        if path == archive or (path.parent == archive.parent and dataset in EXTRACTED):
+            return f"{path} is damaged"
+    return f"no {archive}" + (f" ({damaged[0]} is not the published file)" if damaged else "")
+
+
 def _to_mend(dataset: str, data_dir: Path) -> list[str]:
     """The files that are missing, and those with a damaged copy in the folder that is ours."""
     folder = _folders(dataset, data_dir)[0]
@@ -129,20 +141,16 @@ def _to_mend(dataset: str, data_dir: Path) -> list[str]:
 def _mend(dataset: str, data_dir: Path, name: str, mirrors: Sequence[str], timeout: float) -> None:
     """Download an archive that is missing or damaged; write damaged extracted files anew."""
     data, damaged = _copies(dataset, data_dir, name)
-    folder = _folders(dataset, data_dir)[0]
-    archive = folder / f"{name}.gz"
+    archive = _folders(dataset, data_dir)[0] / f"{name}.gz"
+    folder = archive.parent
     if data is None or archive in damaged:
         try:
             packed, mirror = download(archive.name, mirrors, _archive_digest(dataset, name), timeout)
         except Unavailable as error:
-            state = (
-                f"{damaged[0]} is damaged and cannot be downloaded again"
-                if damaged
-                else f"no {archive}, and no mirror gives it"
-            )
+            state = f"{_complaint(dataset, data_dir, name, damaged)}, and no mirror gives it ({error})"
             if data is None:
-                raise InputError(f"{state} ({error}); {WAY_OUT.format(folder=folder)}") from error
-            print(f"data: {state} ({error}); its contents are whole in another file")
+                raise InputError(f"{state}; {WAY_OUT.format(folder=folder)}") from error
+            print(f"data: {state}; its contents are whole in another file")
         else:
             write_whole(archive, packed)
             print(f"data: fetched {archive} ({len(packed):,} bytes) from {mirror}", flush=True)
@@ -159,14 +167,17 @@ def _alone(folder: Path) -> Iterator[None]:
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     lock = FileLock(folder / ".lock", thread_local=False)
     waits = False
-    while not lock.is_locked:
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(Timeout, FileNotFoundError):  # another one left, and took an empty folder with it
+        try:
             lock.acquire(timeout=10 if waits else 0)
             break
-        if not waits:
-            print(f"data: another process is downloading to {folder}; waiting for it", flush=True)
-        waits = True
+        except FileNotFoundError:  # another one left, and took the empty folder with it
+            continue
+        except Timeout:
+            if not waits:
+                print(f"data: another process is downloading to {folder}; waiting for it", flush=True)
+            waits = True
     try:
         yield
     finally:

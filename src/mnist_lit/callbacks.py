@@ -93,6 +93,10 @@ class Finite(Callback):
     def __init__(self, run: Path | None) -> None:
         self.run = run
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take rank 0's folder."""
+        self.run = trainer.strategy.broadcast(self.run)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
@@ -100,12 +104,17 @@ class Finite(Callback):
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
             loss = outputs["loss"]
-        elif every and trainer.global_step % every == 0:
+        elif every and trainer.global_step and trainer.global_step % every == 0:
             loss = trainer.callback_metrics["train/loss_step"]  # the same on every process
         else:
             return
         if not math.isfinite(loss):
             self._stop(trainer, pl_module, f"the loss is {float(loss)}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at validation's loss: weights may be far out and still finite."""
+        if not trainer.sanity_checking and not math.isfinite(trainer.callback_metrics["val/loss"]):
+            self._stop(trainer, pl_module, f"val/loss is {float(trainer.callback_metrics['val/loss'])}")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
         """Look at the weights, which a last step may have spoilt after its loss was known."""
@@ -275,8 +284,9 @@ def _gather(mine: Any) -> list[Any]:
 
 
 def _tensorboards(trainer: pl.Trainer) -> list[SummaryWriter]:
-    """What writes to TensorBoard; a writer that does nothing on all ranks but the first."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    """What writes to TensorBoard, on the first process; the others have nothing that could."""
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def _add_picture(trainer: pl.Trainer, name: str, picture: Any) -> None:

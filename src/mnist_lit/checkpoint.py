@@ -18,8 +18,9 @@ from torch import nn
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 
-__all__ = ["KEY", "load", "load_weights", "provenance", "settings"]
+__all__ = ["KEY", "LOCAL", "load", "load_weights", "provenance", "settings"]
 
+LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 KEY = "mnist_lit"  # where in the file `provenance` stands
 
 
@@ -65,10 +66,13 @@ def settings(content: Mapping[str, Any]) -> dict[str, Any]:
             name: section for name, section in yaml.safe_load(content[KEY]["config"]).items() if section is not None
         }
         kept: dict[str, Any] = {"seed_everything": int(sections["seed_everything"])}
+        kept |= {name: value for name, value in sections.items() if isinstance(value, bool)}
         for name in ("model", "data", "trainer"):
             values = sections[name].items()
             kept[name] = {
-                k: v for k, v in values if isinstance(v, int | float) or (isinstance(v, str) and _is_word(name, k))
+                k: v
+                for k, v in values
+                if k not in LOCAL and (isinstance(v, int | float) or (isinstance(v, str) and _is_word(name, k)))
             }
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error

@@ -36,11 +36,14 @@ def main(args: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
-        return _run([arg for arg in args if arg != "--debug"])
+        code = _run([arg for arg in args if arg != "--debug"])
+        sys.stdout.flush()
+        return code
     except InputError as error:
         if debug:
             raise
-        print(f"mnist-lit: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks for all
+            print(f"mnist-lit: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `mnist-lit runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

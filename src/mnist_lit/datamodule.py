@@ -35,7 +35,7 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
-        mirrors: address or addresses to download from, tried in turn, in the place of the usual ones.
+        mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
         shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
     """
@@ -67,17 +67,17 @@ class DigitsDataModule(pl.LightningDataModule):
             self.warp = Warp(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
             raise InputError(f"data: {error}") from error
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset = data_dir, dataset
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.seed, self.shuffle = seed, shuffle
-        self.mirrors, self.timeout = [mirrors] if isinstance(mirrors, str) else mirrors, timeout
+        self.mirrors, self.timeout = mirrors, timeout
         self.num_classes = 10  # of every dataset here
         self.digits: digits.Digits | None = None
 
     def prepare_data(self) -> None:
         """Download what is missing or altered. Lightning calls it once a machine."""
-        if self.dataset != "digits":
+        if self.dataset != "digits" and self.digits is None:
             archives.fetch(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
 
     def setup(self, stage: str | None = None) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from http.client import HTTPException
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -32,8 +33,8 @@ def digest(data: bytes) -> str:
 def download(file: str, mirrors: Sequence[str], md5: str, timeout: float) -> tuple[bytes, str]:
     """The file of that name and md5, and the mirror that gave it.
 
-    mirrors: addresses to which the name is appended, tried in turn. timeout: seconds each may take in all; one that
-    is silent for ten is given up sooner. Raises Unavailable. A bar shows on a terminal.
+    mirrors: addresses to which the name is appended, tried in turn. timeout: seconds the file's bytes may take; a
+    mirror that is silent for ten is given up sooner. Raises Unavailable. A bar shows on a terminal.
     """
     reasons = []
     for mirror in mirrors:
@@ -60,7 +61,7 @@ def _get(url: str, file: str, timeout: float) -> bytes:
         total = response.headers.get("Content-Length")
         bar = progress.add_task(file, total=int(total) if total else None)
         data = bytearray()
-        while chunk := response.read1(1 << 16):  # what has arrived: a slow mirror must not outlast its time
+        while chunk := _arrived(response, data):
             data += chunk
             progress.update(bar, completed=len(data))
             if time.monotonic() > deadline:
@@ -70,6 +71,14 @@ def _get(url: str, file: str, timeout: float) -> bytes:
     if total and len(data) < int(total):
         raise ConnectionError(f"cut off after {len(data):,} of {int(total):,} bytes")
     return bytes(data)
+
+
+def _arrived(response: Any, so_far: bytearray) -> bytes:
+    """The next bytes, without waiting for more than there are: a slow mirror must not outlast its time."""
+    try:
+        return bytes(response.read1(1 << 16))
+    except TimeoutError as error:
+        raise ConnectionError(f"fell silent after {len(so_far):,} bytes") from error
 
 
 def _reason(error: Exception) -> str:

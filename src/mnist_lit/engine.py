@@ -154,6 +154,8 @@ class CLI(LightningCLI):
         saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
         callbacks = [*([ProgressBar()] if bar else []), *(config.callbacks or []), *callbacks]
         with self._refusals():
+            if (number := config.accumulate_grad_batches) < 1:
+                raise InputError(f"trainer.accumulate_grad_batches: want 1 or more, got {number}")
             trainer = super().instantiate_trainer(
                 logger=logger, callbacks=callbacks, enable_progress_bar=bar, enable_checkpointing=saves, **kwargs
             )
@@ -169,7 +171,7 @@ class CLI(LightningCLI):
         logs = _logs(config)
         saves = not config.fast_dev_run and config.enable_checkpointing is not False
         self.run = None if config.fast_dev_run else self._fresh_run(logs)
-        callbacks: list[Callback] = [Finite(self.run), FitTable(self.run, logs, saves=saves)]
+        callbacks: list[Callback] = [Finite(self.run)]
         if self.run and config.logger is not False:
             callbacks.append(HParams(self.run.name, _plain(self.config[self.subcommand])))
             if self._get(self.config, "figures"):
@@ -177,7 +179,7 @@ class CLI(LightningCLI):
         if saves and self.run:
             keeps = self._get(self.config, "keep_epochs")
             callbacks.append(BestAndLast(self.run, self._config_yaml(), keep_epochs=keeps))
-        return callbacks
+        return [*callbacks, FitTable(self.run, logs, saves=saves)]  # last: its clock stops for the others' work
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
@@ -196,6 +198,7 @@ class CLI(LightningCLI):
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
         """Train; `ckpt_path` continues a run."""
         with self._refusals():
+            self._prepare(datamodule)
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
             if not model.has_trained:
                 raise InputError("nothing to train: the run was at its end, or its limits allow no step")
@@ -211,9 +214,16 @@ class CLI(LightningCLI):
     def _evaluate(self, run: Any, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         checkpoint.load_weights(model, checkpoint.load(ckpt_path))
         with self._refusals():
+            self._prepare(datamodule)
             run(model, datamodule=datamodule, verbose=False)
         if model.confusion is None:
             raise InputError(f"{self.subcommand} had no images: data.val_size is 0, or the trainer's limits allow none")
+
+    @staticmethod
+    def _prepare(datamodule: DigitsDataModule) -> None:
+        """Have the data before other processes are started, who would wait for one that was refused it."""
+        datamodule.prepare_data()
+        datamodule.setup()
 
     def _fresh_run(self, logs: Path) -> Path:
         """A new run folder with the whole configuration in it. Other ranks name a place that they never write to."""
@@ -257,7 +267,7 @@ def _loggers(run: Path) -> list[Logger]:
 
 def _plain(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
-    unrelated = ("num_classes", "seed", "shuffle", "data_dir", "mirrors", "timeout")
+    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *checkpoint.LOCAL)
     kept = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
     for section in (config.model, config.data):
         kept |= {name: value for name, value in section.items() if name not in unrelated}

@@ -28,8 +28,8 @@ def main(command: str, args: list[str]) -> None:
     folder = "the folder of the dataset's files (default: data)"
     parser.add_argument("--dataset", "--data.dataset", dest="dataset", default="mnist", help=names)
     parser.add_argument("--data_dir", "--data.data_dir", dest="data_dir", default="data", help=folder)
-    mirrors = "addresses to download from, tried in turn, in the place of the usual ones"
-    parser.add_argument("--mirrors", "--data.mirrors", dest="mirrors", nargs="+", metavar="URL", help=mirrors)
+    mirrors = "addresses to download from in the place of the usual ones; tried in turn"
+    parser.add_argument("--mirrors", "--data.mirrors", dest="mirrors", metavar="URL[,URL…]", help=mirrors)
     limit = f"seconds a mirror may take for a file (default: {TIMEOUT:g})"
     parser.add_argument("--timeout", "--data.timeout", dest="timeout", type=float, default=TIMEOUT, help=limit)
     options = parser.parse_args(args)

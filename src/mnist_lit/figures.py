@@ -25,7 +25,7 @@ def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int)
     images: uint8 (N, 28, 28), 0 = black. Returns uint8 (H, W, 3); without images a line that says so.
 
     >>> gallery(np.zeros((3, 28, 28), np.uint8), ["5", "0", "4"], columns=2).shape
-    (222, 204, 3)
+    (234, 204, 3)
     """
     if not len(images):
         return np.asarray(_canvas(240, 2 * GAP + LINE, "none")[0])

@@ -44,7 +44,7 @@ def past(run: Path) -> Past:
     return Past(
         run.name,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
-        _duration(end - begin) if begin and end else "",
+        _duration(end - begin) if begin and end and end > begin else "",
         str(epochs or ""),
         f"{best:.2%} ({1 - epoch})" if scores else "",
         f"{right / len(pairs):.2%} of {len(pairs):,}" if pairs else "",

@@ -52,8 +52,11 @@ def explain(message: str, valid: Iterable[str]) -> str:
         return f"unknown option {name}{nearest(name, valid)}"
     if wrong := WRONG.match(message):
         wants = dict.fromkeys(TYPES.get(name, name) for name in WANTED.findall(message))
-        wanted = " or ".join(re.sub(r"typing\.Literal\[(.*)\]", r"\1", want) for want in wants if want)
+        plain = [re.sub(r"typing\.Literal\[(.*)\]", r"\1", want) for want in wants if want]
+        if any("<" in want or " but " in want for want in plain):  # a class's path, and the like
+            return f"{wrong[1]}: cannot take {wrong[2]}"
+        wanted = " or ".join(plain)
         return f"{wrong[1]}: want {wanted}, got {wrong[2]}{nearest(wrong[2], re.findall(QUOTED, wanted))}"
-    for pattern, plain in PLAIN.items():
-        message = re.sub(pattern, plain, message)
+    for pattern, said in PLAIN.items():
+        message = re.sub(pattern, said, message)
     return " ".join(message.split())

@@ -16,12 +16,15 @@ __all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows", "wilson_interv
 
 
 class FitTable(Callback):
-    """The speed of a fit as a curve, and one small table at its end. Images a second leave the validation out."""
+    """The speed of a fit as a curve, and one small table at its end.
+
+    Images a second leave out the validation and what the callbacks before this one do after it.
+    """
 
     def __init__(self, run: Path | None, logs: Path, *, saves: bool) -> None:
         self.run, self.logs, self.saves = run, logs, saves
         self.images = self._logged_images = 0
-        self._logged_at = 0.0
+        self._logged_at, self._logged_step = 0.0, 0
         self.seconds = self.validating = 0.0
         self.best: tuple[float, int] | None = None  # accuracy and epoch
 
@@ -39,12 +42,12 @@ class FitTable(Callback):
     ) -> None:
         """Count the images; log how many a second since the last time, the time of validations left out."""
         self.images += batch.size
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and trainer.global_step % every == 0:
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and step % every == 0 and step != self._logged_step:  # several batches may be one step
             now = time.perf_counter() - self._start - self.validating
             rate = (self.images - self._logged_images) / (now - self._logged_at)
             pl_module.log("train/images_per_second", rate, batch_size=batch.size)
-            self._logged_images, self._logged_at = self.images, now
+            self._logged_images, self._logged_at, self._logged_step = self.images, now, step
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the other clock."""
