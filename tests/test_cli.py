@@ -1,6 +1,7 @@
 """The command line as a user meets it: fast where it can be, one line where something is wrong."""
 
 import csv
+import os
 import shlex
 import subprocess
 import sys
@@ -64,16 +65,17 @@ def test_python_dash_m_is_the_same_program() -> None:
     ("args", "line"),
     [
         (["fitt"], "unknown command fitt; did you mean fit?"),
+        (["train"], "unknown command train; did you mean fit?"),
         (["fit", "--config", "quickstrat"], "no config at quickstrat; did you mean quickstart?"),
         (["fit", "--model.lrr", "1"], "unknown option model.lrr; did you mean model.lr?"),
         (["fit", "--lr=1"], "unknown option lr; did you mean model.lr?"),
         (["fit", "--model.lr", "fast"], "model.lr: want a number, got fast"),
-        (["fit", "--model.optimizer", "adam"], "'muon', got adam; did you mean adamw?"),
+        (["fit", "--model.optimizer", "adam"], "want sgd or adamw or muon, got adam; did you mean adamw?"),
         (["fit", "--data.batch_size", "0"], "data.batch_size: want 1 or more, got 0"),
-        (["fit", "--model.lr=-1"], "model: want lr above 0, got -1.0"),
+        (["fit", "--model.lr=-1"], "model.lr: want above 0, got -1.0"),
         (
             ["fit", "--data.dataset", "minst"],
-            "data.dataset: want 'mnist', 'fashion_mnist', 'kmnist', 'digits', got minst; did you mean mnist?",
+            "data.dataset: want mnist or fashion_mnist or kmnist or digits, got minst; did you mean mnist?",
         ),
         (["fit", "quickstart"], "quickstart is no option; a recipe is named with --config quickstart"),
         (["fit", "--config"], "--config wants a file"),
@@ -86,7 +88,7 @@ def test_python_dash_m_is_the_same_program() -> None:
         ([*FIT, "--trainer.devices", "9999"], "or fewer CPU processes here, got 9999"),
         (["fit", "--trainer.max_epochs", "many"], "trainer.max_epochs: want a whole number, got many"),
         (["fit", "--model.nesterov", "maybe"], "model.nesterov: want true or false, got maybe"),
-        (["fit", "--trainer.precision", "8"], "trainer.precision: want 64, 32, 16 or 'transformer-engine'"),
+        (["fit", "--trainer.precision", "8"], "trainer.precision: want 64 or 32 or 16 or transformer-engine or"),
         (["fit", "--data.mirrors", "http://127.0.0.1:9"], "and no mirror gives it (http://127.0.0.1:9: "),
         (["fit", "--data.mirrors", "[a, b]"], "; b: unknown url type: "),
         (["fit", "--data.mirrors", "a,b"], "; b: unknown url type: "),
@@ -163,6 +165,29 @@ def test_a_runs_own_config_repeats_it_and_takes_nothing_from_its_checkpoint(cli:
     code, out, _ = cli("test", "--config", config, "--ckpt_path", str(trained / "checkpoints/last.ckpt"))
     assert code == 0
     assert out.startswith(f"test: {trained}/checkpoints/last.ckpt\n")
+
+
+def test_ctrl_c_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: DigitsDataModule) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DigitsDataModule, "prepare_data", interrupted)
+    assert cli(*FIT) == (130, "", "mnist-lit: interrupted\n")
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    program = [sys.executable, "-m", "mnist_lit", "--help"]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (1, "mnist-lit: [Errno 28] No space left on device\n")
+
+
+def test_a_pipe_that_closes_is_no_error_to_speak_of() -> None:
+    program = f"{shlex.quote(sys.executable)} -m mnist_lit --help | true"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    assert subprocess.run(program, shell=True, env=env, capture_output=True, check=True).stderr == b""
 
 
 def test_debug_shows_the_traceback(cli: Cli) -> None:

@@ -34,7 +34,7 @@ EXTRACTED = {  # md5 of the extracted files; where it is not known, the archive'
         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     }
 }
-WAY_OUT = "put the .gz into {folder} by hand, or try `--config quickstart`, which needs no download"
+WAY_OUT = "put the four .gz into {folder} by hand, or try `mnist-lit fit --config quickstart`, which needs no download"
 
 
 def read(dataset: str, data_dir: Path) -> dict[str, bytes]:

@@ -66,7 +66,13 @@ class Warp:
         return warped[:, 0].round().to(torch.uint8)
 
     def __post_init__(self) -> None:
-        if not (0 <= self.degrees <= 180 and 0 <= self.scale < 1 and 0 <= self.shear < 90):
-            raise ValueError(f"want degrees in [0, 180], scale in [0, 1) and shear in [0, 90), got {self}")
-        if not (self.translate >= 0 and math.isfinite(self.translate) and 0 <= self.crop_prob <= 1):
-            raise ValueError(f"want translate ≥ 0 pixels and crop_prob in [0, 1], got {self}")
+        limits = {
+            "degrees": (0 <= self.degrees <= 180, "in [0, 180]"),
+            "scale": (0 <= self.scale < 1, "in [0, 1)"),
+            "shear": (0 <= self.shear < 90, "degrees in [0, 90)"),
+            "translate": (self.translate >= 0 and math.isfinite(self.translate), "0 or more pixels"),
+            "crop_prob": (0 <= self.crop_prob <= 1, "in [0, 1]"),
+        }
+        for name, (holds, wanted) in limits.items():
+            if not holds:
+                raise ValueError(f"{name}: want {wanted}, got {getattr(self, name)}")

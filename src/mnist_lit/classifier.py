@@ -92,16 +92,17 @@ class Classifier(pl.LightningModule):
         nesterov: bool = False,
     ) -> None:
         super().__init__()
-        _check(lr > 0 and math.isfinite(lr), f"lr above 0, got {lr}")
-        _check(aux_lr > 0 and math.isfinite(aux_lr), f"aux_lr above 0, got {aux_lr}")
-        _check(0 <= momentum < 1, f"momentum in [0, 1), got {momentum}")
-        _check(momentum > 0 or not nesterov, "momentum above 0 with nesterov")
-        _check(weight_decay >= 0, f"weight_decay 0 or more, got {weight_decay}")
-        _check(0 <= warmup <= 1, f"warmup in [0, 1], got {warmup}")
-        _check(step_size >= 1 and gamma > 0, f"step_size 1 or more and gamma above 0, got {step_size} and {gamma}")
-        _check(0 <= ema_decay < 1, f"ema_decay in [0, 1), got {ema_decay}")
-        _check(0 <= dropout < 1, f"dropout in [0, 1), got {dropout}")
-        _check(num_classes >= 2, f"num_classes 2 or more, got {num_classes}")
+        _check("lr", lr, lr > 0 and math.isfinite(lr), "above 0")
+        _check("aux_lr", aux_lr, aux_lr > 0 and math.isfinite(aux_lr), "above 0")
+        _check("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
+        _check("momentum", momentum, momentum > 0 or not nesterov, "above 0 with nesterov")
+        _check("weight_decay", weight_decay, weight_decay >= 0, "0 or more")
+        _check("warmup", warmup, 0 <= warmup <= 1, "in [0, 1]")
+        _check("step_size", step_size, step_size >= 1, "1 or more")
+        _check("gamma", gamma, gamma > 0, "above 0")
+        _check("ema_decay", ema_decay, 0 <= ema_decay < 1, "in [0, 1)")
+        _check("dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
+        _check("num_classes", num_classes, num_classes >= 2, "2 or more")
         self.save_hyperparameters(logger=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -277,6 +278,6 @@ def _run(network: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
     return network(x, mask)  # type: ignore[no-any-return]
 
 
-def _check(condition: bool, wanted: str) -> None:  # noqa: FBT001
-    if not condition:
-        raise InputError(f"model: want {wanted}")
+def _check(name: str, value: float, holds: bool, wanted: str) -> None:  # noqa: FBT001
+    if not holds:
+        raise InputError(f"model.{name}: want {wanted}, got {value}")

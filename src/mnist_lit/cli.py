@@ -30,7 +30,10 @@ Recipes by name or path: {recipes}
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 for wrong input, which gets one line and no traceback."""
+    """Run a command; returns the exit code: 0, 1 where the machine fails, 2 for wrong input, 130 after Ctrl-C.
+
+    What goes wrong gets one line and no traceback.
+    """
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -45,8 +48,16 @@ def main(args: list[str] | None = None) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks for all
             print(f"mnist-lit: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `mnist-lit runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("mnist-lit: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:  # of the machine, not of the input: a full disk, a closed pipe
+        if debug:
+            raise
+        if not isinstance(error, BrokenPipeError):  # `mnist-lit runs | head`
+            print(f"mnist-lit: {error}", file=sys.stderr)
+        if sys.stdout is sys.__stdout__:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print at exit
         return 1
 
 

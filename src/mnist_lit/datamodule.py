@@ -66,7 +66,7 @@ class DigitsDataModule(pl.LightningDataModule):
         try:
             self.warp = Warp(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
-            raise InputError(f"data: {error}") from error
+            raise InputError(f"data.{error}") from error
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset = data_dir, dataset
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 __all__ = ["TIMEOUT", "Unavailable", "digest", "download"]
 
-TIMEOUT = 300.0  # seconds a mirror may take for a file; the largest has 30 MB
+TIMEOUT = 600.0  # seconds a mirror may take for a file; the largest has 30 MB
 SILENCE = 10  # seconds without a byte after which a mirror is given up
 LIMIT = 256 << 20  # bytes; no file of these datasets has a tenth of it
 

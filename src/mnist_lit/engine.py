@@ -11,7 +11,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,8 @@ class CLI(LightningCLI):
                 raise
             if self.run and _is_rank_zero():
                 shutil.rmtree(self.run, ignore_errors=True)
+                with suppress(OSError):
+                    self.run.parent.rmdir()  # if it is empty
             if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(
                 error, InputError
             ):

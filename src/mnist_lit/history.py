@@ -32,9 +32,10 @@ def past(run: Path) -> Past:
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     epochs, scores = 0, []
     for row in _rows(run / "metrics.csv"):
-        epochs += bool(row.get("train/loss"))
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            scores.append((float(row["val/acc"]), -int(row["epoch"])))
+            epoch = int(row["epoch"])
+            epochs = epoch + 1 if row["train/loss"] else epochs
+            scores.append((float(row["val/acc"]), -epoch))
     best, epoch = max(scores, default=(0.0, 0))
     pairs = [(row.get("label"), row.get("predicted")) for row in _rows(run / "predictions.csv")]
     right = sum(label == predicted for label, predicted in pairs)

@@ -9,7 +9,6 @@ __all__ = ["explain", "nearest"]
 UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
 WRONG = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
 WANTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
-QUOTED = r"'([^']*)'"
 TYPES = {
     "<class 'float'>": "a number",
     "<class 'int'>": "a whole number",
@@ -21,19 +20,25 @@ PLAIN = {
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or say cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
+ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs"}
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean X?` where a valid name is close, section apart or section included, else nothing.
+    """`; did you mean X?` where a valid name is close, of the same section or else the same in another, else nothing.
 
     >>> nearest("model.lrr", ["model.lr", "data.val_size"])
     '; did you mean model.lr?'
     >>> nearest("data.learning_rate", ["model.init", "model.lr", "data.val_size"])
     '; did you mean model.lr?'
+    >>> nearest("data.num_workers", ["trainer.num_nodes", "data.val_size"])
+    ''
     """
     leaves = {full.rpartition(".")[2]: full for full in reversed(list(valid))}
-    leaf = name.rpartition(".")[2]
-    matches = difflib.get_close_matches(ALIASES.get(leaf, leaf), leaves, n=1, cutoff=0.65)
+    section, _, leaf = name.rpartition(".")
+    leaf = ALIASES.get(leaf, leaf)
+    if leaf not in leaves and any(full.startswith(f"{section}.") for full in leaves.values()):
+        leaves = {near: full for near, full in leaves.items() if full.startswith(f"{section}.")}
+    matches = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.65)
     return f"; did you mean {leaves[matches[0]]}?" if matches else ""
 
 
@@ -45,18 +50,24 @@ def explain(message: str, valid: Iterable[str]) -> str:
     >>> explain('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: x', [])
     'model.lr: want a number, got x'
     >>> explain('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
-    "a.b: want 'sgd', 'adamw', got adam; did you mean adamw?"
+    'a.b: want sgd or adamw, got adam; did you mean adamw?'
     """
     if unknown := UNKNOWN.search(message):
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{nearest(name, valid)}"
     if wrong := WRONG.match(message):
-        wants = dict.fromkeys(TYPES.get(name, name) for name in WANTED.findall(message))
-        plain = [re.sub(r"typing\.Literal\[(.*)\]", r"\1", want) for want in wants if want]
-        if any("<" in want or " but " in want for want in plain):  # a class's path, and the like
-            return f"{wrong[1]}: cannot take {wrong[2]}"
-        wanted = " or ".join(plain)
-        return f"{wrong[1]}: want {wanted}, got {wrong[2]}{nearest(wrong[2], re.findall(QUOTED, wanted))}"
+        name, got = wrong.groups()
+        wanted = list(dict.fromkeys(choice for want in WANTED.findall(message) for choice in _choices(want)))
+        if any("<" in want or " but " in want for want in wanted):  # a class's path, and the like
+            return f"{name}: cannot take {got}"
+        return f"{name}: want {' or '.join(filter(None, wanted))}, got {got}{nearest(got, wanted)}"
     for pattern, said in PLAIN.items():
         message = re.sub(pattern, said, message)
     return " ".join(message.split())
+
+
+def _choices(want: str) -> list[str]:
+    """The values, or the kind of value, that jsonargparse wanted."""
+    if literal := re.fullmatch(r"typing\.Literal\[(.*)\]", want):
+        return [choice.strip(" '") for choice in literal[1].split(",")]
+    return [TYPES.get(want, want)]
