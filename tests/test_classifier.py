@@ -283,7 +283,7 @@ def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
     ids=str,
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="model: want"):
+    with pytest.raises(InputError, match=f"model.{next(iter(options))}: want"):
         Classifier(**options)
 
 
