@@ -56,8 +56,8 @@ def main(args: list[str] | None = None) -> int:
             raise
         if not isinstance(error, BrokenPipeError):  # `mnist-lit runs | head`
             print(f"mnist-lit: {error}", file=sys.stderr)
-        if sys.stdout is sys.__stdout__:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print at exit
+        if sys.__stdout__ and sys.stdout is sys.__stdout__:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # what is left to print at exit
         return 1
 
 
