@@ -51,14 +51,7 @@ def fit(*args: str) -> tuple[float, float]:
     return float(told[1]), float(told[2].replace(",", ""))
 
 
-def report(
-    name: str,
-    unit: str,
-    rounds: Mapping[str, list[float]],
-    reference: str,
-    output: Path | None,
-    also: Mapping[str, Any] | None = None,
-) -> None:
+def report(name: str, unit: str, rounds: Mapping[str, list[float]], reference: str, output: Path | None) -> None:
     """Print medians, ranges and ratios round by round to the reference; write everything as JSON if asked to."""
     facts = machine()
     print(f"{name}, {unit}; {facts['cpu']}, {facts['threads']} threads, torch {facts['torch']}, {facts['date']}\n")
@@ -69,7 +62,4 @@ def report(
         row = (f"{statistics.median(values):.4g}", f"{min(values):.4g} – {max(values):.4g}")
         print(f"| {contestant} | {row[0]} | {row[1]} | {statistics.median(ratios):.4f} | {len(values)} |")
     if output:
-        output.write_text(
-            json.dumps({"name": name, "unit": unit, "rounds": rounds, **(also or {}), "machine": facts}, indent=1)
-            + "\n"
-        )
+        output.write_text(json.dumps({"name": name, "unit": unit, "rounds": rounds, "machine": facts}, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""What TensorBoard's figures cost a fit: pairs with and without them, and the time inside their own hooks.
+"""What TensorBoard's figures cost a fit: pairs with and without them, in CPU seconds on one thread.
 
-A pair's difference is smaller than what two like fits differ by on a shared machine; the hooks' own time is not.
+Seconds on the clock differ by a tenth between two like fits on a shared machine; these differ by a hundredth.
 
 python benchmarks/figures.py
 """
@@ -8,7 +8,7 @@ python benchmarks/figures.py
 import argparse
 import contextlib
 import io
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,63 +16,58 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contest import RATE, fit, report
+from contest import report
 
 
-def inside(args: list[str]) -> float:
-    """The share of a fit's time, from 0 to 1, that passes in the callbacks `Figures` and `HParams`."""
-    from mnist_lit.callbacks import Figures, HParams
+def cpu_seconds(args: list[str]) -> float:
+    """The CPU time of a fit from its first step to its end, run in this process."""
     from mnist_lit.cli import main as mnist_lit
+    from mnist_lit.tables import FitTable
 
-    spent = 0.0
+    times = []
 
-    def timed(owner: type, name: str) -> None:
-        hook = getattr(owner, name)
+    def noted(name: str) -> None:
+        hook = getattr(FitTable, name)
 
         def wrapped(*args: Any, **kwargs: Any) -> None:
-            nonlocal spent
-            start = time.perf_counter()
+            times.append(time.process_time())
             hook(*args, **kwargs)
-            spent += time.perf_counter() - start
 
-        setattr(owner, name, wrapped)
+        setattr(FitTable, name, wrapped)
 
-    for owner in (Figures, HParams):
-        for name in [name for name in vars(owner) if name.startswith("on_")]:
-            timed(owner, name)
+    noted("on_train_start")
+    noted("on_train_end")
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(said):
         code = mnist_lit(["fit", *args])
-    told = RATE.search(said.getvalue())
     assert code == 0, said.getvalue()
-    assert told, said.getvalue()
-    return spent / float(told[1])
+    start, end = times
+    return end - start
 
 
 def main() -> None:
-    """Run the pairs, then the fits that are looked into."""
+    """Run the pairs, each fit in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="quickstart", help="recipe")
+    parser.add_argument("--epochs", default="3", help="of each fit")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="JSON file")
-    parser.add_argument("--only", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("options", nargs="*", help="of `mnist-lit fit`, after --")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    args = ["--config", options.config, *options.options]
+    args = ["--config", options.config, "--epochs", options.epochs]
     if options.only:
-        print(inside(args))
+        fit = ["--config", options.config, "--trainer.max_epochs", options.epochs, "--figures", options.only]
+        print(cpu_seconds(fit))
         return
     pair = [("with figures", "true"), ("without", "false")]
     rounds: dict[str, list[float]] = {name: [] for name, _ in pair}
-    shares = []
     for _ in range(options.rounds):
         pair.reverse()  # who goes first must not matter
         for contestant, figures in pair:
-            rounds[contestant].append(fit(*args, "--figures", figures)[0])
-        alone = [sys.executable, __file__, "--only", "--config", options.config, "--", *options.options]
-        shares.append(float(subprocess.run(alone, capture_output=True, text=True, check=True).stdout))
-    report(f"A fit of {options.config}", "seconds", rounds, "without", options.output, {"share inside": shares})
-    print(f"\nInside the hooks: {statistics.median(shares):.2%} of the fit, {min(shares):.2%} – {max(shares):.2%}")
+            alone = [sys.executable, __file__, *args, "--only", figures]
+            env = {**os.environ, "OMP_NUM_THREADS": "1"}
+            rounds[contestant].append(float(subprocess.run(alone, env=env, stdout=-1, text=True, check=True).stdout))
+    report(f"A fit of {options.config}", "CPU seconds on one thread", rounds, "without", options.output)
 
 
 if __name__ == "__main__":
