@@ -30,7 +30,7 @@ def main() -> None:
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(options.steps)]
     alone = [sys.executable, __file__, "--only", "tutorial", "--data_dir", data_dir, "--steps", str(options.steps)]
     for _ in range(options.rounds):
-        rounds["mnist-lit fit"].append(fit("--config", "tutorial", "--data.data_dir", data_dir, *limits)[1])
+        rounds["mnist-lit fit"].append(fit("--config", "tutorial", "--data.data_dir", data_dir, *limits))
         twin = subprocess.run(alone, capture_output=True, text=True, check=True)
         rounds["the tutorial's loop"].append(float(twin.stdout))
     report("Training", "images/s", rounds, "the tutorial's loop", options.output)

@@ -127,7 +127,8 @@ class CLI(LightningCLI):
             if command != "fit" and not path:
                 path = str(runs.newest(_logs(config.trainer)))
             if path:
-                saved = checkpoint.settings(checkpoint.load(path))
+                self._checkpoint = checkpoint.load(path)
+                saved = checkpoint.settings(self._checkpoint)
                 if command != "fit":
                     saved.pop("trainer", None)  # how it was trained says nothing of how to evaluate it
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *args[1:]])
@@ -192,7 +193,7 @@ class CLI(LightningCLI):
         predictions = run / "predictions.csv"
         callbacks = [ScoreTable(predictions), Predictions(predictions)]
         if run.joinpath("config.yaml").exists():
-            callbacks.append(TestCurve(run, checkpoint.load(path)["global_step"]))
+            callbacks.append(TestCurve(run, self._checkpoint["global_step"]))
         return callbacks
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
@@ -205,14 +206,14 @@ class CLI(LightningCLI):
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""
-        self._evaluate(self.trainer.validate, model, datamodule, ckpt_path)
+        self._evaluate(self.trainer.validate, model, datamodule)
 
     def test(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the official test images."""
-        self._evaluate(self.trainer.test, model, datamodule, ckpt_path)
+        self._evaluate(self.trainer.test, model, datamodule)
 
-    def _evaluate(self, run: Any, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
-        checkpoint.load_weights(model, checkpoint.load(ckpt_path))
+    def _evaluate(self, run: Any, model: Classifier, datamodule: DigitsDataModule) -> None:
+        checkpoint.load_weights(model, self._checkpoint)
         with self._refusals():
             self._prepare(datamodule)
             run(model, datamodule=datamodule, verbose=False)
