@@ -10,10 +10,10 @@ import mnist_lit
 
 FLOORS = [
     {"errors", "suggest", "files", "download", "memory"},  # what knows nothing of digits
-    {"network", "pixels", "order", "optimizers", "runs", "archives", "figures"},
+    {"network", "pixels", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
-    {"datamodule", "callbacks", "tables"},
-    {"engine", "summary", "fetch", "history"},
+    {"datamodule", "callbacks", "tables", "resume"},
+    {"engine", "summary", "fetch", "history", "verify"},
     {"cli"},
     {"__main__"},
 ]
@@ -23,6 +23,7 @@ LIGHT = {
     "errors",
     "recipes",
     "runs",
+    "signals",
     "suggest",
     "history",
     "__main__",

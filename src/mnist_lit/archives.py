@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from mnist_lit.download import TIMEOUT, Unavailable, digest, download
 from mnist_lit.errors import InputError
-from mnist_lit.files import write_whole
+from mnist_lit.files import sweep, write_whole
 
 __all__ = ["EXTRACTED", "FILES", "TORCHVISION", "fetch", "read"]
 
@@ -68,8 +68,7 @@ def fetch(dataset: str, data_dir: Path, mirrors: str | Sequence[str] | None = No
     folder = _folders(dataset, data_dir)[0]
     try:
         with _alone(folder):
-            for part in folder.glob(".*.part"):  # of a process that was killed
-                part.unlink()
+            sweep(folder)
             addresses = mirrors.split(",") if isinstance(mirrors, str) else mirrors
             for name in _to_mend(dataset, data_dir):  # asked again: another process may have been here
                 _mend(dataset, data_dir, name, addresses or _torchvision(dataset).mirrors, timeout)

@@ -19,83 +19,160 @@ from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit import checkpoint, figures, runs
-from mnist_lit.classifier import Classifier
-from mnist_lit.errors import InputError
+from mnist_lit import checkpoint, curves, figures, runs
+from mnist_lit.classifier import Best, Classifier
+from mnist_lit.errors import Diverged, InputError, Stopped
 from mnist_lit.files import write_whole
 from mnist_lit.order import Batch
+from mnist_lit.runs import Start
+from mnist_lit.signals import Noted
 
-__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "TestCurve"]
+__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "StopOnSignal", "TestCurve"]
 
 
 class BestAndLast(Checkpoint):
     """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and where training stops.
 
-    With `keep_epochs` also `epoch_1.ckpt` and so on. Every file describes itself: `config`, the run's whole YAML, goes
-    into it, see `checkpoint.provenance`.
+    With `every_n_steps` also within an epoch; with `keep_epochs` also `epoch_1.ckpt` and so on. Every file describes
+    itself: `config`, the run's whole YAML, goes into it, see `checkpoint.provenance`.
     """
 
-    def __init__(self, run: Path, config: str, *, keep_epochs: bool = False) -> None:
-        self.folder, self.config, self.keep_epochs = run / "checkpoints", config, keep_epochs
-        self.best = (-1.0, 0.0)  # accuracy, and the negative loss that decides among equals
+    def __init__(self, start: Start, config: str, *, every_n_steps: int = 0, keep_epochs: bool = False) -> None:
+        self.start, self.config = start, config
+        self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._whole_epoch = True  # also where a run is resumed after an epoch's last step
+        self._due = self._stopping = False
+        self._saved_best: Best | None = None
+        self._scores: dict[str, Any] = {}  # of before a resume
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take rank 0's folder."""
-        self.folder = trainer.strategy.broadcast(self.folder)
+    def save(self, trainer: pl.Trainer, name: str = runs.LAST) -> None:
+        """Write a checkpoint; called on every process."""
+        assert self.start.run
+        trainer.save_checkpoint(self.start.run / "checkpoints" / name)
+        self._due = self._due and name != runs.LAST
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if no earlier validation was as good."""
+        assert isinstance(pl_module, Classifier)
         if trainer.sanity_checking:
             return
-        scores = trainer.callback_metrics
-        score = (float(scores["val/acc"]), -float(scores["val/loss"]))
-        if score > self.best:
-            self.best = score
-            trainer.save_checkpoint(self.folder / "best.ckpt")
+        if pl_module.best != self._saved_best:
+            self._saved_best = pl_module.best
+            self.save(trainer, "best.ckpt")
+        if self._due:
+            self.save(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Keep the newest weights where `max_steps` or `max_time` stops within an epoch.
+        """Keep the newest weights every so many steps, and where `max_steps` or `max_time` stops within an epoch.
 
-        At that epoch's end Lightning would already count it as done, and a resumed run would skip its rest.
+        At that epoch's end Lightning would already count it as done, and a resumed run would skip its rest. It would
+        also skip a validation that follows upon a step, so there the checkpoint waits until after that.
         """
         self._whole_epoch = batch_idx + 1 >= trainer.num_training_batches
-        if not self._whole_epoch and (trainer.should_stop or trainer.global_step == trainer.max_steps):
-            trainer.save_checkpoint(self.folder / "last.ckpt")
+        if not _is_whole_step(trainer, batch_idx):  # the gradients so far would be lost
+            self._stopping, trainer.should_stop = self._stopping or trainer.should_stop, False
+            return
+        trainer.should_stop = trainer.should_stop or self._stopping
+        if self._whole_epoch:
+            return
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._due = True
+        stops = trainer.should_stop or trainer.global_step == trainer.max_steps
+        if stops or (self._due and not _may_validate(trainer, batch_idx)):
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the newest weights."""
         if self._whole_epoch:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
+            self.save(trainer)
             if self.keep_epochs:
-                trainer.save_checkpoint(self.folder / f"epoch_{trainer.current_epoch + 1}.ckpt")
+                self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mark the run as finished."""
+        if trainer.is_global_zero and self.start.run:
+            self.start.run.joinpath(runs.FINISHED).touch()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
-        """Write the recipe, the data's fingerprint, versions and scores into the file."""
+        """Write the recipe, the data's fingerprint, versions and scores into the file, and how long the curves are."""
+        assert isinstance(pl_module, Classifier)
+        assert self.start.run
+        curves.flush(trainer.loggers)
+        lengths = curves.lengths(self.start.run) if trainer.is_global_zero else {}
         fingerprint = trainer.datamodule.fingerprint  # type: ignore[attr-defined]
-        content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, trainer.callback_metrics)
+        content["best"] = pl_module.best and list(pl_module.best)
+        scores = self._scores | dict(trainer.callback_metrics)
+        content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, scores, lengths)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best score so far, and where its file is."""
-        return {"best": self.best, "folder": str(self.folder)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
         """Go on comparing with the best score so far, if its file is in this run's folder; else start anew."""
-        if state_dict["folder"] == str(self.folder):
-            self.best = tuple(state_dict["best"])
+        assert isinstance(pl_module, Classifier)
+        if self.start.continues:
+            self._scores = content[checkpoint.KEY]["scores"]
+        if self.start.continues and content["best"]:
+            pl_module.best = self._saved_best = Best(*content["best"])
+
+
+class StopOnSignal(Callback):
+    """SIGTERM or Ctrl-C, on any process, ends the fit on all of them once the step is done and saved."""
+
+    def __init__(self, saver: BestAndLast | None) -> None:
+        self.saver = saver
+        self._noted = Noted()
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals from Lightning, which would speak to the other processes from within its handler."""
+        self._noted.install()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same, where there is no sanity check."""
+        self._noted.install()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save and stop within an epoch; its last step is left to the epoch's end."""
+        ends = batch_idx + 1 >= trainer.num_training_batches
+        talks = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
+        if not ends and talks and _is_whole_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
+            if self.saver:
+                self.saver.save(trainer)
+            self._stop(trainer, signum)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after an epoch, which was saved at its end."""
+        if signum := self._agreed(trainer):
+            self._stop(trainer, signum)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same after the last epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def _agreed(self, trainer: pl.Trainer) -> int:
+        """The signal, on every process as soon as one has it; 0 where there is none."""
+        if trainer.world_size == 1:
+            return self._noted.signum
+        mine = torch.tensor(float(self._noted.signum), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(mine, reduce_op="max"))
+
+    def _stop(self, trainer: pl.Trainer, signum: int) -> None:
+        where = f"at step {trainer.global_step}; "
+        run = self.saver.start.run if self.saver else None
+        last = run / "checkpoints" / runs.LAST if run else None
+        if last and (trainer.global_step or last.exists()):
+            where += f"saved {last}, and the same command with --resume auto goes on from there"
+        else:
+            where += "nothing was saved"
+        raise Stopped(signum, where)
 
 
 class Finite(Callback):
     """Stops a fit that diverged, and lets no checkpoint with such weights be written."""
 
-    def __init__(self, run: Path | None) -> None:
-        self.run = run
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take rank 0's folder."""
-        self.run = trainer.strategy.broadcast(self.run)
+    def __init__(self, start: Start) -> None:
+        self.start = start
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -122,10 +199,10 @@ class Finite(Callback):
             self._stop(trainer, pl_module, "weights are not finite")
 
     def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
-        best = runs.best(self.run) if self.run else None
+        best = runs.best(self.start.run) if self.start.run else None
         kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
         where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
-        raise InputError(f"{what} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
+        raise Diverged(f"{what} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
 
 
 class Figures(Callback):
@@ -133,7 +210,8 @@ class Figures(Callback):
 
     GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and in a row
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start) -> None:
+        self.start = start
         self._drawn = False
         self._mistakes: list[tuple[Tensor, ...]] = []
 
@@ -141,11 +219,11 @@ class Figures(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Draw the first images of the fit, warped and on their device as they are now."""
-        if not self._drawn:
+        if not self._drawn and not (self.start.continues and trainer.global_step):
             labels = [str(label) for label in batch.labels[: self.GRID].tolist()]
             grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
             _add_picture(trainer, "training images", grid)
-            self._drawn = True
+        self._drawn = True
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start from nothing."""
@@ -195,27 +273,21 @@ class HParams(Callback):
 
     METRICS = ("best/val_acc", "val/loss", "train/acc", "train/images_per_second")
 
-    def __init__(self, run: str, settings: Mapping[str, int | float | str]) -> None:
-        self.run, self.settings = run, dict(settings)
-        self._best = -1.0
+    def __init__(self, start: Start, settings: Mapping[str, int | float | str]) -> None:
+        self.start, self.settings = start, dict(settings)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the settings, and which curves are the scores; `test` adds its own later."""
+        if self.start.continues and trainer.global_step:
+            return
+        assert self.start.run
         metrics = [hparams.Metric(name) for name in self.METRICS]
         metrics.append(hparams.Metric("test/acc", group="test"))  # the subfolder that `TestCurve` writes to
         names = [hparams.HParam(name) for name in self.settings]
         for writer in _tensorboards(trainer):
             events = writer._get_file_writer()  # type: ignore[no-untyped-call]
             events.add_summary(hparams.hparams_config_pb(names, metrics))
-            events.add_summary(hparams.hparams_pb(self.settings, trial_id=self.run))
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the best score so far."""
-        if trainer.sanity_checking:
-            return
-        self._best = max(self._best, float(trainer.callback_metrics["val/acc"]))
-        for writer in _tensorboards(trainer):
-            writer.add_scalar("best/val_acc", self._best, trainer.global_step)
+            events.add_summary(hparams.hparams_pb(self.settings, trial_id=self.start.run.name))
 
 
 class TestCurve(Callback):
@@ -272,6 +344,20 @@ class Predictions(Callback):
             write_whole(self.path, text.getvalue().encode())
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _is_whole_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer stepped after this batch; several batches may be one step."""
+    done = batch_idx + 1
+    return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
+
+
+def _may_validate(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a validation may follow upon this batch within the epoch, see `trainer.val_check_interval`."""
+    if trainer.check_val_every_n_epoch is None:  # batches are counted over epochs
+        batch_idx += trainer.current_epoch * int(trainer.num_training_batches)
+    every = trainer.val_check_batch
+    return every is None or (batch_idx + 1) % every == 0
 
 
 def _gather(mine: Any) -> list[Any]:

@@ -1,11 +1,13 @@
-"""Checkpoints: what a file says of itself, and safe loading. No training.
+"""Checkpoints: what a file says of itself, whole saving and safe loading. No training.
 
 A checkpoint carries its recipe, the data's fingerprint, versions and scores as plain scalars and strings, so that it
 loads with `weights_only=True`: nothing in it can run code.
 """
 
+import io
 import platform
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,23 +15,54 @@ from typing import Any
 import lightning
 import torch
 import yaml
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import nn
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
+from mnist_lit.files import write_whole
+from mnist_lit.runs import LAST, PREVIOUS
 
-__all__ = ["KEY", "LOCAL", "load", "load_weights", "provenance", "settings"]
+__all__ = ["KEY", "LOCAL", "Files", "load", "load_weights", "provenance", "settings"]
 
 LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 KEY = "mnist_lit"  # where in the file `provenance` stands
 
 
-def provenance(config: str, fingerprint: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of itself. config: the run's whole YAML; scores: name → number or scalar tensor."""
+class Files(TorchCheckpointIO):
+    """How Lightning's trainer writes and reads checkpoints here: whole, on this machine's own disks, running no code.
+
+    `last.ckpt` goes to `previous.ckpt` when a new one is there. Lightning's own saving goes through the system's folder
+    for temporary files, which may be on another disk, and is not flushed.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint. Raises OSError with its path, and then leaves the one before it as it was."""
+        path, buffer = Path(path), io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, buffer.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
+        except OSError as error:
+            raise OSError(f"cannot save {path}: {error.strerror}") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
+        """Read one of ours; see `load`."""
+        return load(path)
+
+
+def provenance(
+    config: str, fingerprint: str, scores: Mapping[str, Any], curves: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    config: the run's whole YAML; scores: name → number or scalar tensor; curves: file → its length, see `curves.cut`.
+    """
     return {
         "config": config,
         "data": fingerprint,
         "scores": {name: float(value) for name, value in scores.items()},
+        "curves": dict(curves or {}),
         "versions": {
             "mnist-lit": __version__,
             "python": platform.python_version(),
@@ -45,6 +78,7 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
     try:
+        _verify(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a foreign file's format; the refusal says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -52,7 +86,24 @@ def load(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is no checkpoint that can be read safely ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get(KEY), dict) or "state_dict" not in content:
         raise InputError(f"{path} is no checkpoint of mnist-lit")
+    given = content.get("hyper_parameters", {})
+    if not isinstance(given, dict) or not all(isinstance(name, str) and name.isidentifier() for name in given):
+        raise InputError(f"{path} is no checkpoint of mnist-lit: its hyper-parameters are damaged")
+    if named := [name for name in given if name.startswith("_") or name in ("class_path", "init_args")]:
+        raise InputError(f"{path} is no checkpoint of mnist-lit: {named[0]} would name code to run")
     return content
+
+
+def _verify(path: Path) -> None:
+    """Raise unless the file is a whole zip of stored entries: torch reads damaged bytes without a word."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise zipfile.BadZipFile("compressed, which torch never does; unpacked it may be of any size")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise zipfile.BadZipFile("entries that overlap")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def settings(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +117,7 @@ def settings(content: Mapping[str, Any]) -> dict[str, Any]:
             name: section for name, section in yaml.safe_load(content[KEY]["config"]).items() if section is not None
         }
         kept: dict[str, Any] = {"seed_everything": int(sections["seed_everything"])}
-        kept |= {name: value for name, value in sections.items() if isinstance(value, bool)}
+        kept |= {name: value for name, value in sections.items() if isinstance(value, int)}
         for name in ("model", "data", "trainer"):
             values = sections[name].items()
             kept[name] = {
@@ -74,7 +125,7 @@ def settings(content: Mapping[str, Any]) -> dict[str, Any]:
                 for k, v in values
                 if k not in LOCAL and (isinstance(v, int | float) or (isinstance(v, str) and _is_word(name, k)))
             }
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error
     return kept
 

@@ -5,7 +5,7 @@ One function scores every split; sums are divided by counts of images, never mea
 
 import copy
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -23,7 +23,15 @@ from mnist_lit.errors import InputError
 from mnist_lit.network import FEATURES, TutorialCNN, he_init, standardize
 from mnist_lit.order import DROPOUT, Batch, uniform
 
-__all__ = ["Classifier", "MeanNLL"]
+__all__ = ["Best", "Classifier", "MeanNLL"]
+
+
+class Best(NamedTuple):
+    """The best validation so far: the higher accuracy, and of equals the lower loss."""
+
+    acc: float
+    loss: float
+    epoch: int  # from 1 on
 
 
 class MeanNLL(Metric):
@@ -127,6 +135,8 @@ class Classifier(pl.LightningModule):
         self.test_metrics = metrics.clone(prefix="test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the newest evaluation: rows are true, columns predicted
         self.has_trained = False  # whether a step was taken since the module was made
+        self.best: Best | None = None
+        self._counted = False  # whether any process has images in `train_metrics`
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, num_classes) of uint8 images (B, 28, 28), by the averaged weights where there are."""
@@ -142,17 +152,17 @@ class Classifier(pl.LightningModule):
         mask = self._dropout_mask(batch) if self.hparams["dropout"] else None
         log_probs = _run(self.network, batch.images, mask)
         nll = self._score(log_probs, batch, self.train_metrics)
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.trainer.global_step + 1) % every == 0:
-            mean = nll.detach() / batch.size
-            self.log("train/loss_step", mean, reduce_fx="sum", sync_dist=True, batch_size=batch.size, prog_bar=True)
-            self.log("lr", self._settings[0]["lr"] * self._factor(), batch_size=batch.size)
+        self._counted = True
+        if self._logs_step():
+            self._loss_step = self.trainer.strategy.reduce(nll.detach() / batch.size, reduce_op="sum")
+            self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
         return nll * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, as the images were seen: warped, and by weights still moving."""
-        if self.has_trained:  # not where a run is resumed after the epoch's last step; the same on every process
+        if self._counted:  # not where a run goes on after they were logged; the same on every process
             self._log_scores(self.train_metrics)
+            self._counted = False
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of a batch, counted into validation's scores."""
@@ -163,8 +173,14 @@ class Classifier(pl.LightningModule):
         self.val_metrics.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log validation's scores."""
-        self._log_scores(self.val_metrics)
+        """Log validation's scores, and remember the best."""
+        scores = self._log_scores(self.val_metrics)
+        if self.trainer.sanity_checking:
+            return
+        now = Best(float(scores["val/acc"]), float(scores["val/loss"]), self.trainer.current_epoch + 1)
+        if self.best is None or (now.acc, -now.loss) > (self.best.acc, -self.best.loss):
+            self.best = now
+        self.write({"best/val_acc": self.best.acc}, self._last_step())
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log-probabilities of a batch, counted into the test's scores."""
@@ -212,12 +228,39 @@ class Classifier(pl.LightningModule):
         step = self.trainer.global_step
         optimizer.step(closure=optimizer_closure)
         self.has_trained = True
+        if self._logs_step():  # of accumulated batches the last one's loss
+            self.write({"train/loss_step": float(self._loss_step), "lr": self._settings[0]["lr"] * factor}, step)
         if self.ema is not None:
             # Young averages forget faster, so that the initial weights leave no trace.
             decay = min(self.hparams["ema_decay"], (step + 1) / (step + 10))
             with torch.no_grad():
                 averaged: list[Tensor] = list(self.ema.parameters())
                 torch._foreach_lerp_(averaged, list[Tensor](self.network.parameters()), weight=1 - decay)
+
+    def write(self, scalars: dict[str, float], step: int) -> None:
+        """Write to the loggers at once. What is given to `log` waits until after the callbacks, and so a checkpoint."""
+        if not self.trainer.sanity_checking:
+            for logger in self.loggers:
+                logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch's scores have counted so far, each process's for itself: (processes, ...) a tensor."""
+        metrics = self.train_metrics.items(keep_base=True, copy_state=False)
+        states: Any = self.all_gather({name: metric.metric_state for name, metric in metrics})
+        processes = self.trainer.world_size
+        checkpoint["train_scores"] = {
+            name: {key: value.cpu().reshape(processes, -1) for key, value in state.items()}
+            for name, state in states.items()
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting the epoch's scores; of another number of processes each takes what several or none had."""
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        for name, metric in self.train_metrics.items(keep_base=True, copy_state=False):
+            states = checkpoint["train_scores"][name]
+            mine = {key: value[rank::processes].sum(dim=0) for key, value in states.items()}
+            metric.merge_state({key: value.reshape(getattr(metric, key).shape) for key, value in mine.items()})
+            self._counted |= any(bool(value.any()) for value in states.values())
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         log_probs = self(batch.images)
@@ -230,17 +273,30 @@ class Classifier(pl.LightningModule):
             metrics.update(log_probs.detach(), batch.labels)
         return F.nll_loss(log_probs, batch.labels, reduction="sum")
 
-    def _log_scores(self, metrics: MetricCollection) -> None:
+    def _log_scores(self, metrics: MetricCollection) -> dict[str, Tensor]:
         """Log every scalar, and each class's accuracy; `compute` has already summed over the processes. Start anew."""
-        values = metrics.compute()
+        values: dict[str, Tensor] = metrics.compute()
+        scalars: dict[str, Tensor] = {}
         for name, value in values.items():
             if name.endswith("class_acc"):
-                self.log_dict({f"{name}/{label}": accuracy for label, accuracy in enumerate(value)})
+                scalars |= {f"{name}/{label}": accuracy for label, accuracy in enumerate(value)}
             elif name.endswith("confusion"):
                 self.confusion = value
             else:
-                self.log(name, value, prog_bar=name in ("val/acc", "val/loss"))
+                scalars[name] = value
+        for name, value in scalars.items():
+            self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=False)
+        self.write({name: float(value) for name, value in scalars.items()}, self._last_step())
         metrics.reset()
+        return values
+
+    def _logs_step(self) -> bool:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return bool(every) and (self.trainer.global_step + 1) % every == 0
+
+    def _last_step(self) -> int:
+        """The step that was taken last, counted from 0."""
+        return max(self.trainer.global_step - 1, 0)
 
     def _dropout_mask(self, batch: Batch) -> Tensor:
         """(B, 4096): 0 where a feature is dropped, else 1 / (1 - p). Keyed like every random number of training."""

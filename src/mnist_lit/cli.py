@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from mnist_lit import __version__, runs
-from mnist_lit.errors import InputError
+from mnist_lit.errors import Diverged, InputError, Stopped
 from mnist_lit.recipes import find, names
+from mnist_lit.signals import at_once
 from mnist_lit.suggest import nearest
 
 __all__ = ["COMMANDS", "main"]
@@ -20,6 +21,7 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "fit": ("engine", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("engine", "score a checkpoint, by default the newest run's best, on the validation images"),
     "test": ("engine", "score a checkpoint, by default the newest run's best, on the test images"),
+    "verify-resume": ("verify", "train undisturbed and under kills, and compare bit for bit"),
     "runs": ("history", "list what was trained, with scores"),
     "summary": ("summary", "show the network, layer by layer"),
     "data": ("fetch", "fetch and verify a dataset, and say what is there"),
@@ -30,27 +32,31 @@ Recipes by name or path: {recipes}
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 where the machine fails, 2 for wrong input, 130 after Ctrl-C.
+    """Run a command; returns the exit code: 0, 1 where the machine fails, 2 for wrong input, 130 and 143 for signals.
 
     What goes wrong gets one line and no traceback.
     """
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes it speaks for all
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
-        code = _run([arg for arg in args if arg != "--debug"])
-        sys.stdout.flush()
-        return code
+        with at_once():
+            code = _run([arg for arg in args if arg != "--debug"])
+            sys.stdout.flush()
+            return code
     except InputError as error:
         if debug:
             raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # one of several processes speaks for all
+        if first or not isinstance(error, Diverged):
             print(f"mnist-lit: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("mnist-lit: interrupted", file=sys.stderr)
-        return 130
+    except Stopped as stopped:
+        if not first:
+            return 0  # Lightning's launcher would kill the first process in the middle of its last words
+        print(f"mnist-lit: {stopped}", file=sys.stderr)
+        return 128 + stopped.signum
     except OSError as error:  # of the machine, not of the input: a full disk, a closed pipe
         if debug:
             raise
@@ -75,8 +81,8 @@ def _run(args: list[str]) -> int:
         rest = _arranged(rest)
     if command in ("validate", "test") and not rest:
         runs.newest(Path(runs.LOGS))  # is there one? Nobody waits for torch to be told that there is none
-    importlib.import_module(f"mnist_lit.{COMMANDS[command][0]}").main(command, rest)
-    return 0
+    code: int | None = importlib.import_module(f"mnist_lit.{COMMANDS[command][0]}").main(command, rest)
+    return code or 0
 
 
 def _help() -> str:

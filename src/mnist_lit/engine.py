@@ -13,24 +13,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
+from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit import checkpoint, recipes, runs
-from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, TestCurve
+from mnist_lit import checkpoint, curves, recipes, resume, runs
+from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, StopOnSignal, TestCurve
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.memory import keep_memory
+from mnist_lit.runs import Start
+from mnist_lit.signals import end_with_parent
 from mnist_lit.suggest import explain
 from mnist_lit.tables import FitTable, ProgressBar, ScoreTable
 
@@ -40,8 +42,8 @@ NOISE = (  # said at every run, about things that are as they should be
     r".*LeafSpec",
     r".*does not have many workers",
     r"Total length of `list` across ranks is zero",  # data.val_size: 0
+    r"The ``compute`` method of metric .* was called before the ``update``",  # counts came from a checkpoint
     r"The number of training batches .* is smaller than the logging interval",
-    r"Experiment logs directory .* exists and is not empty",  # our config.yaml is in it
     r"LightningCLI's args parameter is intended",
     r"You requested to overfit but enabled train dataloader shuffling",  # ours is off: data.shuffle
     r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has synced
@@ -69,13 +71,16 @@ def main(command: str, args: list[str]) -> None:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_is_news)
     keep_memory()
+    if os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()  # which is Lightning's launcher or torchrun's
     CLI([command, *args])
 
 
 class CLI(LightningCLI):
     """LightningCLI with one model, one data module, and a run folder for each fit."""
 
-    run: Path | None = None  # the folder of a fit
+    _start = Start()  # of a fit
+    _lock: Any = None  # on its run folder
 
     def __init__(self, args: list[str]) -> None:
         shipped = {str(recipes.folder() / f"{name}.yaml"): name for name in recipes.names()}
@@ -106,6 +111,10 @@ class CLI(LightningCLI):
         """One seed for all, the data's classes, and `overfit_batches` that sees the same batches each epoch."""
         keeps = "Keep each epoch's checkpoint, as checkpoints/epoch_1.ckpt and so on."
         parser.add_argument("--keep_epochs", type=bool, default=False, help=keeps)
+        every = "Save also within an epoch, every so many optimizer steps; 0 does not."
+        parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
+        goes_on = "`auto` goes on with the newest checkpoint of the same recipe in the run folders, if there is one."
+        parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=goes_on)
         figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
         parser.add_argument("--figures", type=bool, default=True, help=figures)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
@@ -137,6 +146,8 @@ class CLI(LightningCLI):
                 _tell_differences(command, path, saved, config)
         except ArgumentError as error:
             raise InputError(explain(str(error), list(self._parser(command).get_defaults().keys()))) from error
+        if command == "fit" and config.resume and path:
+            raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
         limits = config.trainer
         if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
             limits.max_epochs = EPOCHS
@@ -150,15 +161,22 @@ class CLI(LightningCLI):
         callbacks = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
         logger = config.logger
         if logger in (None, True):
-            logger = _loggers(self.run) if self.run else False
+            run = self._start.run if self.subcommand == "fit" and not self._start.finished else None
+            logger = curves.loggers(run) if run else False
         bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
         saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
         callbacks = [*([ProgressBar()] if bar else []), *(config.callbacks or []), *callbacks]
         with self._refusals():
             if (number := config.accumulate_grad_batches) < 1:
                 raise InputError(f"trainer.accumulate_grad_batches: want 1 or more, got {number}")
+            plugins = config.plugins or []
             trainer = super().instantiate_trainer(
-                logger=logger, callbacks=callbacks, enable_progress_bar=bar, enable_checkpointing=saves, **kwargs
+                logger=logger,
+                callbacks=callbacks,
+                enable_progress_bar=bar,
+                enable_checkpointing=saves,
+                plugins=[*(plugins if isinstance(plugins, list) else [plugins]), checkpoint.Files()],
+                **kwargs,
             )
             limit = PROCESSES * (os.cpu_count() or 1)
             if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > limit:
@@ -171,16 +189,20 @@ class CLI(LightningCLI):
         """What belongs to a fit, in a run folder made for it; a dry run leaves no files."""
         logs = _logs(config)
         saves = not config.fast_dev_run and config.enable_checkpointing is not False
-        self.run = None if config.fast_dev_run else self._fresh_run(logs)
-        callbacks: list[Callback] = [Finite(self.run)]
-        if self.run and config.logger is not False:
-            callbacks.append(HParams(self.run.name, _plain(self.config[self.subcommand])))
+        self._start = start = Start() if config.fast_dev_run else self._begin(logs)
+        self._agree = resume.Agree(start)
+        callbacks: list[Callback] = [self._agree, Finite(start)]
+        if start.run and config.logger is not False:
+            callbacks.append(HParams(start, _plain(self.config[self.subcommand])))
             if self._get(self.config, "figures"):
-                callbacks.append(Figures())
-        if saves and self.run:
-            keeps = self._get(self.config, "keep_epochs")
-            callbacks.append(BestAndLast(self.run, self._config_yaml(), keep_epochs=keeps))
-        return [*callbacks, FitTable(self.run, logs, saves=saves)]  # last: its clock stops for the others' work
+                callbacks.append(Figures(start))
+        saver = None
+        if saves and start.run:
+            every, keeps = self._get(self.config, "checkpoint_every_n_steps"), self._get(self.config, "keep_epochs")
+            saver = BestAndLast(start, self._config_yaml(), every_n_steps=every, keep_epochs=keeps)
+        # The table behind the others, since its clock stops for their work; Lightning calls the saver after all.
+        callbacks += [FitTable(start, logs, saves=saves), StopOnSignal(saver)]
+        return [*callbacks, *([saver] if saver else [])]
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
@@ -197,12 +219,25 @@ class CLI(LightningCLI):
         return callbacks
 
     def fit(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str | None = None) -> None:
-        """Train; `ckpt_path` continues a run."""
+        """Train; `ckpt_path` continues a run in a new folder, `resume` in its own."""
+        start = self._start
         with self._refusals():
             self._prepare(datamodule)
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-            if not model.has_trained:
+            if start.continues and _is_rank_zero():
+                resume.restore(start, datamodule.fingerprint)
+            path: Any = self._agree.found if self._get(self.config, "resume") else ckpt_path
+            try:
+                if start.finished and (self.trainer.world_size == 1 or self.trainer.strategy.launcher):
+                    raise resume.Finished  # nobody waits to be told
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            except resume.Finished:
+                pass
+            if not model.has_trained and not start.continues and not start.finished:
                 raise InputError("nothing to train: the run was at its end, or its limits allow no step")
+            if not model.has_trained and _is_rank_zero():
+                assert start.run
+                start.run.joinpath(runs.FINISHED).touch()  # it was killed between its last save and this mark
+                print(f"fit: {start.run} is finished; its best is {runs.best(start.run)}")
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""
@@ -226,19 +261,26 @@ class CLI(LightningCLI):
         datamodule.prepare_data()
         datamodule.setup()
 
-    def _fresh_run(self, logs: Path) -> Path:
-        """A new run folder with the whole configuration in it. Other ranks name a place that they never write to."""
+    def _begin(self, logs: Path) -> Start:
+        """A run to go on with, or a new folder with the whole configuration in it.
+
+        Other ranks name a place that they never write to.
+        """
         if not _is_rank_zero():
-            return logs / "of_rank_0"
+            return Start(logs / "of_rank_0")
+        if self._get(self.config, "resume") and (found := resume.find(logs, self._config_yaml())):
+            start, self._lock = found
+            return start
         run = runs.fresh(logs)
+        self._lock = resume.hold(run)
         run.joinpath("config.yaml").write_text(f"# {self._command}\n{self._config_yaml()}", encoding="utf-8")
-        return run
+        return Start(run)
 
     def _config_yaml(self) -> str:
         """What repeats this run as a `--config`: all but the checkpoint that it came from."""
         assert self.subcommand is not None
         config = self.config[self.subcommand].clone()
-        del config["ckpt_path"]
+        del config["ckpt_path"], config["resume"]
         return str(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
     @contextmanager
@@ -249,23 +291,16 @@ class CLI(LightningCLI):
         except BaseException as error:
             if getattr(self, "model", None) is not None and self.model.has_trained:
                 raise
-            if self.run and _is_rank_zero():
-                shutil.rmtree(self.run, ignore_errors=True)
+            start = self._start
+            if start.run and not start.continues and not start.finished and _is_rank_zero():
+                shutil.rmtree(start.run, ignore_errors=True)
                 with suppress(OSError):
-                    self.run.parent.rmdir()  # if it is empty
+                    start.run.parent.rmdir()  # if it is empty
             if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(
                 error, InputError
             ):
                 raise InputError(explain(str(error), [])) from error
             raise
-
-
-def _loggers(run: Path) -> list[Logger]:
-    """The same scalars for TensorBoard and as `metrics.csv`, both in the run folder itself."""
-    return [
-        TensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False),
-        CSVLogger(run.parent, name="", version=run.name),
-    ]
 
 
 def _plain(config: Namespace) -> dict[str, Any]:

@@ -1,7 +1,21 @@
-"""The one error a user can cause."""
+"""What ends a command before its work is done. Each is one line for whoever typed it."""
 
-__all__ = ["InputError"]
+import signal
+
+__all__ = ["Diverged", "InputError", "Stopped"]
 
 
-class InputError(ValueError):
-    """Wrong input: an option, a file, a folder. Its message is one line that says what to do; the exit code is 2."""
+class InputError(Exception):
+    """A user's input is wrong; the message says what was wanted, what came and what to do."""
+
+
+class Diverged(InputError):
+    """Training left the finite numbers. All processes see it at the same step, so the first speaks for them."""
+
+
+class Stopped(BaseException):
+    """A signal asked for the end; no `except Exception` on the way may take it. The message says what was saved."""
+
+    def __init__(self, signum: int, saved: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}" + (f" {saved}" if saved else ""))
+        self.signum = signum

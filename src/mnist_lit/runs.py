@@ -1,22 +1,35 @@
-"""Run folders: name a fresh one, find the newest. The standard library only.
+"""Run folders: name a fresh one, find the newest, say where a fit begins. The standard library only.
 
 lightning_logs/version_N/
     config.yaml            the command, and the whole configuration of the run
     metrics.csv            scalars; events.out.tfevents.* hold the same for TensorBoard
     checkpoints/best.ckpt  the best by validation; without validation there is none, and last.ckpt counts
-    checkpoints/last.ckpt  the newest
+    checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
     checkpoints/epoch_N.ckpt  each epoch's, with `keep_epochs`
     predictions.csv        written by `mnist-lit test`, as are TensorBoard's scalars in test/
+    finished               an empty file: training came to its end
 """
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lit.errors import InputError
 
-__all__ = ["LOGS", "all_of", "best", "fresh", "newest", "run_of"]
+__all__ = ["FINISHED", "LAST", "LOGS", "PREVIOUS", "Start", "all_of", "best", "fresh", "newest", "run_of"]
 
-LOGS = "lightning_logs"
+LOGS, FINISHED = "lightning_logs", "finished"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+@dataclass
+class Start:
+    """Where a fit begins. The first process decides; the others learn it when they can be told."""
+
+    run: Path | None = None  # its folder; None: nothing is kept
+    checkpoint: Path | None = None  # None: at the beginning
+    continues: bool = False  # in a folder that was there, as `--resume auto` does
+    finished: bool = False  # there is nothing left to do
 
 
 def fresh(root: Path) -> Path:
@@ -39,7 +52,7 @@ def fresh(root: Path) -> Path:
 
 def best(run: Path) -> Path | None:
     """A run's best checkpoint, or its last where nothing was validated, or None."""
-    paths = (run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    paths = (run / "checkpoints" / name for name in ("best.ckpt", LAST, PREVIOUS))
     return next((path for path in paths if path.is_file()), None)
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from mnist_lit import runs
 from mnist_lit.classifier import Classifier
 from mnist_lit.order import Batch
+from mnist_lit.runs import Start
 
 __all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows", "wilson_interval"]
 
@@ -21,21 +22,23 @@ class FitTable(Callback):
     Images a second leave out the validation and what the callbacks before this one do after it.
     """
 
-    def __init__(self, run: Path | None, logs: Path, *, saves: bool) -> None:
-        self.run, self.logs, self.saves = run, logs, saves
+    def __init__(self, start: Start, logs: Path, *, saves: bool) -> None:
+        self.start, self.logs, self.saves = start, logs, saves
         self.images = self._logged_images = 0
         self._logged_at, self._logged_step = 0.0, 0
         self.seconds = self.validating = 0.0
-        self.best: tuple[float, int] | None = None  # accuracy and epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         """Say where the run is, once nothing can be refused any more."""
-        if trainer.is_global_zero and self.run and not self.images:
-            print(f"fit: {self.run}", flush=True)
+        if trainer.is_global_zero and self.start.run and not self.images:
+            goes_on = f", from step {trainer.global_step:,} on" if trainer.global_step else ""
+            print(f"fit: {self.start.run}{goes_on}", flush=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -46,7 +49,8 @@ class FitTable(Callback):
         if every and step % every == 0 and step != self._logged_step:  # several batches may be one step
             now = time.perf_counter() - self._start - self.validating
             rate = (self.images - self._logged_images) / (now - self._logged_at)
-            pl_module.log("train/images_per_second", rate, batch_size=batch.size)
+            assert isinstance(pl_module, Classifier)
+            pl_module.write({"train/images_per_second": rate}, step - 1)
             self._logged_images, self._logged_at, self._logged_step = self.images, now, step
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,13 +58,9 @@ class FitTable(Callback):
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the other clock, and remember the best score."""
-        if trainer.sanity_checking:
-            return
-        self.validating += time.perf_counter() - self._validation_start
-        score = float(trainer.callback_metrics["val/acc"])
-        if self.best is None or score > self.best[0]:
-            self.best = (score, trainer.current_epoch + 1)
+        """Stop the other clock."""
+        if not trainer.sanity_checking:
+            self.validating += time.perf_counter() - self._validation_start
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock: whatever follows is no training."""
@@ -71,11 +71,13 @@ class FitTable(Callback):
         if not trainer.is_global_zero or not self.images:
             return
         rate = self.images / max(self.seconds - self.validating, 1e-9)
-        best = runs.best(self.run) if self.run and self.saves else None
+        assert isinstance(pl_module, Classifier)
+        score, run = pl_module.best, self.start.run
+        best = runs.best(run) if run and self.saves else None
         rows = {
             "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
-            "best val/acc": f"{self.best[0]:.2%}  (epoch {self.best[1]})" if self.best else "none: no validation",
+            "best val/acc": f"{score.acc:.2%}  (epoch {score.epoch})" if score else "none: no validation",
             "checkpoint": str(best or "none"),
         }
         if best:

@@ -1,0 +1,132 @@
+"""`--resume auto`: the newest checkpoint of the same recipe, in a run that nobody else holds. Or a fresh start.
+
+The first process looks; the others are told when they can be, which is after the trainer has started. Trains nothing.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from filelock import FileLock, Timeout
+from lightning.pytorch.callbacks import Callback
+
+from mnist_lit import checkpoint, curves, runs
+from mnist_lit.errors import InputError
+from mnist_lit.files import sweep
+from mnist_lit.runs import Start
+
+__all__ = ["Agree", "Finished", "Found", "find", "hold", "restore"]
+
+PLACES = {  # options that say where a recipe runs, not what it does
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
+    "data": ("data_dir", *checkpoint.LOCAL),
+}
+NEWEST_FIRST = (runs.LAST, runs.PREVIOUS, "best.ckpt")
+
+
+class Finished(Exception):
+    """The run that would go on is at its end; raised on every process."""
+
+
+def hold(run: Path) -> FileLock | None:
+    """Keep a run for this process until it ends, however it ends; None where another one has it."""
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return None
+    return lock
+
+
+def find(logs: Path, config: str) -> tuple[Start, FileLock] | None:
+    """Where a fit of this configuration, as YAML, goes on; None where it starts afresh.
+
+    A run that was killed before its first checkpoint is begun again in its own folder.
+    """
+    recipe = _recipe(config)
+    begun: tuple[Start, FileLock] | None = None
+    for run in reversed(runs.all_of(logs)):
+        try:
+            same = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) == recipe
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+            continue
+        if not same:
+            continue
+        lock = hold(run)
+        if lock is None:
+            print(f"resume: {run} is held by another process; passed over", file=sys.stderr)
+            continue
+        if run.joinpath(runs.FINISHED).exists():
+            return Start(run, finished=True), lock
+        if path := _newest(run):
+            return Start(run, path, continues=True), lock
+        if begun is None and not any(run.glob("checkpoints/*.ckpt")):
+            begun = Start(run, continues=True), lock
+        else:
+            lock.release()
+    return begun
+
+
+def restore(start: Start, fingerprint: str) -> None:
+    """Bring a run's folder to where its checkpoint stands. Raises InputError if that was trained on other data."""
+    assert start.run
+    content = checkpoint.load(start.checkpoint)[checkpoint.KEY] if start.checkpoint else {"curves": {}}
+    if content.get("data", fingerprint) != fingerprint:
+        raise InputError(f"{start.checkpoint} was trained on other data than data.data_dir has; leave out --resume")
+    for folder in (start.run, start.run / "checkpoints"):
+        sweep(folder)
+    curves.cut(start.run, content["curves"])
+
+
+class Found(os.PathLike[str]):
+    """The checkpoint of a Start for Lightning, which asks for it after the processes have agreed, if there is one."""
+
+    def __init__(self, start: Start) -> None:
+        self.start, self.agreed = start, False
+
+    def __bool__(self) -> bool:
+        return not self.agreed or self.start.checkpoint is not None
+
+    def __fspath__(self) -> str:
+        return str(self.start.checkpoint)
+
+
+class Agree(Callback):
+    """Tells every process what the first one found; stands before all other callbacks."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.found = Found(start)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take over what the first process knows."""
+        vars(self.start).update(trainer.strategy.broadcast(vars(self.start)))
+        self.found.agreed = True
+        if self.start.finished:
+            raise Finished
+
+
+def _recipe(config: str) -> dict[str, Any]:
+    """A configuration without its places."""
+    content: dict[str, Any] = yaml.safe_load(config)
+    for section, names in PLACES.items():
+        for name in names:
+            content[section].pop(name, None)
+    return content
+
+
+def _newest(run: Path) -> Path | None:
+    """The newest checkpoint that can be read; what cannot is named."""
+    for name in NEWEST_FIRST:
+        path = run / "checkpoints" / name
+        if path.exists():
+            try:
+                checkpoint.load(path)
+            except InputError as error:
+                print(f"resume: {error}; passed over", file=sys.stderr)
+            else:
+                return path
+    return None

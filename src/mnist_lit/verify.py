@@ -1,0 +1,225 @@
+"""`mnist-lit verify-resume`: train once undisturbed and once under kills, and compare bit for bit.
+
+Runs the command itself, in processes of its own, and kills them with SIGKILL. Trains nothing here.
+"""
+
+import argparse
+import csv
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from mnist_lit import checkpoint, runs
+from mnist_lit.errors import InputError
+
+__all__ = ["Killer", "different_curve", "different_state", "main"]
+
+CLOCKS = ("train/images_per_second",)  # scalars that no two runs share
+STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
+MOMENTS = ("while starting", "during a save", "while training")
+
+
+def main(command: str, args: list[str]) -> int:
+    """Print the verdict; returns 0 only where all is equal, else 1."""
+    parser = argparse.ArgumentParser(
+        f"mnist-lit {command}",
+        description="Train once undisturbed and once with kills at random moments; compare bit for bit.",
+        epilog="All other options are `mnist-lit fit`'s. Exit code 0: equal; 1: different; 2: the fit refused them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--kills", type=int, default=5, help="how often the second run is killed (default: 5)")
+    parser.add_argument("--kill_seed", type=int, default=0, help="what the moments are drawn from (default: 0)")
+    parser.add_argument("--folder", type=Path, help="where to keep both runs; else they are removed")
+    own, fit = parser.parse_known_args(args)
+    if own.kills < 0:
+        raise InputError(f"--kills: want 0 or more, got {own.kills}")
+    if own.folder:
+        own.folder.mkdir(parents=True, exist_ok=True)
+        return _verify(fit, own.kills, own.kill_seed, own.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        return _verify(fit, own.kills, own.kill_seed, Path(folder))
+
+
+def _verify(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
+    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    whole = Killer(fit, undisturbed)
+    whole.finish()
+    print(f"undisturbed: {whole.ended - whole.began:.1f} s, {whole.steps()} steps", flush=True)
+    draw = random.Random(seed)
+    counts = dict.fromkeys(MOMENTS, 0)
+    for number in range(kills):
+        # In turn, so that also a few kills meet each kind; all together they leave the run some way to go.
+        moment = MOMENTS[number % len(MOMENTS)]
+        starting, training = whole.started - whole.began, whole.ended - whole.started
+        seconds = draw.uniform(0, starting if moment == MOMENTS[0] else training / kills)
+        if not Killer([*fit, "--resume", "auto"], killed).kill(moment, seconds):
+            break
+        counts[moment] += 1
+        print(f"kill {number + 1}: {moment}", flush=True)
+    Killer([*fit, "--resume", "auto"], killed).finish()
+    said = ", ".join(f"{count} {moment}" for moment, count in counts.items() if count)
+    print(f"killed: {sum(counts.values())} times" + (f" ({said})" if said else ""))
+    return _judge(*(_run(place) for place in (undisturbed, killed)))
+
+
+def _judge(one: Path, other: Path) -> int:
+    tensors = 0
+    lines = []
+    for path in sorted(one.glob("checkpoints/*.ckpt")):
+        twin = other / "checkpoints" / path.name
+        if path.name == runs.PREVIOUS:  # the one before the last: a kill may add one
+            continue
+        if not twin.is_file():
+            lines.append(f"{path.name}: missing")
+            continue
+        contents = checkpoint.load(path), checkpoint.load(twin)
+        tensors += sum(1 for _, value in _leaves(contents[0]) if isinstance(value, Tensor))
+        if found := different_state(*contents):
+            lines.append(f"{path.name}: first at {found}")
+    if found := different_curve(one, other):
+        lines.append(f"curves: {found}")
+    print(*([f"different: {line}" for line in lines] or [f"equal: {tensors} tensors and every curve"]), sep="\n")
+    return 1 if lines else 0
+
+
+def different_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first place where two checkpoints' training states differ in a bit, or None. Not compared: their paths."""
+    scores = [{"scores": content[checkpoint.KEY]["scores"]} for content in (one, other)]
+    mine, theirs = (
+        dict(_leaves({**{key: content.get(key) for key in STATE}, **score}))
+        for content, score in zip((one, other), scores, strict=True)
+    )
+    for place in [*mine, *(place for place in theirs if place not in mine)]:
+        if place not in mine or place not in theirs:
+            return f"{place}, which only one has"
+        a, b = mine[place], theirs[place]
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            if a.dtype != b.dtype or not torch.equal(a, b):
+                where = int((a != b).flatten().nonzero()[0]) if a.shape == b.shape and a.dtype == b.dtype else 0
+                return f"{place}, element {where} of {a.numel()}"
+        elif a != b:
+            return f"{place}: {a} and {b}"
+    return None
+
+
+def different_curve(one: Path, other: Path) -> str | None:
+    """The first step where two runs' scalars differ, are missing or doubled, or None. Of speeds only steps count."""
+    for read in (_table, _events):
+        mine, theirs = (sorted(read(run), key=lambda point: (point[1], point[0])) for run in (one, other))
+        for a, b in zip(mine, theirs, strict=False):
+            if a != b:
+                return f"first at step {min(a[1], b[1])}: {_said(a)} and {_said(b)}"
+        if len(mine) != len(theirs):
+            return f"{len(mine)} and {len(theirs)} points"
+    return None
+
+
+class Killer:
+    """A fit in a process of its own, and when it began, took its first step and ended, in seconds."""
+
+    def __init__(self, fit: Sequence[str], folder: Path) -> None:
+        self.folder = folder
+        self._command = [sys.executable, "-m", "mnist_lit", "fit", *fit, "--trainer.default_root_dir", str(folder)]
+        self.began = self.started = self.ended = 0.0
+
+    def finish(self) -> None:
+        """Run to the end. Raises InputError with the fit's own line if it fails."""
+        with tempfile.TemporaryFile() as said:
+            process = self._start(said)
+            self._wait_for_steps(process, said)
+            code = process.wait()
+            self.ended = time.monotonic()
+            self.started = self.started or self.ended
+            if code:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
+                raise InputError(f"the fit failed: {lines[-1].removeprefix('mnist-lit: ')}")
+
+    def kill(self, moment: str, seconds: float) -> bool:
+        """Start and kill: so many seconds after the start or the first step, or at the next save after that.
+
+        False if the process ended before.
+        """
+        with tempfile.TemporaryFile() as said:
+            process = self._start(said)
+            if moment != MOMENTS[0]:
+                self._wait_for_steps(process, said)
+            until = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(0.001)
+            if moment == MOMENTS[1]:
+                while process.poll() is None and not any(self.folder.rglob("checkpoints/.*.part")):
+                    pass
+            if process.poll() is not None:
+                return False
+            process.kill()
+            process.wait()
+            return True
+
+    def steps(self) -> int:
+        """How many steps its newest checkpoint has."""
+        return int(checkpoint.load(_run(self.folder) / "checkpoints" / runs.LAST)["global_step"])
+
+    def _start(self, said: Any) -> subprocess.Popen[bytes]:
+        self.began = time.monotonic()
+        return subprocess.Popen(self._command, stdout=said, stderr=subprocess.STDOUT)
+
+    def _wait_for_steps(self, process: subprocess.Popen[bytes], said: Any) -> None:
+        while process.poll() is None:
+            said.seek(0)
+            if b"fit: " in said.read():
+                self.started = time.monotonic()
+                return
+            time.sleep(0.005)
+
+
+def _run(folder: Path) -> Path:
+    found = runs.all_of(folder / runs.LOGS)
+    if len(found) != 1 or not found[0].joinpath("checkpoints", runs.LAST).is_file():
+        raise InputError(f"want one run with a checkpoint in {folder}, got {len(found)}")
+    return found[0]
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value within dicts and lists, with its place."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}[{number}]")
+    else:
+        yield place, value
+
+
+def _table(run: Path) -> Iterator[tuple[str, int, str]]:
+    with run.joinpath("metrics.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row.pop("step"))
+            for name, value in row.items():
+                if value:
+                    yield name, step, "" if name in CLOCKS else value
+
+
+def _events(run: Path) -> Iterator[tuple[str, int, str]]:
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()  # 0: all of them
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            yield name, event.step, "" if name in CLOCKS else repr(event.value)
+    for name in events.Tags()["images"]:
+        for image in events.Images(name):
+            yield name, image.step, str(hash(image.encoded_image_string))
+
+
+def _said(point: tuple[str, int, str]) -> str:
+    name, step, value = point
+    return f"{name} {value} at step {step}"
