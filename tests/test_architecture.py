@@ -9,7 +9,7 @@ from types import FunctionType
 import mnist_lit
 
 FLOORS = [
-    {"errors", "suggest", "files", "download", "memory"},  # what knows nothing of digits
+    {"errors", "suggest", "files", "download", "memory", "processes"},  # what knows nothing of digits
     {"network", "pixels", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
     {"datamodule", "callbacks", "tables", "resume"},
@@ -31,6 +31,7 @@ LIGHT = {
 ALLOWED = {  # what some rooms may import beside the standard library and rooms below
     "network": {"torch"},
     "order": {"torch"},
+    "processes": {"torch"},
     "augment": {"torch"},
     "optimizers": {"torch"},
     "pixels": {"numpy", "PIL"},

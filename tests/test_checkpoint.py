@@ -1,8 +1,11 @@
-"""Files are loaded safely or refused in one line."""
+"""Files are saved whole, and loaded safely or refused in one line."""
 
+import multiprocessing
 import os
 import pickle
+import random
 import zipfile
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lit import checkpoint
+from mnist_lit import checkpoint, resume
 from mnist_lit.errors import InputError
+from mnist_lit.runs import Start
 
 
 def content() -> dict[str, object]:
@@ -45,26 +49,126 @@ def hostile(kind: str, path: Path) -> None:
         path.write_bytes(whole[: len(whole) // 2])
     elif kind == "payload":
         torch.save({**content(), "extra": Payload()}, path)
+    elif kind == "payload in the optimizer":
+        torch.save({**content(), "optimizer_states": [{"state": {0: Payload()}}]}, path)
     elif kind == "bare pickle":
         path.write_bytes(pickle.dumps(Payload()))
+    elif kind == "torch's old format":
+        torch.save({**content(), "extra": Payload()}, path, _use_new_zipfile_serialization=False)
     elif kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("hello", "world")
+    elif kind == "zip bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(200_000_000))
+    elif kind == "compressed":
+        with zipfile.ZipFile(path) as whole_archive, zipfile.ZipFile("b", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole_archive.namelist():
+                archive.writestr(name, whole_archive.read(name))
+        Path("b").replace(path)
     elif kind == "another project's":
         torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "os.mkdir", "path": "ran"}}, path)
+    elif kind in ("_instantiator", "_class_path", "class_path"):
+        torch.save({**content(), "hyper_parameters": {kind: "os.mkdir", "name": "ran"}}, path)
+    elif kind == "odd hyper-parameters":
+        torch.save({**content(), "hyper_parameters": [1]}, path)
     elif kind == "a list":
         torch.save([1, 2], path)
 
 
-@pytest.mark.parametrize(
-    "kind", ["text", "empty", "truncated", "payload", "bare pickle", "zip", "another project's", "a list"]
-)
+KINDS = [
+    *("text", "empty", "truncated", "payload", "payload in the optimizer", "bare pickle", "torch's old format", "zip"),
+    *("zip bomb", "compressed", "another project's", "_instantiator", "_class_path", "class_path"),
+    *("odd hyper-parameters", "a list"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_anything_else_is_refused_in_one_line_and_runs_nothing(kind: str, tmp_path: Path) -> None:
     hostile(kind, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match=r"a\.ckpt is no checkpoint") as refused:
         checkpoint.load(tmp_path / "a.ckpt")
     assert "\n" not in str(refused.value)
     assert not Path("ran").exists()
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save(content(), path)
+    whole, sound = path.read_bytes(), checkpoint.load(path)
+    refused = 0
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            read = checkpoint.load(path)
+        except InputError:
+            refused += 1
+        else:
+            assert read[checkpoint.KEY] == sound[checkpoint.KEY]
+            assert all(weights.equal(read["state_dict"][name]) for name, weights in sound["state_dict"].items())
+    assert refused > len(whole) / 7 / 4  # the rest is padding, dates and the like
+
+
+def test_torch_alone_would_take_damaged_weights(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    weights = torch.full((64,), 3.0)
+    torch.save({**content(), "state_dict": {"weights": weights}}, path)
+    path.write_bytes(path.read_bytes().replace(weights.numpy().tobytes(), (weights * 2).numpy().tobytes()))
+    assert torch.load(path, weights_only=True)["state_dict"]["weights"][0] == 6
+    with pytest.raises(InputError, match="BadZipFile"):
+        checkpoint.load(path)
+
+
+def save_on_and_on(run: Path, done: Connection) -> None:
+    """Save, say so, and again; until killed."""
+    big = {**content(), "state_dict": {"weights": torch.arange(500_000.0)}}
+    for step in range(1_000_000):
+        checkpoint.Files().save_checkpoint({**big, "global_step": step}, run / "checkpoints/last.ckpt")
+        done.send(step)
+
+
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_kill_during_a_save_loses_nothing_that_was_saved(kills: int, tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["mnist_lit.checkpoint"])
+    draw = random.Random(0)
+    torn = during = 0
+    for number in range(kills):
+        run = tmp_path / f"version_{number}"
+        run.joinpath("checkpoints").mkdir(parents=True)
+        ours, theirs = processes.Pipe(duplex=False)
+        saver = processes.Process(target=save_on_and_on, args=(run, theirs))
+        saver.start()
+        assert ours.poll(60)
+        done = ours.recv()
+        for _ in range(draw.randrange(4)):
+            done = ours.recv()
+        pause = draw.random() * 0.02
+        saver.join(pause)
+        saver.kill()
+        saver.join()
+        while ours.poll():
+            try:
+                done = ours.recv()
+            except EOFError:
+                break
+        during += any(run.glob("checkpoints/.*.part"))
+        newest = resume.newest(run)
+        assert newest
+        assert checkpoint.load(newest)["global_step"] >= done
+        torn += newest.name != "last.ckpt"
+    print(f"{kills} kills, {during} of them while a file was written; {torn} times the newest was passed over")
+    assert during
+
+
+def test_what_a_kill_left_beside_the_checkpoints_is_removed(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    checkpoints.joinpath(".last.ckpt.1234.part").write_bytes(b"half")
+    resume.restore(Start(tmp_path), "f00")
+    assert not any(checkpoints.iterdir())
 
 
 def test_the_payload_would_run_if_it_were_let(tmp_path: Path) -> None:

@@ -167,15 +167,6 @@ def test_a_runs_own_config_repeats_it_and_takes_nothing_from_its_checkpoint(cli:
     assert out.startswith(f"test: {trained}/checkpoints/last.ckpt\n")
 
 
-def test_ctrl_c_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: DigitsDataModule) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(DigitsDataModule, "prepare_data", interrupted)
-    assert cli(*FIT) == (130, "", "mnist-lit: interrupted\n")
-    assert not list(Path.cwd().iterdir())
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_output_that_cannot_be_written_is_one_line() -> None:
     program = [sys.executable, "-m", "mnist_lit", "--help"]
@@ -430,8 +421,7 @@ def test_a_run_cannot_go_on_as_another(cli: Cli, trained: Path, option: str, val
 def test_a_resumed_run_that_never_beats_the_old_best_still_has_a_best_of_its_own(cli: Cli, trained: Path) -> None:
     last = trained / "checkpoints/last.ckpt"
     content = torch.load(last)
-    (name,) = (key for key in content["callbacks"] if key.startswith("BestAndLast"))
-    content["callbacks"][name]["best"] = (1.0, 0.0)
+    content["best"] = [1.0, 0.0, 1]
     torch.save(content, last)
     code, out, _ = cli("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "2")
     assert code == 0
@@ -609,7 +599,8 @@ def test_images_per_second_count_training_and_neither_validation_nor_figures(
 def test_keep_epochs_keeps_each(cli: Cli) -> None:
     assert cli(*FIT, "--trainer.max_epochs", "2", "--keep_epochs", "true")[0] == 0
     folder = Path("lightning_logs/version_0/checkpoints")
-    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt", "epoch_1.ckpt", "epoch_2.ckpt"}
+    names = {"best.ckpt", "last.ckpt", "previous.ckpt", "epoch_1.ckpt", "epoch_2.ckpt"}
+    assert {path.name for path in folder.iterdir()} == names
     first, second, last = (torch.load(folder / f"{name}.ckpt") for name in ("epoch_1", "epoch_2", "last"))
     assert (first["global_step"], second["global_step"]) == (2, 4)
     assert all(last["state_dict"][name].equal(weights) for name, weights in second["state_dict"].items())

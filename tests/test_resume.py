@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from mnist_lit import checkpoint, runs
+from mnist_lit import checkpoint, resume, runs
 from mnist_lit.callbacks import BestAndLast
 from mnist_lit.verify import different_curve, different_state
 
@@ -48,8 +49,11 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("--model.optimizer", "adamw", "--model.schedule", "step", "--model.step_size", "1", "--data.val_size", "0")
-            + ("--trainer.limit_train_batches", "5", "--trainer.accumulate_grad_batches", "2"),
+            (
+                *("--model.optimizer", "adamw", "--model.schedule", "step", "--model.step_size", "1"),
+                *("--data.val_size", "0", "--trainer.limit_train_batches", "5"),
+                *("--trainer.accumulate_grad_batches", "2"),
+            ),
             id="adamw_no_validation_accumulated_batches",
             marks=pytest.mark.slow,
         ),
@@ -73,3 +77,89 @@ def test_a_run_goes_on_from_every_checkpoint_to_the_same_bits_and_curves(
         assert different_curve(Path("whole/version_0"), RUN) is None, folder
         assert RUN.joinpath(runs.FINISHED).exists()
         shutil.rmtree("lightning_logs")
+
+
+def test_the_newest_checkpoint_that_can_be_read_counts_and_the_others_are_named(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "2", "--checkpoint_every_n_steps", "2")
+    assert cli(*fit)[0] == 0
+    whole = state(RUN)
+    RUN.joinpath(runs.FINISHED).unlink()
+    last = RUN / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    code, out, err = cli(*fit, "--resume", "auto")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "checkpoints/last.ckpt is no checkpoint" in err
+    assert "passed over" in err
+    assert f"fit: {RUN}, from step 8 on" in out
+    assert different_state(state(RUN), whole) is None
+
+
+def test_a_finished_run_says_so_and_changes_nothing(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    assert cli(*fit, "--resume", "auto")[0] == 0  # nothing to resume: a fresh start
+    before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*") if path.name != ".lock"}
+    code, out, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, "")
+    assert out == f"fit: {RUN} is finished; its best is {RUN}/checkpoints/best.ckpt\n"
+    assert before == {
+        path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*") if path.name != ".lock"
+    }
+    # also where it was killed between its last save and the mark
+    RUN.joinpath(runs.FINISHED).unlink()
+    code, out, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, "")
+    assert "is finished" in out
+    assert RUN.joinpath(runs.FINISHED).exists()
+
+
+def test_another_recipe_starts_afresh_and_other_places_do_not(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    assert cli(*fit)[0] == 0
+    assert "is finished" in cli(*fit, "--resume", "auto", "--data.data_dir", "b", "--trainer.accelerator", "cpu")[1]
+    assert cli(*fit, "--resume", "auto", "--model.lr", "0.01")[0] == 0
+    assert len(runs.all_of(Path("lightning_logs"))) == 2
+
+
+def test_a_run_that_is_held_is_passed_over(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    assert cli(*fit)[0] == 0
+    lock = resume.hold(RUN)
+    assert lock
+    assert resume.hold(RUN) is None
+    code, _, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, f"resume: {RUN} is held by another process; passed over\n")
+    lock.release()
+    assert len(runs.all_of(Path("lightning_logs"))) == 2
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_begun_again_in_its_folder(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    assert cli(*fit)[0] == 0
+    shutil.copytree(RUN, "whole")
+    shutil.rmtree(RUN / "checkpoints")
+    RUN.joinpath(runs.FINISHED).unlink()
+    code, out, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, "")
+    assert f"fit: {RUN}\n" in out
+    assert different_curve(Path("whole"), RUN) is None
+    assert different_state(state(Path("whole")), state(RUN)) is None
+
+
+def test_other_data_are_refused(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    assert cli(*fit)[0] == 0
+    RUN.joinpath(runs.FINISHED).unlink()
+    content = torch.load(RUN / "checkpoints/last.ckpt")
+    content[checkpoint.KEY]["data"] = "0" * 32
+    torch.save(content, RUN / "checkpoints/last.ckpt")
+    code, _, err = cli(*fit, "--resume", "auto")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "trained on other data" in err
+    assert RUN.joinpath("metrics.csv").exists()
+
+
+def test_resume_and_a_checkpoint_of_ones_own_are_one_too_many(cli: Cli) -> None:
+    assert cli(*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")[0] == 0
+    code, _, err = cli(*FIT, "--resume", "auto", "--ckpt_path", str(RUN / "checkpoints/last.ckpt"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "leave --ckpt_path out" in err

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams import summary_v2 as hparams
@@ -24,6 +23,7 @@ from mnist_lit.classifier import Best, Classifier
 from mnist_lit.errors import Diverged, InputError, Stopped
 from mnist_lit.files import write_whole
 from mnist_lit.order import Batch
+from mnist_lit.processes import gather
 from mnist_lit.runs import Start
 from mnist_lit.signals import Noted
 
@@ -253,7 +253,7 @@ class Figures(Callback):
             return
         mine = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
         loss, labels, predicted, probs, indices, images = (
-            torch.cat(column) for column in zip(*_gather(mine), strict=True)
+            torch.cat(column) for column in zip(*gather(mine), strict=True)
         )
         if not trainer.is_global_zero:
             return
@@ -331,7 +331,7 @@ class Predictions(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write one file for all processes, in the dataset's order; it appears whole or not at all."""
         mine = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
-        indices, labels, probs = (torch.cat(column) for column in zip(*_gather(mine), strict=True))
+        indices, labels, probs = (torch.cat(column) for column in zip(*gather(mine), strict=True))
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
@@ -358,15 +358,6 @@ def _may_validate(trainer: pl.Trainer, batch_idx: int) -> bool:
         batch_idx += trainer.current_epoch * int(trainer.num_training_batches)
     every = trainer.val_check_batch
     return every is None or (batch_idx + 1) % every == 0
-
-
-def _gather(mine: Any) -> list[Any]:
-    """What every process holds, on all of them."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [mine]
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, mine)
-    return everyone
 
 
 def _tensorboards(trainer: pl.Trainer) -> list[SummaryWriter]:

@@ -22,6 +22,7 @@ from mnist_lit import optimizers
 from mnist_lit.errors import InputError
 from mnist_lit.network import FEATURES, TutorialCNN, he_init, standardize
 from mnist_lit.order import DROPOUT, Batch, uniform
+from mnist_lit.processes import gather, place
 
 __all__ = ["Best", "Classifier", "MeanNLL"]
 
@@ -244,23 +245,20 @@ class Classifier(pl.LightningModule):
                 logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch's scores have counted so far, each process's for itself: (processes, ...) a tensor."""
+        """Keep what the epoch's scores have counted so far, each process's for itself."""
         metrics = self.train_metrics.items(keep_base=True, copy_state=False)
-        states: Any = self.all_gather({name: metric.metric_state for name, metric in metrics})
-        processes = self.trainer.world_size
-        checkpoint["train_scores"] = {
-            name: {key: value.cpu().reshape(processes, -1) for key, value in state.items()}
-            for name, state in states.items()
-        }
+        states: dict[str, Any] = {name: metric.metric_state for name, metric in metrics}
+        mine = {name: {key: value.cpu() for key, value in state.items()} for name, state in states.items()}
+        checkpoint["train_scores"] = gather(mine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting the epoch's scores; of another number of processes each takes what several or none had."""
-        rank, processes = self.trainer.global_rank, self.trainer.world_size
-        for name, metric in self.train_metrics.items(keep_base=True, copy_state=False):
-            states = checkpoint["train_scores"][name]
-            mine = {key: value[rank::processes].sum(dim=0) for key, value in states.items()}
-            metric.merge_state({key: value.reshape(getattr(metric, key).shape) for key, value in mine.items()})
-            self._counted |= any(bool(value.any()) for value in states.values())
+        rank, processes = place()
+        for number, states in enumerate(checkpoint["train_scores"]):
+            self._counted |= any(bool(value.any()) for state in states.values() for value in state.values())
+            if number % processes == rank:
+                for name, metric in self.train_metrics.items(keep_base=True, copy_state=False):
+                    metric.merge_state(states[name])
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         log_probs = self(batch.images)

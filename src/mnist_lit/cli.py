@@ -60,7 +60,8 @@ def main(args: list[str] | None = None) -> int:
     except OSError as error:  # of the machine, not of the input: a full disk, a closed pipe
         if debug:
             raise
-        if not isinstance(error, BrokenPipeError):  # `mnist-lit runs | head`
+        closed = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
+        if not closed and (first or not isinstance(error, ConnectionError)):
             print(f"mnist-lit: {error}", file=sys.stderr)
         if sys.__stdout__ and sys.stdout is sys.__stdout__:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # what is left to print at exit

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as dist
 
 from mnist_lit import archives, digits
 from mnist_lit.augment import DRAWS, Warp
 from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
 from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
+from mnist_lit.processes import place
 
 __all__ = ["DigitsDataModule"]
 
@@ -141,7 +141,5 @@ class DigitsDataModule(pl.LightningDataModule):
 
 
 def _place() -> dict[str, int]:
-    """This process among those that share a step."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return {"rank": 0, "world_size": 1}
-    return {"rank": dist.get_rank(), "world_size": dist.get_world_size()}
+    rank, world_size = place()
+    return {"rank": rank, "world_size": world_size}

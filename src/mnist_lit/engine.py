@@ -31,6 +31,7 @@ from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.memory import keep_memory
+from mnist_lit.processes import lost
 from mnist_lit.runs import Start
 from mnist_lit.signals import end_with_parent
 from mnist_lit.suggest import explain
@@ -165,17 +166,16 @@ class CLI(LightningCLI):
             logger = curves.loggers(run) if run else False
         bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
         saves = any(isinstance(callback, BestAndLast) for callback in callbacks)
-        callbacks = [*([ProgressBar()] if bar else []), *(config.callbacks or []), *callbacks]
+        callbacks = [*([ProgressBar()] if bar else []), *_list(config.callbacks), *callbacks]
         with self._refusals():
             if (number := config.accumulate_grad_batches) < 1:
                 raise InputError(f"trainer.accumulate_grad_batches: want 1 or more, got {number}")
-            plugins = config.plugins or []
             trainer = super().instantiate_trainer(
                 logger=logger,
                 callbacks=callbacks,
                 enable_progress_bar=bar,
                 enable_checkpointing=saves,
-                plugins=[*(plugins if isinstance(plugins, list) else [plugins]), checkpoint.Files()],
+                plugins=[*_list(config.plugins), checkpoint.Files()],
                 **kwargs,
             )
             limit = PROCESSES * (os.cpu_count() or 1)
@@ -232,11 +232,14 @@ class CLI(LightningCLI):
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
             except resume.Finished:
                 pass
+            finally:
+                if self._lock:
+                    self._lock.release()
             if not model.has_trained and not start.continues and not start.finished:
                 raise InputError("nothing to train: the run was at its end, or its limits allow no step")
-            if not model.has_trained and _is_rank_zero():
-                assert start.run
-                start.run.joinpath(runs.FINISHED).touch()  # it was killed between its last save and this mark
+            if not model.has_trained and start.run and _is_rank_zero():
+                if not start.finished:  # it was killed between its last save and this mark
+                    start.run.joinpath(runs.FINISHED).touch()
                 print(f"fit: {start.run} is finished; its best is {runs.best(start.run)}")
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
@@ -289,6 +292,8 @@ class CLI(LightningCLI):
         try:
             yield
         except BaseException as error:
+            if lost(error):
+                raise ConnectionError("another process of this run has ended; --resume auto goes on") from error
             if getattr(self, "model", None) is not None and self.model.has_trained:
                 raise
             start = self._start
@@ -310,6 +315,11 @@ def _plain(config: Namespace) -> dict[str, Any]:
     for section in (config.model, config.data):
         kept |= {name: value for name, value in section.items() if name not in unrelated}
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def _list(value: Any) -> list[Any]:
+    """What Lightning takes as one, several or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _logs(trainer: Namespace) -> Path:

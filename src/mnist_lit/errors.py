@@ -5,7 +5,7 @@ import signal
 __all__ = ["Diverged", "InputError", "Stopped"]
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """A user's input is wrong; the message says what was wanted, what came and what to do."""
 
 

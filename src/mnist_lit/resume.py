@@ -18,7 +18,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.files import sweep
 from mnist_lit.runs import Start
 
-__all__ = ["Agree", "Finished", "Found", "find", "hold", "restore"]
+__all__ = ["Agree", "Finished", "Found", "find", "hold", "newest", "restore"]
 
 PLACES = {  # options that say where a recipe runs, not what it does
     "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
@@ -61,13 +61,27 @@ def find(logs: Path, config: str) -> tuple[Start, FileLock] | None:
             continue
         if run.joinpath(runs.FINISHED).exists():
             return Start(run, finished=True), lock
-        if path := _newest(run):
+        if path := newest(run):
             return Start(run, path, continues=True), lock
         if begun is None and not any(run.glob("checkpoints/*.ckpt")):
             begun = Start(run, continues=True), lock
         else:
             lock.release()
     return begun
+
+
+def newest(run: Path) -> Path | None:
+    """The newest checkpoint that can be read; what cannot is named."""
+    for name in NEWEST_FIRST:
+        path = run / "checkpoints" / name
+        if path.exists():
+            try:
+                checkpoint.load(path)
+            except InputError as error:
+                print(f"resume: {error}; passed over", file=sys.stderr)
+            else:
+                return path
+    return None
 
 
 def restore(start: Start, fingerprint: str) -> None:
@@ -116,17 +130,3 @@ def _recipe(config: str) -> dict[str, Any]:
         for name in names:
             content[section].pop(name, None)
     return content
-
-
-def _newest(run: Path) -> Path | None:
-    """The newest checkpoint that can be read; what cannot is named."""
-    for name in NEWEST_FIRST:
-        path = run / "checkpoints" / name
-        if path.exists():
-            try:
-                checkpoint.load(path)
-            except InputError as error:
-                print(f"resume: {error}; passed over", file=sys.stderr)
-            else:
-                return path
-    return None

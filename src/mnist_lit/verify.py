@@ -14,18 +14,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from mnist_lit import checkpoint, runs
 from mnist_lit.errors import InputError
 
-__all__ = ["Killer", "different_curve", "different_state", "main"]
+__all__ = ["Killer", "Validating", "different_curve", "different_state", "main"]
 
 CLOCKS = ("train/images_per_second",)  # scalars that no two runs share
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
-MOMENTS = ("while starting", "during a save", "while training")
+VALIDATING, VALIDATED = "validating", "validated"  # files that `Validating` leaves for who kills
+FIRST, STARTING, TRAINING, SAVE, VALIDATION = MOMENTS = (
+    "in the first second",
+    "while starting",
+    "while training",
+    "during a save",
+    "during a validation",
+)
 
 
 def main(command: str, args: list[str]) -> int:
@@ -55,14 +64,15 @@ def _verify(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
     whole.finish()
     print(f"undisturbed: {whole.ended - whole.began:.1f} s, {whole.steps()} steps", flush=True)
     draw = random.Random(seed)
-    counts = dict.fromkeys(MOMENTS, 0)
+    # Each kind in turn, so that also a few kills meet them all; together they leave the run some way to go.
+    kinds = [TRAINING, SAVE, *([VALIDATION] if undisturbed.joinpath(VALIDATED).exists() else []), FIRST, STARTING]
+    most = {FIRST: 1.0, STARTING: whole.started - whole.began}  # seconds
+    counts = dict.fromkeys(kinds, 0)
     for number in range(kills):
-        # In turn, so that also a few kills meet each kind; all together they leave the run some way to go.
-        moment = MOMENTS[number % len(MOMENTS)]
-        starting, training = whole.started - whole.began, whole.ended - whole.started
-        seconds = draw.uniform(0, starting if moment == MOMENTS[0] else training / kills)
+        moment = kinds[number % len(kinds)]
+        seconds = draw.uniform(0, most.get(moment, (whole.ended - whole.started) / kills))
         if not Killer([*fit, "--resume", "auto"], killed).kill(moment, seconds):
-            break
+            break  # it came to its end before
         counts[moment] += 1
         print(f"kill {number + 1}: {moment}", flush=True)
     Killer([*fit, "--resume", "auto"], killed).finish()
@@ -123,12 +133,27 @@ def different_curve(one: Path, other: Path) -> str | None:
     return None
 
 
+class Validating(Callback):
+    """Shows from outside that a fit is validating, which nothing else does."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave a file."""
+        if trainer.is_global_zero:
+            Path(trainer.default_root_dir, VALIDATING).touch()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Rename it."""
+        if trainer.is_global_zero:
+            Path(trainer.default_root_dir, VALIDATING).rename(Path(trainer.default_root_dir, VALIDATED))
+
+
 class Killer:
     """A fit in a process of its own, and when it began, took its first step and ended, in seconds."""
 
     def __init__(self, fit: Sequence[str], folder: Path) -> None:
         self.folder = folder
-        self._command = [sys.executable, "-m", "mnist_lit", "fit", *fit, "--trainer.default_root_dir", str(folder)]
+        fit = [*fit, "--trainer.callbacks+", "mnist_lit.verify.Validating", "--trainer.default_root_dir", str(folder)]
+        self._command = [sys.executable, "-m", "mnist_lit", "fit", *fit]
         self.began = self.started = self.ended = 0.0
 
     def finish(self) -> None:
@@ -145,20 +170,23 @@ class Killer:
                 raise InputError(f"the fit failed: {lines[-1].removeprefix('mnist-lit: ')}")
 
     def kill(self, moment: str, seconds: float) -> bool:
-        """Start and kill: so many seconds after the start or the first step, or at the next save after that.
+        """Start and kill: so many seconds after the start or the first step, or at the next save or validation after.
 
         False if the process ended before.
         """
+        self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
         with tempfile.TemporaryFile() as said:
             process = self._start(said)
-            if moment != MOMENTS[0]:
+            if moment not in (FIRST, STARTING):
                 self._wait_for_steps(process, said)
             until = time.monotonic() + seconds
             while process.poll() is None and time.monotonic() < until:
                 time.sleep(0.001)
-            if moment == MOMENTS[1]:
-                while process.poll() is None and not any(self.folder.rglob("checkpoints/.*.part")):
-                    pass
+            awaited = {SAVE: f"{runs.LOGS}/*/checkpoints/.*.part", VALIDATION: VALIDATING}.get(moment)
+            while awaited and process.poll() is None and not any(self.folder.glob(awaited)):
+                pass
+            if moment == VALIDATION:
+                time.sleep(seconds % 0.2)
             if process.poll() is not None:
                 return False
             process.kill()

@@ -1,0 +1,113 @@
+"""One to four processes: the same images in every step, the same losses, the same test. CPU, DDP over gloo.
+
+    python benchmarks/world_size.py --data_dir FOLDER
+
+A hash of every step's warped images and labels in the order of the whole batch, the loss after 50 steps, and how many
+images of the test set were counted and were right. The control is another seed.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from contest import machine
+from mnist_lit.order import Batch
+from mnist_lit.processes import gather
+
+STEPS = 50
+HERE = Path(__file__).parent
+
+
+class Hash(Callback):
+    """Writes a sha256 over every training step's images, labels and indices to `order.txt`."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Hash the whole step, its shards in the order of the processes."""
+        shards = gather((batch.images.cpu(), batch.labels.cpu(), batch.indices.cpu()))
+        for part in zip(*shards, strict=True):
+            for shard in part:
+                self.digest.update(shard.numpy().tobytes())
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it."""
+        if trainer.is_global_zero:
+            Path("order.txt").write_text(self.digest.hexdigest(), encoding="utf-8")
+
+
+def measure(data: list[str], processes: int, seed: int) -> dict[str, Any]:
+    """Train, test, and read what came out."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "OMP_NUM_THREADS": "1"}
+    devices = ["--trainer.accelerator", "cpu", "--trainer.devices", str(processes)]
+    devices += ["--trainer.strategy", "ddp"] if processes > 1 else []
+    fit = [
+        "fit",
+        "--config",
+        "tutorial",
+        *data,
+        "--seed_everything",
+        str(seed),
+        "--trainer.callbacks",
+        "world_size.Hash",
+    ]
+    fit += ["--trainer.max_steps", str(STEPS), "--trainer.log_every_n_steps", "1", "--model.momentum", "0"]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(*args: str) -> str:
+            command = [sys.executable, "-m", "mnist_lit", *args, *devices]
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            return done.stdout
+
+        run(*fit)
+        said = run("test")
+        with Path(folder, "lightning_logs/version_0/metrics.csv").open(encoding="utf-8") as file:
+            losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
+        table = dict(line.split()[:2] for line in said.splitlines() if line.startswith(("  images", "  right")))
+        return {
+            "processes": processes,
+            "seed": seed,
+            "order": Path(folder, "order.txt").read_text(encoding="utf-8")[:16],
+            "loss": losses[STEPS - 1],
+            "images": int(table["images"].replace(",", "")),
+            "right": int(table["right"].replace(",", "")),
+        }
+
+
+def main() -> None:
+    """Print the table, and write it with the machine to results/world_size.json."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data_dir", type=Path, help="MNIST's folder; without it the embedded digits")
+    parser.add_argument("--processes", type=int, default=4, help="up to how many (default: 4)")
+    args = parser.parse_args()
+    data = ["--data.dataset", "digits", "--data.batch_size", "24"]
+    if args.data_dir:
+        data = ["--data.data_dir", str(args.data_dir.resolve())]
+    cases = [(processes, 0) for processes in range(1, args.processes + 1)] + [(1, 1)]
+    rows = []
+    print(
+        "| processes | seed | order (sha256) | loss after 50 steps | images tested | right |\n|---|---|---|---|---|---|"
+    )
+    for processes, seed in cases:
+        row = measure(data, processes, seed)
+        rows.append(row)
+        print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
+    result = {"machine": machine(), "data": "mnist" if args.data_dir else "digits", "rows": rows}
+    HERE.joinpath("results/world_size.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
