@@ -1,5 +1,6 @@
 """Every shipped recipe runs, is flat and complete, and says what to expect of it."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,27 @@ def test_a_recipe_opens_with_its_command_result_and_duration(path: Path) -> None
     assert header.startswith(f"# mnist-lit fit --config {path.stem}\n")
     for word in ("Expect", "Takes", "torch 2."):
         assert word in header, word
+
+
+GOLDEN = {  # the losses of the first steps; whoever changes one of these changed the recipe
+    "quickstart": [5.654158, 25.793240, 12.709274, 8.207747, 5.209413],
+    "tutorial": [2.304078, 2.300562, 2.307022, 2.304058, 2.300327],
+}
+
+
+def test_every_recipe_has_golden_losses() -> None:
+    assert set(GOLDEN) == {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_recipe_begins_with_its_golden_losses(name: str, cli: Cli, request: pytest.FixtureRequest) -> None:
+    fit = ["fit", "--config", name, "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
+    if yaml.safe_load(folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"))["data"]["dataset"] == "mnist":
+        fit += ["--data.data_dir", request.getfixturevalue("mnist_dir")]
+    assert cli(*fit, "--trainer.limit_val_batches", "0")[0] == 0
+    with Path("lightning_logs/version_0/metrics.csv").open() as file:
+        losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
+    assert losses == pytest.approx(GOLDEN[name], rel=1e-4)  # other processors round otherwise
 
 
 def test_the_quickstart_reaches_98_percent(cli: Cli) -> None:

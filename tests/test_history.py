@@ -13,6 +13,7 @@ def write(run: Path) -> None:
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("config.yaml").write_text("# mnist-lit fit --config tutorial\nmodel:\n")
     run.joinpath("checkpoints/last.ckpt").touch()
+    run.joinpath("finished").touch()
     os.utime(run / "config.yaml", (1000, 1000))
     os.utime(run / "checkpoints/last.ckpt", (1046, 1046))
     rows = ("epoch,train/loss,val/acc", "0,,0.9", "0,1.5,", "1,,0.95", "1,1.2,", "2,,0.95", "2,1.1,")
@@ -30,7 +31,7 @@ def test_a_run_is_told_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_damaged_stays_empty(tmp_path: Path) -> None:
-    assert set(past(tmp_path / "version_7")[1:]) == {""}
+    assert set(past(tmp_path / "version_7")[1:]) == {"", "0, unfinished"}
     write(tmp_path / "version_8")
     tmp_path.joinpath("version_8/metrics.csv").write_bytes(b"epoch,val/acc\n\xff\xfe,much\n")
     tmp_path.joinpath("version_8/predictions.csv").write_text("")

@@ -52,6 +52,7 @@ def test_every_room_has_tests_or_is_tested_with_another() -> None:
         "callbacks": "cli",
         "tables": "cli",
         "recipes": "cli",
+        "processes": "distributed",
     }
     rooms = {path.stem for path in ROOT.joinpath("src/mnist_lit").glob("*.py")} - {"__init__", "__main__", "errors"}
     by_doctest = {"suggest"}

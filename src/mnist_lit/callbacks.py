@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_lit import checkpoint, curves, figures, runs
@@ -23,11 +24,11 @@ from mnist_lit.classifier import Best, Classifier
 from mnist_lit.errors import Diverged, InputError, Stopped
 from mnist_lit.files import write_whole
 from mnist_lit.order import Batch
-from mnist_lit.processes import gather
+from mnist_lit.processes import gather, in_rank_order
 from mnist_lit.runs import Start
 from mnist_lit.signals import Noted
 
-__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "StopOnSignal", "TestCurve"]
+__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "RankOrder", "StopOnSignal", "TestCurve"]
 
 
 class BestAndLast(Checkpoint):
@@ -113,6 +114,15 @@ class BestAndLast(Checkpoint):
             self._scores = content[checkpoint.KEY]["scores"]
         if self.start.continues and content["best"]:
             pl_module.best = self._saved_best = Best(*content["best"])
+
+
+class RankOrder(Callback):
+    """Several processes add their gradients in one order, also after a resume; see `processes.in_rank_order`."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell DDP, which wraps the module by now."""
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            trainer.strategy.model.register_comm_hook(None, in_rank_order)
 
 
 class StopOnSignal(Callback):

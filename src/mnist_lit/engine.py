@@ -26,7 +26,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit import checkpoint, curves, recipes, resume, runs
-from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, StopOnSignal, TestCurve
+from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, RankOrder, StopOnSignal, TestCurve
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
@@ -191,7 +191,7 @@ class CLI(LightningCLI):
         saves = not config.fast_dev_run and config.enable_checkpointing is not False
         self._start = start = Start() if config.fast_dev_run else self._begin(logs)
         self._agree = resume.Agree(start)
-        callbacks: list[Callback] = [self._agree, Finite(start)]
+        callbacks: list[Callback] = [self._agree, RankOrder(), Finite(start)]
         if start.run and config.logger is not False:
             callbacks.append(HParams(start, _plain(self.config[self.subcommand])))
             if self._get(self.config, "figures"):
@@ -227,7 +227,7 @@ class CLI(LightningCLI):
                 resume.restore(start, datamodule.fingerprint)
             path: Any = self._agree.found if self._get(self.config, "resume") else ckpt_path
             try:
-                if start.finished and (self.trainer.world_size == 1 or self.trainer.strategy.launcher):
+                if start.finished and self._starts_the_others():
                     raise resume.Finished  # nobody waits to be told
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
             except resume.Finished:
@@ -257,6 +257,12 @@ class CLI(LightningCLI):
             run(model, datamodule=datamodule, verbose=False)
         if model.confusion is None:
             raise InputError(f"{self.subcommand} had no images: data.val_size is 0, or the trainer's limits allow none")
+
+    def _starts_the_others(self) -> bool:
+        """Whether there is no other process yet."""
+        environment = getattr(self.trainer.strategy, "cluster_environment", None)
+        external = environment is not None and environment.creates_processes_externally
+        return self.trainer.world_size == 1 or (self.trainer.num_nodes == 1 and not external)
 
     @staticmethod
     def _prepare(datamodule: DigitsDataModule) -> None:

@@ -20,7 +20,7 @@ class Past(NamedTuple):
     run: str
     started: str
     took: str  # until its newest checkpoint
-    epochs: str
+    epochs: str  # with "unfinished" where training did not come to its end
     best_val: str  # accuracy, and the epoch it was reached in
     test: str  # accuracy, and of how many images
     command: str
@@ -46,7 +46,7 @@ def past(run: Path) -> Past:
         run.name,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
         _duration(end - begin) if begin and end and end > begin else "",
-        str(epochs or ""),
+        str(epochs or "") if run.joinpath(runs.FINISHED).exists() else f"{epochs}, unfinished",
         f"{best:.2%} ({1 - epoch})" if scores else "",
         f"{right / len(pairs):.2%} of {len(pairs):,}" if pairs else "",
         line.removeprefix(COMMAND) if line.startswith(COMMAND) else "",
