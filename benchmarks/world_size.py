@@ -79,7 +79,7 @@ def measure(fit: list[str], reference: str, processes: int, seed: int) -> dict[s
 
 def main() -> None:
     """Print the table, and write it with the machine to results/world_size.json."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, help="MNIST's folder; without it the embedded digits")
     parser.add_argument("--processes", type=int, default=4, help="up to how many (default: 4)")
     args = parser.parse_args()

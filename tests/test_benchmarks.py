@@ -14,7 +14,7 @@ def run(*args: str) -> str:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", ["throughput.py", "figures.py"])
+@pytest.mark.parametrize("name", ["throughput.py", "figures.py", "world_size.py"])
 def test_a_benchmark_explains_itself(name: str) -> None:
     assert f"python benchmarks/{name}" in " ".join(run(str(FOLDER / name), "--help").split())
 

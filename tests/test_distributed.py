@@ -220,7 +220,7 @@ def test_two_nodes_train_as_one_machine() -> None:
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(cli: Cli) -> None:
-    one = [*QUICK, "--model.optimizer", "sgd", "--model.lr", "0.01", "--model.momentum", "0"]
+    one = [*QUICK, "--model.optimizer", "sgd", "--model.lr", "0.001", "--model.momentum", "0"]
     alone = fit(1, *one, cwd="alone")
     options = ["--config", "quickstart", *one, "--checkpoint_every_n_steps", "1", "--resume", "auto"]
     process = start("mnist-lit", "fit", *options, *DDP, "3")
