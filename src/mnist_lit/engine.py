@@ -30,6 +30,7 @@ from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictio
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.files import write_whole
 from mnist_lit.memory import keep_memory
 from mnist_lit.processes import lost
 from mnist_lit.runs import Start
@@ -282,7 +283,7 @@ class CLI(LightningCLI):
             return start
         run = runs.fresh(logs)
         self._lock = resume.hold(run)
-        run.joinpath("config.yaml").write_text(f"# {self._command}\n{self._config_yaml()}", encoding="utf-8")
+        write_whole(run / "config.yaml", f"# {self._command}\n{self._config_yaml()}".encode())
         return Start(run)
 
     def _config_yaml(self) -> str:
