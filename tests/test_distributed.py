@@ -171,6 +171,7 @@ def test_a_signal_to_any_process_saves_and_ends_them_all(rank: int) -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_torchrun_starts_a_dead_process_again_and_the_run_goes_on_to_the_same_bits() -> None:
     whole = fit(2, "--checkpoint_every_n_steps", "1", cwd="whole")
     (torchrun,) = (line for line in COMMANDS if "--max-restarts" in line)
