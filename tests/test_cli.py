@@ -462,6 +462,16 @@ def test_a_checkpoints_configuration_imports_nothing(cli: Cli, trained: Path) ->
     assert "this" not in sys.modules
 
 
+@pytest.mark.parametrize("part", ["loops", "optimizer_states", "train_scores", "best", "state_dict"])
+def test_a_checkpoint_with_a_part_missing_or_odd_is_one_line(cli: Cli, trained: Path, part: str) -> None:
+    whole = torch.load(trained / "checkpoints/last.ckpt")
+    for content in ({name: value for name, value in whole.items() if name != part}, {**whole, part: {"odd": 3}}):
+        torch.save(content, "odd.ckpt")
+        code, _, err = cli("fit", "--ckpt_path", "odd.ckpt", "--trainer.max_epochs", "2")
+        assert (code, err.count("\n")) == (2, 1) or (part == "best" and code == 0), err
+    assert len(runs.all_of(Path("lightning_logs"))) == (3 if part == "best" else 1)
+
+
 def test_a_limited_test_does_not_replace_the_whole_ones_predictions(cli: Cli, trained: Path) -> None:
     assert cli("test")[0] == 0
     before = trained.joinpath("predictions.csv").read_bytes()

@@ -47,8 +47,11 @@ class Files(TorchCheckpointIO):
             raise OSError(f"cannot save {path}: {error.strerror}") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
-        """Read one of ours; see `load`."""
-        return load(path)
+        """Read one of ours to go on with; see `load`. Without `loops` Lightning would begin anew and say nothing."""
+        content = load(path)
+        if "loops" not in content:
+            raise InputError(f"{path} does not say how far its training was")
+        return content
 
 
 def provenance(

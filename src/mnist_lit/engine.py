@@ -233,6 +233,12 @@ class CLI(LightningCLI):
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
             except resume.Finished:
                 pass
+            except (LookupError, AttributeError, RuntimeError) as error:
+                used = start.checkpoint or ckpt_path
+                if model.has_trained or not used or lost(error):
+                    raise
+                reason = " ".join(str(error).split())[:100]
+                raise InputError(f"{used} cannot be gone on with ({type(error).__name__}: {reason})") from error
             finally:
                 if self._lock:
                     self._lock.release()
