@@ -52,12 +52,15 @@ def test_other_threads_leave_the_signals_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "at", "saved"), [(signal.SIGTERM, 7, 7), (signal.SIGINT, 9, 10)], ids=["within", "at_the_epochs_end"]
+    ("signum", "at", "saved", "every"),
+    [(signal.SIGTERM, 7, 7, "1.0"), (signal.SIGINT, 9, 10, "1.0"), (signal.SIGTERM, 7, 7, "1")],
+    ids=["within", "at_the_epochs_end", "before_a_validation"],
 )
 def test_a_fit_saves_ends_and_goes_on_exactly(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, at: int, saved: int
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, at: int, saved: int, every: str
 ) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9")
+    options = ("--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9", "--trainer.val_check_interval", every)
+    fit = (*FIT, "--trainer.max_epochs", "3", *options)
     assert cli(*fit, "--trainer.default_root_dir", "whole")[0] == 0
     step = Classifier.optimizer_step
 

@@ -42,7 +42,7 @@ class BestAndLast(Checkpoint):
         self.start, self.config = start, config
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._whole_epoch = True  # also where a run is resumed after an epoch's last step
-        self._due = self._stopping = False
+        self.due = self._stopping = False
         self._saved_best: Best | None = None
         self._scores: dict[str, Any] = {}  # of before a resume
 
@@ -50,7 +50,7 @@ class BestAndLast(Checkpoint):
         """Write a checkpoint; called on every process."""
         assert self.start.run
         trainer.save_checkpoint(self.start.run / "checkpoints" / name)
-        self._due = self._due and name != runs.LAST
+        self.due = self.due and name != runs.LAST
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if no earlier validation was as good."""
@@ -60,7 +60,7 @@ class BestAndLast(Checkpoint):
         if pl_module.best != self._saved_best:
             self._saved_best = pl_module.best
             self.save(trainer, "best.ckpt")
-        if self._due:
+        if self.due:
             self.save(trainer)
 
     def on_train_batch_end(
@@ -79,9 +79,9 @@ class BestAndLast(Checkpoint):
         if self._whole_epoch:
             return
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self._due = True
+            self.due = True
         stops = trainer.should_stop or trainer.global_step == trainer.max_steps
-        if stops or (self._due and not _may_validate(trainer, batch_idx)):
+        if stops or (self.due and not _may_validate(trainer, batch_idx)):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -131,6 +131,7 @@ class StopOnSignal(Callback):
     def __init__(self, saver: BestAndLast | None) -> None:
         self.saver = saver
         self._noted = Noted()
+        self._pending = 0
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals from Lightning, which would speak to the other processes from within its handler."""
@@ -147,9 +148,19 @@ class StopOnSignal(Callback):
         ends = batch_idx + 1 >= trainer.num_training_batches
         talks = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not ends and talks and _is_whole_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
+            if self.saver and _may_validate(trainer, batch_idx):
+                self.saver.due, self._pending = True, signum  # it saves after the validation
+                return
             if self.saver:
                 self.saver.save(trainer)
             self._stop(trainer, signum)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Stop after a validation within an epoch."""
+        if self._pending and self.saver and not self.saver.due:
+            self._stop(trainer, self._pending)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after an epoch, which was saved at its end."""
@@ -171,7 +182,7 @@ class StopOnSignal(Callback):
         where = f"at step {trainer.global_step}; "
         run = self.saver.start.run if self.saver else None
         last = run / "checkpoints" / runs.LAST if run else None
-        if last and (trainer.global_step or last.exists()):
+        if last and last.exists():
             where += f"saved {last}, and the same command with --resume auto goes on from there"
         else:
             where += "nothing was saved"
@@ -364,6 +375,8 @@ def _is_whole_step(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 def _may_validate(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether a validation may follow upon this batch within the epoch, see `trainer.val_check_interval`."""
+    if trainer.datamodule.val_size == 0:  # type: ignore[attr-defined]
+        return False
     if trainer.check_val_every_n_epoch is None:  # batches are counted over epochs
         batch_idx += trainer.current_epoch * int(trainer.num_training_batches)
     every = trainer.val_check_batch

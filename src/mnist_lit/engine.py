@@ -223,7 +223,8 @@ class CLI(LightningCLI):
         """Train; `ckpt_path` continues a run in a new folder, `resume` in its own."""
         start = self._start
         with self._refusals():
-            self._prepare(datamodule)
+            if not start.finished:
+                self._prepare(datamodule)
             if start.continues and _is_rank_zero():
                 resume.restore(start, datamodule.fingerprint)
             path: Any = self._agree.found if self._get(self.config, "resume") else ckpt_path

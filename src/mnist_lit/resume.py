@@ -32,12 +32,19 @@ class Finished(Exception):
 
 
 def hold(run: Path) -> FileLock | None:
-    """Keep a run for this process until it ends, however it ends; None where another one has it."""
+    """Keep a run for this process until it ends, however it ends; None where another one has it.
+
+    Where the file system has no locks nothing is kept. Raises InputError where the folder cannot be written.
+    """
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError, NotImplementedError):  # the last: a file system without locks
+    except Timeout:
         return None
+    except (PermissionError, FileNotFoundError) as error:
+        raise InputError(f"cannot write to {run}: {error.strerror}") from error
+    except (OSError, NotImplementedError):
+        pass
     return lock
 
 
@@ -51,7 +58,7 @@ def find(logs: Path, config: str) -> tuple[Start, FileLock] | None:
     for run in reversed(runs.all_of(logs)):
         try:
             same = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) == recipe
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError):
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError):
             continue
         if not same:
             continue
@@ -76,7 +83,9 @@ def newest(run: Path) -> Path | None:
         path = run / "checkpoints" / name
         if path.exists():
             try:
-                checkpoint.load(path)
+                content = checkpoint.load(path)
+                if missing := [part for part in ("loops", "best", "train_scores") if part not in content]:
+                    raise InputError(f"{path} has no {missing[0]}")
             except InputError as error:
                 print(f"resume: {error}; passed over", file=sys.stderr)
             else:
@@ -92,6 +101,8 @@ def restore(start: Start, fingerprint: str) -> None:
         raise InputError(f"{start.checkpoint} was trained on other data than data.data_dir has; leave out --resume")
     for folder in (start.run, start.run / "checkpoints"):
         sweep(folder)
+    if start.checkpoint and start.checkpoint.name == runs.PREVIOUS:  # the next save would put the damaged in its place
+        start.run.joinpath("checkpoints", runs.LAST).unlink(missing_ok=True)
     curves.cut(start.run, content["curves"])
 
 

@@ -50,9 +50,9 @@ class Noted:
 def end_with_parent() -> None:
     """Ask Linux to end this process together with the one that started it; elsewhere nothing happens."""
     if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+        parent, set_parent_death_signal = os.getppid(), 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() == 1:  # it ended before it could be asked
+        if os.getppid() != parent:  # it ended in between
             os.kill(os.getpid(), signal.SIGKILL)
 
 

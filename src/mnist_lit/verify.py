@@ -160,8 +160,11 @@ class Killer:
         """Run to the end. Raises InputError with the fit's own line if it fails."""
         with tempfile.TemporaryFile() as said:
             process = self._start(said)
-            self._wait_for_steps(process, said)
-            code = process.wait()
+            try:
+                self._wait_for_steps(process, said)
+                code = process.wait()
+            finally:
+                process.kill()
             self.ended = time.monotonic()
             self.started = self.started or self.ended
             if code:
