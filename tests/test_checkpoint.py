@@ -123,7 +123,7 @@ def test_torch_alone_would_take_damaged_weights(tmp_path: Path) -> None:
 
 def save_on_and_on(run: Path, done: Connection) -> None:
     """Save, say so, and again; until killed."""
-    state = {"loops": {}, "best": None, "train_scores": []}
+    state: dict[str, object] = {"loops": {}, "best": None, "train_scores": []}
     big = {**content(), **state, "state_dict": {"weights": torch.arange(500_000.0)}}
     for step in range(1_000_000):
         checkpoint.Files().save_checkpoint({**big, "global_step": step}, run / "checkpoints/last.ckpt")
