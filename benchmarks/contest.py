@@ -3,6 +3,7 @@
 On a shared machine seconds drift; the ratio of two things measured in turn drifts much less.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -12,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-RATE = re.compile(r"time +[\d.]+ s  \(([\d,]+) images/s while training\)")
+RATE = re.compile(r"time +([\d.]+) s  \(([\d,]+) images/s while training\)")
 
 
 def machine() -> dict[str, Any]:
@@ -40,15 +41,42 @@ def machine() -> dict[str, Any]:
     }
 
 
-def fit(*args: str) -> float:
-    """Run `mnist-lit fit` in a folder of its own: its images a second while training."""
-    with tempfile.TemporaryDirectory() as folder:
+class Fit(NamedTuple):
+    """What a fit in a process of its own took."""
+
+    images_per_second: float  # while training
+    seconds: float  # from the command to its end, all set-up included
+    training: float  # seconds of it from before the first step to after the last
+    peak_mib: float  # of resident memory
+
+
+def fit(*args: str, folder: str | Path | None = None) -> Fit:
+    """Run `mnist-lit fit` in a folder, by default one of its own that is removed."""
+    with tempfile.TemporaryDirectory() as own:
         command = [sys.executable, "-m", "mnist_lit", "fit", *args]
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    told = RATE.search(run.stdout)
-    assert told, run.stdout
-    return float(told[1].replace(",", ""))
+        seconds, peak, said = measured(command, folder or own)
+    told = RATE.search(said)
+    assert told, said
+    return Fit(float(told[2].replace(",", "")), seconds, float(told[1]), peak)
+
+
+def measured(command: Sequence[str], folder: str | Path | None = None) -> tuple[float, float, str]:
+    """Run a command to its end: seconds, MiB of its largest process at its peak, and what it printed."""
+    with tempfile.TemporaryFile("w+") as out:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        said = out.read()
+    assert process.returncode == 0, said
+    return seconds, mebibytes(usage.ru_maxrss), said
+
+
+def mebibytes(maxrss: int) -> float:
+    """What the operating system says of a process's peak memory, in MiB."""
+    return maxrss / (1 << (20 if sys.platform == "darwin" else 10))
 
 
 def report(name: str, unit: str, rounds: Mapping[str, list[float]], reference: str, output: Path | None) -> None:
@@ -61,5 +89,21 @@ def report(name: str, unit: str, rounds: Mapping[str, list[float]], reference: s
         ratios = [value / other for value, other in zip(values, rounds[reference], strict=True)]
         row = (f"{statistics.median(values):.4g}", f"{min(values):.4g} – {max(values):.4g}")
         print(f"| {contestant} | {row[0]} | {row[1]} | {statistics.median(ratios):.4f} | {len(values)} |")
+    keep(output, name, {"unit": unit, "rounds": rounds}, facts)
+
+
+def keep(output: Path | None, name: str, found: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
+    """Write what was found as JSON, with the machine and the versions, if a file was asked for."""
     if output:
-        output.write_text(json.dumps({"name": name, "unit": unit, "rounds": rounds, "machine": facts}, indent=1) + "\n")
+        content = {"name": name, **found, "machine": facts or machine()}
+        output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def options(doc: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """A parser with the options that benchmarks share; `rounds` and others by their defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", default="data", help="holds MNIST's archives")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default: {value}")
+    return parser

@@ -1,39 +1,67 @@
-"""Images a second of `mnist-lit fit` and of the tutorial's own loop, on the tutorial's recipe.
+"""Images a second on the tutorial's recipe: `mnist-lit fit`, a bare loop, the tutorial's own, and plain Lightning.
 
-python benchmarks/throughput.py --data_dir data
+    python benchmarks/throughput.py --data_dir data
+
+The bare loop is the least that a step can be: forward, loss, backward, optimizer, on batches that lie ready as
+standardized tensors. No warp, no metrics, no logging, no checkpoint. The tutorial's loop and the plain Lightning
+version read with torchvision and two workers.
 """
 
-import argparse
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from contest import fit, report
+from contest import fit, options, report
+
+BARE, TUTORIAL, PLAIN = "bare", "tutorial", "lightning"
+NAMES = {BARE: "bare step loop", TUTORIAL: "the tutorial's loop", PLAIN: "plain Lightning"}
+
+
+def train(contestant: str) -> Callable[[str, int], float]:
+    """What trains: (data_dir, steps) → images a second."""
+    if contestant == BARE:
+        import bare_loop
+
+        return bare_loop.train
+    if contestant == TUTORIAL:
+        import tutorial_loop
+
+        return tutorial_loop.train
+    import plain_lightning
+
+    return plain_lightning.train
 
 
 def main() -> None:
     """Run the contestants in turn, each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", default="data", help="holds MNIST's archives")
-    parser.add_argument("--steps", type=int, default=118, help="of 512 images; 118 are an epoch")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="JSON file")
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only:
-        import tutorial_loop
-
-        print(tutorial_loop.train(options.data_dir, options.steps))
+    parser = options(__doc__, steps=118, rounds=3)
+    parser.add_argument("--only", choices=NAMES, help="run one of the others in this process, and print its figure")
+    given = parser.parse_args()
+    data_dir = str(Path(given.data_dir).resolve())
+    if given.only:
+        print(train(given.only)(data_dir, given.steps))
         return
-    data_dir = str(Path(options.data_dir).resolve())
-    rounds: dict[str, list[float]] = {"mnist-lit fit": [], "the tutorial's loop": []}
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(options.steps)]
-    alone = [sys.executable, __file__, "--only", "tutorial", "--data_dir", data_dir, "--steps", str(options.steps)]
-    for _ in range(options.rounds):
-        rounds["mnist-lit fit"].append(fit("--config", "tutorial", "--data.data_dir", data_dir, *limits))
-        twin = subprocess.run(alone, capture_output=True, text=True, check=True)
-        rounds["the tutorial's loop"].append(float(twin.stdout))
-    report("Training", "images/s", rounds, "the tutorial's loop", options.output)
+    rounds: dict[str, list[float]] = {"`mnist-lit fit`": [], **{name: [] for name in NAMES.values()}}
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(given.steps)]
+    for _ in range(given.rounds):
+        ours = fit("--config", "tutorial", "--data.data_dir", data_dir, *limits)
+        rounds["`mnist-lit fit`"].append(ours.images_per_second)
+        for contestant, name in NAMES.items():
+            alone = [
+                sys.executable,
+                __file__,
+                "--only",
+                contestant,
+                "--data_dir",
+                data_dir,
+                "--steps",
+                str(given.steps),
+            ]
+            run = subprocess.run(alone, capture_output=True, text=True, check=True)
+            rounds[name].append(float(run.stdout.splitlines()[-1]))
+    for reference in (NAMES[BARE], NAMES[TUTORIAL]):
+        report("Training", "images/s", rounds, reference, given.output)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,21 @@ from types import FunctionType
 import mnist_lit
 
 FLOORS = [
-    {"errors", "suggest", "files", "download", "memory", "processes"},  # what knows nothing of digits
+    {
+        "errors",
+        "suggest",
+        "files",
+        "download",
+        "memory",
+        "processes",
+        "stats",
+        "records",
+    },  # what knows nothing of digits
     {"network", "pixels", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
     {"datamodule", "callbacks", "tables", "resume"},
-    {"engine", "summary", "fetch", "history", "verify"},
+    {"engine", "summary", "fetch", "history", "verify", "group"},
+    {"compare"},
     {"cli"},
     {"__main__"},
 ]
@@ -22,6 +32,7 @@ LIGHT = {
     "cli",
     "errors",
     "recipes",
+    "records",
     "runs",
     "signals",
     "suggest",
@@ -36,6 +47,7 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "optimizers": {"torch"},
     "pixels": {"numpy", "PIL"},
     "figures": {"numpy", "PIL"},
+    "stats": {"numpy", "scipy"},
     "memory": set(),
     "files": set(),
     "download": {"rich"},

@@ -2,21 +2,27 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional
 from PIL import Image
+from scipy.interpolate import BSpline
 from torchvision.transforms import InterpolationMode
 
-from mnist_lit.augment import DRAWS, Warp
-from mnist_lit.order import WARP, shard, uniform
+from mnist_lit.augment import BENDS, DRAWS, KNOTS, Warp
+from mnist_lit.order import ELASTIC, WARP, shard, uniform
 
 tvf: Any = torchvision.transforms.functional  # typed for tensors only, but it takes PIL's images
-STRONG = Warp(degrees=20, scale=0.15, shear=12, translate=2.5, crop_prob=0.3)
+STRONG = Warp(degrees=20, scale=0.15, shear=12, translate=2.5, crop_prob=0.3, elastic=3)
 
 
 def draws(count: int, seed: int = 0) -> torch.Tensor:
     return uniform(seed, 0, torch.arange(count), DRAWS, stream=WARP)
+
+
+def bends(count: int, seed: int = 0) -> torch.Tensor:
+    return uniform(seed, 0, torch.arange(count), BENDS, stream=ELASTIC)
 
 
 def by_torchvision(
@@ -75,6 +81,38 @@ def test_parameters_are_independent_of_each_other() -> None:
     assert (torch.corrcoef(parameters) - torch.eye(len(parameters))).abs().max() < 0.02
 
 
+def test_a_bend_is_the_b_spline_of_its_control_points() -> None:
+    numbers = bends(5)
+    bent = Warp(elastic=3).bend(numbers)
+    knots = (numbers * 2 - 1).double().view(5, 2, KNOTS, KNOTS).numpy() * 3
+    side = np.linspace(1, KNOTS - 2, 28)
+    for image in range(5):
+        for axis in range(2):
+            along = np.array([BSpline(np.arange(-2, KNOTS + 2), row, 3)(side) for row in knots[image, axis]])
+            wanted = BSpline(np.arange(-2, KNOTS + 2), along, 3)(side)
+            np.testing.assert_allclose(bent[axis, image].numpy(), wanted, atol=1e-5)
+    assert Warp(elastic=3).bend(bends(5, seed=1)).sub(bent).abs().max() > 1
+
+
+def test_a_bend_moves_neighbours_together_and_all_places_alike() -> None:
+    bent = Warp(elastic=3).bend(bends(5_000))
+    assert bent.abs().max() <= 3
+    assert bent.mean().abs() < 0.01
+    assert (bent.diff(dim=-1).abs().max() <= 2) & (bent.diff(dim=-2).abs().max() <= 2)
+    spread = bent.std(dim=1)
+    assert spread.min() > 0.6
+    assert spread.max() < 1.3
+    along = torch.stack([bent[0].flatten(), bent[1].flatten()])
+    assert torch.corrcoef(along)[0, 1].abs() < 0.02
+
+
+def test_an_even_bend_is_a_shift(images: torch.Tensor) -> None:
+    draws_ = torch.full((len(images), DRAWS), 0.5)
+    even = torch.full((len(images), BENDS), 1.0)  # every control point by + 1 pixel
+    shifted = Warp(elastic=1)(images, draws_, even)
+    assert (shifted[:, :-1, :-1].int() - images[:, 1:, 1:].int()).abs().max() <= 1
+
+
 def test_the_default_warp_moves_nothing(images: torch.Tensor) -> None:
     assert Warp()(images, draws(len(images))) is images
 
@@ -82,18 +120,20 @@ def test_the_default_warp_moves_nothing(images: torch.Tensor) -> None:
 @pytest.mark.parametrize("world_size", [2, 3, 4, 7])
 def test_an_image_is_warped_the_same_bits_in_any_shard(images: torch.Tensor, world_size: int) -> None:
     many = images.repeat(9, 1, 1)[:131]
-    whole = STRONG(many, draws(131))
+    whole = STRONG(many, draws(131), bends(131))
     parts = [shard(131, rank, world_size) for rank in range(world_size)]
-    assert torch.cat([STRONG(many[part], draws(131)[part]) for part in parts]).equal(whole)
-    assert not STRONG(many, draws(131, seed=1)).equal(whole)
+    assert torch.cat([STRONG(many[part], draws(131)[part], bends(131)[part]) for part in parts]).equal(whole)
+    assert not STRONG(many, draws(131, seed=1), bends(131)).equal(whole)
+    assert not STRONG(many, draws(131), bends(131, seed=1)).equal(whole)
 
 
 def test_an_empty_shard_stays_empty() -> None:
-    assert STRONG(torch.zeros(0, 28, 28, dtype=torch.uint8), draws(0)).shape == (0, 28, 28)
+    assert STRONG(torch.zeros(0, 28, 28, dtype=torch.uint8), draws(0), bends(0)).shape == (0, 28, 28)
 
 
 @pytest.mark.parametrize(
-    "limits", [{"degrees": -1}, {"scale": 1}, {"shear": 90}, {"translate": float("nan")}, {"crop_prob": 1.1}]
+    "limits",
+    [{"degrees": -1}, {"scale": 1}, {"shear": 90}, {"translate": float("nan")}, {"crop_prob": 1.1}, {"elastic": -1}],
 )
 def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="want"):

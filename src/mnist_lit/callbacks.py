@@ -308,7 +308,7 @@ class HParams(Callback):
         for writer in _tensorboards(trainer):
             events = writer._get_file_writer()  # type: ignore[no-untyped-call]
             events.add_summary(hparams.hparams_config_pb(names, metrics))
-            events.add_summary(hparams.hparams_pb(self.settings, trial_id=self.start.run.name))
+            events.add_summary(hparams.hparams_pb(self.settings, trial_id=runs.name(self.start.run)))
 
 
 class TestCurve(Callback):

@@ -75,6 +75,8 @@ class Classifier(pl.LightningModule):
         ema_decay: above 0, the weights' exponential moving average is what is evaluated, saved beside the weights.
         init: `default` is torch's, `he` is Kaiming-normal.
         dropout: share of the convolutions' features that a training image loses before fc1.
+        label_smoothing: share of each label that is spread evenly over all classes, in training's objective alone:
+            every loss that is logged is the plain NLL.
         num_classes: length of the output; the command line sets it from the data.
         seed: of the initial weights and the dropout; the command line sets it from `seed_everything`.
 
@@ -95,6 +97,7 @@ class Classifier(pl.LightningModule):
         ema_decay: float = 0.0,
         init: Literal["default", "he"] = "default",
         dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         num_classes: int = 10,
         seed: int = 0,
         *,
@@ -111,6 +114,7 @@ class Classifier(pl.LightningModule):
         _check("gamma", gamma, gamma > 0, "above 0")
         _check("ema_decay", ema_decay, 0 <= ema_decay < 1, "in [0, 1)")
         _check("dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
+        _check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
         _check("num_classes", num_classes, num_classes >= 2, "2 or more")
         self.save_hyperparameters(logger=False)
         with torch.random.fork_rng(devices=[]):
@@ -157,7 +161,9 @@ class Classifier(pl.LightningModule):
         if self._logs_step():
             self._loss_step = self.trainer.strategy.reduce(nll.detach() / batch.size, reduce_op="sum")
             self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
-        return nll * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
+        spread = self.hparams["label_smoothing"]
+        loss = (1 - spread) * nll - spread * log_probs.mean(dim=1).sum() if spread else nll
+        return loss * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, as the images were seen: warped, and by weights still moving."""

@@ -5,6 +5,7 @@
 
 import importlib
 import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "fit": ("engine", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("engine", "score a checkpoint, by default the newest run's best, on the validation images"),
     "test": ("engine", "score a checkpoint, by default the newest run's best, on the test images"),
+    "compare": ("compare", "say whether two runs, or two groups of seeds, differ on the test images"),
     "verify-resume": ("verify", "train undisturbed and under kills, and compare bit for bit"),
     "runs": ("history", "list what was trained, with scores"),
     "summary": ("summary", "show the network, layer by layer"),
@@ -78,11 +80,13 @@ def _run(args: list[str]) -> int:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command}{nearest(command, COMMANDS)} (`mnist-lit --help` lists all)")
-    if COMMANDS[command][0] == "engine":
+    room = COMMANDS[command][0]
+    if room == "engine":
         rest = _arranged(rest)
+        room = "group" if _is_of_a_group(command, rest) else room
     if command in ("validate", "test") and not rest:
         runs.newest(Path(runs.LOGS))  # is there one? Nobody waits for torch to be told that there is none
-    code: int | None = importlib.import_module(f"mnist_lit.{COMMANDS[command][0]}").main(command, rest)
+    code: int | None = importlib.import_module(f"mnist_lit.{room}").main(command, rest)
     return code or 0
 
 
@@ -108,9 +112,23 @@ def _arranged(args: list[str]) -> list[str]:
         if option in ("-c", "--config"):
             configs += ["--config", str(find(value))]
         elif option == "--ckpt_path":
-            if not Path(value).is_file():
-                raise InputError(f"no checkpoint at {value}")
-            options += [option, value]
+            options += [option, str(_checkpoint(Path(value)))]
         else:
             options.append(arg)
     return configs + options
+
+
+def _checkpoint(path: Path) -> Path:
+    """A checkpoint's own path, or a run's best, or a group's folder."""
+    if path.is_dir() and not runs.members(path):
+        path = runs.best(path) or path / "checkpoints"
+    if not path.is_file() and not runs.members(path):
+        raise InputError(f"no checkpoint at {path}")
+    return path
+
+
+def _is_of_a_group(command: str, args: list[str]) -> bool:
+    """Whether several seeds are asked for, or a group is to be scored."""
+    if command == "fit":
+        return any(arg.partition("=")[0] == "--seeds" for arg in args)
+    return any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(args))

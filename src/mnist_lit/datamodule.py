@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import torch
 
 from mnist_lit import archives, digits
-from mnist_lit.augment import DRAWS, Warp
+from mnist_lit.augment import BENDS, DRAWS, Warp
 from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
-from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
+from mnist_lit.order import ELASTIC, WARP, Batch, Loader, TrainLoader, uniform
 from mnist_lit.processes import place
 
 __all__ = ["DigitsDataModule"]
@@ -34,6 +34,7 @@ class DigitsDataModule(pl.LightningDataModule):
         shear: slant by up to ± this many degrees.
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
+        elastic: bend by moving control points, some six pixels apart, by up to ± this many pixels.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
@@ -52,6 +53,7 @@ class DigitsDataModule(pl.LightningDataModule):
         shear: float = 0.0,
         translate: float = 0.0,
         crop_prob: float = 0.0,
+        elastic: float = 0.0,
         seed: int = 0,
         mirrors: list[str] | str | None = None,
         timeout: float = TIMEOUT,
@@ -64,7 +66,7 @@ class DigitsDataModule(pl.LightningDataModule):
         if val_size < 0:
             raise InputError(f"data.val_size: want 0 or more, got {val_size}")
         try:
-            self.warp = Warp(degrees, scale, shear, translate, crop_prob)
+            self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
@@ -127,7 +129,8 @@ class DigitsDataModule(pl.LightningDataModule):
         if batch.epoch is None:
             return batch
         draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=WARP)
-        return batch._replace(images=self.warp(batch.images, draws))
+        bends = uniform(self.seed, batch.epoch, batch.indices, BENDS, stream=ELASTIC) if self.warp.elastic else None
+        return batch._replace(images=self.warp(batch.images, draws, bends))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -117,6 +117,10 @@ class CLI(LightningCLI):
         parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
         goes_on = "`auto` goes on with the newest checkpoint of the same recipe in the run folders, if there is one."
         parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=goes_on)
+        seeds = "Train several seeds, one after another, as one group: how many, or which, as 0,3,7 or 10-14."
+        parser.add_argument("--seeds", type=str | None, default=None, help=seeds)
+        group = "The folder of a group, in which this run is `seed_N`; `--seeds` sets it."
+        parser.add_argument("--group", type=str | None, default=None, help=group)
         figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
         parser.add_argument("--figures", type=bool, default=True, help=figures)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
@@ -150,6 +154,8 @@ class CLI(LightningCLI):
             raise InputError(explain(str(error), list(self._parser(command).get_defaults().keys()))) from error
         if command == "fit" and config.resume and path:
             raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
+        if config.seeds:
+            raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
         limits = config.trainer
         if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
             limits.max_epochs = EPOCHS
@@ -285,10 +291,13 @@ class CLI(LightningCLI):
         """
         if not _is_rank_zero():
             return Start(logs / "of_rank_0")
-        if self._get(self.config, "resume") and (found := resume.find(logs, self._config_yaml())):
+        group = self._get(self.config, "group")
+        among = runs.members(Path(group)) if group else runs.all_of(logs)
+        if self._get(self.config, "resume") and (found := resume.find(among, self._config_yaml())):
             start, self._lock = found
             return start
-        run = runs.fresh(logs)
+        seed = self._get(self.config, "seed_everything")
+        run = runs.member(Path(group), seed) if group else runs.fresh(logs)
         self._lock = resume.hold(run)
         write_whole(run / "config.yaml", f"# {self._command}\n{self._config_yaml()}".encode())
         return Start(run)
@@ -297,7 +306,7 @@ class CLI(LightningCLI):
         """What repeats this run as a `--config`: all but the checkpoint that it came from."""
         assert self.subcommand is not None
         config = self.config[self.subcommand].clone()
-        del config["ckpt_path"], config["resume"]
+        del config["ckpt_path"], config["resume"], config["seeds"], config["group"]
         return str(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
     @contextmanager

@@ -1,12 +1,11 @@
 """`mnist-lit runs`: what was trained, with scores, read from the run folders. The standard library only."""
 
 import contextlib
-import csv
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from mnist_lit import runs
+from mnist_lit import records, runs
 from mnist_lit.errors import InputError
 
 __all__ = ["Past", "main", "past"]
@@ -30,25 +29,17 @@ def past(run: Path) -> Past:
     """Read a run folder; raises nothing where files are missing or damaged."""
     config, last = run / "config.yaml", run / "checkpoints" / "last.ckpt"
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
-    epochs, scores = 0, []
-    for row in _rows(run / "metrics.csv"):
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            epoch = int(row["epoch"])
-            epochs = epoch + 1 if row["train/loss"] else epochs
-            scores.append((float(row["val/acc"]), -epoch))
-    best, epoch = max(scores, default=(0.0, 0))
-    pairs = [(row.get("label"), row.get("predicted")) for row in _rows(run / "predictions.csv")]
-    right = sum(label == predicted for label, predicted in pairs)
+    epochs, best, tested = records.epochs(run), records.best_val(run), records.scored(run)
     line = ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         line = config.read_text(encoding="utf-8").partition("\n")[0]
     return Past(
-        run.name,
+        runs.name(run),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
         _duration(end - begin) if begin and end and end > begin else "",
         str(epochs or "") if run.joinpath(runs.FINISHED).exists() else f"{epochs}, unfinished",
-        f"{best:.2%} ({1 - epoch})" if scores else "",
-        f"{right / len(pairs):.2%} of {len(pairs):,}" if pairs else "",
+        f"{best[0]:.2%} ({best[1]})" if best else "",
+        f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
         line.removeprefix(COMMAND) if line.startswith(COMMAND) else "",
     )
 
@@ -70,12 +61,6 @@ def main(command: str, args: list[str]) -> None:
     widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
     for row in (head, *table):
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-    return []
 
 
 def _duration(seconds: float) -> str:

@@ -10,9 +10,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["DROPOUT", "ORDER", "SPLIT", "WARP", "Batch", "Loader", "TrainLoader", "permutation", "shard", "uniform"]
+__all__ = [
+    "DROPOUT",
+    "ELASTIC",
+    "ORDER",
+    "SPLIT",
+    "WARP",
+    "Batch",
+    "Loader",
+    "TrainLoader",
+    "permutation",
+    "shard",
+    "uniform",
+]
 
-ORDER, WARP, DROPOUT, SPLIT = range(4)  # streams: one integer per use, so that no two uses share a number
+ORDER, WARP, DROPOUT, SPLIT, ELASTIC = range(5)  # streams: one integer per use, so that no two uses share a number
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

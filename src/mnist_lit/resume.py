@@ -5,6 +5,7 @@ The first process looks; the others are told when they can be, which is after th
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,14 @@ def hold(run: Path) -> FileLock | None:
     return lock
 
 
-def find(logs: Path, config: str) -> tuple[Start, FileLock] | None:
-    """Where a fit of this configuration, as YAML, goes on; None where it starts afresh.
+def find(among: Sequence[Path], config: str) -> tuple[Start, FileLock] | None:
+    """Where a fit of this configuration, as YAML, goes on among runs, the oldest first; None where it starts afresh.
 
     A run that was killed before its first checkpoint is begun again in its own folder.
     """
     recipe = _recipe(config)
     begun: tuple[Start, FileLock] | None = None
-    for run in reversed(runs.all_of(logs)):
+    for run in reversed(among):
         try:
             same = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) == recipe
         except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError):

@@ -1,6 +1,6 @@
 """Run folders: name a fresh one, find the newest, say where a fit begins. The standard library only.
 
-lightning_logs/version_N/
+lightning_logs/version_N/      one run; or a group, whose runs seed_0/, seed_1/ … differ in their seeds alone
     config.yaml            the command, and the whole configuration of the run
     metrics.csv            scalars; events.out.tfevents.* hold the same for TensorBoard
     checkpoints/best.ckpt  the best by validation; without validation there is none, and last.ckpt counts
@@ -16,7 +16,22 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 
-__all__ = ["FINISHED", "LAST", "LOGS", "PREVIOUS", "Start", "all_of", "best", "fresh", "newest", "run_of"]
+__all__ = [
+    "FINISHED",
+    "LAST",
+    "LOGS",
+    "PREVIOUS",
+    "Start",
+    "all_of",
+    "best",
+    "find",
+    "fresh",
+    "member",
+    "members",
+    "name",
+    "newest",
+    "run_of",
+]
 
 LOGS, FINISHED = "lightning_logs", "finished"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -37,17 +52,19 @@ def fresh(root: Path) -> Path:
 
     Raises InputError where no folder can be made.
     """
+    number = max((_number(run) for run in root.iterdir()), default=-1) if root.is_dir() else -1
+    while True:
+        number += 1
+        with contextlib.suppress(FileExistsError):
+            return _make(root / f"version_{number}")
+
+
+def member(group: Path, seed: int) -> Path:
+    """Make and return a group's folder for the run of a seed. Raises InputError where it cannot."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        number = max((_number(run) for run in root.iterdir()), default=-1)
-        while True:
-            number += 1
-            with contextlib.suppress(FileExistsError):
-                run = root / f"version_{number}"
-                run.mkdir()
-                return run
-    except OSError as error:
-        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
+        return _make(group / f"seed_{seed}")
+    except FileExistsError as error:
+        raise InputError(f"{group} has a run of seed {seed}; go on with --resume auto, or take other seeds") from error
 
 
 def best(run: Path) -> Path | None:
@@ -57,8 +74,24 @@ def best(run: Path) -> Path | None:
 
 
 def all_of(root: Path) -> list[Path]:
-    """The run folders under `root`, the oldest first."""
-    return sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number)
+    """The run folders under `root`, the oldest first, a group's by their seeds."""
+    found = sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number)
+    return [run for folder in found for run in members(folder) or [folder]]
+
+
+def members(group: Path) -> list[Path]:
+    """A group's runs by their seeds; none where the folder is no group."""
+    return sorted(
+        (run for run in group.glob("seed_*") if _number(run, "seed") >= 0), key=lambda run: _number(run, "seed")
+    )
+
+
+def find(given: str) -> Path:
+    """The run or group at a path, or of that name in the usual place. Raises InputError where there is neither."""
+    for path in (Path(given), Path(LOGS, given)):
+        if path.is_dir() and (members(path) or best(path)):
+            return path
+    raise InputError(f"no run with a checkpoint, and no group of such, at {given} (`mnist-lit runs` lists all)")
 
 
 def newest(root: Path) -> Path:
@@ -69,12 +102,28 @@ def newest(root: Path) -> Path:
     return path
 
 
+def name(run: Path) -> str:
+    """What a run is called among all: `version_7`, or `version_7/seed_0` in a group."""
+    return f"{run.parent.name}/{run.name}" if _number(run, "seed") >= 0 else run.name
+
+
 def run_of(checkpoint: Path) -> Path:
     """The folder that holds what belongs to a checkpoint: its run's, or else its own."""
     folder = checkpoint.parent if checkpoint.parent.name else checkpoint.resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def _number(run: Path) -> int:
+def _make(run: Path) -> Path:
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        run.mkdir()
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
+    return run
+
+
+def _number(run: Path, kind: str = "version") -> int:
     name, _, number = run.name.partition("_")
-    return int(number) if name == "version" and number.isdecimal() else -1
+    return int(number) if name == kind and number.isdecimal() else -1

@@ -12,8 +12,9 @@ from mnist_lit import runs
 from mnist_lit.classifier import Classifier
 from mnist_lit.order import Batch
 from mnist_lit.runs import Start
+from mnist_lit.stats import wilson_interval
 
-__all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows", "wilson_interval"]
+__all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows"]
 
 
 class FitTable(Callback):
@@ -131,18 +132,6 @@ class ScoreTable(Callback):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
             taken = "  ".join(f"{other} ×{n}" for n, other in wrong[:5])
             print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
-
-
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as numbers in [0, 1].
-
-    >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
-    [0.9916, 0.9948]
-    """
-    z = 1.959964
-    centre = (right + z * z / 2) / (total + z * z)
-    half = z * (right * (total - right) / total + z * z / 4) ** 0.5 / (total + z * z)
-    return centre - half, centre + half
 
 
 def print_rows(rows: dict[str, str]) -> None:

@@ -1,0 +1,63 @@
+"""Two runs or groups differ, or cannot be told apart; what cannot be compared is refused."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Cli = Callable[..., tuple[int, str, str]]
+LOGS = Path("lightning_logs")
+
+
+def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -> None:
+    """A run that was tested, with these images wrong."""
+    run.joinpath("checkpoints").mkdir(parents=True)
+    run.joinpath("checkpoints/best.ckpt").touch()
+    rows = (f"{i},{(i + shift) % 10},{(i + shift + (i in {*wrong})) % 10}" for i in range(images))
+    run.joinpath("predictions.csv").write_text("\n".join(["index,label,predicted", *rows]))
+
+
+def test_two_runs_that_differ(cli: Cli) -> None:
+    write(LOGS / "version_0", range(30))
+    write(LOGS / "version_1", range(25, 35))
+    code, out, err = cli("compare", "version_0", "version_1")
+    assert (code, err) == (0, "")
+    assert "5 images only A has right, 25 only B" in out
+    assert "B - A: +2.000 points" in out
+    assert "B is better" in out
+    assert "A is better" in cli("compare", "version_1", "version_0")[1]
+
+
+def test_two_runs_that_cannot_be_told_apart(cli: Cli) -> None:
+    write(LOGS / "version_0", range(30))
+    write(LOGS / "version_1", range(5, 34))
+    out = cli("compare", "lightning_logs/version_0", "version_1")[1]
+    assert "not distinguishable" in out
+    assert "is better" not in out
+
+
+def test_groups_are_compared_over_their_seeds(cli: Cli) -> None:
+    for seed, wrong in enumerate((30, 31, 29)):
+        write(LOGS / f"version_0/seed_{seed}", range(wrong))
+        write(LOGS / f"version_1/seed_{seed}", range(wrong - 10))
+        write(LOGS / f"version_2/seed_{seed}", range(wrong + seed - 1))
+    out = cli("compare", "version_0", "version_1")[1]
+    assert "97.000 ± 0.100 %  (n = 3" in out
+    assert "B - A: +1.000 points" in out
+    assert "B is better" in out
+    assert "not distinguishable" in cli("compare", "version_0", "version_2")[1]
+
+
+def test_what_cannot_be_compared_is_refused(cli: Cli) -> None:
+    write(LOGS / "version_0", [])
+    write(LOGS / "version_1", [], shift=1)
+    write(LOGS / "version_2/seed_0", [])
+    write(LOGS / "version_2/seed_1", [])
+    write(LOGS / "version_3", [])
+    LOGS.joinpath("version_3/predictions.csv").unlink()
+    for second, message in (
+        ("version_1", "not tested on the same images"),
+        ("version_2", "one run says nothing of its spread"),
+        ("version_3", "mnist-lit test --ckpt_path lightning_logs/version_3"),
+        ("version_9", "no run"),
+    ):
+        code, _, err = cli("compare", "version_0", second)
+        assert (code, message in err) == (2, True), err

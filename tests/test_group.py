@@ -1,0 +1,104 @@
+"""Several seeds make a group, which is tested, listed and gone on with as one; two groups are compared."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit import records, runs
+from mnist_lit.errors import InputError
+from mnist_lit.group import ensemble, said, seeds_of
+from mnist_lit.records import Scored
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def run(*args: str) -> str:
+    """What the command and those that it started printed."""
+    return subprocess.run([sys.executable, "-m", "mnist_lit", *args], capture_output=True, text=True, check=True).stdout
+
+
+GROUP = Path("lightning_logs/version_0")
+FIT = ("fit", "--config", "quickstart", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4")
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("1", [0]), ("3", [0, 1, 2]), ("7,3", [7, 3]), ("0,10-12", [0, 10, 11, 12])]
+)
+def test_seeds_are_a_number_or_a_list(given: str, seeds: list[int]) -> None:
+    assert seeds_of(given) == seeds
+
+
+@pytest.mark.parametrize("given", ["0", "", "-1", "five", "1,1", "3-1", "1-2-3", "1,,2", "4294967296,1"])
+def test_other_seeds_are_refused(given: str) -> None:
+    with pytest.raises(InputError, match="want how many"):
+        seeds_of(given)
+
+
+def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
+    sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
+    tests = [Scored([0, 1], [0, 1], [int(b > a) for a, b in probs], probs) for probs in (sure, unsure)]
+    assert [test.acc for test in tests] == [1, 0]
+    assert ensemble(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2
+
+
+def test_one_run_is_said_without_a_spread() -> None:
+    assert said([0.9912]) == "99.120 %  (n = 1)"
+
+
+def test_seeds_are_trained_as_a_group_and_tested_as_one(cli: Cli) -> None:
+    trained = run(*FIT, "--seeds", "2")
+    members = runs.members(GROUP)
+    assert [member.name for member in members] == ["seed_0", "seed_1"]
+    assert all(member.joinpath(runs.FINISHED).exists() for member in members)
+    assert re.search(r"best val/acc +\d+\.\d+ ± \d+\.\d+ %  \(n = 2;", trained)
+    tested = run("test", "--ckpt_path", str(GROUP))
+    tests = [test for member in members if (test := records.scored(member))]
+    assert f"test/acc      {said([test.acc for test in tests])}" in tested
+    assert f"ensemble      {ensemble(tests):.3%}" in tested
+    assert tests[0].probs != tests[1].probs  # the seeds differ
+    assert cli("runs")[1].count("version_0/seed_") == 2
+
+
+def test_a_groups_run_is_the_run_of_its_seed() -> None:
+    run(*FIT, "--seeds", "1-2")
+    run(*FIT, "--seed_everything", "2")
+    alone = torch.load("lightning_logs/version_1/checkpoints/last.ckpt")["state_dict"]
+    other, same = (torch.load(member / "checkpoints/last.ckpt")["state_dict"] for member in runs.members(GROUP))
+    assert all(torch.equal(weights, same[name]) for name, weights in alone.items())
+    assert not torch.equal(alone["network.conv1.weight"], other["network.conv1.weight"])
+
+
+def test_a_group_goes_on_where_it_was_killed(cli: Cli) -> None:
+    assert cli(*FIT, "--seeds", "2")[0] == 0
+    before = GROUP.joinpath("seed_0/checkpoints/last.ckpt").stat().st_mtime_ns
+    shutil.rmtree(GROUP / "seed_1")
+    assert cli(*FIT, "--seeds", "2", "--resume", "auto")[0] == 0
+    assert [run.name for run in runs.members(GROUP)] == ["seed_0", "seed_1"]
+    assert GROUP.joinpath("seed_0/checkpoints/last.ckpt").stat().st_mtime_ns == before
+    assert [path.name for path in sorted(GROUP.parent.iterdir())] == ["version_0"]
+
+
+@pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group"])
+def test_what_does_not_go_with_seeds_is_refused(cli: Cli, option: str, tmp_path: Path) -> None:
+    value = tmp_path / "1"
+    value.touch()
+    code, _, err = cli(*FIT, "--seeds", "2", option, str(value))
+    assert code == 2
+    assert f"{option} does not go with --seeds" in err
+
+
+def test_a_group_that_is_refused_leaves_no_folder(cli: Cli) -> None:
+    assert cli(*FIT, "--seeds", "2", "--model.lr", "-1")[0] == 2
+    assert not any(Path("lightning_logs").glob("version_*"))
+
+
+def test_seeds_in_a_config_are_sent_to_the_command_line(cli: Cli) -> None:
+    Path("mine.yaml").write_text("seeds: 3\n")
+    code, _, err = cli("fit", "--config", "mine.yaml")
+    assert (code, "command line" in err) == (2, True)

@@ -1,0 +1,37 @@
+"""A run folder's files are read as far as they can be."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_lit import records
+
+PREDICTIONS = "index,label,predicted,prob_0,prob_1\n0,1,1,0.2,0.8\n1,0,1,0.4,0.6\n2,0,0,0.9,0.1\n"
+
+
+def test_a_test_is_read_image_by_image(tmp_path: Path) -> None:
+    tmp_path.joinpath("predictions.csv").write_text(PREDICTIONS)
+    tested = records.scored(tmp_path)
+    assert tested
+    assert (tested.indices, tested.labels, tested.predicted) == ([0, 1, 2], [1, 0, 0], [1, 1, 0])
+    assert tested.probs == [[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]
+    assert tested.right == 2
+    assert tested.acc == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "index,label\n0,1\n", "index,label,predicted\n0,one,1\n", "index,label,predicted\n"]
+)
+def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
+    assert records.scored(tmp_path) is None
+    tmp_path.joinpath("predictions.csv").write_text(text)
+    assert records.scored(tmp_path) is None
+
+
+def test_the_best_validation_is_the_first_of_equals(tmp_path: Path) -> None:
+    assert records.best_val(tmp_path) is None
+    assert records.epochs(tmp_path) == 0
+    rows = ("epoch,train/loss,val/acc", "0,,0.9", "0,1.5,", "1,,0.95", "1,1.2,", "2,,0.95", "2,1.1,")
+    tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
+    assert records.best_val(tmp_path) == (0.95, 2)
+    assert records.epochs(tmp_path) == 3
