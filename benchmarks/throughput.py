@@ -27,7 +27,7 @@ def train(contestant: str) -> Callable[[str, int], float]:
     if contestant == TUTORIAL:
         import tutorial_loop
 
-        return tutorial_loop.train
+        return lambda data_dir, steps: tutorial_loop.train(data_dir, steps)[0]
     import plain_lightning
 
     return plain_lightning.train

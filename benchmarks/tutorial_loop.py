@@ -4,16 +4,17 @@ torchvision's dataset, PIL transforms for each image in two worker processes, a 
 aakashvardhan/s5-pytorch-tutorial (MIT licence). The network is ours, which is the same.
 """
 
+import itertools
 import shutil
 import tempfile
 import time
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
@@ -23,8 +24,8 @@ from mnist_lit.network import MEAN, STD, TutorialCNN
 BATCH, WORKERS = 512, 2
 
 
-def loader(root: str, data_dir: str) -> DataLoader[Any]:
-    """The tutorial's images and batches, unpacked into `root`."""
+def loader(root: str, data_dir: str, indices: Sequence[int] | None = None) -> DataLoader[Any]:
+    """The tutorial's batches of the training images, or of some, unpacked into `root`."""
     pipeline = transforms.Compose(
         [
             transforms.RandomApply([transforms.CenterCrop(22)], p=0.1),
@@ -38,21 +39,26 @@ def loader(root: str, data_dir: str) -> DataLoader[Any]:
     raw.mkdir(parents=True)
     for name in FILES.values():
         shutil.copy(next(path for path in Path(data_dir).rglob(f"{name}.gz")), raw)
-    dataset = datasets.MNIST(root, train=True, download=True, transform=pipeline)  # extracts what lies there
+    dataset: Any = datasets.MNIST(root, train=True, download=True, transform=pipeline)  # extracts what lies there
+    if indices is not None:
+        dataset = Subset(dataset, indices)
     return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
 
 
-def train(data_dir: str, steps: int) -> float:
-    """Images a second over `steps` steps of 512, from the first request of a batch to the end of the last step."""
+def train(data_dir: str, steps: int, indices: Sequence[int] | None = None) -> tuple[float, TutorialCNN]:
+    """Train for `steps` steps of 512, over as many epochs as they take.
+
+    Images a second, from the first request of a batch to the end of the last step, and the network.
+    """
     with tempfile.TemporaryDirectory() as root:
-        batches = loader(root, data_dir)
+        epochs = itertools.chain.from_iterable(itertools.repeat(loader(root, data_dir, indices)))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = TutorialCNN().to(device)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         model.train()
         right = images = 0
         start = end = time.perf_counter()
-        for batch, labels in islice(tqdm(batches, disable=None), steps):
+        for batch, labels in tqdm(itertools.islice(epochs, steps), total=steps, disable=None):
             batch, labels = batch.to(device), labels.to(device)
             optimizer.zero_grad()
             log_probs = model(batch)
@@ -62,4 +68,4 @@ def train(data_dir: str, steps: int) -> float:
             right += int((log_probs.argmax(dim=1) == labels).sum())
             images += len(labels)
             end = time.perf_counter()  # before the workers are stopped
-        return images / (end - start)
+        return images / (end - start), model

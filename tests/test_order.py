@@ -142,3 +142,11 @@ def test_evaluation_is_in_the_datasets_order_and_unpadded() -> None:
         seen = [batch.indices for step in zip(*parts, strict=True) for batch in step]
         assert torch.cat(seen).equal(torch.arange(103))
         assert all(batch.epoch is None for part in parts for batch in part)
+
+
+def test_batches_are_made_where_the_images_are() -> None:
+    train = loader()
+    train.images, train.labels = train.images.to("meta"), train.labels.to("meta")
+    evaluation = Loader(train.images, train.labels, train.indices, 10)
+    for batch in (*train, *evaluation):
+        assert {batch.images.device.type, batch.labels.device.type, batch.indices.device.type} == {"meta"}

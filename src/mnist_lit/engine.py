@@ -278,9 +278,9 @@ class CLI(LightningCLI):
         external = environment is not None and environment.creates_processes_externally
         return self.trainer.world_size == 1 or (self.trainer.num_nodes == 1 and not external)
 
-    @staticmethod
-    def _prepare(datamodule: DigitsDataModule) -> None:
+    def _prepare(self, datamodule: DigitsDataModule) -> None:
         """Have the data before other processes are started, who would wait for one that was refused it."""
+        datamodule.device = self.trainer.strategy.root_device
         datamodule.prepare_data()
         datamodule.setup()
 

@@ -91,7 +91,8 @@ class Batch(NamedTuple):
 class Loader:
     """Every image once, in the dataset's order, in whole batches from memory: for evaluation.
 
-    images: uint8 (N, 28, 28); labels: int64 (N,); indices: int64 (M,), which of the N to hand out.
+    images: uint8 (N, 28, 28); labels: int64 (N,), on the same device, where the batches will be; indices: int64 (M,),
+    which of the N to hand out.
     `batch_size` counts the images of a step over all processes; each takes its unpadded shard.
     """
 
@@ -106,8 +107,9 @@ class Loader:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        order = self.indices.to(self.images.device)
         for position in range(len(self)):
-            yield self._batch(self.indices, position, None)
+            yield self._batch(order, position, None)
 
     def size(self, position: int) -> int:
         """Images of a batch over all processes; the last may be smaller."""
@@ -161,7 +163,7 @@ class TrainLoader(Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch
-        order = self.indices[permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))]
+        order = self.indices[permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))].to(self.images.device)
         start = self._resume["position"] if self._resume["epoch"] == epoch else 0
         self._resume = {"epoch": -1, "position": 0}
         for position in range(start, len(self)):
