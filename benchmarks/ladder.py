@@ -164,12 +164,12 @@ def _worth(before: Sequence[float], values: Sequence[float]) -> str:
 
 TEMPLATE = """# Recipes
 
-From the tutorial's recipe to ours, one change a rung. This page is written by `python benchmarks/ladder.py --data_dir data`.
+From the tutorial's recipe to ours, one change a rung. `python benchmarks/ladder.py --data_dir data` writes this page.
 
 The network is the same on every rung: 593,200 parameters. Each rung has the options of all rungs above it, trains on
-the same 55,000 images for {epochs} epochs with the same {seeds} seeds, and is scored once, at its end, on the {val:,} images
-set aside (mean ± sd over seeds). The test images were not read. What a rung is worth is the difference to the rung
-above, in points; where Welch's t-test over the seeds gives p ≥ 0.05 it says so, and with so few seeds small
+the same 55,000 images for {epochs} epochs with the same {seeds} seeds, and is scored once, at its end, on the {val:,}
+images set aside (mean ± sd over seeds). The test images were not read. What a rung is worth is the difference to the
+rung above, in points; where Welch's t-test over the seeds gives p ≥ 0.05 it says so, and with so few seeds small
 differences go unseen. Seconds are those of training, the median over seeds ({machine}).
 
 | Rung | Validation accuracy | Worth | Seconds | Why |

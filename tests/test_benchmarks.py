@@ -14,9 +14,39 @@ def run(*args: str) -> str:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", ["throughput.py", "figures.py", "world_size.py"])
-def test_a_benchmark_explains_itself(name: str) -> None:
+COMMANDS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_benchmark_explains_itself_and_the_readme_names_it(name: str) -> None:
     assert f"python benchmarks/{name}" in " ".join(run(str(FOLDER / name), "--help").split())
+    assert f"python benchmarks/{name}" in FOLDER.joinpath("README.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_recipes_is_made_from_the_measured_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import ladder
+
+    result = json.loads(ladder.RESULT.read_text(encoding="utf-8"))
+    assert [*result["rungs"]] == [ladder.LOOP, ladder.MENDED, *(rung.name for rung in ladder.RUNGS)]
+    assert ladder.PAGE.read_text(encoding="utf-8") == ladder.page(result)
+    result["rungs"][ladder.LOOP]["val"][0] += 0.01  # the control
+    assert ladder.PAGE.read_text(encoding="utf-8") != ladder.page(result)
+
+
+def test_a_process_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from contest import measured
+
+    program = (
+        "import time; held = bytearray(300 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep(0.3); print(7)"
+    )
+    seconds, peak, said = measured([sys.executable, "-c", program])
+    assert said == "7\n"
+    assert 0.3 < seconds < 30
+    assert 300 < peak < 400
+    small = measured([sys.executable, "-c", "print(7)"])
+    assert small[1] < 100
 
 
 def test_the_table_gives_medians_and_ratios_round_by_round(
@@ -48,7 +78,24 @@ def test_the_epochs_of_a_run_are_scored() -> None:
 
 
 @pytest.mark.slow
-def test_fit_and_the_tutorials_loop_are_measured(mnist_dir: str) -> None:
+def test_the_contestants_train_and_are_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
-    assert "| mnist-lit fit |" in out
-    assert "| the tutorial's loop |" in out
+    for name in ("`mnist-lit fit`", "bare step loop", "the tutorial's loop", "plain Lightning"):
+        assert out.count(f"| {name} |") == 2, name
+
+
+@pytest.mark.slow
+def test_memory_and_scaling_are_measured(mnist_dir: str) -> None:
+    out = run(str(FOLDER / "memory.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
+    assert "| `mnist-lit fit`, 128 |" in out
+    out = run(str(FOLDER / "scaling.py"), "--data_dir", mnist_dir, "--steps", "2", "--output", "scaling.json")
+    found = json.loads(Path("scaling.json").read_text())
+    assert [*found["sizes"]] == ["1", "4", "16"]
+    assert [*found["devices"]] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_a_recipes_time_to_its_accuracy_is_measured(mnist_dir: str) -> None:
+    out = run(str(FOLDER / "time_to_accuracy.py"), "--data_dir", mnist_dir, "--seeds", "1", "--steps", "2")
+    assert "| images seen |" in out
+    assert "| seeds that reach 99.34% |" in out

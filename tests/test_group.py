@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,34 @@ def test_a_group_goes_on_where_it_was_killed(cli: Cli) -> None:
     assert [run.name for run in runs.members(GROUP)] == ["seed_0", "seed_1"]
     assert GROUP.joinpath("seed_0/checkpoints/last.ckpt").stat().st_mtime_ns == before
     assert [path.name for path in sorted(GROUP.parent.iterdir())] == ["version_0"]
+
+
+def test_a_group_that_is_told_to_stop_has_saved_and_goes_on(cli: Cli) -> None:
+    fit = (*FIT[:3], "--trainer.max_epochs", "5", "--data.batch_size", "256", "--seeds", "2")
+    process = subprocess.Popen([sys.executable, "-m", "mnist_lit", *fit], stderr=subprocess.PIPE, text=True)
+    last = GROUP / "seed_0/checkpoints/last.ckpt"
+    while not last.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    said_last = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert "saved" in said_last
+    assert "--resume auto" in said_last
+    step = torch.load(last)["global_step"]
+    assert 0 < step < 25
+    assert not GROUP.joinpath("seed_1").exists()
+    assert cli(*fit, "--resume", "auto")[0] == 0
+    assert [torch.load(run / "checkpoints/last.ckpt")["global_step"] for run in runs.members(GROUP)] == [25, 25]
+
+
+def test_a_runs_folder_stands_for_its_best_checkpoint(cli: Cli) -> None:
+    assert cli(*FIT)[0] == 0
+    code, out, _ = cli("test", "--ckpt_path", "lightning_logs/version_0")
+    assert code == 0
+    assert "test: lightning_logs/version_0/checkpoints/best.ckpt" in out
+    code, _, err = cli("test", "--ckpt_path", "lightning_logs")
+    assert (code, "no checkpoint at lightning_logs" in err) == (2, True)
 
 
 @pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group"])

@@ -3,6 +3,7 @@
 Starts the commands and adds up what they leave; trains and scores nothing itself.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_lit import records, runs
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, Stopped
 from mnist_lit.files import write_whole
 from mnist_lit.records import Scored
 from mnist_lit.stats import spread
@@ -85,6 +86,8 @@ def said(values: Sequence[float]) -> str:
 def _fit(args: list[str]) -> int:
     if _has(args, "-h") or _has(args, "--help"):
         return _run("fit", args)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError("--seeds starts processes of its own; under torchrun give one --seed_everything at a time")
     begun = shlex.join(["mnist-lit", "fit", *args])
     resumes = _has(args, "--resume")
     given, args = _take(args, "--seeds")
@@ -127,7 +130,13 @@ def _tell_test(group: Path, members: Sequence[Path]) -> None:
 
 
 def _run(command: str, args: Sequence[str]) -> int:
-    code = subprocess.run([sys.executable, "-m", "mnist_lit", command, *args], check=False).returncode
+    process = subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args])
+    try:
+        code = process.wait()
+    except Stopped as stopped:
+        process.send_signal(stopped.signum)  # it saves; after a Ctrl-C it knows already, and minds no second
+        process.wait()
+        raise
     return code if code >= 0 else 128 - code
 
 
