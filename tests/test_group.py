@@ -66,6 +66,7 @@ def test_seeds_are_trained_as_a_group_and_tested_as_one(cli: Cli) -> None:
     assert cli("runs")[1].count("version_0/seed_") == 2
 
 
+@pytest.mark.slow
 def test_a_groups_run_is_the_run_of_its_seed() -> None:
     run(*FIT, "--seeds", "1-2")
     run(*FIT, "--seed_everything", "2")
@@ -75,6 +76,7 @@ def test_a_groups_run_is_the_run_of_its_seed() -> None:
     assert not torch.equal(alone["network.conv1.weight"], other["network.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_a_group_goes_on_where_it_was_killed(cli: Cli) -> None:
     assert cli(*FIT, "--seeds", "2")[0] == 0
     before = GROUP.joinpath("seed_0/checkpoints/last.ckpt").stat().st_mtime_ns
@@ -85,6 +87,7 @@ def test_a_group_goes_on_where_it_was_killed(cli: Cli) -> None:
     assert [path.name for path in sorted(GROUP.parent.iterdir())] == ["version_0"]
 
 
+@pytest.mark.slow
 def test_a_group_that_is_told_to_stop_has_saved_and_goes_on(cli: Cli) -> None:
     fit = (*FIT[:3], "--trainer.max_epochs", "5", "--data.batch_size", "256", "--seeds", "2")
     process = subprocess.Popen([sys.executable, "-m", "mnist_lit", *fit], stderr=subprocess.PIPE, text=True)

@@ -102,8 +102,10 @@ class DigitsDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, shared among the devices."""
+        images, labels = self._resident("train")
         return TrainLoader(
-            *self._resident("train"),
+            images,
+            labels,
             self.train_indices,
             self.batch_size,
             seed=self.seed,
@@ -116,7 +118,8 @@ class DigitsDataModule(pl.LightningDataModule):
         self._data()
         if self.val_size == 0:
             return []
-        return Loader(*self._resident("train"), self.val_indices, self.batch_size, **_place())
+        images, labels = self._resident("train")
+        return Loader(images, labels, self.val_indices, self.batch_size, **_place())
 
     def test_dataloader(self) -> Loader:
         """The official test images, whole."""

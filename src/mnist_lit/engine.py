@@ -118,7 +118,7 @@ class CLI(LightningCLI):
         goes_on = "`auto` goes on with the newest checkpoint of the same recipe in the run folders, if there is one."
         parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=goes_on)
         seeds = "Train several seeds, one after another, as one group: how many, or which, as 0,3,7 or 10-14."
-        parser.add_argument("--seeds", type=str | None, default=None, help=seeds)
+        parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
         group = "The folder of a group, in which this run is `seed_N`; `--seeds` sets it."
         parser.add_argument("--group", type=str | None, default=None, help=group)
         figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."

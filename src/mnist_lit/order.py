@@ -163,9 +163,8 @@ class TrainLoader(Loader):
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch
-        order = self.indices[permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))].to(
-            self.images.device
-        )
+        places = permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))
+        order = self.indices[places].to(self.images.device)
         start = self._resume["position"] if self._resume["epoch"] == epoch else 0
         self._resume = {"epoch": -1, "position": 0}
         for position in range(start, len(self)):
