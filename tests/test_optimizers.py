@@ -66,6 +66,18 @@ def test_orthogonalize_keeps_directions_and_levels_singular_values(shape: tuple[
     assert (values - values.diag().diag()).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("shape", [(32, 9), (64, 288), (50, 4096), (300, 7)])
+def test_orthogonalize_is_the_iteration_written_out(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) * torch.logspace(0, -4, shape[1])  # columns of very different size
+    x = (matrix / matrix.norm()).double()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    torch.testing.assert_close(optimizers.orthogonalize(matrix).double(), x, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(optimizers.orthogonalize(matrix, steps=4).double(), x, rtol=1e-3, atol=1e-5)
+
+
 def test_muon_takes_each_parameter_once_and_only_matrices_orthogonally() -> None:
     network = TutorialCNN()
     muon = optimizers.build("muon", network, lr=0.02, momentum=0.95, nesterov=False, weight_decay=0.1, aux_lr=0.002)

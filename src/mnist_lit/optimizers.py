@@ -71,15 +71,22 @@ def schedule(
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """The nearest orthogonal matrix, roughly: singular values between about 0.7 and 1.2. (m, n) → (m, n).
 
-    A Newton–Schulz iteration with Jordan's quintic coefficients.
+    A Newton–Schulz iteration with Jordan's quintic coefficients, x ← (a + b·g + c·g²) x with g = x xᵀ. All its steps are
+    polynomials of the first g, so they are multiplied up in that smaller square, and x only once.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
-    x = x.t() if tall else x
-    for _ in range(steps):
-        gram = x @ x.t()
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.t() if tall else x  # (m, n), m ≤ n
+    gram = x @ x.t()  # (m, m)
+    product = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    for step in range(steps):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial @ product
+        if step < steps - 1:
+            gram = polynomial @ gram @ polynomial
+    x = product @ x
     return x.t() if tall else x
 
 
