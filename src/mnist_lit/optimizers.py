@@ -71,8 +71,8 @@ def schedule(
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """The nearest orthogonal matrix, roughly: singular values between about 0.7 and 1.2. (m, n) → (m, n).
 
-    A Newton–Schulz iteration with Jordan's quintic coefficients, x ← (a + b·g + c·g²) x with g = x xᵀ. All its steps are
-    polynomials of the first g, so they are multiplied up in that smaller square, and x only once.
+    A Newton–Schulz iteration with Jordan's quintic coefficients, x ← (a + b·g + c·g²) x with g = x xᵀ. All its steps
+    are polynomials of the first g, so they are multiplied up in that smaller square, and x only once.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrix / (matrix.norm() + 1e-7)
