@@ -13,7 +13,7 @@ from mnist_lit.memory import keep_memory
 from mnist_lit.network import TutorialCNN, standardize
 
 BATCH, READY = 512, 16  # images a step, and batches that lie ready
-WARM_UP = 3  # steps before the clock starts
+WARM_UP = 3  # steps before the clock starts, which the other contestants pay for
 
 
 def train(data_dir: str, steps: int) -> float:

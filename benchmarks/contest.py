@@ -33,7 +33,6 @@ def machine() -> dict[str, Any]:
         "cpu": f"{os.cpu_count()} × {model}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "lightning": lightning.__version__,
@@ -41,12 +40,21 @@ def machine() -> dict[str, Any]:
     }
 
 
+STARTER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "w") as peak:
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=peak)
+sys.exit(code)
+"""
+
+
 class Fit(NamedTuple):
     """What a fit in a process of its own took."""
 
     images_per_second: float  # while training
     seconds: float  # from the command to its end, all set-up included
-    training: float  # seconds of it from before the first step to after the last
+    training: float  # seconds of it from before the first step to after the last, validations and saves included
     peak_mib: float  # of resident memory
 
 
@@ -61,17 +69,19 @@ def fit(*args: str, folder: str | Path | None = None) -> Fit:
 
 
 def measured(command: Sequence[str], folder: str | Path | None = None) -> tuple[float, float, str]:
-    """Run a command to its end: seconds, MiB of its largest process at its peak, and what it printed."""
-    with tempfile.TemporaryFile("w+") as out:
+    """Run a command to its end: seconds, MiB of its largest process at its peak, and what it printed.
+
+    A small process of its own starts it: Linux counts to a process what the one that started it had in memory.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.NamedTemporaryFile("r", suffix=".peak") as peak:
+        starter = [sys.executable, "-S", "-c", STARTER, peak.name, *command]
         begun = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        run = subprocess.run(starter, cwd=folder, stdout=out, stderr=subprocess.STDOUT, check=False)
         seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         said = out.read()
-    assert process.returncode == 0, said
-    return seconds, mebibytes(usage.ru_maxrss), said
+        assert run.returncode == 0, said
+        return seconds, mebibytes(int(peak.read())), said
 
 
 def mebibytes(maxrss: int) -> float:

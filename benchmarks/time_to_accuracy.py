@@ -19,7 +19,8 @@ import yaml
 
 from contest import Fit, fit, keep, options
 from mnist_lit import recipes, records, runs
-from mnist_lit.group import ensemble, said
+from mnist_lit.records import ensemble
+from mnist_lit.stats import spread
 
 TUTORIAL_IMAGES = 17 * 60_000
 TARGET = 0.9934
@@ -60,8 +61,8 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
     tutorial = TUTORIAL_IMAGES / statistics.median(rates)
     cold, warm = ([f.seconds for f in fits], [f.training for f in fits])
     rows = {
-        "test accuracy": said(scores),
-        "their ensemble": f"{ensemble(tests):.2%}",
+        "test accuracy": str(spread(scores)),
+        "their ensemble": f"{100 * ensemble(tests):.2f} %",
         f"seeds that reach {TARGET:.2%}": f"{sum(score >= TARGET for score in scores)} of {len(scores)}",
         "images seen": f"{images:,}  ({images / 60_000:.2f} epochs)",
         "cold, seconds": _seconds(cold),

@@ -22,8 +22,7 @@ FLOORS = [
     {"network", "pixels", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
     {"classifier", "digits", "augment", "checkpoint", "recipes"},
     {"datamodule", "callbacks", "tables", "resume"},
-    {"engine", "summary", "fetch", "history", "verify", "group"},
-    {"compare"},
+    {"engine", "summary", "fetch", "history", "verify", "group", "compare"},
     {"cli"},
     {"__main__"},
 ]

@@ -27,11 +27,11 @@ def test_the_page_of_recipes_is_made_from_the_measured_ladder(monkeypatch: pytes
     monkeypatch.syspath_prepend(str(FOLDER))
     import ladder
 
-    result = json.loads(ladder.RESULT.read_text(encoding="utf-8"))
-    assert [*result["rungs"]] == [ladder.LOOP, ladder.MENDED, *(rung.name for rung in ladder.RUNGS)]
-    assert ladder.PAGE.read_text(encoding="utf-8") == ladder.page(result)
-    result["rungs"][ladder.LOOP]["val"][0] += 0.01  # the control
-    assert ladder.PAGE.read_text(encoding="utf-8") != ladder.page(result)
+    rungs = json.loads(ladder.RESULT.read_text(encoding="utf-8"))["rungs"]
+    assert [*rungs] == [ladder.LOOP, ladder.MENDED, *(rung.name for rung in ladder.RUNGS)]
+    assert ladder.PAGE.read_text(encoding="utf-8") == ladder.page(rungs)
+    rungs[ladder.LOOP]["val"][0] += 0.01  # the control
+    assert ladder.PAGE.read_text(encoding="utf-8") != ladder.page(rungs)
 
 
 def test_a_process_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,10 @@ def test_the_contestants_train_and_are_measured(mnist_dir: str) -> None:
 def test_memory_and_scaling_are_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "memory.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
     assert "| `mnist-lit fit`, 128 |" in out
-    out = run(str(FOLDER / "scaling.py"), "--data_dir", mnist_dir, "--steps", "2", "--output", "scaling.json")
-    found = json.loads(Path("scaling.json").read_text())
+    out = run(
+        str(FOLDER / "scaling.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1", "--output", "s.json"
+    )
+    found = json.loads(Path("s.json").read_text())
     assert [*found["sizes"]] == ["1", "4", "16"]
     assert [*found["devices"]] == ["1", "2"]
 

@@ -21,6 +21,7 @@ from mnist_lit import __version__, runs
 from mnist_lit.callbacks import Figures
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.errors import InputError
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ("--data.dataset", "digits", "--data.val_size", "96", "--data.batch_size", "64")
@@ -678,3 +679,16 @@ def test_weights_that_are_not_finite_are_never_saved(cli: Cli, monkeypatch: pyte
         content = torch.load(path)
         assert content["global_step"] == 2
         assert all(weights.isfinite().all() for weights in content["state_dict"].values())
+
+
+def test_the_data_is_told_the_trainers_device(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def note(data: DigitsDataModule) -> None:
+        told.append(data.device)
+        raise InputError("enough")
+
+    monkeypatch.setattr(DigitsDataModule, "prepare_data", note)
+    monkeypatch.setattr("lightning.pytorch.strategies.SingleDeviceStrategy.root_device", torch.device("meta"))
+    assert cli("fit", "--config", "quickstart")[0] == 2
+    assert [device.type for device in told] == ["meta"]

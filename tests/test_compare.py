@@ -11,6 +11,7 @@ def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -
     """A run that was tested, with these images wrong."""
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("checkpoints/best.ckpt").touch()
+    run.joinpath("finished").touch()
     rows = (f"{i},{(i + shift) % 10},{(i + shift + (i in {*wrong})) % 10}" for i in range(images))
     run.joinpath("predictions.csv").write_text("\n".join(["index,label,predicted", *rows]))
 

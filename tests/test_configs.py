@@ -36,6 +36,7 @@ def test_a_recipe_opens_with_its_command_result_and_duration(path: Path) -> None
     assert header.startswith(f"# mnist-lit fit --config {path.stem}\n")
     for word in ("Expect", "Takes", "torch 2."):
         assert word in header, word
+    assert "TODO" not in header
 
 
 GOLDEN = {  # the losses of the first steps; whoever changes one of these changed the recipe

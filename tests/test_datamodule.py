@@ -6,7 +6,7 @@ import torch
 from mnist_lit.augment import DRAWS
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.order import WARP, Batch, TrainLoader, uniform
+from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
 
 
 def batches(data: DigitsDataModule, epoch: int = 0) -> list[Batch]:
@@ -101,3 +101,13 @@ def test_the_loader_is_stateful_for_lightning(digits_data: DigitsDataModule) -> 
     assert isinstance(train, TrainLoader)
     assert train.sampler is train
     assert train.state_dict() == {"epoch": 0, "position": 0}
+
+
+def test_the_images_are_moved_to_the_device_once() -> None:
+    data = DigitsDataModule(dataset="digits", val_size=180)
+    data.setup()
+    data.device = torch.device("meta")
+    train, val = data.train_dataloader(), data.val_dataloader()
+    assert isinstance(val, Loader)
+    assert train.images is val.images
+    assert train.images.device.type == data.test_dataloader().images.device.type == "meta"

@@ -13,8 +13,8 @@ import torch
 
 from mnist_lit import records, runs
 from mnist_lit.errors import InputError
-from mnist_lit.group import ensemble, said, seeds_of
-from mnist_lit.records import Scored
+from mnist_lit.group import seeds_of
+from mnist_lit.stats import spread
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -35,21 +35,10 @@ def test_seeds_are_a_number_or_a_list(given: str, seeds: list[int]) -> None:
     assert seeds_of(given) == seeds
 
 
-@pytest.mark.parametrize("given", ["0", "", "-1", "five", "1,1", "3-1", "1-2-3", "1,,2", "4294967296,1"])
+@pytest.mark.parametrize("given", ["0", "", "-1", "five", "1,1", "3-1,5", "1-2-3", "1,,2", "4294967296,1", "20261124"])
 def test_other_seeds_are_refused(given: str) -> None:
     with pytest.raises(InputError, match="want how many"):
         seeds_of(given)
-
-
-def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
-    sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
-    tests = [Scored([0, 1], [0, 1], [int(b > a) for a, b in probs], probs) for probs in (sure, unsure)]
-    assert [test.acc for test in tests] == [1, 0]
-    assert ensemble(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2
-
-
-def test_one_run_is_said_without_a_spread() -> None:
-    assert said([0.9912]) == "99.120 %  (n = 1)"
 
 
 def test_seeds_are_trained_as_a_group_and_tested_as_one(cli: Cli) -> None:
@@ -60,8 +49,8 @@ def test_seeds_are_trained_as_a_group_and_tested_as_one(cli: Cli) -> None:
     assert re.search(r"best val/acc +\d+\.\d+ ± \d+\.\d+ %  \(n = 2;", trained)
     tested = run("test", "--ckpt_path", str(GROUP))
     tests = [test for member in members if (test := records.scored(member))]
-    assert f"test/acc      {said([test.acc for test in tests])}" in tested
-    assert f"ensemble      {ensemble(tests):.3%}" in tested
+    assert f"test/acc      {spread([test.acc for test in tests])}" in tested
+    assert f"ensemble      {100 * records.ensemble(tests):.3f} %" in tested
     assert tests[0].probs != tests[1].probs  # the seeds differ
     assert cli("runs")[1].count("version_0/seed_") == 2
 
@@ -116,7 +105,7 @@ def test_a_runs_folder_stands_for_its_best_checkpoint(cli: Cli) -> None:
     assert (code, "no checkpoint at lightning_logs" in err) == (2, True)
 
 
-@pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group"])
+@pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group", "--trainer.fast_dev_run"])
 def test_what_does_not_go_with_seeds_is_refused(cli: Cli, option: str, tmp_path: Path) -> None:
     value = tmp_path / "1"
     value.touch()
@@ -128,6 +117,33 @@ def test_what_does_not_go_with_seeds_is_refused(cli: Cli, option: str, tmp_path:
 def test_a_group_that_is_refused_leaves_no_folder(cli: Cli) -> None:
     assert cli(*FIT, "--seeds", "2", "--model.lr", "-1")[0] == 2
     assert not any(Path("lightning_logs").glob("version_*"))
+
+
+def test_help_is_given_once(cli: Cli) -> None:
+    assert "--seeds SEEDS" in run("fit", "--seeds", "2", "--help")
+
+
+def test_a_launcher_is_refused_a_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = cli(*FIT, "--seeds", "2")
+    assert (code, "each launched job" in err) == (2, True)
+
+
+def test_a_group_lies_where_its_config_puts_runs(cli: Cli) -> None:
+    Path("mine.yaml").write_text("trainer:\n  default_root_dir: elsewhere\n")
+    assert cli("fit", "--config", "mine.yaml", "--seeds", "1", "--data.dataset", "minst")[0] == 2
+    assert Path("elsewhere/lightning_logs").is_dir()
+    assert not Path("lightning_logs").exists()
+
+
+def test_half_a_group_is_not_tested(cli: Cli) -> None:
+    for seed in (0, 1):
+        GROUP.joinpath(f"seed_{seed}/checkpoints").mkdir(parents=True)
+        GROUP.joinpath(f"seed_{seed}/checkpoints/best.ckpt").touch()
+    GROUP.joinpath("seed_0", runs.FINISHED).touch()
+    for command in (("test", "--ckpt_path", str(GROUP)), ("compare", "version_0", "version_0")):
+        code, _, err = cli(*command)
+        assert (code, "seed_1 is unfinished" in err) == (2, True)
 
 
 def test_seeds_in_a_config_are_sent_to_the_command_line(cli: Cli) -> None:

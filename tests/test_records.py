@@ -6,6 +6,7 @@ import pytest
 
 from mnist_lit import records
 
+HEAD = "index,label,predicted\n"
 PREDICTIONS = "index,label,predicted,prob_0,prob_1\n0,1,1,0.2,0.8\n1,0,1,0.4,0.6\n2,0,0,0.9,0.1\n"
 
 
@@ -19,9 +20,7 @@ def test_a_test_is_read_image_by_image(tmp_path: Path) -> None:
     assert tested.acc == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "index,label\n0,1\n", "index,label,predicted\n0,one,1\n", "index,label,predicted\n"]
-)
+@pytest.mark.parametrize("text", ["", "index,label\n0,1\n", f"{HEAD}0,one,1\n", HEAD, f"{HEAD}0,1,1,0.5\n1,2\n"])
 def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
     assert records.scored(tmp_path) is None
     tmp_path.joinpath("predictions.csv").write_text(text)
@@ -35,3 +34,16 @@ def test_the_best_validation_is_the_first_of_equals(tmp_path: Path) -> None:
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
     assert records.best_val(tmp_path) == (0.95, 2)
     assert records.epochs(tmp_path) == 3
+
+
+def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
+    rows = "".join(f"{i},1,1\n" for i in range(5000))
+    tmp_path.joinpath("predictions.csv").write_bytes((HEAD + rows).encode() + b"\xff")
+    assert records.scored(tmp_path) is None
+
+
+def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
+    sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
+    tests = [records.Scored([0, 1], [0, 1], [int(b > a) for a, b in probs], probs) for probs in (sure, unsure)]
+    assert [test.acc for test in tests] == [1, 0]
+    assert records.ensemble(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2

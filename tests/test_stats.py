@@ -42,9 +42,11 @@ def test_welch_finds_nothing_as_often_as_promised_and_a_difference_where_there_i
     assert apart.value == pytest.approx(1.0)
 
 
-def test_groups_without_spread_differ_or_do_not() -> None:
+def test_groups_without_spread_are_not_told_apart() -> None:
     assert welch([1.0, 1.0], [1.0, 1.0]).p == 1
-    assert welch([1.0, 1.0], [2.0, 2.0]).p == 0
+    apart = welch([0.9934, 0.9934], [0.9935, 0.9935])
+    assert math.isnan(apart.p)
+    assert apart.value == pytest.approx(0.0001)
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), list(product((0, 1, 5, 9), repeat=2)))
@@ -54,7 +56,22 @@ def test_mcnemars_p_is_the_sum_of_the_binomials_tails(only_first: int, only_seco
     found = mcnemar(only_first, only_second, 1000)
     assert found.p == pytest.approx(min(1.0, 2 * tail))
     assert found.value == pytest.approx((only_second - only_first) / 1000)
-    assert found.low < found.value < found.high
+    assert found.low <= found.value <= found.high
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)  # interval and test never disagree
+
+
+def test_mcnemars_interval_is_clopper_and_pearsons() -> None:
+    found = mcnemar(3, 11, 1000)  # of 11 of 14 it is 0.4920 to 0.9534
+    assert [found.low, found.high] == pytest.approx([(2 * 0.4920 - 1) * 0.014, (2 * 0.9534 - 1) * 0.014], abs=3e-6)
+
+
+def test_welchs_interval_is_students_with_welchs_degrees_of_freedom() -> None:
+    first, second = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9], [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2]
+    found = welch(first, second)
+    parts = [np.var(values, ddof=1) / len(values) for values in (first, second)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, (6, 10), strict=True))
+    assert 6.5 < freedom < 7.5
+    assert (found.high - found.low) / 2 == pytest.approx(2.3646 * sum(parts) ** 0.5, rel=0.02)  # a table's t of 7
 
 
 def test_wilsons_interval_holds_bounds_that_a_normal_one_would_leave() -> None:

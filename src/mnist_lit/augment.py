@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["BENDS", "DRAWS", "Warp"]
 
 DRAWS = 6  # uniform numbers an image: rotation, scale, shear, shift in x and in y, crop
-KNOTS = 6  # along each side: the control points of the bend, some six pixels apart
+KNOTS = 6  # along each side: the control points of the bend, nine pixels apart
 BENDS = 2 * KNOTS * KNOTS  # uniform numbers more for an image that is bent
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
 

@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
         with at_once():
-            code = _run([arg for arg in args if arg != "--debug"])
+            code = _run([arg for arg in args if arg != "--debug"], debug=debug)
             sys.stdout.flush()
             return code
     except InputError as error:
@@ -72,7 +72,7 @@ def main(args: list[str] | None = None) -> int:
         return 1
 
 
-def _run(args: list[str]) -> int:
+def _run(args: list[str], *, debug: bool) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if args else 2
@@ -85,7 +85,8 @@ def _run(args: list[str]) -> int:
     room = COMMANDS[command][0]
     if room == "engine":
         rest = _arranged(rest)
-        room = "group" if _is_of_a_group(command, rest) else room
+        if _is_of_a_group(command, rest):
+            room, rest = "group", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
         runs.newest(Path(runs.LOGS))  # is there one? Nobody waits for torch to be told that there is none
     code: int | None = _import(room).main(command, rest)
@@ -94,11 +95,13 @@ def _run(args: list[str]) -> int:
 
 def _import(room: str) -> Any:
     """A room, without collecting garbage meanwhile: what imports make stays, and looking at it takes a quarter more."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         return importlib.import_module(f"mnist_lit.{room}")
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def _help() -> str:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from mnist_lit import records, runs
 from mnist_lit.errors import InputError
-from mnist_lit.group import said
 from mnist_lit.records import Scored
-from mnist_lit.stats import Difference, mcnemar, welch
+from mnist_lit.stats import Difference, mcnemar, spread, welch
 
 __all__ = ["ALPHA", "main"]
 
@@ -28,18 +27,17 @@ def main(command: str, args: list[str]) -> int:
     first, second = (_tests(folder) for folder in folders)
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
         raise InputError("the two were not tested on the same images")
+    if (len(first) == 1) != (len(second) == 1):
+        raise InputError("one run says nothing of its spread: compare two runs, or two groups of two runs or more")
     for name, folder, tests in zip("AB", folders, (first, second), strict=True):
-        n = f"{tests[0].acc:.3%} of {len(tests[0].labels):,}" if len(tests) == 1 else said([t.acc for t in tests])
-        print(f"  {name}  {folder}  {n}")
-    if len(first) == len(second) == 1:
+        print(f"  {name}  {folder}  {spread([test.acc for test in tests])}")
+    if len(first) == 1:
         only_first, only_second = _discordant(first[0], second[0])
         print(f"\n  {only_first} images only A has right, {only_second} only B (exact McNemar test)")
         _tell(mcnemar(only_first, only_second, len(first[0].labels)))
-    elif min(len(first), len(second)) > 1:
+    else:
         print("\n  over seeds, on these test images (Welch's t-test)")
         _tell(welch([test.acc for test in first], [test.acc for test in second]))
-    else:
-        raise InputError("one run says nothing of its spread: compare two runs, or two groups of two runs or more")
     return 0
 
 
@@ -51,9 +49,10 @@ def _tell(found: Difference) -> None:
 
 
 def _tests(folder: Path) -> list[Scored]:
-    members = runs.members(folder) or [folder]
-    tests = [test for run in members if (test := records.scored(run))]
-    if len(tests) < len(members):
+    """What a run, or each run of a group, said of the test images when it was last tested."""
+    found = runs.whole(folder) or [folder]
+    tests = [test for run in found if (test := records.scored(run))]
+    if len(tests) < len(found):
         raise InputError(f"{folder} was not tested whole; run `mnist-lit test --ckpt_path {folder}` first")
     return tests
 

@@ -35,7 +35,7 @@ class DigitsDataModule(pl.LightningDataModule):
         shear: slant by up to ± this many degrees.
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
-        elastic: bend by moving control points, some six pixels apart, by up to ± this many pixels.
+        elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
@@ -78,6 +78,7 @@ class DigitsDataModule(pl.LightningDataModule):
         self.num_classes = 10  # of every dataset here
         self.digits: digits.Digits | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
+        self._moved: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Download what is missing or altered. Lightning calls it once a machine."""
@@ -140,9 +141,12 @@ class DigitsDataModule(pl.LightningDataModule):
         return self._data().fingerprint()
 
     def _resident(self, part: str) -> tuple[Tensor, Tensor]:
-        """The images and labels of `train` or `test`, whole, on the device: 55 MB that no step has to send."""
+        """The images and labels of `train` or `test`, whole, moved to the device once: no step has to send any."""
         data = self._data()
-        return getattr(data, f"{part}_images").to(self.device), getattr(data, f"{part}_labels").to(self.device)
+        if (part, self.device) not in self._moved:
+            images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+            self._moved[part, self.device] = images.to(self.device), labels.to(self.device)
+        return self._moved[part, self.device]
 
     def _data(self) -> digits.Digits:
         if self.digits is None:

@@ -73,8 +73,8 @@ def main(command: str, args: list[str]) -> None:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_is_news)
     keep_memory()
-    if os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent()  # which is Lightning's launcher or torchrun's
+    if os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ or "--group" in args:
+        end_with_parent()  # which is Lightning's launcher, torchrun's, or the group
     CLI([command, *args])
 
 
@@ -85,9 +85,9 @@ class CLI(LightningCLI):
     _lock: Any = None  # on its run folder
 
     def __init__(self, args: list[str]) -> None:
-        shipped = {str(recipes.folder() / f"{name}.yaml"): name for name in recipes.names()}
         self._asked = args[0]
-        self._command = shlex.join(["mnist-lit", *(shipped.get(arg, arg) for arg in args)])
+        told = [arg for before, arg in zip(["", *args], args, strict=False) if "--group" not in (before, arg)]
+        self._command = shlex.join(["mnist-lit", *map(recipes.name, told)])
         options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
             Classifier,
@@ -121,10 +121,11 @@ class CLI(LightningCLI):
         parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
         goes_on = "`auto` goes on with the newest checkpoint of the same recipe in the run folders, if there is one."
         parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=goes_on)
-        seeds = "Train several seeds, one after another, as one group: how many, or which, as 0,3,7 or 10-14."
-        parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
-        group = "The folder of a group, in which this run is `seed_N`; `--seeds` sets it."
-        parser.add_argument("--group", type=str | None, default=None, help=group)
+        if self._asked == "fit":
+            seeds = "Train several seeds, one after another, as one group: how many, or which, as 0,3,7 or 10-14."
+            parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
+            group = "The folder of a group, in which this run is `seed_N`; `--seeds` sets it."
+            parser.add_argument("--group", type=str | None, default=None, help=group)
         figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
         parser.add_argument("--figures", type=bool, default=True, help=figures)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
@@ -158,7 +159,7 @@ class CLI(LightningCLI):
             raise InputError(explain(str(error), list(self._parser(command).get_defaults().keys()))) from error
         if command == "fit" and config.resume and path:
             raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
-        if config.seeds:
+        if config.get("seeds"):
             raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
         limits = config.trainer
         if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
@@ -296,7 +297,7 @@ class CLI(LightningCLI):
         if not _is_rank_zero():
             return Start(logs / "of_rank_0")
         group = self._get(self.config, "group")
-        among = runs.members(Path(group)) if group else runs.all_of(logs)
+        among = runs.members(Path(group)) if group else [run for run in runs.all_of(logs) if run.parent == logs]
         if self._get(self.config, "resume") and (found := resume.find(among, self._config_yaml())):
             start, self._lock = found
             return start

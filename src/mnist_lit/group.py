@@ -7,37 +7,50 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-from mnist_lit import records, runs
+import yaml
+
+from mnist_lit import recipes, records, runs
 from mnist_lit.errors import InputError, Stopped
 from mnist_lit.files import write_whole
-from mnist_lit.records import Scored
 from mnist_lit.stats import spread
 
-__all__ = ["ensemble", "main", "said", "seeds_of"]
+__all__ = ["main", "seeds_of"]
 
-COMMAND = "group.txt"  # the command that began a group, for whoever goes on with it
+COMMAND = "group.txt"  # what the group's runs share: their command, for whoever goes on with it
+MOST = 1000  # seeds
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # variables of who starts several of this process
 
 
 def main(command: str, args: list[str]) -> int:
-    """Run the command once for each run of the group, then print the spread; returns the first exit code that is not 0.
+    """Run the command once for each run of the group; returns the first exit code that is not 0.
 
-    `fit` takes `--seeds`; `test` and `validate` take the group's folder as `--ckpt_path`.
+    `fit` takes `--seeds` and prints validation's spread; `test` and `validate` take the group's folder as
+    `--ckpt_path`, and `test` prints its spread. Raises InputError where the group cannot be begun or is not whole.
     """
+    if any(name in os.environ for name in LAUNCHERS) or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        raise InputError("a group starts processes of its own; let each launched job take one --seed_everything")
     if command == "fit":
         return _fit(args)
     given, args = _take(args, "--ckpt_path")
-    group = Path(given)
-    members = [run for run in runs.members(group) if runs.best(run)]
-    if not members:
-        raise InputError(f"no run of {group} has a checkpoint")
+    group, begun = Path(given), time.time()
+    members = runs.whole(group)
     for run in members:
         if code := _run(command, [*args, "--ckpt_path", str(runs.best(run))]):
             return code
-    if command == "test":
-        _tell_test(group, members)
+    written = [run / "predictions.csv" for run in members]
+    if command == "test" and all(path.exists() and path.stat().st_mtime >= begun - 1 for path in written):
+        tests = [test for run in members if (test := records.scored(run))]
+        print(f"\n  {'group':<14}{group}")
+        print(f"  {'test/acc':<14}{spread([test.acc for test in tests])}")
+        if len(tests) > 1:
+            average = records.ensemble(tests)
+            print(f"  {'ensemble':<14}{100 * average:.3f} %  (the mean of the {len(tests)} runs' probabilities)")
     return 0
 
 
@@ -47,86 +60,54 @@ def seeds_of(given: str) -> list[int]:
     >>> seeds_of("3"), seeds_of("7,11"), seeds_of("4-6")
     ([0, 1, 2], [7, 11], [4, 5, 6])
     """
-    try:
-        if given.isdecimal():
-            seeds = list(range(int(given)))
-        else:
-            ranges = [part.split("-") for part in given.split(",")]
-            seeds = [seed for part in ranges for seed in range(int(part[0]), int(part[-1]) + 1)]
-            seeds *= all(len(part) <= 2 for part in ranges)
-    except ValueError:
-        seeds = []
-    if not seeds or len({*seeds}) < len(seeds) or max(seeds) >= 2**32:
-        raise InputError(f"--seeds: want how many, as 5, or which, as 0,3,7 or 10-14; got {given}")
+    seeds: list[int] = []
+    for part in [f"0-{int(given) - 1}"] if given.isdecimal() else given.split(","):
+        first, _, last = part.partition("-")
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and 0 <= int(last) - int(first) < MOST and int(last) < 2**32):
+            seeds = []
+            break
+        seeds += range(int(first), int(last) + 1)
+    if not seeds or len({*seeds}) < len(seeds):
+        raise InputError(f"--seeds: want how many, up to {MOST}, as 5, or which, as 0,3,7 or 10-14; got {given}")
     return seeds
 
 
-def ensemble(tests: Sequence[Scored]) -> float:
-    """The accuracy of the mean of the runs' probabilities."""
-    labels = tests[0].labels
-    right = 0
-    for image, label in enumerate(labels):
-        total = [sum(column) for column in zip(*(test.probs[image] for test in tests), strict=True)]
-        right += total.index(max(total)) == label
-    return right / len(labels)
-
-
-def said(values: Sequence[float]) -> str:
-    """Shares in [0, 1] as one line: mean ± sd, n, and the mean's 95 % interval.
-
-    >>> said([0.99, 0.992])
-    '99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.371 %)'
-    """
-    n, mean, sd, low, high = spread([100 * value for value in values])
-    if n == 1:
-        return f"{mean:.3f} %  (n = 1)"
-    return f"{mean:.3f} ± {sd:.3f} %  (n = {n}; 95 % interval of the mean {low:.3f} – {high:.3f} %)"
-
-
 def _fit(args: list[str]) -> int:
-    if _has(args, "-h") or _has(args, "--help"):
-        return _run("fit", args)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise InputError("--seeds starts processes of its own; under torchrun give one --seed_everything at a time")
-    begun = shlex.join(["mnist-lit", "fit", *args])
-    resumes = _has(args, "--resume")
     given, args = _take(args, "--seeds")
+    if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
+        return _run("fit", args)
     seeds = seeds_of(given)
     for option, why in (
         ("--seed_everything", "--seeds says which seeds there are"),
         ("--ckpt_path", "several seeds begin afresh"),
         ("--group", "--seeds makes a group of its own"),
+        ("--trainer.fast_dev_run", "a dry run leaves nothing to add up"),
     ):
-        if _has(args, option):
+        if any(arg.partition("=")[0] == option for arg in args):
             raise InputError(f"{option} does not go with --seeds: {why}")
-    root = Path(_take(args, "--trainer.default_root_dir")[0], runs.LOGS)
-    wanted = begun.replace(" --resume auto", "").replace(" --resume=auto", "")
-    group = next((group for group in _groups(root) if _begun(group) == wanted), None) if resumes else None
+    root = Path(_root(args), runs.LOGS)
+    resume, alone = _take(args, "--resume")
+    shared = shlex.join(["mnist-lit", "fit", *map(recipes.name, _take(alone, "--debug")[1])])
+    group = _begun(root, shared) if resume else None
     if group is None:
         group = runs.fresh(root)
-        write_whole(group / COMMAND, f"{wanted}\n".encode())
-    for number, seed in enumerate(seeds, 1):
-        print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
-        if code := _run("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
-            if not runs.members(group):
+        write_whole(group / COMMAND, f"{shared}\n".encode())
+    try:
+        for number, seed in enumerate(seeds, 1):
+            print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
+            if code := _run("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
+                return code
+    finally:
+        if not runs.members(group):
+            with suppress(OSError):
                 group.joinpath(COMMAND).unlink()
                 group.rmdir()
-            return code
     scores = [best[0] for run in runs.members(group) if (best := records.best_val(run))]
     print(f"\n  {'group':<14}{group}")
-    print(f"  {'best val/acc':<14}{said(scores) if scores else 'none: no validation'}")
+    print(f"  {'best val/acc':<14}{spread(scores) if scores else 'none: no validation'}")
     print(f"  {'next':<14}mnist-lit test --ckpt_path {shlex.quote(str(group))}")
     return 0
-
-
-def _tell_test(group: Path, members: Sequence[Path]) -> None:
-    tests = [test for run in members if (test := records.scored(run))]
-    if len(tests) < len(members):  # the trainer's limits allowed a part of the images
-        return
-    print(f"\n  {'group':<14}{group}")
-    print(f"  {'test/acc':<14}{said([test.acc for test in tests])}")
-    if len(tests) > 1:
-        print(f"  {'ensemble':<14}{ensemble(tests):.3%}  (the mean of the {len(tests)} runs' probabilities)")
 
 
 def _run(command: str, args: Sequence[str]) -> int:
@@ -134,22 +115,34 @@ def _run(command: str, args: Sequence[str]) -> int:
     try:
         code = process.wait()
     except Stopped as stopped:
-        process.send_signal(stopped.signum)  # it saves; after a Ctrl-C it knows already, and minds no second
-        process.wait()
+        with suppress(OSError, ValueError):  # on Windows it has had its Ctrl-C, and takes no other
+            process.send_signal(stopped.signum)
+        while process.poll() is None:  # it saves
+            with suppress(Stopped):
+                process.wait()
         raise
     return code if code >= 0 else 128 - code
 
 
-def _groups(root: Path) -> list[Path]:
-    return [path.parent for path in sorted(root.glob(f"version_*/{COMMAND}"), key=lambda path: -path.stat().st_mtime)]
+def _begun(root: Path, shared: str) -> Path | None:
+    """The newest group of the same command; its seeds may be others."""
+    groups = {run.parent for run in runs.all_of(root) if run.parent != root}
+    for group in sorted(groups, key=runs.number, reverse=True):
+        with suppress(OSError, UnicodeDecodeError):
+            if group.joinpath(COMMAND).read_text(encoding="utf-8").strip() == shared:
+                return group
+    return None
 
 
-def _begun(group: Path) -> str:
-    return group.joinpath(COMMAND).read_text(encoding="utf-8").strip()
-
-
-def _has(args: Sequence[str], option: str) -> bool:
-    return any(arg == option or arg.startswith(f"{option}=") for arg in args)
+def _root(args: Sequence[str]) -> str:
+    """Where the runs' folders are: as the command line says, or else a config."""
+    given = _take(args, "--trainer.default_root_dir")[0]
+    for option, path in pairwise(args):
+        if not given and option == "--config":
+            with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
+                trainer = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("trainer") or {}
+                given = str(trainer.get("default_root_dir") or given)
+    return given
 
 
 def _take(args: Sequence[str], option: str) -> tuple[str, list[str]]:
@@ -158,7 +151,7 @@ def _take(args: Sequence[str], option: str) -> tuple[str, list[str]]:
     for arg in given:
         name, equals, after = arg.partition("=")
         if name == option:
-            value = after if equals else next(given, "")
+            value = after if equals or option == "--debug" else next(given, "")
         else:
             rest.append(arg)
     return value, rest

@@ -5,7 +5,7 @@ from pathlib import Path
 from mnist_lit.errors import InputError
 from mnist_lit.suggest import nearest
 
-__all__ = ["find", "folder", "names"]
+__all__ = ["find", "folder", "name", "names"]
 
 
 def folder() -> Path:
@@ -28,3 +28,8 @@ def find(name: str) -> Path:
     if path is None:
         raise InputError(f"no config at {name}{nearest(Path(name).stem, names())} (recipes: {', '.join(names())})")
     return path
+
+
+def name(arg: str) -> str:
+    """A shipped recipe's name, of its path; anything else as it is."""
+    return {str(folder() / f"{name}.yaml"): name for name in names()}.get(arg, arg)

@@ -2,11 +2,11 @@
 
 import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Scored", "best_val", "epochs", "scored"]
+__all__ = ["Scored", "best_val", "ensemble", "epochs", "scored"]
 
 
 class Scored(NamedTuple):
@@ -30,14 +30,22 @@ class Scored(NamedTuple):
 
 def scored(run: Path) -> Scored | None:
     """The newest whole test of a run; None where there was none, or its file is damaged."""
-    columns: tuple[list[int], list[int], list[int], list[list[float]]] = ([], [], [], [])
+    names = ("index", "label", "predicted")
     with contextlib.suppress(LookupError, TypeError, ValueError):
-        for row in _rows(run / "predictions.csv"):
-            for column, name in zip(columns[:3], ("index", "label", "predicted"), strict=True):
-                column.append(int(row[name]))
-            columns[3].append([float(value) for name, value in row.items() if name.startswith("prob_")])
-        return Scored(*columns) if columns[0] else None
+        rows = _rows(run / "predictions.csv")
+        indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
+        classes = [name for name in rows[0] if name not in names]
+        return Scored(indices, labels, predicted, [[float(row[name]) for name in classes] for row in rows])
     return None
+
+
+def ensemble(tests: Sequence[Scored]) -> float:
+    """The accuracy of the mean of several runs' probabilities, in [0, 1]."""
+    right = 0
+    for image, label in enumerate(tests[0].labels):
+        total = [sum(column) for column in zip(*(test.probs[image] for test in tests), strict=True)]
+        right += total.index(max(total)) == label
+    return right / len(tests[0].labels)
 
 
 def best_val(run: Path) -> tuple[float, int] | None:
@@ -59,7 +67,8 @@ def epochs(run: Path) -> int:
     return done
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table, as far as they can be read."""
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where it cannot be read whole."""
     with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+        return list(csv.DictReader(file))
+    return []

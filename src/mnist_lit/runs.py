@@ -30,7 +30,9 @@ __all__ = [
     "members",
     "name",
     "newest",
+    "number",
     "run_of",
+    "whole",
 ]
 
 LOGS, FINISHED = "lightning_logs", "finished"
@@ -52,19 +54,32 @@ def fresh(root: Path) -> Path:
 
     Raises InputError where no folder can be made.
     """
-    number = max((_number(run) for run in root.iterdir()), default=-1) if root.is_dir() else -1
-    while True:
-        number += 1
-        with contextlib.suppress(FileExistsError):
-            return _make(root / f"version_{number}")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        latest = max((number(run) for run in root.iterdir()), default=-1)
+        while True:
+            latest += 1
+            with contextlib.suppress(FileExistsError):
+                run = root / f"version_{latest}"
+                run.mkdir()
+                return run
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
 
 
 def member(group: Path, seed: int) -> Path:
-    """Make and return a group's folder for the run of a seed. Raises InputError where it cannot."""
+    """Make and return a group's folder for the run of a seed, or the one that a kill left empty.
+
+    Raises InputError where there is such a run, or no folder can be made.
+    """
+    run = group / f"seed_{seed}"
+    if run.joinpath("config.yaml").exists():
+        raise InputError(f"{run} is there, and is held by another process or of another recipe; take another seed")
     try:
-        return _make(group / f"seed_{seed}")
-    except FileExistsError as error:
-        raise InputError(f"{group} has a run of seed {seed}; go on with --resume auto, or take other seeds") from error
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {group}: {error.strerror}") from error
+    return run
 
 
 def best(run: Path) -> Path | None:
@@ -75,14 +90,14 @@ def best(run: Path) -> Path | None:
 
 def all_of(root: Path) -> list[Path]:
     """The run folders under `root`, the oldest first, a group's by their seeds."""
-    found = sorted((run for run in root.glob("version_*") if _number(run) >= 0), key=_number)
+    found = sorted((run for run in root.glob("version_*") if number(run) >= 0), key=number)
     return [run for folder in found for run in members(folder) or [folder]]
 
 
 def members(group: Path) -> list[Path]:
     """A group's runs by their seeds; none where the folder is no group."""
     return sorted(
-        (run for run in group.glob("seed_*") if _number(run, "seed") >= 0), key=lambda run: _number(run, "seed")
+        (run for run in group.glob("seed_*") if number(run, "seed") >= 0), key=lambda run: number(run, "seed")
     )
 
 
@@ -92,6 +107,15 @@ def find(given: str) -> Path:
         if path.is_dir() and (members(path) or best(path)):
             return path
     raise InputError(f"no run with a checkpoint, and no group of such, at {given} (`mnist-lit runs` lists all)")
+
+
+def whole(group: Path) -> list[Path]:
+    """A group's runs, once all of them are trained. Raises InputError where one is not: half a run is no seed."""
+    found = members(group)
+    for run in found:
+        if not run.joinpath(FINISHED).exists() or not best(run):
+            raise InputError(f"{run} is unfinished; the command that began the group goes on with --resume auto")
+    return found
 
 
 def newest(root: Path) -> Path:
@@ -104,7 +128,7 @@ def newest(root: Path) -> Path:
 
 def name(run: Path) -> str:
     """What a run is called among all: `version_7`, or `version_7/seed_0` in a group."""
-    return f"{run.parent.name}/{run.name}" if _number(run, "seed") >= 0 else run.name
+    return f"{run.parent.name}/{run.name}" if number(run, "seed") >= 0 else run.name
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -113,17 +137,7 @@ def run_of(checkpoint: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def _make(run: Path) -> Path:
-    try:
-        run.parent.mkdir(parents=True, exist_ok=True)
-        run.mkdir()
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
-    return run
-
-
-def _number(run: Path, kind: str = "version") -> int:
-    name, _, number = run.name.partition("_")
-    return int(number) if name == kind and number.isdecimal() else -1
+def number(run: Path, kind: str = "version") -> int:
+    """The N of `version_N`, or of another kind; -1 of other names."""
+    name, _, digits = run.name.partition("_")
+    return int(digits) if name == kind and digits.isdecimal() else -1

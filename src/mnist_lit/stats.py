@@ -23,6 +23,13 @@ class Spread(NamedTuple):
     low: float  # 95 % interval of the mean (Student's t); nan of one
     high: float
 
+    def __str__(self) -> str:
+        """Of shares in [0, 1], in per cent."""
+        mean, sd, low, high = (100 * value for value in self[1:])
+        if self.n == 1:
+            return f"{mean:.3f} %  (n = 1)"
+        return f"{mean:.3f} ± {sd:.3f} %  (n = {self.n}; 95 % interval of the mean {low:.3f} – {high:.3f} %)"
+
 
 class Difference(NamedTuple):
     """Second minus first, its 95 % interval, and the chance of one as large if there were none."""
@@ -36,8 +43,8 @@ class Difference(NamedTuple):
 def spread(values: Sequence[float]) -> Spread:
     """Mean, standard deviation and the mean's 95 % interval.
 
-    >>> [round(value, 3) for value in spread([1.0, 2.0, 3.0])]
-    [3, 2.0, 1.0, -0.484, 4.484]
+    >>> print(spread([0.99, 0.992]))
+    99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.371 %)
     """
     from scipy import stats
 
@@ -50,7 +57,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Welch's t-test of two groups' means; each needs two values. Equal groups without any spread have p = 1.
+    """Welch's t-test of two groups' means; each needs two values.
+
+    Groups without any spread give nothing to judge a difference by: p is 1 if they are equal, else nan.
 
     >>> welch([1.0, 2.0, 3.0], [1.5, 2.5, 3.0]).p > 0.5
     True
@@ -58,8 +67,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     from scipy import stats
 
     value = float(np.mean(second) - np.mean(first))
-    if len({*first}) == 1 and len({*second}) == 1:  # the test would divide 0 by 0
-        return Difference(value, value, value, float(value == 0))
+    if len({*first}) == 1 and len({*second}) == 1:
+        return Difference(value, np.nan, np.nan, np.nan if value else 1.0)
     result = stats.ttest_ind(second, first, equal_var=False)
     interval = result.confidence_interval()
     return Difference(value, float(interval.low), float(interval.high), float(result.pvalue))
@@ -68,7 +77,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     """Two classifiers on the same images: the exact test of those that only one of them has right (McNemar 1947).
 
-    The interval of the difference in accuracy is Bonett and Price's adjusted one (2012).
+    The interval of the difference in accuracy is the same test's: Clopper and Pearson's (1934) of the second's share.
 
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True
@@ -76,10 +85,12 @@ def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     from scipy import stats
 
     discordant = only_first + only_second
-    p = float(stats.binomtest(only_second, discordant).pvalue) if discordant else 1.0
-    a, b = (only_first + 1) / (total + 2), (only_second + 1) / (total + 2)
-    half = Z * ((a + b - (b - a) ** 2) / (total + 2)) ** 0.5
-    return Difference((only_second - only_first) / total, b - a - half, b - a + half, p)
+    if not discordant:
+        return Difference(0.0, 0.0, 0.0, 1.0)
+    result = stats.binomtest(only_second, discordant)
+    interval = result.proportion_ci()
+    low, high = ((2 * share - 1) * discordant / total for share in (interval.low, interval.high))
+    return Difference((only_second - only_first) / total, float(low), float(high), float(result.pvalue))
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:

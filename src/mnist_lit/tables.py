@@ -83,7 +83,7 @@ class FitTable(Callback):
             "checkpoint": str(best or "none"),
         }
         if best:
-            elsewhere = "" if self.logs == Path(runs.LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
+            elsewhere = "" if best.parents[2] == Path(runs.LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
             rows["next"] = f"mnist-lit test{elsewhere}"
         if trainer.logger:
             rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"

@@ -49,6 +49,8 @@ def main(command: str, args: list[str]) -> int:
     parser.add_argument("--kill_seed", type=int, default=0, help="what the moments are drawn from (default: 0)")
     parser.add_argument("--folder", type=Path, help="where to keep both runs; else they are removed")
     own, fit = parser.parse_known_args(args)
+    if any(arg.partition("=")[0] == "--seeds" for arg in fit):
+        raise InputError("--seeds: one run is verified; --seed_everything says of which seed")
     if own.kills < 0:
         raise InputError(f"--kills: want 0 or more, got {own.kills}")
     if own.folder:
