@@ -1,5 +1,6 @@
 """What a person reads at the end: one small table after a fit and after an evaluation. And the bar until then."""
 
+import math
 import shlex
 import time
 from pathlib import Path
@@ -76,8 +77,9 @@ class FitTable(Callback):
         assert isinstance(pl_module, Classifier)
         score, run = pl_module.best, self.start.run
         best = runs.best(run) if run and self.saves else None
+        epochs = trainer.global_step / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         rows = {
-            "epochs": f"{trainer.current_epoch}  ({trainer.global_step:,} steps)",
+            "epochs": f"{round(epochs, 2):g}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
             "best val/acc": f"{score.acc:.2%}  (epoch {score.epoch})" if score else "none: no validation",
             "checkpoint": str(best or "none"),
