@@ -58,7 +58,9 @@ def test_what_cannot_be_compared_is_refused(cli: Cli) -> None:
         ("version_1", "not tested on the same images"),
         ("version_2", "one run says nothing of its spread"),
         ("version_3", "mnist-lit test --ckpt_path lightning_logs/version_3"),
-        ("version_9", "no run"),
+        ("version_9", "no run with a checkpoint"),
+        ("vresion_1", "did you mean version_1?"),
+        ("version_0", "both are lightning_logs/version_0"),
     ):
         code, _, err = cli("compare", "version_0", second)
         assert (code, message in err) == (2, True), err

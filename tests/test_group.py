@@ -123,6 +123,15 @@ def test_help_is_given_once(cli: Cli) -> None:
     assert "--seeds SEEDS" in run("fit", "--seeds", "2", "--help")
 
 
+def test_a_group_has_one_recipe(cli: Cli) -> None:
+    assert cli(*FIT, "--group", str(GROUP), "--seed_everything", "3")[0] == 0
+    code, _, err = cli(*FIT, "--group", str(GROUP), "--seed_everything", "4", "--model.lr", "0.1")
+    assert (code, "another recipe" in err) == (2, True)
+    code, _, err = cli(*FIT, "--group", str(GROUP), "--seed_everything", "3")
+    assert (code, "--resume auto goes on" in err) == (2, True)
+    assert [member.name for member in runs.members(GROUP)] == ["seed_3"]
+
+
 def test_a_launcher_is_refused_a_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = cli(*FIT, "--seeds", "2")
@@ -141,7 +150,7 @@ def test_half_a_group_is_not_tested(cli: Cli) -> None:
         GROUP.joinpath(f"seed_{seed}/checkpoints").mkdir(parents=True)
         GROUP.joinpath(f"seed_{seed}/checkpoints/best.ckpt").touch()
     GROUP.joinpath("seed_0", runs.FINISHED).touch()
-    for command in (("test", "--ckpt_path", str(GROUP)), ("compare", "version_0", "version_0")):
+    for command in (("test", "--ckpt_path", str(GROUP)), ("compare", "version_0", "version_0/seed_0")):
         code, _, err = cli(*command)
         assert (code, "seed_1 is unfinished" in err) == (2, True)
 

@@ -16,7 +16,7 @@ def write(run: Path) -> None:
     run.joinpath("finished").touch()
     os.utime(run / "config.yaml", (1000, 1000))
     os.utime(run / "checkpoints/last.ckpt", (1046, 1046))
-    rows = ("epoch,train/loss,val/acc", "0,,0.9", "0,1.5,", "1,,0.95", "1,1.2,", "2,,0.95", "2,1.1,")
+    rows = ("epoch,train/loss,val/acc,val/loss", "0,,0.9,1", "0,1.5,,", "1,,0.95,1", "1,1.2,,", "2,,0.95,1", "2,1.1,,")
     run.joinpath("metrics.csv").write_text("\n".join(rows))
     run.joinpath("predictions.csv").write_text("index,label,predicted\n0,1,1\n1,2,2\n2,3,8\n3,4,4\n")
 

@@ -27,12 +27,20 @@ def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
     assert records.scored(tmp_path) is None
 
 
-def test_the_best_validation_is_the_first_of_equals(tmp_path: Path) -> None:
+def test_the_best_validation_is_of_equals_the_one_with_the_lower_loss(tmp_path: Path) -> None:
     assert records.best_val(tmp_path) is None
     assert records.epochs(tmp_path) == 0
-    rows = ("epoch,train/loss,val/acc", "0,,0.9", "0,1.5,", "1,,0.95", "1,1.2,", "2,,0.95", "2,1.1,")
+    rows = (
+        "epoch,train/loss,val/acc,val/loss",
+        "0,,0.9,0.1",
+        "0,1.5,,",
+        "1,,0.95,0.3",
+        "1,1.2,,",
+        "2,,0.95,0.2",
+        "2,1.1,,",
+    )
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
-    assert records.best_val(tmp_path) == (0.95, 2)
+    assert records.best_val(tmp_path) == (0.95, 3)
     assert records.epochs(tmp_path) == 3
 
 

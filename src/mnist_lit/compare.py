@@ -24,6 +24,8 @@ def main(command: str, args: list[str]) -> int:
     parser.add_argument("second", metavar="RUN", help="what to compare it with")
     options = parser.parse_args(args)
     folders = runs.find(options.first), runs.find(options.second)
+    if folders[0].resolve() == folders[1].resolve():
+        raise InputError(f"both are {folders[0]}")
     first, second = (_tests(folder) for folder in folders)
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
         raise InputError("the two were not tested on the same images")

@@ -298,6 +298,8 @@ class CLI(LightningCLI):
             return Start(logs / "of_rank_0")
         group = self._get(self.config, "group")
         among = runs.members(Path(group)) if group else [run for run in runs.all_of(logs) if run.parent == logs]
+        if group:
+            resume.join(among, self._config_yaml())
         if self._get(self.config, "resume") and (found := resume.find(among, self._config_yaml())):
             start, self._lock = found
             return start

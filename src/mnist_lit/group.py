@@ -98,6 +98,9 @@ def _fit(args: list[str]) -> int:
             print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
             if code := _run("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
                 return code
+    except Stopped as stopped:
+        where = f"in seed {seed}, {number} of {len(seeds)}; the same command with --resume auto goes on"
+        raise Stopped(stopped.signum, where) from None
     finally:
         if not runs.members(group):
             with suppress(OSError):

@@ -49,13 +49,16 @@ def ensemble(tests: Sequence[Scored]) -> float:
 
 
 def best_val(run: Path) -> tuple[float, int] | None:
-    """The best validation accuracy and its epoch, from 1 on; the first of equals. None where nothing was validated."""
+    """The best validation accuracy, of equals the one with the lower loss, and its epoch, from 1 on.
+
+    None where nothing was validated.
+    """
     scores = []
     for row in _rows(run / "metrics.csv"):
         with contextlib.suppress(LookupError, TypeError, ValueError):
-            scores.append((float(row["val/acc"]), -int(row["epoch"])))
+            scores.append((float(row["val/acc"]), -float(row["val/loss"]), -int(row["epoch"])))
     best = max(scores, default=None)
-    return best and (best[0], 1 - best[1])
+    return best and (best[0], 1 - best[2])
 
 
 def epochs(run: Path) -> int:

@@ -3,6 +3,7 @@
 The first process looks; the others are told when they can be, which is after the trainer has started. Trains nothing.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -19,12 +20,13 @@ from mnist_lit.errors import InputError
 from mnist_lit.files import sweep
 from mnist_lit.runs import Start
 
-__all__ = ["Agree", "Finished", "Found", "find", "hold", "newest", "restore"]
+__all__ = ["Agree", "Finished", "Found", "find", "hold", "join", "newest", "restore"]
 
 PLACES = {  # options that say where a recipe runs, not what it does
     "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
     "data": ("data_dir", *checkpoint.LOCAL),
 }
+UNREADABLE = (OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError)
 NEWEST_FIRST = (runs.LAST, runs.PREVIOUS, "best.ckpt")
 
 
@@ -59,7 +61,7 @@ def find(among: Sequence[Path], config: str) -> tuple[Start, FileLock] | None:
     for run in reversed(among):
         try:
             same = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) == recipe
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError, yaml.YAMLError):
+        except UNREADABLE:
             continue
         if not same:
             continue
@@ -76,6 +78,17 @@ def find(among: Sequence[Path], config: str) -> tuple[Start, FileLock] | None:
         else:
             lock.release()
     return begun
+
+
+def join(members: Sequence[Path], config: str) -> None:
+    """Raise InputError where a group's runs have another recipe than this configuration, as YAML; seeds may differ."""
+    recipe = _recipe(config) | {"seed_everything": None}
+    for run in members:
+        theirs = recipe
+        with contextlib.suppress(*UNREADABLE):
+            theirs = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) | {"seed_everything": None}
+        if theirs != recipe:
+            raise InputError(f"{run} is of another recipe; a group's runs differ in their seeds alone")
 
 
 def newest(run: Path) -> Path | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lit.errors import InputError
+from mnist_lit.suggest import nearest
 
 __all__ = [
     "FINISHED",
@@ -74,7 +75,7 @@ def member(group: Path, seed: int) -> Path:
     """
     run = group / f"seed_{seed}"
     if run.joinpath("config.yaml").exists():
-        raise InputError(f"{run} is there, and is held by another process or of another recipe; take another seed")
+        raise InputError(f"{run} is there; --resume auto goes on with it, if no other process holds it")
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +107,9 @@ def find(given: str) -> Path:
     for path in (Path(given), Path(LOGS, given)):
         if path.is_dir() and (members(path) or best(path)):
             return path
-    raise InputError(f"no run with a checkpoint, and no group of such, at {given} (`mnist-lit runs` lists all)")
+    known = {name(run): run for run in all_of(Path(LOGS))}
+    known |= {run.parent.name: run.parent for run in known.values() if run.parent.name != LOGS}
+    raise InputError(f"no run with a checkpoint, and no group of such, at {given}{nearest(given, known)}")
 
 
 def whole(group: Path) -> list[Path]:

@@ -25,7 +25,8 @@ class Spread(NamedTuple):
 
     def __str__(self) -> str:
         """Of shares in [0, 1], in per cent."""
-        mean, sd, low, high = (100 * value for value in self[1:])
+        mean, sd = 100 * self.mean, 100 * self.sd
+        low, high = max(100 * self.low, 0), min(100 * self.high, 100)
         if self.n == 1:
             return f"{mean:.3f} %  (n = 1)"
         return f"{mean:.3f} ± {sd:.3f} %  (n = {self.n}; 95 % interval of the mean {low:.3f} – {high:.3f} %)"
@@ -44,7 +45,7 @@ def spread(values: Sequence[float]) -> Spread:
     """Mean, standard deviation and the mean's 95 % interval.
 
     >>> print(spread([0.99, 0.992]))
-    99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.371 %)
+    99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.000 %)
     """
     from scipy import stats
 
