@@ -37,27 +37,24 @@ def main() -> None:
     """Run the contestants in turn, each in a process of its own."""
     parser = options(__doc__, steps=118, rounds=3)
     parser.add_argument("--only", choices=NAMES, help="run one of the others in this process, and print its figure")
+    parser.add_argument("--precision", help="a second fit in this precision, as bf16-mixed where the processor has it")
     given = parser.parse_args()
     data_dir = str(Path(given.data_dir).resolve())
     if given.only:
         print(train(given.only)(data_dir, given.steps))
         return
-    rounds: dict[str, list[float]] = {"`mnist-lit fit`": [], **{name: [] for name in NAMES.values()}}
+    ours = {"`mnist-lit fit`": list[str]()}
+    if given.precision:
+        ours[f"`mnist-lit fit`, {given.precision}"] = ["--trainer.precision", given.precision]
+    rounds: dict[str, list[float]] = {name: [] for name in (*ours, *NAMES.values())}
+    place = ["--data_dir", data_dir, "--steps", str(given.steps)]
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(given.steps)]
     for _ in range(given.rounds):
-        ours = fit("--config", "tutorial", "--data.data_dir", data_dir, *limits)
-        rounds["`mnist-lit fit`"].append(ours.images_per_second)
+        for name, precision in ours.items():
+            rate = fit("--config", "tutorial", "--data.data_dir", data_dir, *limits, *precision).images_per_second
+            rounds[name].append(rate)
         for contestant, name in NAMES.items():
-            alone = [
-                sys.executable,
-                __file__,
-                "--only",
-                contestant,
-                "--data_dir",
-                data_dir,
-                "--steps",
-                str(given.steps),
-            ]
+            alone = [sys.executable, __file__, "--only", contestant, *place]
             run = subprocess.run(alone, capture_output=True, text=True, check=True)
             rounds[name].append(float(run.stdout.splitlines()[-1]))
     for reference in (NAMES[BARE], NAMES[TUTORIAL]):
