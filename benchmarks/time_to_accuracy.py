@@ -29,6 +29,7 @@ TARGET = 0.9934
 def main() -> None:
     """Train and test each seed in processes of their own, the tutorial's loop in between."""
     parser = options(__doc__, config="fast", seeds=5, steps=40)
+    parser.add_argument("--precision", default="32", help="of training, as bf16-mixed where the processor has it")
     parser.add_argument("--folder", type=Path, help="keeps the runs; else they are removed")
     given = parser.parse_args()
     if given.folder:
@@ -48,7 +49,7 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
     for seed in range(given.seeds):
         twin = [*throughput, "--only", "tutorial", "--data_dir", data_dir, "--steps", str(given.steps)]
         rates.append(float(subprocess.run(twin, capture_output=True, text=True, check=True).stdout))
-        place = ["--config", given.config, "--data.data_dir", data_dir]
+        place = ["--config", given.config, "--data.data_dir", data_dir, "--trainer.precision", given.precision]
         fits.append(fit(*place, "--seed_everything", str(seed), folder=folder))
         run = runs.all_of(folder / runs.LOGS)[-1]
         test = [sys.executable, "-m", "mnist_lit", "test", "--ckpt_path", str(run), "--data.data_dir", data_dir]
@@ -72,7 +73,7 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
         "the tutorial's ÷ warm": f"{tutorial / statistics.median(warm):.1f}",
     }
     print(f"\n| {given.config} | |\n|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), sep="\n")
-    found = {"config": given.config, "images": images, "scores": scores, "ensemble": ensemble(tests)}
+    found = {"config": given.config, "precision": given.precision, "images": images, "scores": scores, "ensemble": ensemble(tests)}
     return found | {"tutorial_images_per_second": rates, "fits": [fit._asdict() for fit in fits]}
 
 
