@@ -65,8 +65,6 @@ RUNGS = [
         {"data.crop_prob": 0, "data.degrees": 10, "data.scale": 0.1, "data.shear": 10, "data.translate": 1.5},
         "all images move a little, in place of a tenth that are blown up",
     ),
-    Rung("elastic bends", {"data.elastic": 2}, "handwriting is not rigid"),
-    Rung("dropout", {"model.dropout": 0.3}, "no feature can be relied on alone"),
 ]
 
 
@@ -185,8 +183,8 @@ difference. With so few seeds small ones go unseen. Seconds are those of trainin
 
 - [`fast`](../configs/fast.yaml) is made from these rungs for the least time to the tutorial's score,
   [`best`](../configs/best.yaml) for the highest score: more epochs, stronger warps, a longer average.
-- A rung's place matters: what comes late finds less left to gain. One epoch is short; bends and dropout pay in longer
-  runs, and cost a little here.
+- A rung's place matters: what comes late finds less left to gain, and one epoch is short. Which of the changes that are
+  not here were tried, and what for, stands in [decisions.md](decisions.md).
 - The tutorial's other defects change no weights: it watches its epochs on the test set, divides its mean losses by the
   number of images once more, and never fills its list of mistakes. They are mended in `mnist-lit`, see its README.
 """

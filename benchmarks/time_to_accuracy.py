@@ -73,7 +73,13 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
         "the tutorial's ÷ warm": f"{tutorial / statistics.median(warm):.1f}",
     }
     print(f"\n| {given.config} | |\n|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), sep="\n")
-    found = {"config": given.config, "precision": given.precision, "images": images, "scores": scores, "ensemble": ensemble(tests)}
+    found = {
+        "config": given.config,
+        "precision": given.precision,
+        "images": images,
+        "scores": scores,
+        "ensemble": ensemble(tests),
+    }
     return found | {"tutorial_images_per_second": rates, "fits": [fit._asdict() for fit in fits]}
 
 
