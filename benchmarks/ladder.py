@@ -48,15 +48,11 @@ RUNGS = [
     Rung("`mnist-lit fit --config tutorial`", {}, "images in memory, one resampling instead of two"),
     Rung("batches of 64", {"data.batch_size": 64}, "eight times as many steps"),
     Rung("He initialization", {"model.init": "he"}, "activations keep their size through ReLUs"),
-    Rung(
-        "linear schedule",
-        {"model.schedule": "linear", "model.lr": 0.03},
-        "a higher rate that falls to 0 at the end, rather than a constant one",
-    ),
+    Rung("linear schedule", {"model.schedule": "linear"}, "the rate falls to 0 at the end"),
     Rung(
         "Muon",
         {"model.optimizer": "muon", "model.lr": 0.02, "model.weight_decay": 0.1, "model.aux_lr": 0.005},
-        "every direction of a layer's update counts the same",
+        "every direction of a layer's update counts the same; twice the rate",
     ),
     Rung("averaged weights", {"model.ema_decay": 0.99}, "the noise of single steps averages out"),
     Rung("label smoothing", {"model.label_smoothing": 0.1}, "no reward for being surer than sure"),
