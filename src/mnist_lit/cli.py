@@ -94,7 +94,7 @@ def _run(args: list[str], *, debug: bool) -> int:
 
 
 def _import(room: str) -> Any:
-    """A room, without collecting garbage meanwhile: what imports make stays, and looking at it takes a quarter more."""
+    """A room, without collecting garbage meanwhile: what imports make stays, so looking for it is lost time."""
     collects = gc.isenabled()
     gc.disable()
     try:
