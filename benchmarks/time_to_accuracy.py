@@ -19,7 +19,6 @@ import yaml
 
 from contest import Fit, fit, keep, options
 from mnist_lit import recipes, records, runs
-from mnist_lit.records import ensemble
 from mnist_lit.stats import spread
 
 TUTORIAL_IMAGES = 17 * 60_000
@@ -58,12 +57,13 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
         assert scored
         tests.append(scored)
         print(f"seed {seed}: {scored.acc:.2%}, {fits[-1].seconds:.1f} s", flush=True)
+    average = records.ensemble(tests)
     scores, images = [test.acc for test in tests], _images(given.config)
     tutorial = TUTORIAL_IMAGES / statistics.median(rates)
     cold, warm = ([f.seconds for f in fits], [f.training for f in fits])
     rows = {
         "test accuracy": str(spread(scores)),
-        "their ensemble": f"{100 * ensemble(tests):.2f} %",
+        "their ensemble": f"{100 * average:.2f} %",
         f"seeds that reach {TARGET:.2%}": f"{sum(score >= TARGET for score in scores)} of {len(scores)}",
         "images seen": f"{images:,}  ({images / 60_000:.2f} epochs)",
         "cold, seconds": _seconds(cold),
@@ -78,7 +78,7 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
         "precision": given.precision,
         "images": images,
         "scores": scores,
-        "ensemble": ensemble(tests),
+        "ensemble": average,
     }
     return found | {"tutorial_images_per_second": rates, "fits": [fit._asdict() for fit in fits]}
 

@@ -59,11 +59,7 @@ def find(among: Sequence[Path], config: str) -> tuple[Start, FileLock] | None:
     recipe = _recipe(config)
     begun: tuple[Start, FileLock] | None = None
     for run in reversed(among):
-        try:
-            same = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) == recipe
-        except UNREADABLE:
-            continue
-        if not same:
+        if _recipe_of(run) != recipe:
             continue
         lock = hold(run)
         if lock is None:
@@ -84,10 +80,8 @@ def join(members: Sequence[Path], config: str) -> None:
     """Raise InputError where a group's runs have another recipe than this configuration, as YAML; seeds may differ."""
     recipe = _recipe(config) | {"seed_everything": None}
     for run in members:
-        theirs = recipe
-        with contextlib.suppress(*UNREADABLE):
-            theirs = _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8")) | {"seed_everything": None}
-        if theirs != recipe:
+        theirs = _recipe_of(run)
+        if theirs is not None and theirs | {"seed_everything": None} != recipe:
             raise InputError(f"{run} is of another recipe; a group's runs differ in their seeds alone")
 
 
@@ -146,6 +140,13 @@ class Agree(Callback):
         self.found.agreed = True
         if self.start.finished:
             raise Finished
+
+
+def _recipe_of(run: Path) -> dict[str, Any] | None:
+    """The recipe of a run; None where its configuration is missing or damaged."""
+    with contextlib.suppress(*UNREADABLE):
+        return _recipe(run.joinpath("config.yaml").read_text(encoding="utf-8"))
+    return None
 
 
 def _recipe(config: str) -> dict[str, Any]:
