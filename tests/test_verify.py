@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnist_lit.checkpoint import KEY
-from mnist_lit.verify import different_curve, different_state
+from mnist_lit.verify import Killer, _kill, different_curve, different_state
 
 Cli = Callable[..., tuple[int, str, str]]
 FIT = ["--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32", "--trainer.max_epochs", "2"]
@@ -51,6 +51,22 @@ def test_the_same_without_it_is_equal() -> None:
     assert "equal: " in out
     assert "killed: 5 times (1 while training, 1 during a save, 1 during a validation, 1 in the first second" in out
     assert {path.name for path in Path("kept").iterdir()} == {"undisturbed", "killed"}
+
+
+def test_a_fit_that_ended_before_is_set_back_and_killed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    def kill(killer: Killer, moment: str, seconds: float) -> bool:
+        waits.append((seconds, killer.folder.joinpath("ended").exists()))
+        killer.folder.joinpath("ended").touch()
+        return len(waits) == 3
+
+    monkeypatch.setattr(Killer, "kill", kill)
+    killer = Killer(FIT, Path("run"))
+    assert _kill(killer, "while training", 1.0)
+    assert waits == [(1.0, False), (0.5, False), (0.25, False)]
+    assert not _kill(killer, "while training", 1.0)
+    assert len(waits) == 7
 
 
 def test_wrong_input_is_the_fits_own_line(cli: Cli) -> None:

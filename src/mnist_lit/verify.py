@@ -6,6 +6,7 @@ Runs the command itself, in processes of its own, and kills them with SIGKILL. T
 import argparse
 import csv
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,17 +71,34 @@ def _verify(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
     kinds = [TRAINING, SAVE, *([VALIDATION] if undisturbed.joinpath(VALIDATED).exists() else []), FIRST, STARTING]
     most = {FIRST: 1.0, STARTING: whole.started - whole.began}  # seconds
     counts = dict.fromkeys(kinds, 0)
+    resuming = Killer([*fit, "--resume", "auto"], killed)
     for number in range(kills):
         moment = kinds[number % len(kinds)]
         seconds = draw.uniform(0, most.get(moment, (whole.ended - whole.started) / kills))
-        if not Killer([*fit, "--resume", "auto"], killed).kill(moment, seconds):
-            break  # it came to its end before
+        if not _kill(resuming, moment, seconds):
+            break  # too little is left of it
         counts[moment] += 1
         print(f"kill {number + 1}: {moment}", flush=True)
-    Killer([*fit, "--resume", "auto"], killed).finish()
+    resuming.finish()
     said = ", ".join(f"{count} {moment}" for moment, count in counts.items() if count)
     print(f"killed: {sum(counts.values())} times" + (f" ({said})" if said else ""))
+    if kills and not any(counts.values()):
+        print("nothing was verified: the fit ended before it could be killed; make it longer")
+        return 1
     return _judge(*(_run(place) for place in (undisturbed, killed)))
+
+
+def _kill(resuming: "Killer", moment: str, seconds: float) -> bool:
+    """Kill at a moment; where the run is faster than that, set it back and try again in half the time, a few times."""
+    resuming.folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as before:
+        shutil.copytree(resuming.folder, before, dirs_exist_ok=True)
+        for attempt in range(4):
+            if resuming.kill(moment, seconds / 2**attempt):
+                return True
+            shutil.rmtree(resuming.folder)
+            shutil.copytree(before, resuming.folder)
+    return False
 
 
 def _judge(one: Path, other: Path) -> int:
