@@ -1,15 +1,107 @@
-"""From a digit's ink to 28×28, placed as MNIST's makers placed theirs. NumPy and Pillow only.
+"""From a picture to 28×28, placed as MNIST's makers placed theirs. NumPy, Pillow and SciPy only.
 
-Knows nothing about models, training or datasets.
+`find_digit` for the one digit of a picture, `find_digits` for all of a number, a line or a table. Opens no file; knows
+nothing about models, training or datasets.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
-__all__ = ["BOX", "SIDE", "place"]
+from mnist_lit import ink, layout, strokes
+
+__all__ = ["BOX", "SIDE", "Found", "center_digit", "find_digit", "find_digits", "place"]
 
 BOX, SIDE = 20, 28  # the digit's box and the image's side (LeCun et al. 1998, section III.A)
+STROKE = (2.2, 3.2)  # a digit's mean stroke width in its box; half of MNIST's digits are between these
+FINE = 100  # pixels of a digit's longer side in which its strokes are drawn, before it is scaled into the box
+SOFT = 0.2  # of a digit's pixels in MNIST are grey, at least
+LARGEST, PAGE = 1024, 2048  # pixels of the longer side of a picture that is searched for one digit, and for many
+
+Box = tuple[int, int, int, int]
+
+
+class Found(NamedTuple):
+    """A digit, and where in the picture it is."""
+
+    box: Box  # left, top, right, bottom in the picture's pixels; right and bottom exclusive
+    image: NDArray[np.uint8]  # (28, 28), 0 = paper, 255 = ink
+
+
+def center_digit(picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The one digit of a picture, uint8 (28, 28), 0 = paper, 255 = ink; all 0 where nothing is written."""
+    found = find_digit(picture)
+    return found.image if found else np.zeros((SIDE, SIDE), np.uint8)
+
+
+def find_digit(picture: Image.Image | NDArray[np.uint8]) -> Found | None:
+    """The one digit of a picture; None where nothing is written.
+
+    picture: "L" or "RGB", see `pictures.load`, or uint8 (H, W) or (H, W, 3). What is placed as MNIST's already passes
+    as it is.
+    """
+    pixels = np.asarray(picture)
+    if placed := _placed(pixels):
+        return placed
+    seen = ink.find(_reduced(pixels, LARGEST))
+    digit = layout.main_digit(seen) if seen else None
+    return _drawn(seen, digit, _full(picture)) if seen and digit else None
+
+
+def find_digits(picture: Image.Image | NDArray[np.uint8]) -> list[Found]:
+    """Every digit of a number, a line or a table of numbers, line by line from the top, each from the left."""
+    pixels = np.asarray(picture)
+    if placed := _placed(pixels):
+        return [placed]
+    seen = ink.find(_reduced(pixels, PAGE))
+    return [_drawn(seen, digit, _full(picture)) for digit in layout.digits(seen)] if seen else []
+
+
+def _placed(pixels: NDArray[np.uint8]) -> Found | None:
+    """A digit of 28×28 that fills the box and is centred by its mass, on flat black or white; else None."""
+    if pixels.shape[:2] != (SIDE, SIDE):
+        return None
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2).round().astype(np.uint8)
+    for image in (grey, 255 - grey):
+        rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+        soft = ((image > 0) & (image < 255)).sum() > SOFT * (image > 0).sum()
+        if soft and max(np.ptp(rows), np.ptp(columns)) in (BOX - 2, BOX - 1):
+            middle = np.array(ndimage.center_of_mass(image)) + 0.5
+            if (abs(middle - SIDE / 2) < 1).all():
+                return Found((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1), image.copy())
+    return None
+
+
+def _reduced(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The picture with its longer side at most `side`."""
+    step = -(-max(pixels.shape[:2]) // side)
+    return np.asarray(Image.fromarray(pixels).reduce(step)) if step > 1 else pixels
+
+
+def _full(picture: Image.Image | NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height that the picture had before `pictures.load` reduced it."""
+    if isinstance(picture, Image.Image):
+        width, height = picture.info.get("size", picture.size)
+        return width, height
+    return picture.shape[1], picture.shape[0]
+
+
+def _drawn(seen: ink.Ink, digit: layout.Piece, full: tuple[int, int]) -> Found:
+    """Cut a digit out and draw it anew in MNIST's thickness."""
+    zoom = FINE / digit.size
+    around = np.pad(seen.level, 2)[digit.top : digit.bottom + 4, digit.left : digit.right + 4]
+    near = ndimage.binary_dilation(np.pad(digit.mask, 2), np.ones((3, 3)))
+    level = np.where(near, around, 0).astype(np.float32)
+    height, width = (max(1, round(side * zoom)) for side in level.shape)
+    fine = np.asarray(Image.fromarray(level).resize((width, height), Image.Resampling.BICUBIC))
+    edge = min(1.0, float(fine.max()) / 2)  # a thin stroke that was reduced is faint
+    across, down = full[0] / seen.mask.shape[1], full[1] / seen.mask.shape[0]
+    edges = (digit.left * across, digit.top * down, digit.right * across, digit.bottom * down)
+    left, top, right, bottom = (round(edge) for edge in edges)
+    return Found((left, top, right, bottom), place(strokes.even_out(fine >= edge, BOX, *STROKE).astype(np.uint8) * 255))
 
 
 def place(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,0 +1,272 @@
+"""Which strokes of a page make which digit, and in what order they are read. NumPy and SciPy only.
+
+Rules, frames, dust and what the picture's edge cuts off are left out here. Knows nothing of pictures.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mnist_lit.ink import Ink, Rule, rules
+
+__all__ = ["Piece", "digits", "main_digit"]
+
+Mask = NDArray[np.bool_]
+
+LINE, TABLE_LINE = 0.6, 0.25  # of the picture's side: what is longer may be ruled, by one digit and by many
+# Shares of a digit's longer side, or of its height where there are many.
+SPECK = 0.12  # what is smaller is dust
+NEAR = 0.25  # how far apart the strokes of one digit may be
+FRAMED = 0.25  # of a frame's side: what is larger and within it is what is meant
+OVERHANG = 0.1  # how far a ruled line goes on beyond a digit, at least
+MARGIN = 0.03  # of the picture's side: where a ruled line comes from
+LEAST = 0.1  # of the picture: what is left without its ruled lines is a digit only if larger
+CUT_OFF = 0.3  # what the picture's edge cuts counts for so much less
+FRAGMENT, WHOLE = 0.6, 1.3  # what is lower is a part of a digit; what is higher is more than one
+DASH = 0.3  # what is lower, and near nothing, is no digit
+RULE = 2.0  # what is longer is a ruled line of a table
+TOUCHING = 1.3  # of its height: what is wider is several digits that touch
+BESIDE = 0.4  # of a digit's height that is level with the next of its line
+JOIN = 1.8  # stroke widths: what joins two digits is no thicker
+
+
+class Piece(NamedTuple):
+    """Ink that belongs together."""
+
+    top: int
+    left: int
+    mask: Mask  # (height, width)
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.mask.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.mask.shape[1])
+
+    @property
+    def size(self) -> int:
+        """The longer of both."""
+        return max(self.height, self.width)
+
+    @property
+    def bottom(self) -> int:
+        """The row below."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """The column beside."""
+        return self.left + self.width
+
+
+def main_digit(ink: Ink) -> Piece | None:
+    """The one digit: the largest thing within the picture, with the strokes near it; None where there is nothing.
+
+    Of fewer than three lines, those that do not cross the picture are its own strokes, as the bar and stem of a 4.
+    """
+    lines = rules(ink.mask, ink.stroke, LINE)
+    digit = _main(_without(ink.mask, lines))
+    if digit is None or digit.size < LEAST * max(ink.mask.shape):
+        return _main(ink.mask)
+    ruled = [line for line in lines if len(lines) > 2 or _is_ruled(line, digit, ink.mask.shape)]
+    return digit if len(ruled) == len(lines) else _main(_without(ink.mask, ruled))
+
+
+def digits(ink: Ink) -> list[Piece]:
+    """Every digit, line by line from the top, each from the left."""
+    lines = rules(ink.mask, ink.stroke, TABLE_LINE)
+    ones = _ones(ink.mask, lines)
+    lines = [line for line in lines if not any(_holds(one, line) for one in ones)]
+    usual = _usual_height(_pieces(_without(ink.mask, lines))) or _usual_height(_pieces(ink.mask))
+    long = [line for line in lines if line.mask.shape[line.axis] > RULE * usual]
+    lines = long + [line for line in lines if _spans(line, long, SPECK * usual)]
+    pieces = [piece for piece in _pieces(_without(ink.mask, lines)) if SPECK * usual <= piece.size < 4 * usual]
+    pieces = [piece for piece in pieces if _inside(piece, ink.mask.shape) or piece.height > FRAGMENT * usual]
+    found = []
+    for piece in _joined(pieces, usual):
+        if piece.height >= DASH * usual:
+            found += _split(piece, ink.stroke)
+    return _in_order(found)
+
+
+def _ones(mask: Mask, lines: Sequence[Rule]) -> list[Piece]:
+    """What stands alone and upright and is no longer than what is no line: a 1 rather than a ruled line."""
+    pieces = [piece for piece in _pieces(mask) if _inside(piece, mask.shape)]
+    others = _usual_height([piece for piece in pieces if not any(_holds(piece, line) for line in lines)])
+    return [
+        piece for piece in pieces if 2 * piece.width < piece.height and (not others or piece.height <= RULE * others)
+    ]
+
+
+def _holds(piece: Piece, line: Rule) -> bool:
+    """Whether a line lies within the rows and columns of a piece."""
+    rows, columns = line.where
+    return bool(
+        piece.top <= rows.start
+        and rows.stop <= piece.bottom
+        and piece.left <= columns.start
+        and columns.stop <= piece.right
+    )
+
+
+def _main(mask: Mask) -> Piece | None:
+    pieces = _pieces(mask)
+    if not pieces:
+        return None
+    weights = [int(piece.mask.sum()) * (1 if _inside(piece, mask.shape) else CUT_OFF) for piece in pieces]
+    main = pieces[int(np.argmax(weights))]
+    holes = ndimage.binary_fill_holes(main.mask) & ~main.mask
+    framed = [piece for piece in pieces if piece.size > FRAMED * main.size and _within(piece, main, holes)]
+    if framed:
+        main = max(framed, key=lambda piece: int(piece.mask.sum()))
+    own = [
+        piece
+        for piece in pieces
+        if piece is main
+        or (piece.size >= SPECK * main.size and _inside(piece, mask.shape) and _gap(piece, main) <= NEAR * main.size)
+    ]
+    return _union(own)
+
+
+def _within(piece: Piece, frame: Piece, holes: Mask) -> bool:
+    """Whether a piece lies in the holes of another."""
+    top, left = piece.top - frame.top, piece.left - frame.left
+    if min(top, left) < 0 or piece.bottom > frame.bottom or piece.right > frame.right:
+        return False
+    return bool(holes[top : top + piece.height, left : left + piece.width][piece.mask].all())
+
+
+def _is_ruled(line: Rule, digit: Piece, shape: tuple[int, ...]) -> bool:
+    """Whether a line comes from the picture's edge, and goes on beyond a digit on both sides."""
+    start, stop = (digit.left, digit.right) if line.axis else (digit.top, digit.bottom)
+    where, side = line.where[line.axis], shape[line.axis]
+    beyond = min(start - where.start, where.stop - stop)
+    return bool(beyond >= OVERHANG * digit.size and min(where.start, side - where.stop) <= MARGIN * side)
+
+
+def _spans(line: Rule, others: Sequence[Rule], reach: float) -> bool:
+    """Whether a line goes from one crossing line to the next, as between the cells of a table."""
+    crossing = [other.where[line.axis] for other in others if other.axis != line.axis]
+    return all(
+        any(part.start - reach <= end <= part.stop + reach for part in crossing)
+        for end in (line.where[line.axis].start, line.where[line.axis].stop)
+    )
+
+
+def _without(mask: Mask, lines: Sequence[Rule]) -> Mask:
+    kept = mask.copy()
+    for line in lines:
+        kept[line.where] &= ~line.mask
+    return kept
+
+
+def _pieces(mask: Mask) -> list[Piece]:
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    return [
+        Piece(where[0].start, where[1].start, labels[where] == number)
+        for number, where in enumerate(ndimage.find_objects(labels), 1)
+    ]
+
+
+def _inside(piece: Piece, shape: tuple[int, ...]) -> bool:
+    return piece.top > 0 and piece.left > 0 and piece.bottom < shape[0] and piece.right < shape[1]
+
+
+def _union(pieces: Sequence[Piece]) -> Piece:
+    top, left = min(piece.top for piece in pieces), min(piece.left for piece in pieces)
+    mask = np.zeros((max(p.bottom for p in pieces) - top, max(p.right for p in pieces) - left), bool)
+    for piece in pieces:
+        mask[piece.top - top : piece.bottom - top, piece.left - left : piece.right - left] |= piece.mask
+    return Piece(top, left, mask)
+
+
+def _gap(one: Piece, other: Piece) -> float:
+    """The distance of the ink of two pieces in pixels."""
+    both = _union((one, other))
+    away = ndimage.distance_transform_edt(~_union((both._replace(mask=np.zeros_like(both.mask)), other)).mask)
+    top, left = one.top - both.top, one.left - both.left
+    return float(away[top : top + one.height, left : left + one.width][one.mask].min())
+
+
+def _usual_height(pieces: Sequence[Piece]) -> float:
+    """The height that half of the ink is lower than."""
+    if not pieces:
+        return 0.0
+    heights, areas = np.array([(piece.size, piece.mask.sum()) for piece in pieces]).T
+    order = heights.argsort()
+    return float(heights[order][np.searchsorted(areas[order].cumsum(), areas.sum() / 2)])
+
+
+def _joined(pieces: Sequence[Piece], usual: float) -> list[Piece]:
+    """Pieces with their fragments: what is near, and with it no higher than a digit."""
+    whole = sorted(pieces, key=lambda piece: -piece.height)
+    done: list[Piece] = []
+    for piece in whole:
+        near = [
+            other
+            for other in done
+            if _union_height(piece, other) <= WHOLE * max(usual, other.height)
+            and (
+                (piece.height < FRAGMENT * usual and _box_gap(piece, other) <= NEAR * usual)
+                or _overlap(piece.left, piece.right, other.left, other.right) > FRAGMENT
+            )
+        ]
+        if near:
+            nearest = min(near, key=lambda other: _gap(piece, other))
+            done.remove(nearest)
+            piece = _union((piece, nearest))
+        done.append(piece)
+    return done
+
+
+def _union_height(one: Piece, other: Piece) -> int:
+    return max(one.bottom, other.bottom) - min(one.top, other.top)
+
+
+def _box_gap(one: Piece, other: Piece) -> int:
+    return max(one.left - other.right, other.left - one.right, one.top - other.bottom, other.top - one.bottom, 0)
+
+
+def _overlap(start: int, stop: int, other_start: int, other_stop: int) -> float:
+    """The common part of two stretches, as a share of the shorter."""
+    return (min(stop, other_stop) - max(start, other_start)) / min(stop - start, other_stop - other_start)
+
+
+def _split(piece: Piece, stroke: float) -> list[Piece]:
+    """A piece as several digits, where it is too wide for one and thin at a place away from its ends."""
+    if piece.width <= TOUCHING * piece.height:
+        return [piece]
+    ink = ndimage.uniform_filter1d(piece.mask.sum(axis=0).astype(float), max(1, round(stroke)))
+    start = round(0.3 * piece.height)
+    cut = start + int(ink[start : piece.width - start].argmin())
+    if ink[cut] > JOIN * stroke:
+        return [piece]
+    halves = (piece.mask[:, :cut], piece.mask[:, cut:])
+    parts = [max(_pieces(half), key=lambda part: int(part.mask.sum())) for half in halves]
+    if min(part.height for part in parts) < FRAGMENT * piece.height:
+        return [piece]  # the flag of a 5, the tail of a 2
+    return [
+        again
+        for part, left in zip(parts, (0, cut), strict=True)
+        for again in _split(Piece(piece.top + part.top, piece.left + left + part.left, part.mask), stroke)
+    ]
+
+
+def _in_order(pieces: Sequence[Piece]) -> list[Piece]:
+    """Line by line: each joins the line whose last digit is beside it."""
+    lines: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.left):
+        beside = [_overlap(piece.top, piece.bottom, line[-1].top, line[-1].bottom) for line in lines]
+        if beside and max(beside) > BESIDE:
+            lines[int(np.argmax(beside))].append(piece)
+        else:
+            lines.append([piece])
+    lines.sort(key=lambda line: np.mean([piece.top + piece.bottom for piece in line]))
+    return [piece for line in lines for piece in line]

@@ -1,0 +1,178 @@
+"""Any file, bytes, image or array to a picture: 8 bit, upright, opaque, and no larger than it needs to be.
+
+Opens what others sent, so all of it is limited: bytes, pixels, formats. Formats that run a program are refused.
+Pillow and NumPy only. Knows nothing about digits.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mnist_lit.errors import InputError
+
+__all__ = ["BYTES", "FORMATS", "PIXELS", "load", "suffixes"]
+
+BYTES, PIXELS = 64 << 20, 64_000_000  # what a file may have
+SIDE = 4096  # what is longer is reduced
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
+
+
+def load(source: Source) -> Image.Image:
+    """A picture of mode "L" or "RGB", upright, of an animation the first frame.
+
+    Transparent paper becomes white under dark ink and black under light ink. What is longer than 4096 pixels is
+    reduced by a whole number; `info["size"]` is the width and height before. Raises InputError on what is no picture.
+
+    >>> load(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
+    200
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged metadata; what matters raises
+        try:
+            if isinstance(source, np.ndarray):
+                picture = _from_array(source)
+            elif isinstance(source, Image.Image):
+                picture = source
+                _limit(picture)
+            else:
+                picture = _opened(_bytes(source))
+            return _plain(picture)
+        except InputError:
+            raise
+        except Exception as error:  # a damaged or hostile file raises nearly anything
+            raise InputError(f"want a picture, got a damaged one ({_line(error)}); save it anew") from error
+
+
+def suffixes() -> set[str]:
+    """How the names of picture files end: `.png`, `.jpg` …"""
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+
+
+def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:
+    if isinstance(source, str | Path):
+        try:
+            with Path(source).open("rb") as file:
+                content = file.read(BYTES + 1)
+        except (OSError, ValueError) as error:
+            raise InputError(f"want a picture, got no readable file ({_line(error)})") from error
+    elif isinstance(source, bytes | bytearray | memoryview):
+        content = bytes(source)
+    elif hasattr(source, "read"):
+        content = source.read(BYTES + 1)
+        if not isinstance(content, bytes):
+            raise InputError(f"want a file opened for bytes, got one that gives {type(content).__name__}; use 'rb'")
+    else:
+        raise InputError(f"want a path, bytes, an opened file, an image or an array, got {type(source).__name__}")
+    if not content:
+        raise InputError("want a picture, got an empty file")
+    if len(content) > BYTES:
+        raise InputError(f"want at most {BYTES >> 20} MiB, got a larger file; save it smaller")
+    return content
+
+
+def _opened(content: bytes) -> Image.Image:
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # not every build of Pillow has them all
+    try:
+        picture = Image.open(io.BytesIO(content), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"want at most {PIXELS // 10**6} megapixels, got far more; make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"want a picture ({', '.join(FORMATS)}), got something else") from error
+    _limit(picture)
+    size = picture.size
+    picture.draft(None, (SIDE // 2, SIDE // 2))  # a large JPEG comes at a part of its size
+    picture.load()
+    picture.info["size"] = size
+    return picture
+
+
+def _limit(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > PIXELS:
+        raise InputError(f"want at most {PIXELS // 10**6} megapixels, got {width}×{height}; make it smaller")
+    if not width * height:
+        raise InputError(f"want a picture, got {width}×{height} pixels")
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
+        raise InputError(f"want an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    if array.shape[0] * array.shape[1] > PIXELS:
+        raise InputError(f"want at most {PIXELS // 10**6} megapixels, got {array.shape}; make it smaller")
+    if array.dtype == bool:
+        array = array * np.uint8(255)
+    if array.dtype.kind not in "uif":
+        raise InputError(f"want an array of numbers, got {array.dtype}")
+    return Image.fromarray(_eight_bit(array[..., 0] if array.shape[2:] == (1,) else array))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Eight bit, reduced, opaque, upright."""
+    size = picture.info.get("size", picture.size)
+    exif = _orientation(picture)
+    if picture.mode.startswith(("I", "F")):
+        picture = Image.fromarray(_eight_bit(np.asarray(picture)))
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+    elif picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    if max(picture.size) > SIDE:
+        picture = picture.reduce(-(-max(picture.size) // SIDE))
+    if picture.mode == "RGBA":
+        picture = _on_paper(picture)
+    if exif in UPRIGHT:
+        picture = picture.transpose(UPRIGHT[exif])
+        size = size[::-1] if exif > 4 else size
+    picture = picture.copy()  # never the caller's own
+    picture.info = {"size": size}
+    return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF raises nearly anything, and the picture may be sound
+        return 1
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """Lay what is partly transparent on paper: of its own tone where it covers most, else of the other."""
+    alpha = np.asarray(picture.getchannel("A"), np.float32)
+    light = float((np.asarray(picture.convert("RGB").convert("L")) * alpha).sum() / max(float(alpha.sum()), 1)) >= 128
+    white = light == (alpha.mean() > 128)
+    paper = Image.new("RGBA", picture.size, "white" if white else "black")
+    paper.alpha_composite(picture)
+    return paper.convert("RGB")
+
+
+def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Numbers of any range to 0 … 255: the range is taken to end at 1, or at the next power of two."""
+    if values.dtype == np.uint8:
+        return values
+    numbers = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    numbers -= min(float(numbers.min()), 0)
+    most = float(numbers.max())
+    top = 1.0 if most <= 1 and values.dtype.kind == "f" else max(255.0, 2.0 ** np.ceil(np.log2(most + 1)) - 1)
+    return np.rint(numbers * (255 / top)).astype(np.uint8)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:100]

@@ -1,0 +1,156 @@
+"""Whatever is sent comes out as a plain picture, or as one line that says what is wrong."""
+
+import contextlib
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mnist_lit import pictures
+from mnist_lit.errors import InputError
+
+
+def bytes_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def corner(color: Any = "black", mode: str = "RGB", paper: Any = "white") -> Image.Image:
+    """A picture 40 wide and 20 high with ink in its upper left corner."""
+    picture = Image.new(mode, (40, 20), paper)
+    ImageDraw.Draw(picture).rectangle((0, 0, 9, 4), fill=color)
+    return picture
+
+
+def grey(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture.convert("L"))
+
+
+def test_every_source_gives_the_same_picture(tmp_path: Path) -> None:
+    content = bytes_of(corner())
+    path = tmp_path / "corner.png"
+    path.write_bytes(content)
+    sources = (path, str(path), content, io.BytesIO(content), corner(), np.asarray(corner()))
+    loaded = [np.asarray(pictures.load(source)) for source in sources]
+    assert all(np.array_equal(one, loaded[0]) for one in loaded)
+
+
+def test_the_given_image_stays_as_it_is() -> None:
+    picture = corner()
+    pictures.load(picture).putpixel((20, 10), (1, 2, 3))
+    assert picture.getpixel((20, 10)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_s_rotation_is_undone(orientation: int) -> None:
+    opposite = {6: 8, 8: 6}.get(orientation, orientation)
+    undo = pictures.UPRIGHT.get(opposite)
+    stored = corner() if undo is None else corner().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    loaded = pictures.load(bytes_of(stored, exif=exif))
+    assert np.array_equal(np.asarray(loaded), np.asarray(corner()))
+    assert loaded.info["size"] == (40, 20)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "TGA"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_modes_and_formats_do_not_matter(mode: str, form: str) -> None:
+    loaded = pictures.load(bytes_of(corner().convert(mode), form))
+    assert np.array_equal(grey(loaded), grey(corner()))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "I", "F", "I;16"])
+def test_rare_modes_keep_what_is_dark(mode: str) -> None:
+    source = corner().convert("L").convert(mode) if mode in ("I", "F", "I;16") else corner().convert(mode)
+    loaded = grey(pictures.load(source))
+    assert loaded[2, 2] == 0
+    assert loaded[10, 30] == 255
+
+
+@pytest.mark.parametrize(("ink", "paper"), [("black", 255), ("white", 0)])
+def test_transparent_paper_is_what_the_ink_is_not(ink: str, paper: int) -> None:
+    loaded = grey(pictures.load(corner(ink, "RGBA", (0, 0, 0, 0))))
+    assert loaded[10, 30] == paper
+    assert loaded[2, 2] == 255 - paper
+
+
+def test_a_light_page_with_transparent_corners_stays_light() -> None:
+    page = corner("black", "RGBA")
+    page.paste((0, 0, 0, 0), (36, 16, 40, 20))
+    assert grey(pictures.load(page))[19, 39] == 255
+
+
+@pytest.mark.parametrize(
+    ("array", "white"),
+    [
+        (np.eye(8, dtype=bool), 255),
+        (np.eye(8, dtype=np.float64), 255),
+        (np.eye(8, dtype=np.float32) * 255, 255),
+        (np.eye(8, dtype=np.uint16) * 65535, 255),
+        (np.eye(8, dtype=np.int64)[..., None] * 255, 255),
+        (np.where(np.eye(8), 1.0, np.nan), 255),
+    ],
+)
+def test_arrays_of_any_number_are_scaled(array: Any, white: int) -> None:
+    assert np.array_equal(grey(pictures.load(array)), np.eye(8) * white)
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    content = bytes_of(corner(), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 20), "black")])
+    assert np.array_equal(grey(pictures.load(content)), grey(corner()))
+
+
+def test_a_large_photo_is_reduced_and_its_size_kept() -> None:
+    loaded = pictures.load(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
+    assert max(loaded.size) <= pictures.SIDE
+    assert loaded.info["size"] == (6000, 5000)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"", "empty"),
+        (b"no picture", "something else"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "something else"),
+        (bytes_of(corner())[:60], "damaged"),
+        ("missing.png", "no readable file"),
+        (".", "no readable file"),
+        (io.StringIO("text"), "'rb'"),
+        (3, "got int"),
+        (np.zeros((0, 4), np.uint8), "array"),
+        (np.zeros((2, 4, 5), np.uint8), "array"),
+        (np.array([["a"]]), "numbers"),
+        (np.broadcast_to(np.uint8(0), (10**5, 10**5)), "megapixels"),
+        (bytes_of(Image.new("1", (9000, 9000))), "megapixels"),
+        (bytes_of(Image.new("1", (14000, 14000))), "megapixels"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        pictures.load(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "BYTES", 50)
+    with pytest.raises(InputError, match="larger"):
+        pictures.load(bytes_of(corner()))
+
+
+def test_odd_images_are_read_or_refused_at_once(shared: Path) -> None:
+    paths = [path for path in (shared / "odd-images").glob("*/*") if path.is_file()]
+    assert len(paths) == 78
+    read = 0
+    for path in paths:
+        start = time.perf_counter()
+        with contextlib.suppress(InputError):
+            read += pictures.load(path).mode in ("L", "RGB")
+        assert time.perf_counter() - start < 2, path.name
+    assert read >= 66
