@@ -10,11 +10,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mnist_lit import archives, digits
+from mnist_lit import archives, continental, digits
 from mnist_lit.augment import BENDS, DRAWS, Warp
 from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
-from mnist_lit.order import ELASTIC, WARP, Batch, Loader, TrainLoader, uniform
+from mnist_lit.order import CONTINENTAL, ELASTIC, WARP, Batch, Loader, TrainLoader, uniform
 from mnist_lit.processes import place
 
 __all__ = ["DigitsDataModule"]
@@ -36,6 +36,7 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
+        continental: share of the ones that get an upstroke, and of the sevens that get a bar, before the warp.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
@@ -55,6 +56,7 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: float = 0.0,
         crop_prob: float = 0.0,
         elastic: float = 0.0,
+        continental: float = 0.0,
         seed: int = 0,
         mirrors: list[str] | str | None = None,
         timeout: float = TIMEOUT,
@@ -66,12 +68,14 @@ class DigitsDataModule(pl.LightningDataModule):
             raise InputError(f"data.batch_size: want 1 or more, got {batch_size}")
         if val_size < 0:
             raise InputError(f"data.val_size: want 0 or more, got {val_size}")
+        if not 0 <= continental <= 1:
+            raise InputError(f"data.continental: want a share in [0, 1], got {continental}")
         try:
             self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
-        self.data_dir, self.dataset = data_dir, dataset
+        self.data_dir, self.dataset, self.continental = data_dir, dataset, continental
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.seed, self.shuffle = seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
@@ -128,12 +132,16 @@ class DigitsDataModule(pl.LightningDataModule):
         return Loader(images, labels, torch.arange(len(labels)), self.batch_size, **_place())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Warp a training batch where it now lies."""
+        """Alter a training batch where it now lies."""
         if batch.epoch is None:
             return batch
+        images = batch.images
+        if self.continental:
+            draws = uniform(self.seed, batch.epoch, batch.indices, continental.DRAWS, stream=CONTINENTAL)
+            images = continental.add(images, batch.labels, draws, self.continental)
         draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=WARP)
         bends = uniform(self.seed, batch.epoch, batch.indices, BENDS, stream=ELASTIC) if self.warp.elastic else None
-        return batch._replace(images=self.warp(batch.images, draws, bends))
+        return batch._replace(images=self.warp(images, draws, bends))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "CALIBRATION",
+    "CONTINENTAL",
     "DROPOUT",
     "ELASTIC",
     "ORDER",
@@ -24,7 +26,9 @@ __all__ = [
     "uniform",
 ]
 
-ORDER, WARP, DROPOUT, SPLIT, ELASTIC = range(5)  # streams: one integer per use, so that no two uses share a number
+ORDER, WARP, DROPOUT, SPLIT, ELASTIC, CALIBRATION, CONTINENTAL = range(
+    7
+)  # streams: one integer per use, so that no two uses share a number
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
