@@ -49,6 +49,15 @@ def digits_data() -> DigitsDataModule:
     return data
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on the embedded digits, calibrated; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = ("--trainer.max_epochs", "5", "--data.val_size", "180", "--trainer.default_root_dir", str(folder))
+    assert main(["fit", "--config", "quickstart", *options]) == 0
+    return folder / "lightning_logs" / "version_0"
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
     """Serve a folder on this machine, each file after a delay in seconds; its address. `asked` collects the paths."""

@@ -21,12 +21,14 @@ from torch import nn
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
+from mnist_lit.network import TutorialCNN
 from mnist_lit.runs import LAST, PREVIOUS
 
-__all__ = ["KEY", "LOCAL", "Files", "load", "load_weights", "provenance", "settings"]
+__all__ = ["KEY", "LOCAL", "Files", "load", "load_weights", "network", "provenance", "save", "settings", "slim"]
 
 LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 KEY = "mnist_lit"  # where in the file `provenance` stands
+WEIGHTS, AVERAGED = "network.", "ema."  # how the names of the weights, and of their moving average, begin
 
 
 class Files(TorchCheckpointIO):
@@ -38,13 +40,7 @@ class Files(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint. Raises OSError with its path, and then leaves the one before it as it was."""
-        path, buffer = Path(path), io.BytesIO()
-        torch.save(checkpoint, buffer)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, buffer.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
-        except OSError as error:
-            raise OSError(f"cannot save {path}: {error.strerror}") from error
+        save(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
         """Read one of ours to go on with; see `load`. Without `loops` Lightning would begin anew and say nothing."""
@@ -52,6 +48,17 @@ class Files(TorchCheckpointIO):
         if "loops" not in content:
             raise InputError(f"{path} does not say how far its training was")
         return content
+
+
+def save(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint whole, see `Files`. Raises OSError with its path, and then leaves the one before as it was."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, buffer.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
+    except OSError as error:
+        raise OSError(f"cannot save {path}: {error.strerror}") from error
 
 
 def provenance(
@@ -138,8 +145,34 @@ def _is_word(section: str, option: str) -> bool:
 
 
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
-    """Put a checkpoint's weights into a module. Raises InputError where they do not fit."""
+    """Put a checkpoint's weights into a module. Raises InputError where they do not fit.
+
+    A file without averaged weights of its own, as `slim` makes it, holds these alone.
+    """
+    weights = dict(content["state_dict"])
+    averaged = [name for name in module.state_dict() if name.startswith(AVERAGED)]
+    if averaged and not any(name.startswith(AVERAGED) for name in weights):
+        weights |= {name: weights.get(WEIGHTS + name.removeprefix(AVERAGED)) for name in averaged}
     try:
-        module.load_state_dict(content["state_dict"])
+        module.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError("the checkpoint's weights do not fit the network that the options describe") from error
+
+
+def network(content: Mapping[str, Any]) -> TutorialCNN:
+    """The trained network of a checkpoint, by its averaged weights where there are. Raises InputError on damage."""
+    weights = content["state_dict"]
+    start = AVERAGED if any(name.startswith(AVERAGED) for name in weights) else WEIGHTS
+    try:
+        trained = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
+        trained.load_state_dict({k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)})
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError("the checkpoint's weights do not fit the network") from error
+    return trained.to(memory_format=torch.channels_last)
+
+
+def slim(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint without what only training needs: the weights that are evaluated, and what it says of itself."""
+    trained = network(content).to(memory_format=torch.contiguous_format).state_dict()
+    kept = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", KEY)
+    return {name: content[name] for name in kept} | {"state_dict": {WEIGHTS + k: v for k, v in trained.items()}}

@@ -54,11 +54,18 @@ class TutorialCNN(nn.Module):
 
         mask: (B, 4096), multiplied onto the convolutions' features. Dropout is the caller's: it draws the mask.
         """
+        return self.classify(self.features(x), mask)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the convolutions see in standardized images (B, 1, 28, 28): (B, 256, 4, 4)."""
         x = F.relu(self.conv1(x))  # (B, 32, 26, 26)
         x = self.pool(F.relu(self.conv2(x)))  # (B, 64, 24, 24) → (B, 64, 12, 12)
         x = F.relu(self.conv3(x))  # (B, 128, 10, 10)
-        x = self.pool(F.relu(self.conv4(x)))  # (B, 256, 8, 8) → (B, 256, 4, 4)
-        x = x.flatten(1)  # (B, 4096)
+        return self.pool(F.relu(self.conv4(x)))  # type: ignore[no-any-return]  # (B, 256, 8, 8) → (B, 256, 4, 4)
+
+    def classify(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-probabilities (B, 10) of the convolutions' features (B, 256, 4, 4); for the mask see `forward`."""
+        x = features.flatten(1)  # (B, 4096)
         if mask is not None:
             x = x * mask
         x = F.relu(self.fc1(x))  # (B, 50)

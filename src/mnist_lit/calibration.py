@@ -1,0 +1,167 @@
+"""How far a network's answer can be trusted: probabilities that mean what they say, and a sense for what is no digit.
+
+Fitted after training, on images that were set aside; nothing here changes the network.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from mnist_lit import checkpoint, continental, nondigits
+from mnist_lit.digits import Digits
+from mnist_lit.errors import InputError
+from mnist_lit.network import TutorialCNN, standardize
+from mnist_lit.order import CALIBRATION, permutation, uniform
+
+__all__ = ["COVERAGE", "Calibrated", "fit", "load", "write"]
+
+COVERAGE = 0.999  # the share of real digits that is not rejected
+THRESHOLD = 0.5  # of `Calibrated`'s outlier score, which is shifted so that this is where to reject
+EXAMPLES = 6000  # digits, and as many that are none, that the detector learns from
+EPOCHS, BATCH, HIDDEN = 20, 256, 64
+BATCHES = 500  # images at once where nothing is learnt
+
+
+class Calibrated(nn.Module):
+    """A trained network with its temperature and its detector of what is no digit.
+
+    uint8 images (B, 28, 28) → probabilities (B, C), and how much of an outlier each image is, (B,), in [0, 1]: above
+    0.5 are one in a thousand digits of the validation images, and most of what is none. Temperature: Guo et al. 2017,
+    "On calibration of modern neural networks". The detector is a perceptron on the convolutions' features, averaged
+    over the image, and the sorted log-probabilities.
+    """
+
+    temperature: Tensor
+    offset: Tensor
+
+    def __init__(self, network: TutorialCNN) -> None:
+        super().__init__()
+        self.network = network
+        inputs = network.conv4.out_channels + network.fc2.out_features
+        self.detector = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("offset", torch.tensor(0.0))  # the detector's output at the threshold
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        log_probs, evidence = self.look(images)
+        probabilities = F.softmax(log_probs / self.temperature, dim=1)
+        return probabilities, torch.sigmoid(self.detector(evidence)[:, 0] - self.offset)
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, C) and what the detector goes by (B, 256 + C)."""
+        x = standardize(images).contiguous(memory_format=torch.channels_last)
+        features = self.network.features(x)  # (B, 256, 4, 4)
+        log_probs = self.network.classify(features)
+        return log_probs, torch.cat((features.mean((2, 3)), log_probs.sort(dim=1).values), dim=1)
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: all but the network."""
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith("network.")}
+        return {"threshold": THRESHOLD, "coverage": COVERAGE, "state": state}
+
+
+def fit(
+    network: TutorialCNN,
+    data: Digits,
+    train: Tensor,
+    val: Tensor,
+    *,
+    continental_share: float = 0.0,
+    like: Mapping[str, Any] | None = None,
+) -> Calibrated:
+    """Calibrate a trained network. The same arguments give the same result.
+
+    train, val: indices of the training images that it was trained on, and that were set aside, int64.
+    continental_share: as it was trained with, see `continental`.
+    like: where no images were set aside, the `settings` of a run of the same recipe that did; temperature and threshold
+    are taken from there.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        calibrated = Calibrated(network).eval()
+    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:EXAMPLES]].sort().values
+    images, labels = data.train_images[chosen], data.train_labels[chosen]
+    draws = uniform(0, 0, chosen, continental.DRAWS, stream=CALIBRATION)
+    _fit_detector(calibrated, continental.add(images, labels, draws, continental_share), labels)
+    if like is not None:
+        for name in ("temperature", "offset"):
+            getattr(calibrated, name).copy_(like["state"][name])
+        return calibrated
+    log_probs, evidence = _look(calibrated, data.train_images[val])
+    labels = data.train_labels[val]
+    best = minimize_scalar(
+        lambda log_t: float(F.cross_entropy(log_probs / float(np.exp(log_t)), labels)), bounds=(-2, 2)
+    )
+    calibrated.temperature.fill_(float(np.exp(best.x)))
+    with torch.no_grad():
+        calibrated.offset.copy_(calibrated.detector(evidence)[:, 0].quantile(COVERAGE, interpolation="higher"))
+    return calibrated
+
+
+def load(path: str | Path) -> tuple[Calibrated, tuple[str, ...], float]:
+    """A checkpoint's network with its calibration, the names of its classes, and the threshold of rejection.
+
+    Without a calibration nothing is rejected: the threshold is 1. Raises InputError on what is no checkpoint of ours.
+    """
+    content = checkpoint.load(path)
+    labels = tuple(str(label) for label in range(int(content["hyper_parameters"]["num_classes"])))
+    calibrated = Calibrated(checkpoint.network(content)).eval().requires_grad_(False)
+    settings = content[checkpoint.KEY].get("calibration")
+    if not settings:
+        return calibrated, labels, 1.0
+    try:
+        calibrated.load_state_dict(settings["state"], strict=False)
+        return calibrated, labels, float(settings["threshold"])
+    except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no checkpoint of mnist-lit: its calibration is damaged") from error
+
+
+def write(
+    source: Path, target: Path, data: Digits, train: Tensor, val: Tensor, *, like: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Calibrate a checkpoint, see `fit`, and save it with that; where the target is another file, only what it needs.
+
+    Returns the checkpoint's content. Raises InputError on what is no checkpoint of ours, OSError if it cannot save.
+    """
+    content = checkpoint.load(source)
+    share = checkpoint.settings(content)["data"].get("continental", 0.0)
+    calibrated = fit(checkpoint.network(content), data, train, val, continental_share=share, like=like)
+    settings = calibrated.settings()
+    content[checkpoint.KEY]["calibration"] = settings
+    content = content if source == target else checkpoint.slim(content)
+    checkpoint.save(content, target)
+    return content
+
+
+def _fit_detector(calibrated: Calibrated, images: Tensor, labels: Tensor) -> None:
+    """Teach the detector, a logistic perceptron, to tell digits from what is none."""
+    others = torch.from_numpy(nondigits.make(images.numpy(), labels.numpy(), len(images), seed=0))
+    inputs = torch.cat([_look(calibrated, part)[1] for part in (images, others)]).clone()  # (2 N, 256 + C)
+    targets = torch.tensor((0.0, 1.0)).repeat_interleave(len(images))
+    scale, middle = inputs.std(dim=0) + 1e-6, inputs.mean(dim=0)
+    optimizer = torch.optim.AdamW(calibrated.detector.parameters(), lr=3e-3, weight_decay=1.0)
+    standard = (inputs - middle) / scale
+    for epoch in range(EPOCHS):
+        for batch in torch.split(permutation(0, epoch, len(inputs), stream=CALIBRATION), BATCH):
+            optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(calibrated.detector(standard[batch])[:, 0], targets[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    first = calibrated.detector[0]
+    assert isinstance(first, nn.Linear)
+    with torch.no_grad():  # the scaling goes into the weights
+        first.weight.div_(scale)
+        first.bias.sub_(first.weight @ middle)
+
+
+@torch.inference_mode()
+def _look(calibrated: Calibrated, images: Tensor) -> tuple[Tensor, Tensor]:
+    parts = [calibrated.look(batch) for batch in torch.split(images, BATCHES)]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])

@@ -1,0 +1,90 @@
+"""Pictures that are no digit, made from digits and from nothing: what a reader must learn to refuse. NumPy and SciPy.
+
+No letter and no garment is among them, so that these can tell how well refusing carries over.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from mnist_lit.pixels import SIDE, place
+
+__all__ = ["make"]
+
+Images = NDArray[np.uint8]
+SAME_MIRRORED, SAME_TURNED = (0, 1, 8), (0, 8)  # digits that stay digits
+
+
+def make(images: Images, labels: NDArray[np.int64], count: int, seed: int) -> Images:
+    """`count` pictures that are no digit: uint8 (count, 28, 28), a pure function of its arguments.
+
+    images, labels: digits, uint8 (N, 28, 28) and int64 (N,). In equal parts digits mirrored, turned by a quarter,
+    stitched from two halves or written over each other, scribbles, and textures from fine noise to blots.
+
+    >>> from mnist_lit.pixels import place
+    >>> bars = np.stack([place(np.full((9, 3), 255, np.uint8))] * 2)
+    >>> make(bars, np.array([7, 4]), 12, seed=0).shape
+    (12, 28, 28)
+    """
+    draw = np.random.default_rng(seed)
+    mirrorable, turnable = (images[~np.isin(labels, same)] for same in (SAME_MIRRORED, SAME_TURNED))
+    kinds = (
+        lambda: _any(mirrorable if len(mirrorable) else images, draw)[:, ::-1],
+        lambda: place(np.rot90(_any(turnable if len(turnable) else images, draw), draw.choice((1, 3)))),
+        lambda: _stitched(_any(images, draw), _any(images, draw), draw),
+        lambda: _overlaid(_any(images, draw), _any(images, draw), draw),
+        lambda: _scribble(draw),
+        lambda: _texture(draw),
+    )
+    return np.stack([kinds[number % len(kinds)]() for number in range(count)]).astype(np.uint8)
+
+
+def _any(images: Images, draw: np.random.Generator) -> Images:
+    chosen: Images = images[draw.integers(len(images))]
+    return chosen
+
+
+def _stitched(one: Images, other: Images, draw: np.random.Generator) -> Images:
+    """The upper or left half of one digit with the rest of another."""
+    half = one.copy()
+    middle = SIDE // 2
+    where = (slice(middle, None), slice(None)) if draw.random() < 0.5 else (slice(None), slice(middle, None))
+    half[where] = other[where]
+    return _placed(half)
+
+
+def _overlaid(one: Images, other: Images, draw: np.random.Generator) -> Images:
+    return _placed(np.maximum(one, np.roll(other, draw.integers(-6, 7, 2), (0, 1))))
+
+
+def _scribble(draw: np.random.Generator) -> Images:
+    """A smooth line that wanders: a random walk of a few turns, smoothed, drawn with a round pen."""
+    scale = 4
+    steps = draw.normal(size=(2, 400)).cumsum(axis=1)
+    path = gaussian_filter(steps, (0, draw.uniform(4, 25)))
+    low, high = path.min(axis=1, keepdims=True), path.max(axis=1, keepdims=True)
+    rows, columns = ((path - low) / np.maximum(high - low, 1e-9) * (SIDE * scale - 25) + 12).round().astype(int)
+    ink = np.zeros((SIDE * scale, SIDE * scale))
+    ink[rows, columns] = 1
+    ink = gaussian_filter(ink, draw.uniform(2.5, 5))
+    return place((np.minimum(ink / ink.max() * 3, 1) * 255).astype(np.uint8))
+
+
+def _texture(draw: np.random.Generator) -> Images:
+    """Noise from pixel to blot size, as it is, hard-edged, or within a rectangle."""
+    sigma = draw.choice((0, draw.uniform(0.5, 4)))
+    noise = gaussian_filter(draw.random((SIDE, SIDE)), sigma)
+    noise = (noise - noise.min()) / np.ptp(noise)
+    if draw.random() < 0.3:
+        noise = (noise > draw.uniform(0.3, 0.7)).astype(float)
+    if draw.random() < 0.5:
+        rows, columns = (np.abs(np.arange(SIDE) - 13.5) < draw.uniform(4, 14) for _ in range(2))
+        noise = np.maximum(noise, draw.choice((0, 0.6))) * rows[:, None] * columns
+    if draw.random() < 0.2:
+        noise *= draw.random((SIDE, SIDE)) < 0.02  # next to nothing
+    texture: Images = (noise * draw.uniform(100, 255)).astype(np.uint8)
+    return texture
+
+
+def _placed(image: Images) -> Images:
+    return place(image) if image.any() else image

@@ -1,0 +1,102 @@
+"""Probabilities that mean what they say, and most of what is no digit is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mnist_lit import calibration, checkpoint, runs
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.errors import InputError
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained: Path) -> calibration.Calibrated:
+    return calibration.load(trained / "checkpoints" / "best.ckpt")[0]
+
+
+@pytest.fixture(scope="module")
+def val(digits_data: DigitsDataModule) -> tuple[torch.Tensor, torch.Tensor]:
+    assert digits_data.digits is not None
+    chosen = digits_data.val_indices
+    return digits_data.digits.train_images[chosen], digits_data.digits.train_labels[chosen]
+
+
+def test_fit_calibrates_what_it_saves(trained: Path) -> None:
+    _, labels, threshold = calibration.load(trained / "checkpoints" / "best.ckpt")
+    assert labels == tuple("0123456789")
+    assert threshold == calibration.THRESHOLD
+    assert calibration.load(trained / "checkpoints" / runs.LAST)[2] == 1  # it is not what is read with
+
+
+def test_the_temperature_is_the_best_of_a_grid(
+    calibrated: calibration.Calibrated, val: tuple[torch.Tensor, ...]
+) -> None:
+    images, labels = val
+    log_probs, _ = calibrated.look(images)
+
+    def nll(temperature: float) -> float:
+        return float(F.cross_entropy(log_probs / temperature, labels))
+
+    grid = [2 ** (step / 8) for step in range(-16, 17)]
+    best = float(calibrated.temperature)
+    assert nll(best) <= min(map(nll, grid)) + 1e-6
+    assert nll(best) < nll(1.0)
+    assert torch.allclose(calibrated(images)[0], F.softmax(log_probs / best, dim=1))
+
+
+def test_the_threshold_covers_what_it_says(calibrated: calibration.Calibrated, val: tuple[torch.Tensor, ...]) -> None:
+    outliers = calibrated(val[0])[1]
+    accepted = int((outliers <= calibration.THRESHOLD).sum())
+    assert accepted >= calibration.COVERAGE * len(outliers)
+    assert accepted == len(outliers)  # of 180 images one in a thousand is none
+
+
+def test_noise_and_blank_paper_are_refused(calibrated: calibration.Calibrated) -> None:
+    noise = torch.randint(0, 256, (50, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert (calibrated(noise)[1] > calibration.THRESHOLD).all()
+    assert (calibrated(torch.zeros(1, 28, 28, dtype=torch.uint8))[1] > calibration.THRESHOLD).all()
+
+
+def test_the_same_arguments_give_the_same_bits(
+    calibrated: calibration.Calibrated, digits_data: DigitsDataModule
+) -> None:
+    assert digits_data.digits is not None
+    arguments = (calibrated.network, digits_data.digits, digits_data.train_indices[:300], digits_data.val_indices)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = calibration.fit(*arguments)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    other = calibration.fit(*arguments)
+    fewer = calibration.fit(*arguments[:2], digits_data.train_indices[:200], digits_data.val_indices)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert not torch.equal(one.offset, fewer.offset)
+
+
+def test_a_run_on_all_images_takes_the_temperature_of_another(cli: Cli, trained: Path) -> None:
+    fit = ("--data.dataset", "digits", "--data.val_size", "0", "--trainer.max_epochs", "1")
+    assert cli("fit", *fit)[0] == 0
+    code, _, err = cli("calibrate")
+    assert code == 2
+    assert "trained on all images" in err
+    code, out, err = cli("calibrate", "--like", str(trained), "--output", "slim.ckpt")
+    assert (code, err) == (0, "")
+    settings = checkpoint.load(trained / "checkpoints" / "best.ckpt")[checkpoint.KEY]["calibration"]
+    slim = checkpoint.load("slim.ckpt")
+    assert f"temperature {float(settings['state']['temperature']):.3f}" in out
+    assert torch.equal(slim[checkpoint.KEY]["calibration"]["state"]["offset"], settings["state"]["offset"])
+    assert "optimizer_states" not in slim
+    assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
+
+
+def test_a_damaged_calibration_is_refused_in_one_line(trained: Path) -> None:
+    content = checkpoint.load(trained / "checkpoints" / "best.ckpt")
+    content[checkpoint.KEY]["calibration"]["state"]["temperature"] = torch.ones(3)
+    checkpoint.save(content, Path("damaged.ckpt"))
+    with pytest.raises(InputError, match="its calibration is damaged"):
+        calibration.load("damaged.ckpt")
