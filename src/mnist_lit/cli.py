@@ -14,7 +14,7 @@ from typing import Any
 
 from mnist_lit import __version__, runs
 from mnist_lit.errors import Diverged, InputError, Stopped
-from mnist_lit.recipes import find, names
+from mnist_lit.recipes import PRETRAINED, SHIPPED, find, names
 from mnist_lit.signals import at_once
 from mnist_lit.suggest import nearest
 
@@ -24,6 +24,10 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "fit": ("engine", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("engine", "score a checkpoint, by default the newest run's best, on the validation images"),
     "test": ("engine", "score a checkpoint, by default the newest run's best, on the test images"),
+    "predict": ("predict", "read the digits in pictures: `mnist-lit predict PICTURE|FOLDER`"),
+    "serve": ("serve", "a web page to draw digits on, and the same for programs"),
+    "export": ("export", "write a checkpoint as one ONNX file that needs no torch"),
+    "calibrate": ("calibrate", "fit a checkpoint's probabilities and its rejection, where `fit` could not"),
     "compare": ("compare", "say whether two runs, or two groups of seeds, differ on the test images"),
     "verify-resume": ("verify", "train undisturbed and under kills, and compare bit for bit"),
     "runs": ("history", "list what was trained, with scores"),
@@ -133,7 +137,9 @@ def _arranged(args: list[str]) -> list[str]:
 
 
 def _checkpoint(path: Path) -> Path:
-    """A checkpoint's own path, or a run's best, or a group's folder."""
+    """A checkpoint's own path, or a run's best, or a group's folder, or the shipped checkpoint by its name."""
+    if str(path) == PRETRAINED:
+        path = SHIPPED / "model.ckpt"
     if path.is_dir() and not runs.members(path):
         path = runs.best(path) or path / "checkpoints"
     if not path.is_file() and not runs.members(path):

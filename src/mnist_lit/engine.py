@@ -26,7 +26,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit import checkpoint, curves, recipes, resume, runs
-from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, RankOrder, StopOnSignal, TestCurve
+from mnist_lit.callbacks import (
+    BestAndLast,
+    Calibration,
+    Figures,
+    Finite,
+    HParams,
+    Predictions,
+    RankOrder,
+    StopOnSignal,
+    TestCurve,
+)
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
@@ -214,7 +224,7 @@ class CLI(LightningCLI):
             saver = BestAndLast(start, self._config_yaml(), every_n_steps=every, keep_epochs=keeps)
         # The table behind the others, since its clock stops for their work; Lightning calls the saver after all.
         callbacks += [FitTable(start, logs, saves=saves), StopOnSignal(saver)]
-        return [*callbacks, *([saver] if saver else [])]
+        return [*callbacks, *([Calibration(start), saver] if saver else [])]
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
@@ -223,9 +233,10 @@ class CLI(LightningCLI):
         if self.subcommand != "test" or not whole:
             return [ScoreTable()]
         path = Path(self._get(self.config, "ckpt_path"))
-        run = runs.run_of(path)
+        shipped = path.parent == recipes.SHIPPED
+        run = Path() if shipped else runs.run_of(path)
         predictions = run / "predictions.csv"
-        callbacks = [ScoreTable(predictions), Predictions(predictions)]
+        callbacks = [ScoreTable(predictions, recipes.published() if shipped else None), Predictions(predictions)]
         if run.joinpath("config.yaml").exists():
             callbacks.append(TestCurve(run, self._checkpoint["global_step"]))
         return callbacks

@@ -106,8 +106,8 @@ class ProgressBar(RichProgressBar):
 class ScoreTable(Callback):
     """One small table after `validate` and `test`: the score with its interval, each class and its usual mistakes."""
 
-    def __init__(self, predictions: Path | None = None) -> None:
-        self.predictions = predictions
+    def __init__(self, predictions: Path | None = None, published: str | None = None) -> None:
+        self.predictions, self.published = predictions, published
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Print. By now the predictions are written and the progress bar has stopped."""
@@ -126,6 +126,8 @@ class ScoreTable(Callback):
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
             f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error)",
         }
+        if self.published:
+            rows["provenance"] = self.published
         if self.predictions:
             rows["predictions"] = str(self.predictions)
         print_rows(rows)

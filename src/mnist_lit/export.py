@@ -1,0 +1,136 @@
+"""`mnist-lit export`: a checkpoint as one ONNX file that reads digits without torch.
+
+uint8 images (B, 28, 28) in; probabilities (B, C) and outlier scores (B,) out. Calibration, threshold and the names of
+the classes are in its metadata. Trains nothing.
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit import runs
+from mnist_lit.errors import InputError
+from mnist_lit.files import write_whole
+from mnist_lit.reader import DigitReader, locate
+
+__all__ = ["BATCHES", "PARITY", "disagreement", "export", "main", "onnx_bytes"]
+
+PARITY = 1e-5  # by which probabilities may differ from the checkpoint's
+BATCHES = (1, 7, 512)
+
+
+def main(command: str, args: list[str]) -> None:
+    """Export, read the file back, compare, and only then put it in its place."""
+    parser = argparse.ArgumentParser(
+        f"mnist-lit {command}",
+        description="Write a checkpoint as one ONNX file, and check it against the checkpoint on real images.",
+        allow_abbrev=False,
+    )
+    where = "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped one)"
+    parser.add_argument("--model", "--ckpt_path", dest="model", help=where)
+    target = "where to write it (default: model.onnx in the checkpoint's run, or here)"
+    parser.add_argument("--output", type=Path, help=target)
+    parser.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
+    options = parser.parse_args(args)
+    print(export(options.model, options.output, options.data_dir))
+
+
+def export(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
+    """Write, check, and say in one line what was written. Raises InputError where packages or files are missing."""
+    from mnist_lit import calibration, checkpoint
+
+    source = locate(model, "model.ckpt")
+    content = checkpoint.load(source)
+    calibrated, labels, threshold = calibration.load(source)
+    run = runs.run_of(source)
+    target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / "model.onnx"
+    images = _images(checkpoint.settings(content)["data"], data_dir)
+    data = onnx_bytes(calibrated, labels, threshold, content[checkpoint.KEY])
+    aside = target.with_name(f".{target.stem}.checked.onnx")
+    try:
+        write_whole(aside, data)
+        worst = disagreement(DigitReader.load(source), DigitReader.load(aside), images)
+        if not worst <= PARITY:
+            raise RuntimeError(f"the export differs from {source} by {worst:.1e}, so it was not written")
+        aside.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    calibrates = "" if threshold < 1 else "; not calibrated, so it rejects nothing: see `mnist-lit calibrate`"
+    return f"exported {source} to {target}: within {worst:.1e} of it on {len(images):,} images{calibrates}"
+
+
+def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, provenance: Mapping[str, Any]) -> bytes:
+    """A `Calibrated` network as an ONNX file. Raises InputError where the packages for that are missing."""
+    import torch
+
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch's exporter wants it
+    except ModuleNotFoundError as error:
+        raise InputError(f"export needs {error.name}; pip install 'mnist-lit[export]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own future
+        program = torch.onnx.export(
+            calibrated,
+            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["probabilities", "outlier"],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]  # where in this machine's folders each node came from
+        part.doc_string = ""
+    told = {
+        "labels": json.dumps(labels),
+        "threshold": repr(threshold),
+        "temperature": repr(float(calibrated.temperature)),
+        "config": provenance["config"],
+        "data": provenance["data"],
+        "versions": json.dumps(provenance["versions"]),
+        "scores": json.dumps(provenance["scores"]),
+    }
+    onnx.helper.set_model_props(model, told)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def disagreement(one: DigitReader, other: DigitReader, images: NDArray[np.uint8]) -> float:
+    """By how much two readers' probabilities and outlier scores differ at most, the other's in batches of 1, 7 and 512.
+
+    Of the smaller batches a thousand images are looked at.
+    """
+    wanted = _all(one, images, max(BATCHES))
+    return max(
+        float(np.abs(wanted[:count] - _all(other, images[:count], size)).max())
+        for size, count in ((size, len(images) if size == max(BATCHES) else 1000) for size in BATCHES)
+    )
+
+
+def _all(reader: DigitReader, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    parts = [reader.classify(images[start : start + size]) for start in range(0, len(images), size)]
+    return np.concatenate([np.column_stack(part) for part in parts])
+
+
+def _images(settings: Mapping[str, Any], data_dir: str | None) -> NDArray[np.uint8]:
+    """The test images of the run's dataset, if they are here; else the 1,797 digits that need no files."""
+    from mnist_lit import digits
+
+    try:
+        found = digits.load(settings["dataset"], data_dir or settings["data_dir"])
+    except InputError:
+        if data_dir:
+            raise
+        found = digits.load("digits", "")
+    return found.test_images.numpy()

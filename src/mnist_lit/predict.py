@@ -1,0 +1,199 @@
+"""`mnist-lit predict`: read digits from pictures, for people and for programs. No torch unless the model needs it."""
+
+import argparse
+import csv
+import io
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from mnist_lit import pictures, pixels
+from mnist_lit.errors import InputError
+from mnist_lit.files import write_whole
+from mnist_lit.reader import DigitReader, Reading
+
+__all__ = ["COLUMNS", "Row", "main"]
+
+COLUMNS = ("file", "box", "digit", "probability", "status", "message")
+STDIN = "-"
+SEEN = ".seen.png"
+BATCH = 256  # files whose digits are classified at once
+
+
+class Row(NamedTuple):
+    """A digit of a file, or why the file gave none."""
+
+    file: str
+    reading: Reading | None
+    message: str = ""
+
+    def cells(self) -> dict[str, Any]:
+        """The row's columns, as values."""
+        if self.reading is None:
+            return dict(zip(COLUMNS, (self.file, None, None, None, "error", self.message), strict=True))
+        found = self.reading
+        values = (self.file, list(found.box), found.digit or None, round(found.probability, 6))
+        return dict(zip(COLUMNS, (*values, found.status, found.message or None), strict=True))
+
+
+def main(command: str, args: list[str]) -> int:
+    """Print a table, or write one; returns 1 if any file failed, else 0."""
+    options = _parser(command).parse_args(args)
+    files = list(_files(options.pictures))
+    output: Path | None = options.output
+    if output and output.suffix not in (".csv", ".jsonl"):
+        raise InputError(f"--output: want a name that ends in .csv or .jsonl, got {output}")
+    reader = DigitReader.load(options.model, threshold=options.threshold)
+    print(f"predict: {reader.path}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
+    rows: list[Row] = []
+    with Progress(console=Console(stderr=True), transient=True, disable=len(files) < BATCH) as progress:
+        task = progress.add_task("reading", total=len(files))
+        for row in _rows(reader, files, many=options.many, show=options.show):
+            progress.advance(task, not rows or rows[-1].file != row.file)
+            rows.append(row)
+    if output:
+        try:
+            write_whole(output, (_jsonl(rows) if output.suffix == ".jsonl" else _csv(rows)).encode())
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}") from error
+        print(f"predict: {len(rows):,} rows in {output}", file=sys.stderr)
+    else:
+        _print_table(rows)
+    return int(any(row.reading is None for row in rows))
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        f"mnist-lit {command}",
+        description="Read the digit in each picture, or with --many each digit.",
+        epilog="Exit code 0: every file was read; 1: some file could not be; 2: wrong input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
+    model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
+    parser.add_argument("--model", help=model)
+    threshold = "reject what is more of an outlier: 0 rejects all, 1 nothing (default: the model's own)"
+    parser.add_argument("--threshold", type=float, help=threshold)
+    parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
+    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="a row per digit, for programs")
+    shown = f"save what the network saw beside the picture, as NAME{SEEN}"
+    parser.add_argument("--show", action="store_true", help=shown)
+    return parser
+
+
+def _files(given: Iterable[str]) -> Iterator[str]:
+    """Each named file, and of each folder the pictures in it, also in its folders; a folder without is wrong input."""
+    suffixes = pictures.suffixes()
+    for name in given:
+        if not Path(name).is_dir():
+            yield name
+            continue
+        found = sorted(
+            path
+            for path in Path(name).rglob("*")
+            if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.name.endswith(SEEN)
+        )
+        if not found:
+            raise InputError(f"no picture in {name}")
+        yield from map(str, found)
+
+
+def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[Row]:
+    """The rows of the files, in their order; threads open the pictures, the network reads many digits at once."""
+
+    def find(file: str) -> tuple[list[pixels.Found], tuple[int, int]] | InputError:
+        try:
+            picture = pictures.load(sys.stdin.buffer.read() if file == STDIN else Path(file))
+            one = None if many else pixels.find_digit(picture)
+            return (pixels.find_digits(picture) if many else [one] if one else []), picture.info["size"]
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        opened = zip(files, threads.map(find, files), strict=True)
+        while batch := list(itertools.islice(opened, BATCH)):
+            digits = [found for _, what in batch if not isinstance(what, InputError) for found in what[0]]
+            readings = iter(reader.readings(digits))
+            for file, what in batch:
+                if isinstance(what, InputError):
+                    yield Row(file, None, str(what))
+                    continue
+                found, size = what
+                here = [next(readings) for _ in found] or [reader.blank(size)]
+                message = _show(file, here) if show else ""
+                yield from (Row(file, reading) for reading in here)
+                if message:
+                    yield Row(file, None, message)
+
+
+def _show(file: str, readings: Sequence[Reading]) -> str:
+    """Save what the network saw, eight times as large, side by side; returns why it cannot, or nothing."""
+    path = Path("stdin" + SEEN if file == STDIN else file + SEEN)
+    images = np.concatenate([reading.image for reading in readings], axis=1).repeat(8, axis=0).repeat(8, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(images).save(buffer, "PNG")
+    try:
+        write_whole(path, buffer.getbuffer())
+    except OSError as error:
+        return f"cannot write {path}: {error.strerror}"
+    return ""
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    """For people: a line per digit."""
+    names = [_printable(row.file) for row in rows]
+    width = min(max(map(len, ["file", *names])), 60)
+    boxes = any(
+        row.reading and number and rows[number - 1].file == row.file for number, row in enumerate(rows)
+    )  # several of one file
+    print(f"{'file':<{width}}  digit  probability  status    {'box' if boxes else ''}".rstrip())
+    for name, row in zip(names, rows, strict=True):
+        if row.reading is None:
+            print(f"{name:<{width}}  {'-':>5}  {'-':>11}  error     {_printable(row.message)}")
+            continue
+        found = row.reading
+        box = " ".join(map(str, found.box)) if boxes else ""
+        told = "  ".join(filter(None, (box, found.message)))
+        said = f"{name:<{width}}  {found.digit or '-':>5}  {found.probability:>11.2%}  {found.status:<8}  {told}"
+        print(said.rstrip())
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = row.cells()
+        cells["box"] = " ".join(map(str, cells["box"] or []))
+        writer.writerow([_quoted(cell) if isinstance(cell, str) else cell for cell in cells.values()])
+    return text.getvalue()
+
+
+def _jsonl(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps({**row.cells(), "file": _written(row.file)}, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _quoted(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV injection")."""
+    cell = _written(cell)
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _written(name: str) -> str:
+    """A file's name as text that can be written, also where it is no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _printable(text: str) -> str:
+    """Text that does nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in _written(text))

@@ -1,0 +1,177 @@
+"""From a picture to the digit in it: one class, `DigitReader`, from an exported model or a checkpoint.
+
+An exported model is run by onnxruntime and needs no torch; a checkpoint needs it. No HTTP, no training.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit import pictures, pixels, runs
+from mnist_lit.errors import InputError
+from mnist_lit.recipes import PRETRAINED, SHIPPED
+
+__all__ = ["LATEST", "DigitReader", "Reading", "locate"]
+
+LATEST = "latest"
+Images = NDArray[np.uint8]
+
+
+class Reading(NamedTuple):
+    """What was read at one place of a picture."""
+
+    digit: str  # the likeliest class's name; also of a rejected reading; empty where nothing is written
+    probability: float  # of that class, calibrated, in [0, 1]
+    probabilities: tuple[float, ...]  # of each class, in the order of `DigitReader.labels`
+    outlier: float  # how unlike any digit it is, in [0, 1]; above the reader's threshold it is rejected
+    status: str  # "ok" or "rejected"
+    message: str  # why it was rejected; else empty
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels
+    image: Images  # what the network saw, uint8 (28, 28), 0 = paper
+
+
+class _Model(Protocol):
+    labels: tuple[str, ...]
+    threshold: float
+
+    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
+
+class DigitReader:
+    """Reads digits from pictures.
+
+    >>> DigitReader.load("pretrained").labels[:3]
+    ('0', '1', '2')
+    """
+
+    def __init__(self, model: _Model, path: Path, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InputError(f"threshold: want 0 (rejects all) … 1 (rejects nothing), got {threshold}")
+        self.model, self.path = model, path
+        self.labels = model.labels
+        self.threshold = model.threshold if threshold is None else threshold
+
+    @classmethod
+    def load(cls, model: str | Path | None = None, *, threshold: float | None = None) -> "DigitReader":
+        """A reader of an exported model (.onnx) or a checkpoint (.ckpt), or of what `locate` finds.
+
+        threshold: what is more of an outlier is rejected; None takes the model's own, chosen on validation.
+        Raises InputError where there is no such model.
+        """
+        path = locate(model)
+        return cls(_Exported(path) if path.suffix == ".onnx" else _Checkpoint(path), path, threshold)
+
+    def read(self, picture: Any) -> Reading:
+        """The one digit of a picture: a path, a file's bytes, an opened file, a Pillow image or an array.
+
+        Raises InputError where it is no picture.
+        """
+        loaded = pictures.load(picture)
+        found = pixels.find_digit(loaded)
+        return self.readings([found])[0] if found else self.blank(loaded.info["size"])
+
+    def read_many(self, picture: Any) -> list[Reading]:
+        """Every digit of a picture, in reading order; see `read`."""
+        return self.readings(pixels.find_digits(pictures.load(picture)))
+
+    def classify(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """uint8 (B, 28, 28) → probabilities (B, C), and how much of an outlier each is (B,), in [0, 1]."""
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (pixels.SIDE, pixels.SIDE):
+            raise ValueError(f"want uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
+        return self.model(images)
+
+    def readings(self, found: Sequence[pixels.Found]) -> list[Reading]:
+        """What each of the found digits reads as, all in one batch."""
+        if not found:
+            return []
+        probabilities, outliers = self.classify(np.stack([digit.image for digit in found]))
+        readings = []
+        for digit, row, outlier in zip(found, probabilities.tolist(), outliers.tolist(), strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            rejected = outlier > self.threshold
+            readings.append(
+                Reading(
+                    self.labels[best],
+                    row[best],
+                    tuple(row),
+                    outlier,
+                    "rejected" if rejected else "ok",
+                    "not a digit" if rejected else "",
+                    digit.box,
+                    digit.image,
+                )
+            )
+        return readings
+
+    def blank(self, size: tuple[int, int]) -> Reading:
+        """What a picture of that width and height reads as where nothing is written on it."""
+        nothing = tuple(1 / len(self.labels) for _ in self.labels)
+        image = np.zeros((pixels.SIDE, pixels.SIDE), np.uint8)
+        return Reading("", nothing[0], nothing, 1.0, "rejected", "nothing is written here", (0, 0, *size), image)
+
+
+def locate(model: str | Path | None, shipped: str = "model.onnx") -> Path:
+    """The model's file: a path, a run, `latest` (the newest run's best checkpoint) or `pretrained` (the shipped one).
+
+    None is `latest` where there is a run, else `pretrained`. shipped: which of its files is meant then.
+    Raises InputError where there is no such file.
+    """
+    if model is None or model == LATEST:
+        try:
+            return runs.newest(Path(runs.LOGS))
+        except InputError:
+            if model:
+                raise
+            model = PRETRAINED
+    path = SHIPPED / shipped if model == PRETRAINED else Path(model)
+    if path.is_dir():
+        path = runs.best(path) or path
+    if not path.is_file():
+        raise InputError(f"no model at {path}; want an exported .onnx, a checkpoint, a run, latest or pretrained")
+    return path
+
+
+class _Exported:
+    """A model that `mnist-lit export` wrote. Only this one file is read: external data is refused."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as error:
+            raise InputError("an exported model needs onnxruntime; pip install 'mnist-lit[serve]'") from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1  # a digit is too small to share
+        try:
+            # As bytes, so that a file that asks for others finds none.
+            self.session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            told = self.session.get_modelmeta().custom_metadata_map
+            self.labels = tuple(str(label) for label in json.loads(told["labels"]))
+            self.threshold = float(told["threshold"])
+        except Exception as error:  # onnxruntime has a class of error for each kind of damage
+            raise InputError(f"{path} is no model that mnist-lit exported ({type(error).__name__})") from error
+
+    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        probabilities, outliers = self.session.run(None, {"images": images})
+        return probabilities, outliers
+
+
+class _Checkpoint:
+    """A checkpoint of a run, by torch."""
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        from mnist_lit import calibration
+
+        self._torch = torch
+        self.network, self.labels, self.threshold = calibration.load(path)
+
+    def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with self._torch.inference_mode():
+            probabilities, outliers = self.network(self._torch.from_numpy(images))
+        return probabilities.numpy(), outliers.numpy()
