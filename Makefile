@@ -1,7 +1,7 @@
 # `make help` lists the targets. They use the python of the active environment.
 PYTHON ?= python
 
-.PHONY: help setup check test test-all fit tensorboard
+.PHONY: help setup check test test-all browser fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,8 +20,16 @@ test:  ## the tests, some minutes
 test-all:  ## the slow tests too
 	$(PYTHON) -m pytest -m ''
 
+browser:  ## the page's tests in Chromium, which Debian's apt-get installs if it is missing
+	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \
+	  { echo "install Chromium so that \`chromium\` is in PATH, then make browser again" >&2; exit 1; }
+	$(PYTHON) -m pytest tests/test_browser.py
+
 fit:  ## train the quickstart
 	$(PYTHON) -m mnist_lit fit --config quickstart
+
+serve:  ## the page to draw digits on
+	$(PYTHON) -m mnist_lit serve
 
 tensorboard:  ## the curves of all runs
 	$(PYTHON) -m tensorboard.main --logdir lightning_logs

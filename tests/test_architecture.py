@@ -18,11 +18,14 @@ FLOORS = [
         "processes",
         "stats",
         "records",
+        "ink",
     },  # what knows nothing of digits
-    {"network", "pixels", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
-    {"classifier", "digits", "augment", "checkpoint", "recipes"},
-    {"datamodule", "callbacks", "tables", "resume"},
-    {"engine", "summary", "fetch", "history", "verify", "group", "compare"},
+    {"layout", "strokes"},
+    {"network", "pixels", "pictures", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
+    {"classifier", "digits", "augment", "continental", "nondigits", "checkpoint", "recipes"},
+    {"calibration"},
+    {"datamodule", "callbacks", "tables", "resume", "reader"},
+    {"engine", "summary", "fetch", "history", "verify", "group", "compare", "calibrate", "predict", "export", "serve"},
     {"cli"},
     {"__main__"},
 ]
@@ -43,22 +46,38 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "order": {"torch"},
     "processes": {"torch"},
     "augment": {"torch"},
+    "continental": {"torch"},
+    "nondigits": {"numpy", "scipy"},
+    "reader": {"numpy", "onnxruntime", "torch"},  # torch for a checkpoint only
+    "predict": {"numpy", "PIL", "rich"},
     "optimizers": {"torch"},
-    "pixels": {"numpy", "PIL"},
+    "ink": {"numpy", "scipy"},
+    "layout": {"numpy", "scipy"},
+    "strokes": {"numpy", "scipy"},
+    "pixels": {"numpy", "PIL", "scipy"},
+    "pictures": {"numpy", "PIL"},
     "figures": {"numpy", "PIL"},
     "stats": {"numpy", "scipy"},
     "memory": set(),
     "files": set(),
     "download": {"rich"},
     "archives": {"filelock", "torchvision"},
+    "serve": {"PIL", "anyio", "fastapi", "numpy", "pydantic", "starlette", "uvicorn"},  # no torch, no lightning
     **{room: set() for room in LIGHT},
 }
 
 
+def sources(room: str) -> list[Path]:
+    """A room's file, or the files of a room that is a folder."""
+    folder = SOURCE / room
+    return sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
 def imports(room: str) -> tuple[set[str], set[str]]:
-    """The rooms and the outside packages that a room imports, wherever in the file."""
+    """The rooms and the outside packages that a room imports, wherever in its files."""
     rooms, outside = set(), set()
-    for node in ast.walk(ast.parse(SOURCE.joinpath(f"{room}.py").read_text(encoding="utf-8"))):
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources(room)]
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Import):
             outside |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,10 +85,10 @@ def imports(room: str) -> tuple[set[str], set[str]]:
             assert node.module
             package, _, inner = node.module.partition(".")
             if package == "mnist_lit":
-                rooms |= {inner} if inner else {alias.name for alias in node.names} - {"__version__"}
+                rooms |= {inner.partition(".")[0]} if inner else {alias.name for alias in node.names} - {"__version__"}
             else:
                 outside.add(package)
-    return rooms, outside - set(sys.stdlib_module_names)
+    return rooms - {room}, outside - set(sys.stdlib_module_names)
 
 
 def floor(room: str) -> int:
@@ -77,7 +96,8 @@ def floor(room: str) -> int:
 
 
 def test_every_room_has_a_floor() -> None:
-    assert set().union(*FLOORS) == {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    assert set().union(*FLOORS) == files | {path.parent.name for path in SOURCE.glob("*/__init__.py")}
 
 
 def test_every_import_points_down() -> None:
@@ -92,16 +112,18 @@ def test_rooms_import_no_more_than_they_may() -> None:
 
 
 def test_every_public_name_is_declared_exists_and_is_documented() -> None:
-    for room in set().union(*FLOORS) - {"__main__"}:
-        module = importlib.import_module(f"mnist_lit.{room}")
+    paths = [path for room in set().union(*FLOORS) - {"__main__"} for path in sources(room)]
+    for path in paths:
+        place = path.relative_to(SOURCE.parent).with_suffix("")
+        module = importlib.import_module(".".join(place.parts).removesuffix(".__init__"))
         assert module.__doc__
         for name in module.__all__:
             thing = getattr(module, name)
             if isinstance(thing, type | FunctionType):
-                assert thing.__doc__, f"{room}.{name} has no docstring"
-        tree = ast.parse(SOURCE.joinpath(f"{room}.py").read_text(encoding="utf-8"))
+                assert thing.__doc__, f"{place}: {name} has no docstring"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name[0] != "_"}
-        assert defined <= set(module.__all__), room
+        assert defined <= set(module.__all__), place
 
 
 def test_each_command_leads_to_a_room_with_a_main() -> None:

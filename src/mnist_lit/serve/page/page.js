@@ -1,0 +1,315 @@
+// Draw or drop a picture; the server reads it after each stroke. Positions are shares of the pad's side, 0 … 1.
+"use strict";
+
+const PEN = 0.055; // the stroke's width
+const SENT = 336; // the side of the drawing that the server gets, in pixels
+const PATIENCE = 300; // milliseconds until the page says that it waits for an answer
+const RETRY = 3000; // milliseconds until an unreachable server is asked again
+const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and read as soon as it is back.";
+
+const $ = (id) => document.getElementById(id);
+const paper = $("paper");
+const EMPTY = { strokes: [], picture: null };
+
+let states = [EMPTY]; // what undo goes back through; never empty, and no state is ever changed
+let stroke = null; // [x, y] of each point, while a pointer is down
+let readings = []; // of the newest answer
+let chosen = 0; // which of them the bars show
+let asking = null; // the AbortController of the question under way
+let retry = 0;
+
+const now = () => states.at(-1);
+const rejected = (reading) => reading.status !== "ok";
+const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "0 %" : `${(100 * p).toFixed(1)} %`);
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// Drawing
+
+function draw(context, side, ink) {
+  const { strokes, picture } = now();
+  if (picture) {
+    const { left, top, width, height } = fitted(picture.bitmap);
+    context.drawImage(picture.bitmap, left * side, top * side, width * side, height * side);
+  }
+  context.lineCap = context.lineJoin = "round";
+  context.lineWidth = PEN * side;
+  context.strokeStyle = ink;
+  for (const points of stroke ? [...strokes, stroke] : strokes) {
+    const at = points.map(([x, y]) => [x * side, y * side]);
+    context.beginPath();
+    context.moveTo(...at[0]);
+    for (let i = 1; i < at.length - 1; i++) {
+      const middle = [(at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2];
+      context.quadraticCurveTo(...at[i], ...middle); // through the middles, so that corners are round
+    }
+    context.lineTo(...at.at(-1));
+    context.stroke();
+  }
+}
+
+function fitted({ width, height }) {
+  const longer = Math.max(width, height);
+  const [w, h] = [width / longer, height / longer];
+  return { left: (1 - w) / 2, top: (1 - h) / 2, width: w, height: h };
+}
+
+function show() {
+  const side = Math.round(paper.clientWidth * devicePixelRatio);
+  if (paper.width !== side) paper.width = paper.height = side;
+  const context = paper.getContext("2d");
+  context.clearRect(0, 0, side, side);
+  draw(context, side, getComputedStyle(paper).color);
+  const { strokes, picture } = now();
+  const drawn = Boolean(stroke || strokes.length || picture);
+  $("pad").classList.toggle("drawn", drawn);
+  $("clear").disabled = !drawn;
+  $("undo").disabled = states.length < 2;
+}
+
+function go(state) {
+  states.push(state);
+  show();
+  read();
+}
+
+function undo() {
+  if (states.length > 1) states.pop();
+  show();
+  read();
+}
+
+function clear() {
+  if (now() !== EMPTY) go(EMPTY);
+}
+
+function point(event) {
+  const { left, top, width } = paper.getBoundingClientRect();
+  return [(event.clientX - left) / width, (event.clientY - top) / width];
+}
+
+paper.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary || event.button !== 0) return;
+  paper.setPointerCapture(event.pointerId);
+  if (now().picture) states.push(EMPTY);
+  asking?.abort(); // what was drawn is about to change
+  stroke = [point(event)];
+  show();
+});
+
+paper.addEventListener("pointermove", (event) => {
+  if (!stroke || !event.isPrimary) return;
+  const events = event.getCoalescedEvents?.() ?? [];
+  stroke.push(...(events.length ? events : [event]).map(point));
+  show();
+});
+
+for (const end of ["pointerup", "pointercancel"]) {
+  paper.addEventListener(end, (event) => {
+    if (!stroke || !event.isPrimary) return;
+    const strokes = [...now().strokes, stroke];
+    stroke = null;
+    go({ strokes, picture: null });
+  });
+}
+
+// Pictures
+
+async function take(file) {
+  try {
+    go({ strokes: [], picture: { file, bitmap: await createImageBitmap(file) } });
+  } catch {
+    complain(`${file.name || "This"} is no picture that the browser can show.`);
+  }
+}
+
+$("file").addEventListener("change", (event) => {
+  if (event.target.files.length) take(event.target.files[0]);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) take(event.clipboardData.files[0]);
+});
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("pad").classList.add("dropping");
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("pad").classList.remove("dropping");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("pad").classList.remove("dropping");
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+});
+
+// Reading
+
+async function sent() {
+  const { picture } = now();
+  if (picture) return picture.file;
+  const canvas = make("canvas", { width: SENT, height: SENT });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, SENT, SENT);
+  draw(context, SENT, "#000");
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
+}
+
+async function read() {
+  asking?.abort();
+  clearTimeout(retry);
+  if (!now().strokes.length && !now().picture) return tell([]);
+  const { signal } = (asking = new AbortController());
+  const waiting = setTimeout(() => ($("words").textContent = "Reading…"), PATIENCE);
+  try {
+    const body = new FormData();
+    body.append("file", await sent());
+    const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal });
+    const told = await answer.json();
+    if (signal.aborted) return;
+    if (answer.ok) tell(told.readings);
+    else tell([], `The server says: ${told.detail}`);
+  } catch {
+    if (signal.aborted) return;
+    tell([], OUT_OF_REACH);
+    retry = setTimeout(read, RETRY);
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+function complain(trouble) {
+  $("trouble").textContent = trouble;
+  $("trouble").hidden = !trouble;
+}
+
+function tell(found, trouble = "") {
+  complain(trouble);
+  readings = found;
+  chosen = 0;
+  tellAll();
+}
+
+function tellAll() {
+  const { strokes, picture } = now();
+  const several = readings.length > 1;
+  const written = readings.map((reading) => (rejected(reading) ? "?" : reading.digit)).join("");
+  const reading = readings[chosen];
+  const nothing = !reading?.digit;
+  document.body.classList.toggle("empty", nothing);
+  document.body.classList.toggle("rejected", !nothing && !readings.some((one) => !rejected(one)));
+  $("number").textContent = nothing ? "–" : written;
+  $("number").style.setProperty("--digits", written.length || 1);
+  $("words").textContent = words(several, written, reading, strokes.length || picture);
+  $("seen").hidden = nothing;
+  if (!nothing) $("seen").src = reading.image;
+  paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${written || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
+  tellEach(several);
+  tellBars(reading);
+  tellBoxes(several || picture);
+}
+
+function words(several, written, reading, drawn) {
+  if (!drawn) return "Nothing is drawn yet.";
+  if (!$("trouble").hidden) return "Not read yet.";
+  if (!reading?.digit) return "No digit found.";
+  if (several) {
+    const not = readings.filter(rejected).length;
+    return `${readings.length} digits: ${written}${not ? `, ${not} not to be read` : ""}`;
+  }
+  if (rejected(reading)) return `Not a digit. The nearest is ${reading.digit}.`;
+  return `Reads ${reading.digit}, ${percent(reading.probability)} sure`;
+}
+
+function tellEach(several) {
+  $("each").hidden = !several;
+  $("each").replaceChildren(
+    ...(several ? readings : []).map((reading, index) => {
+      const name = rejected(reading) ? `not a digit, nearest ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
+      const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
+      const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
+      button.classList.toggle("rejected", rejected(reading));
+      button.addEventListener("click", () => {
+        chosen = index;
+        tellAll();
+        $("each").children[index].focus();
+      });
+      return button;
+    }),
+  );
+}
+
+function tellBars(reading) {
+  const names = reading ? Object.keys(reading.probabilities) : [...$("bars").children].map((bar) => bar.dataset.name);
+  if (names.join() !== [...$("bars").children].map((bar) => bar.dataset.name).join()) setBars(names);
+  for (const bar of $("bars").children) {
+    const p = reading?.digit ? reading.probabilities[bar.dataset.name] : 0;
+    const meter = bar.querySelector("[role=meter]");
+    bar.classList.toggle("best", Boolean(reading?.digit) && bar.dataset.name === reading.digit);
+    meter.style.setProperty("--share", p);
+    meter.ariaValueNow = p.toFixed(3);
+    meter.ariaValueText = bar.querySelector(".value").textContent = reading?.digit ? percent(p) : "";
+  }
+}
+
+function setBars(names) {
+  $("bars").replaceChildren(
+    ...names.map((name) => {
+      const meter = make("div", { role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": 0 });
+      return make("li", { "data-name": name }, make("b", {}, name), meter, make("span", { class: "value" }));
+    }),
+  );
+}
+
+function tellBoxes(wanted) {
+  const { picture } = now();
+  const [width, height] = picture ? [picture.bitmap.width, picture.bitmap.height] : [SENT, SENT];
+  const longer = Math.max(width, height);
+  const place = fitted({ width, height });
+  $("boxes").replaceChildren(
+    ...(wanted ? readings : []).filter((reading) => reading.digit).map((reading) => {
+      const [left, top, right, bottom] = reading.box.map((edge) => edge / longer);
+      const box = make("div", { class: "box" }, make("b", {}, rejected(reading) ? "?" : reading.digit));
+      box.classList.toggle("rejected", rejected(reading));
+      box.classList.toggle("high", place.top + top < 0.08);
+      const style = { left: place.left + left, top: place.top + top, width: right - left, height: bottom - top };
+      for (const [side, share] of Object.entries(style)) box.style[side] = `${100 * share}%`;
+      return box;
+    }),
+  );
+}
+
+// The rest
+
+$("undo").addEventListener("click", undo);
+$("clear").addEventListener("click", clear);
+$("many").addEventListener("change", read);
+addEventListener("online", read);
+addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") undo();
+  else if (["Escape", "Delete"].includes(event.key)) clear();
+  else return;
+  event.preventDefault();
+});
+new ResizeObserver(show).observe(paper);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+
+async function begin() {
+  setBars([..."0123456789"]);
+  tell([]);
+  try {
+    const { model, labels, threshold } = await (await fetch("health")).json();
+    $("model").textContent = `Model ${model}, rejects outliers above ${threshold.toPrecision(2)}`;
+    setBars(labels);
+  } catch {
+    complain(OUT_OF_REACH);
+  }
+}
+
+begin();
