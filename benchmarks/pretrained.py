@@ -1,0 +1,75 @@
+"""The model that ships in the package, from runs of `best`: checkpoint, ONNX file and provenance.
+
+    mnist-lit fit --config best --seeds 3
+    mnist-lit test --ckpt_path lightning_logs/version_0
+    mnist-lit fit --config best --data.val_size 5000
+    python benchmarks/pretrained.py lightning_logs/version_0 lightning_logs/version_1
+
+The first seed is shipped, whatever the others score. Temperature and threshold come from the run that set images aside.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mnist_lit import checkpoint, recipes, records, runs, stats
+from mnist_lit.cli import main as mnist_lit
+
+TERMS = (
+    "Trained on MNIST by Yann LeCun, Corinna Cortes and Christopher Burges, made from NIST's Special Databases 1 and "
+    "3; MNIST is available under the terms of the Creative Commons Attribution-Share Alike 3.0 licence. "
+    "No image of it is contained here."
+)
+
+
+def main() -> None:
+    """Write the three files."""
+    about = "Make the shipped model from a tested group of `best`, and a run of it that set images aside."
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("group", type=Path, help="of seeds of the recipe, tested")
+    parser.add_argument("like", type=Path, help="a run of the recipe with data.val_size")
+    parser.add_argument("--data_dir", default="data", help="the folder of MNIST's files (default: data)")
+    options = parser.parse_args()
+
+    members = runs.whole(options.group)
+    tests = [test for test in map(records.scored, members) if test]
+    if len(tests) != len(members):
+        raise SystemExit(f"test all of {options.group} first")
+    target = recipes.SHIPPED
+    target.mkdir(exist_ok=True)
+    data = ("--data_dir", options.data_dir)
+    made = ("--ckpt_path", str(members[0]), "--like", str(options.like), "--output", str(target / "model.ckpt"), *data)
+    exported = ("--model", str(target / "model.ckpt"), "--output", str(target / "model.onnx"), *data)
+    if mnist_lit(["calibrate", *made]) or mnist_lit(["export", *exported]):
+        raise SystemExit(1)
+    told = checkpoint.load(target / "model.ckpt")[checkpoint.KEY]
+    spread = stats.spread([test.acc for test in tests])
+    validated = records.best_val(options.like)
+    provenance = {
+        "recipe": "best",
+        "config": told["config"],
+        "seed": runs.number(members[0], "seed"),
+        "command": members[0].joinpath("config.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
+        "data": {"md5 of all images and labels": told["data"], "images": 60000},
+        "versions": told["versions"],
+        "test": {
+            "images": len(tests[0].labels),
+            "accuracy": tests[0].acc,
+            "n": len(tests),
+            "mean": spread.mean,
+            "sd": spread.sd,
+        },
+        "calibration": {
+            "from": "a run of the same recipe and seed with 5,000 of the training images set aside",
+            "its validation accuracy": validated and validated[0],
+            "temperature": float(told["calibration"]["state"]["temperature"]),
+            "threshold": told["calibration"]["threshold"],
+            "coverage": told["calibration"]["coverage"],
+        },
+        "terms": TERMS,
+    }
+    target.joinpath("provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
