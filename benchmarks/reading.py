@@ -3,8 +3,8 @@
     python benchmarks/reading.py --data_dir data --pictures FOLDER FOLDER
 
 Each folder of pictures holds a `labels.csv` with the columns file, label, kind. Squeezing a picture to 28×28 stands
-beside the reader: it is what most projects do. What is no digit is drawn here: blank paper, noise, garments as Fashion-MNIST
-has them, and letters in a hand's strokes; none of it is what the detector learnt from.
+beside the reader: it is what most projects do. What is no digit is drawn here: blank paper, noise, garments as
+Fashion-MNIST has them, and letters in a hand's strokes; none of it is what the detector learnt from.
 """
 
 import csv

@@ -62,7 +62,16 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "files": set(),
     "download": {"rich"},
     "archives": {"filelock", "torchvision"},
-    "serve": {"PIL", "anyio", "fastapi", "numpy", "pydantic", "starlette", "uvicorn"},  # no torch, no lightning
+    "serve": {
+        "PIL",
+        "anyio",
+        "fastapi",
+        "numpy",
+        "pydantic",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+    },  # no torch, no lightning
     **{room: set() for room in LIGHT},
 }
 

@@ -22,7 +22,7 @@ if not CHROMIUM:
     pytest.skip("no chromium; `make browser` installs it", allow_module_level=True)
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 Point = tuple[float, float]
 
@@ -115,7 +115,8 @@ def visit(browser: "Browser", server: str) -> Iterator[Callable[..., Visitor]]:
     for context in contexts:
         context.close()
     assert not [url for url in asked if not url.startswith((server, "data:"))]
-    assert not [text for text in complaints if "ERR_INTERNET_DISCONNECTED" not in text]  # the tests' own doing
+    of_the_tests = ("ERR_INTERNET_DISCONNECTED", "status of 500")
+    assert not [text for text in complaints if not any(own in text for own in of_the_tests)]
 
 
 def test_each_digit_is_read_as_it_is_drawn(visit: Callable[..., Visitor]) -> None:
@@ -244,6 +245,24 @@ def test_without_the_network_the_drawing_stays_and_is_read_when_it_is_back(visit
     visitor.page.context.set_offline(False)
     visitor.reads("7")
     api.expect(visitor.page.locator("#trouble")).to_be_hidden()
+
+
+def test_a_server_that_fails_is_quoted_and_not_asked_again(visit: Callable[..., Visitor]) -> None:
+    visitor, asked = visit(), []
+
+    def fail(route: "Route") -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=500, body="no JSON")
+
+    visitor.page.route("**/predict*", fail)
+    visitor.page.clock.install()
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_have_text("The server says: 500 Internal Server Error")
+    visitor.page.clock.run_for(10_000)
+    assert len(asked) == 1
+    visitor.page.unroute("**/predict*")
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.parametrize("width", [320, 360, 768])

@@ -94,9 +94,46 @@ def test_a_run_on_all_images_takes_the_temperature_of_another(cli: Cli, trained:
     assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
 
 
-def test_a_damaged_calibration_is_refused_in_one_line(trained: Path) -> None:
+def test_a_killed_calibration_is_made_up_for_by_resuming(cli: Cli) -> None:
+    fit = ("fit", "--data.dataset", "digits", "--data.val_size", "180", "--trainer.max_epochs", "1", "--resume", "auto")
+    assert cli(*fit)[0] == 0
+    best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    content = checkpoint.load(best)
+    wanted = content[checkpoint.KEY].pop("calibration")["state"]["offset"]
+    for finished in (True, False):  # killed after the mark that the training is over, and before it
+        checkpoint.save(content, best)
+        if not finished:
+            best.parents[1].joinpath(runs.FINISHED).unlink()
+        code, out, _ = cli(*fit)
+        assert code == 0
+        assert "is finished" in out
+        assert torch.equal(checkpoint.load(best)[checkpoint.KEY]["calibration"]["state"]["offset"], wanted)
+
+
+@pytest.mark.parametrize("damage", ["shape", "missing", "foreign", "nan", "threshold"])
+def test_a_damaged_calibration_is_refused_in_one_line(damage: str, trained: Path) -> None:
     content = checkpoint.load(trained / "checkpoints" / "best.ckpt")
-    content[checkpoint.KEY]["calibration"]["state"]["temperature"] = torch.ones(3)
+    settings = content[checkpoint.KEY]["calibration"]
+    match damage:
+        case "shape":
+            settings["state"]["temperature"] = torch.ones(3)
+        case "missing":
+            del settings["state"]["detector.0.weight"]
+        case "foreign":
+            settings["state"]["network.conv1.bias"] = torch.ones(32)
+        case "nan":
+            settings["state"]["temperature"] = torch.tensor(float("nan"))
+        case "threshold":
+            settings["threshold"] = 7.0
     checkpoint.save(content, Path("damaged.ckpt"))
     with pytest.raises(InputError, match="its calibration is damaged"):
         calibration.load("damaged.ckpt")
+
+
+def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) -> None:
+    damages: tuple[dict[str, object], ...] = ({"hyper_parameters": {}}, {"state_dict": {3: torch.ones(1)}})
+    for damage in damages:
+        content = checkpoint.load(trained / "checkpoints" / "best.ckpt") | damage
+        checkpoint.save(content, Path("damaged.ckpt"))
+        with pytest.raises(InputError, match="do not fit the network"):
+            calibration.load("damaged.ckpt")

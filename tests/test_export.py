@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mnist_lit import calibration, checkpoint, digits
+from mnist_lit.errors import InputError
 from mnist_lit.export import BATCHES, PARITY, disagreement, onnx_bytes
 from mnist_lit.reader import DigitReader
 
@@ -25,7 +26,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_it_is_one_valid_file_that_names_no_folder_of_this_machine(exported: Path) -> None:
+def test_it_is_one_valid_file_that_names_no_folder_of_this_machine(exported: Path, trained: Path) -> None:
     model = onnx.load(exported)
     onnx.checker.check_model(model, full_check=True)
     assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
@@ -37,12 +38,12 @@ def test_it_is_one_valid_file_that_names_no_folder_of_this_machine(exported: Pat
     assert [side.dim_value for side in sides[1:]] == [28, 28]
     assert (probabilities.name, outlier.name) == ("probabilities", "outlier")
     told = {entry.key: entry.value for entry in model.metadata_props}
-    del told["config"]  # a run's folders stand in its own recipe
     assert json.loads(told["labels"]) == [str(digit) for digit in range(10)]
     assert float(told["threshold"]) == calibration.THRESHOLD
-    graph = exported.read_bytes()
-    assert b"site-packages" not in graph
-    assert str(Path(digits.__file__).parent).encode() not in graph
+    whole = exported.read_bytes()
+    assert str(trained.parents[1]).encode() in trained.joinpath("checkpoints/best.ckpt").read_bytes()
+    for place in (trained.parents[1], Path(digits.__file__).parent, "site-packages"):
+        assert str(place).encode() not in whole
 
 
 def test_it_says_what_the_checkpoint_says(exported: Path, trained: Path) -> None:
@@ -83,6 +84,27 @@ def test_it_reads_without_torch(exported: Path) -> None:
         "assert not {'torch', 'lightning', 'onnx'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
+    fit = (
+        "--data.dataset",
+        "digits",
+        "--data.val_size",
+        "0",
+        "--trainer.max_epochs",
+        "1",
+        "--data.data_dir",
+        "/far/away",
+    )
+    assert cli("fit", *fit)[0] == 0
+    code, out, err = cli("export")
+    assert (code, err) == (0, "")
+    assert "not calibrated, so it rejects nothing" in out
+    assert DigitReader.load("lightning_logs/version_0/model.onnx").threshold == 1
+    with pytest.raises(InputError, match="not calibrated"):
+        DigitReader.load("lightning_logs/version_0/model.onnx", threshold=0.5)
+    assert b"/far/away" not in Path("lightning_logs/version_0/model.onnx").read_bytes()
 
 
 def test_the_command_writes_into_the_run(cli: Cli) -> None:

@@ -2,7 +2,11 @@
 
 import contextlib
 import io
+import subprocess
+import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +106,25 @@ def test_arrays_of_any_number_are_scaled(array: Any, white: int) -> None:
     assert np.array_equal(grey(pictures.load(array)), np.eye(8) * white)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.42, 2.82), (-300.0, -2.0), (0.0, 16.0), (0.0, 1.001)])
+def test_floats_of_an_odd_range_are_scaled_by_it(low: float, high: float) -> None:
+    ramp = grey(pictures.load(np.linspace(low, high, 256).reshape(16, 16)))
+    wanted = np.arange(256) if low > -300 else np.linspace(0, 255, 256)
+    assert np.allclose(ramp.ravel(), wanted, atol=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint16, np.int64])
+def test_grey_levels_keep_their_scale(dtype: type) -> None:
+    levels = np.linspace(90, 200, 64).round().reshape(8, 8)
+    assert np.array_equal(grey(pictures.load(levels.astype(dtype))), levels)
+
+
+def test_the_highest_number_of_a_type_is_white() -> None:
+    for dtype in (np.uint16, np.uint32, np.int32, np.uint64):
+        assert grey(pictures.load(np.full((8, 8), np.iinfo(dtype).max, dtype))).min() == 255
+    assert pictures.load(np.array([[1e300, -1e300, 0.5]])).size == (3, 1)
+
+
 def test_of_an_animation_the_first_frame_is_taken() -> None:
     content = bytes_of(corner(), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 20), "black")])
     assert np.array_equal(grey(pictures.load(content)), grey(corner()))
@@ -111,6 +134,63 @@ def test_a_large_photo_is_reduced_and_its_size_kept() -> None:
     loaded = pictures.load(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
     assert max(loaded.size) <= pictures.SIDE
     assert loaded.info["size"] == (6000, 5000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what a process took at most")
+def test_a_large_picture_of_16_bit_takes_little_memory(tmp_path: Path) -> None:
+    levels = np.full((8000, 8000), 60000, np.uint16)
+    levels[2000:4000] = 5000
+    Image.fromarray(levels).save(tmp_path / "deep.png", compress_level=1)
+    script = r"""
+import pathlib, re, sys
+from mnist_lit import pictures
+picture = pictures.load(sys.argv[1])
+print(*picture.size, picture.getpixel((9, 1500)), picture.getpixel((9, 3000)))
+print(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "deep.png")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == "4000 4000 19 233"
+    assert int(said[1]) < 700_000  # KiB
+
+
+def test_a_file_that_takes_much_to_decode_may_have_fewer_pixels() -> None:
+    with pytest.raises(InputError, match="24 megapixels in WEBP"):
+        pictures.load(bytes_of(Image.new("L", (5000, 5000)), "WEBP"))
+
+
+def test_threads_leave_the_filters_of_warnings_alone() -> None:
+    class Slow(io.BytesIO):
+        def __init__(self, at: threading.Event, until: threading.Event) -> None:
+            super().__init__(bytes_of(corner()))
+            self.at, self.until = at, until
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.at.set()
+            self.until.wait(60)
+            return super().read(size)
+
+    before = list(warnings.filters)
+    one_in, two_in, one_out = (threading.Event() for _ in range(3))
+    one = threading.Thread(target=pictures.load, args=(Slow(one_in, two_in),))
+    two = threading.Thread(target=pictures.load, args=(Slow(two_in, one_out),))
+    one.start()
+    one_in.wait(60)
+    two.start()
+    one.join()
+    one_out.set()
+    two.join()
+    assert list(warnings.filters) == before
+
+
+def test_what_pillow_warns_of_is_no_error_though_warnings_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "x" * 40
+    damaged = bytes_of(corner(), "JPEG", exif=exif).replace(b"\0\0\0)", b"\0\0\xff)")  # the length of a text
+    (tmp_path / "damaged.jpg").write_bytes(damaged)
+    script = "import sys; from mnist_lit import pictures; print(*pictures.load(sys.argv[1]).size)"
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "damaged.jpg")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "20 40\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Digits are found in pictures, and placed as MNIST's makers placed theirs."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,40 @@ def test_the_strokes_of_a_digit_stay_together() -> None:
     assert found
     assert found.box[2] > 135
     assert len(find_digits(five)) == 1
+
+
+@pytest.mark.parametrize("short", [1, 2, 8, 60])
+def test_a_long_thin_picture_is_no_error(short: int) -> None:
+    thin = np.random.default_rng(0).integers(0, 256, (4000, short), np.uint8)
+    thin[1000:2000] = 255
+    for picture in (thin, thin.T.copy()):
+        found = find_digit(picture)
+        assert found is None or found.image.any()
+        assert all(digit.image.any() for digit in find_digits(picture))
+
+
+def test_thousands_of_specks_cost_seconds() -> None:
+    dusty = np.full((2048, 2048), 230, np.uint8)
+    for top, left in np.random.default_rng(0).integers(0, 2042, (5000, 2)):
+        dusty[top : top + 6, left : left + 6] = 40
+    for find in (find_digit, find_digits):
+        start = time.process_time()
+        find(dusty)
+        assert time.process_time() - start < 5
+
+
+def test_digits_are_found_among_thousands_of_specks() -> None:
+    dusty = np.full((800, 800), 230, np.uint8)
+    for top in range(300, 780, 12):
+        for left in range(12, 780, 12):
+            dusty[top : top + 4, left : left + 4] = 40
+    written = Image.fromarray(dusty)
+    places = [(left, top) for top in (30, 160) for left in range(60, 700, 130)]
+    for left, top in places:
+        write(written, left, top)
+    boxes = [found.box for found in find_digits(written)]
+    assert len(boxes) == len(places)
+    assert np.allclose([box[:2] for box in boxes], places, atol=6)
 
 
 @pytest.mark.parametrize("ruled", [False, True])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
+
+from mnist_lit import pixels
 
 Cli = Callable[..., tuple[int, str, str]]
 PRETRAINED = ("--model", "pretrained")
@@ -45,6 +48,36 @@ def test_a_bad_file_costs_one_row(cli: Cli) -> None:
     assert [row.split()[0] for row in rows] == ["bad.png", "one.png", "missing.png"]
     assert ["error" in row for row in rows] == [True, False, True]
     assert "Traceback" not in out + err
+
+
+def test_whatever_a_file_does_the_others_keep_their_rows(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("one.png")
+    Image.new("L", (33, 33)).save("strange.png")
+    os.mkfifo("pipe.png")
+    Path("folder.png").mkdir()
+    find = pixels.find_digit
+
+    def failing(picture: Image.Image) -> pixels.Found | None:
+        if picture.size == (33, 33):
+            raise MemoryError
+        return find(picture)
+
+    monkeypatch.setattr(pixels, "find_digit", failing)
+    long = "x" * 5000 + ".png"
+    code, out, _ = cli("predict", "strange.png", "pipe.png", long, "one.png", *PRETRAINED)
+    assert code == 1
+    rows = out.splitlines()[1:]
+    assert ["error" in row for row in rows] == [True, True, True, False]
+    assert "could not be read (MemoryError)" in rows[0]
+
+
+def test_names_that_are_no_utf_8_can_be_written(cli: Cli) -> None:
+    draw("one.png")
+    name = os.fsdecode(b"\xff.png")
+    Path("one.png").rename(name)
+    for output in ("rows.csv", "rows.jsonl"):
+        assert cli("predict", name, name + "missing", "--output", output, *PRETRAINED)[0] == 1
+        assert Path(output).read_text(encoding="utf-8").count("\N{REPLACEMENT CHARACTER}.png") >= 2
 
 
 def test_a_table_for_programs(cli: Cli) -> None:

@@ -75,6 +75,17 @@ def test_the_newest_run_is_read_with_where_there_is_one(trained: Path, monkeypat
     assert locate(trained) == trained / "checkpoints" / "best.ckpt"
 
 
+def test_a_model_that_does_not_do_what_it_says_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
+    for name, value in (("labels", '["a", "b"]'), ("threshold", "nan"), ("threshold", "1.5")):
+        model = onnx.load(locate("pretrained"))
+        (entry,) = (entry for entry in model.metadata_props if entry.key == name)
+        entry.value = value
+        onnx.save(model, "altered.onnx")
+        with pytest.raises(InputError, match="no model that mnist-lit exported"):
+            DigitReader.load("altered.onnx")
+
+
 def test_what_is_no_model_is_refused_in_one_line() -> None:
     Path("damaged.onnx").write_bytes(b"\x08\x07nothing")
     Path("damaged.ckpt").write_bytes(b"nothing")

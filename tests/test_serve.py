@@ -25,6 +25,7 @@ onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 
 from mnist_lit.reader import DigitReader  # noqa: E402
 from mnist_lit.recipes import SHIPPED  # noqa: E402
+from mnist_lit.serve import server as web  # noqa: E402
 from mnist_lit.serve.app import create_app  # noqa: E402
 from mnist_lit.serve.limits import HEADERS, Limits  # noqa: E402
 
@@ -134,6 +135,9 @@ ROW = [[0] * 28] * 28
         (422, {"json": {"pixels": [*ROW[1:], [-1] * 28]}}),
         (422, {"json": {"pixels": [*ROW[1:], [0.5] * 28]}}),
         (422, {"json": {"pixels": [[True] * 28] * 28}}),
+        (422, {"json": {"pixels": [*ROW[1:], [True, *[0] * 27]]}}),
+        (422, {"json": {"pixels": [*ROW[1:], [1.0, *[0] * 27]]}}),
+        (422, {"json": {"pixels": [*ROW[1:], [None] * 28]}}),
         (422, {"json": {"pixels": [*ROW[1:], ["0"] * 28]}}),
         (422, {"json": {"pixels": [*ROW[1:], [10**30] * 28]}}),
         (422, {"json": {"pixels": []}}),
@@ -147,6 +151,7 @@ ROW = [[0] * 28] * 28
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://evil.example"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://localhost:3000"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "null"}}),
+        (403, {"content": picture(140), "headers": {**PNG, "origin": "http://["}}),
         (403, {"content": picture(140), "headers": {**PNG, "sec-fetch-site": "cross-site"}}),
     ],
 )
@@ -155,6 +160,23 @@ def test_wrong_requests_get_one_line(ask: Ask, status: int, request_: dict[str, 
     assert (answer.status_code, list(answer.json())) == (status, ["detail"])
     assert answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("one\ntwo")], ids=["memory", "other"])
+def test_a_failure_is_a_line_to_the_client_and_a_line_in_the_log(
+    ask: Ask, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DigitReader, "read", fail)
+    answer = ask("POST", "/predict", content=picture(140), headers=PNG)
+    assert (answer.status_code, answer.json()) == (500, {"detail": "the server failed at this; its log says where"})
+    assert HEADERS.items() <= dict(answer.headers).items()
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"mnist-lit: POST '/predict': {re.escape(repr(error))} at test_serve\.py:\d+\n", said)
+    monkeypatch.undo()
+    assert ask("POST", "/predict", content=picture(140), headers=PNG).status_code == 200
 
 
 def test_the_pages_own_posts_and_allowed_names_are_welcome(ask: Ask) -> None:
@@ -303,6 +325,65 @@ def test_slow_clients_delay_nobody_and_are_hung_up_on(serving: Callable[..., Ser
     assert server.end() == (0, "")
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_hung_up_on(serving: Callable[..., Served]) -> None:
+    server = serving("--timeout", "1")
+    ask = b"GET /swagger-ui/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    size = len(httpx.get(f"{server.address}swagger-ui/swagger-ui-bundle.js").content)
+    idle, slow = server.connect(), server.connect()
+    for connection in (idle, slow):
+        connection.sendall(20 * ask)
+    taken = 0
+    for step in range(1, 11):
+        while taken < step * size:
+            taken += len(slow.recv(1 << 18))
+        time.sleep(0.25)
+    assert len(until_closed(idle)) < 20 * size < taken + len(until_closed(slow))
+    assert server.end() == (0, "")
+
+
+def test_what_is_no_http_is_refused_like_all_else(serving: Callable[..., Served]) -> None:
+    server = serving()
+    answer = until_closed(server.connect("GET / HTTP/1.1\r\n\r\n")).decode()  # without a host
+    assert answer.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert answer.endswith('{"detail":"Invalid HTTP request received."}')
+    head = answer.lower().split("\r\n")
+    assert {f"{name}: {value}".lower() for name, value in HEADERS.items()} <= set(head)
+    with server.connect(f"{POST}Content-Length: {21 << 20}\r\n\r\n") as connection:
+        answer = until_closed(connection).decode()
+    assert answer.startswith("HTTP/1.1 413")
+    broken = server.connect("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert broken.recv(100).startswith(b"HTTP/1.1 421")
+    broken.sendall(b"no chunk\r\n")
+    until_closed(broken)
+    _, complaints = server.end()
+    assert complaints.splitlines() == ["WARNING:  Invalid HTTP request received."] * 2
+
+
+def test_too_many_connections_are_refused_like_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "CONNECTIONS", 1)
+    app, answers = create_app(DigitReader.load(MODEL)), []
+
+    async def serve() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = web.Server(app, seconds=5)
+            running = asyncio.create_task(serving._serve([listener]))
+            address = listener.getsockname()
+            first = await asyncio.open_connection(*address)
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answers.append((await reader.read()).decode())
+            first[1].close()
+            writer.close()
+            serving.should_exit = True
+            await running
+
+    asyncio.run(serve())
+    head = answers[0].lower().split("\r\n")
+    assert head[0] == "http/1.1 503 service unavailable"
+    assert {f"{name}: {value}".lower() for name, value in HEADERS.items()} | {"retry-after: 1"} <= set(head)
+    assert head[-1] == '{"detail":"too many connections at once; try again"}'
+
+
 def test_an_answers_body_does_not_wait_for_its_head_to_arrive(serving: Callable[..., Served]) -> None:
     seconds = []
     with httpx.Client(base_url=serving().address) as client:
@@ -367,13 +448,15 @@ def test_a_taken_port_and_a_strange_address_are_one_line(cli: Cli) -> None:
         assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_a_missing_package_is_named_with_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("app", "limits", "server"):
+@pytest.mark.parametrize("package", ["fastapi", "fastapi_offline", "python_multipart", "uvicorn"])
+def test_a_missing_package_is_named_with_the_extra(package: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("answers", "app", "bodies", "limits", "server"):
         monkeypatch.delitem(sys.modules, f"mnist_lit.serve.{room}", raising=False)
-    monkeypatch.setitem(sys.modules, "fastapi", None)
-    code, _, err = cli("serve", "--model", str(MODEL))
+        monkeypatch.delattr(f"mnist_lit.serve.{room}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = cli("serve", "--model", str(MODEL), "--port", "99999")  # which would be refused next
     assert (code, err.count("\n")) == (2, 1)
-    assert "pip install 'mnist-lit[serve]'" in err
+    assert f"serving needs {package}; pip install 'mnist-lit[serve]'" in err
 
 
 def test_a_checkpoint_is_to_be_exported_first(cli: Cli) -> None:
@@ -396,17 +479,26 @@ def test_the_newest_runs_exported_model_is_served_where_there_is_one() -> None:
     assert "the newest run has no model.onnx" in _model(None)[1]
     Path("lightning_logs/version_0/model.onnx").write_bytes(MODEL.read_bytes())
     assert _model(None) == _model("latest") == (Path("lightning_logs/version_0/model.onnx"), "")
+    os.utime(best, (time.time() + 9,) * 2)
+    assert _model(None)[1] == " (older than its checkpoint; `mnist-lit export` renews it)"
 
 
-def test_a_model_whose_data_lie_in_another_file_is_refused(cli: Cli) -> None:
+@pytest.mark.parametrize("location", ["weights.bin", "../x/weights.bin"])
+def test_a_model_whose_data_lie_in_another_file_is_refused(
+    location: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("x").mkdir()
+    monkeypatch.chdir("x")
     onnx.save_model(
-        onnx.load(MODEL),
-        "split.onnx",
-        save_as_external_data=True,
-        location="weights.bin",
-        size_threshold=0,
+        onnx.load(MODEL), "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024
     )
-    assert Path("weights.bin").stat().st_size > 100_000
-    code, _, err = cli("serve", "--model", "split.onnx", "--port", "0")
+    model = onnx.load("split.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    Path("split.onnx").write_bytes(model.SerializeToString())
+    assert Path(location).stat().st_size > 100_000
+    code, _, err = cli("serve", "--model", "split.onnx", "--port", "99999")  # which would be refused next
     assert (code, err.count("\n")) == (2, 1)
     assert "split.onnx is no model that mnist-lit exported" in err

@@ -45,6 +45,8 @@ class Calibrated(nn.Module):
         self.network = network
         inputs = network.conv4.out_channels + network.fc2.out_features
         self.detector = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+        for parameter in self.detector.parameters():
+            nn.init.zeros_(parameter)  # until it is taught, everything is as much of an outlier
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's output at the threshold
 
@@ -74,22 +76,24 @@ def fit(
     val: Tensor,
     *,
     continental_share: float = 0.0,
+    are_digits: bool = True,
     like: Mapping[str, Any] | None = None,
 ) -> Calibrated:
     """Calibrate a trained network. The same arguments give the same result.
 
     train, val: indices of the training images that it was trained on, and that were set aside, int64.
-    continental_share: as it was trained with, see `continental`.
+    continental_share: as it was trained with, see `continental`. are_digits: what is mirrored or turned is none.
     like: where no images were set aside, the `settings` of a run of the same recipe that did; temperature and threshold
     are taken from there.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):  # making layers draws numbers
         calibrated = Calibrated(network).eval()
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:EXAMPLES]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     draws = uniform(0, 0, chosen, continental.DRAWS, stream=CALIBRATION)
-    _fit_detector(calibrated, continental.add(images, labels, draws, continental_share), labels)
+    images = continental.add(images, labels, draws, continental_share)
+    others = nondigits.make(images.numpy(), labels.numpy() if are_digits else None, len(images), seed=0)
+    _teach(calibrated, images, torch.from_numpy(others))
     if like is not None:
         for name in ("temperature", "offset"):
             getattr(calibrated, name).copy_(like["state"][name])
@@ -111,16 +115,20 @@ def load(path: str | Path) -> tuple[Calibrated, tuple[str, ...], float]:
     Without a calibration nothing is rejected: the threshold is 1. Raises InputError on what is no checkpoint of ours.
     """
     content = checkpoint.load(path)
-    labels = tuple(str(label) for label in range(int(content["hyper_parameters"]["num_classes"])))
     calibrated = Calibrated(checkpoint.network(content)).eval().requires_grad_(False)
+    labels = tuple(str(label) for label in range(calibrated.network.fc2.out_features))
     settings = content[checkpoint.KEY].get("calibration")
     if not settings:
         return calibrated, labels, 1.0
     try:
-        calibrated.load_state_dict(settings["state"], strict=False)
-        return calibrated, labels, float(settings["threshold"])
+        state, threshold = settings["state"], float(settings["threshold"])
+        whole = state.keys() == calibrated.settings()["state"].keys() and 0 <= threshold <= 1
+        if not whole or not all(bool(value.isfinite().all()) for value in state.values()) or state["temperature"] <= 0:
+            raise ValueError
+        calibrated.load_state_dict(state, strict=False)  # all but the network
     except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is no checkpoint of mnist-lit: its calibration is damaged") from error
+    return calibrated, labels, threshold
 
 
 def write(
@@ -131,8 +139,16 @@ def write(
     Returns the checkpoint's content. Raises InputError on what is no checkpoint of ours, OSError if it cannot save.
     """
     content = checkpoint.load(source)
-    share = checkpoint.settings(content)["data"].get("continental", 0.0)
-    calibrated = fit(checkpoint.network(content), data, train, val, continental_share=share, like=like)
+    recipe = checkpoint.settings(content)["data"]
+    calibrated = fit(
+        checkpoint.network(content),
+        data,
+        train,
+        val,
+        continental_share=recipe.get("continental", 0.0),
+        are_digits=recipe.get("dataset") in ("mnist", "digits"),
+        like=like,
+    )
     settings = calibrated.settings()
     content[checkpoint.KEY]["calibration"] = settings
     content = content if source == target else checkpoint.slim(content)
@@ -140,12 +156,17 @@ def write(
     return content
 
 
-def _fit_detector(calibrated: Calibrated, images: Tensor, labels: Tensor) -> None:
-    """Teach the detector, a logistic perceptron, to tell digits from what is none."""
-    others = torch.from_numpy(nondigits.make(images.numpy(), labels.numpy(), len(images), seed=0))
+def _teach(calibrated: Calibrated, images: Tensor, others: Tensor) -> None:
+    """Teach the detector, a logistic perceptron, to tell digits from what is none: uint8 (N, 28, 28) each."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for layer in calibrated.detector:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
     inputs = torch.cat([_look(calibrated, part)[1] for part in (images, others)]).clone()  # (2 N, 256 + C)
     targets = torch.tensor((0.0, 1.0)).repeat_interleave(len(images))
-    scale, middle = inputs.std(dim=0) + 1e-6, inputs.mean(dim=0)
+    scale, middle = inputs.std(dim=0), inputs.mean(dim=0)
+    scale = scale.clamp(min=max(0.2 * float(scale.median()), 1e-6))  # a feature that hardly ever moves shall not decide
     optimizer = torch.optim.AdamW(calibrated.detector.parameters(), lr=3e-3, weight_decay=1.0)
     standard = (inputs - middle) / scale
     for epoch in range(EPOCHS):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit import calibration, checkpoint, curves, figures, runs
+from mnist_lit import checkpoint, curves, figures, runs
 from mnist_lit.classifier import Best, Classifier
 from mnist_lit.errors import Diverged, InputError, Stopped
 from mnist_lit.files import write_whole
@@ -30,7 +30,6 @@ from mnist_lit.signals import Noted
 
 __all__ = [
     "BestAndLast",
-    "Calibration",
     "Figures",
     "Finite",
     "HParams",
@@ -124,20 +123,6 @@ class BestAndLast(Checkpoint):
             self._scores = content[checkpoint.KEY]["scores"]
         if self.start.continues and content["best"]:
             pl_module.best = self._saved_best = Best(*content["best"])
-
-
-class Calibration(Callback):
-    """Calibrates the best checkpoint once the fit is at its end, where images were set aside; see `calibration`."""
-
-    def __init__(self, start: Start) -> None:
-        self.start = start
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write it into the file. One process does it for all."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        path = runs.best(self.start.run) if self.start.run else None
-        if trainer.is_global_zero and path and data.val_size:
-            calibration.write(path, path, data.digits, data.train_indices, data.val_indices)
 
 
 class RankOrder(Callback):

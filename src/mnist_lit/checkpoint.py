@@ -24,9 +24,22 @@ from mnist_lit.files import write_whole
 from mnist_lit.network import TutorialCNN
 from mnist_lit.runs import LAST, PREVIOUS
 
-__all__ = ["KEY", "LOCAL", "Files", "load", "load_weights", "network", "provenance", "save", "settings", "slim"]
+__all__ = [
+    "KEY",
+    "LOCAL",
+    "Files",
+    "load",
+    "load_weights",
+    "network",
+    "portable",
+    "provenance",
+    "save",
+    "settings",
+    "slim",
+]
 
 LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
+PLACES = ("data_dir", "default_root_dir", "dirpath", *LOCAL)  # what a file that goes to others does not say
 KEY = "mnist_lit"  # where in the file `provenance` stands
 WEIGHTS, AVERAGED = "network.", "ema."  # how the names of the weights, and of their moving average, begin
 
@@ -161,18 +174,30 @@ def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
 
 def network(content: Mapping[str, Any]) -> TutorialCNN:
     """The trained network of a checkpoint, by its averaged weights where there are. Raises InputError on damage."""
-    weights = content["state_dict"]
-    start = AVERAGED if any(name.startswith(AVERAGED) for name in weights) else WEIGHTS
     try:
+        weights = content["state_dict"]
+        start = AVERAGED if any(name.startswith(AVERAGED) for name in weights) else WEIGHTS
         trained = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
         trained.load_state_dict({k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)})
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError("the checkpoint's weights do not fit the network") from error
     return trained.to(memory_format=torch.channels_last)
 
 
 def slim(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint without what only training needs: the weights that are evaluated, and what it says of itself."""
+    """A checkpoint for others: the weights that are evaluated, and what it says of itself but for places."""
     trained = network(content).to(memory_format=torch.contiguous_format).state_dict()
-    kept = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", KEY)
-    return {name: content[name] for name in kept} | {"state_dict": {WEIGHTS + k: v for k, v in trained.items()}}
+    kept = {name: content[name] for name in ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version")}
+    told = {**content[KEY], "config": portable(content[KEY]["config"])}
+    return {**kept, KEY: told, "state_dict": {WEIGHTS + k: v for k, v in trained.items()}}
+
+
+def portable(config: str) -> str:
+    """A run's YAML without the places of the machine that it ran on."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(inner) for name, inner in value.items() if name not in PLACES}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    return yaml.safe_dump(without(yaml.safe_load(config)), sort_keys=False)

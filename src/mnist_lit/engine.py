@@ -25,10 +25,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit import checkpoint, curves, recipes, resume, runs
+from mnist_lit import calibration, checkpoint, curves, recipes, resume, runs
 from mnist_lit.callbacks import (
     BestAndLast,
-    Calibration,
     Figures,
     Finite,
     HParams,
@@ -224,7 +223,7 @@ class CLI(LightningCLI):
             saver = BestAndLast(start, self._config_yaml(), every_n_steps=every, keep_epochs=keeps)
         # The table behind the others, since its clock stops for their work; Lightning calls the saver after all.
         callbacks += [FitTable(start, logs, saves=saves), StopOnSignal(saver)]
-        return [*callbacks, *([Calibration(start), saver] if saver else [])]
+        return [*callbacks, *([saver] if saver else [])]
 
     def _evaluation_callbacks(self, config: Namespace) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written of a whole test only."""
@@ -233,7 +232,7 @@ class CLI(LightningCLI):
         if self.subcommand != "test" or not whole:
             return [ScoreTable()]
         path = Path(self._get(self.config, "ckpt_path"))
-        shipped = path.parent == recipes.SHIPPED
+        shipped = path.resolve().parent == recipes.SHIPPED.resolve()
         run = Path() if shipped else runs.run_of(path)
         predictions = run / "predictions.csv"
         callbacks = [ScoreTable(predictions, recipes.published() if shipped else None), Predictions(predictions)]
@@ -271,6 +270,16 @@ class CLI(LightningCLI):
                 if not start.finished:  # it was killed between its last save and this mark
                     start.run.joinpath(runs.FINISHED).touch()
                 print(f"fit: {start.run} is finished; its best is {runs.best(start.run)}")
+            if start.run and _is_rank_zero():
+                self._calibrate(start.run, datamodule)
+
+    def _calibrate(self, run: Path, datamodule: DigitsDataModule) -> None:
+        """Calibrate the run's best checkpoint where images were set aside, unless a fit before was not killed then."""
+        path = runs.best(run)
+        if path and datamodule.val_size and not checkpoint.load(path)[checkpoint.KEY].get("calibration"):
+            datamodule.setup()
+            assert datamodule.digits
+            calibration.write(path, path, datamodule.digits, datamodule.train_indices, datamodule.val_indices)
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""

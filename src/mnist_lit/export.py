@@ -71,6 +71,8 @@ def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, prove
     """A `Calibrated` network as an ONNX file. Raises InputError where the packages for that are missing."""
     import torch
 
+    from mnist_lit import checkpoint
+
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch's exporter wants it
@@ -96,7 +98,7 @@ def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, prove
         "labels": json.dumps(labels),
         "threshold": repr(threshold),
         "temperature": repr(float(calibrated.temperature)),
-        "config": provenance["config"],
+        "config": checkpoint.portable(provenance["config"]),
         "data": provenance["data"],
         "versions": json.dumps(provenance["versions"]),
         "scores": json.dumps(provenance["scores"]),

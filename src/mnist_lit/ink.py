@@ -3,13 +3,13 @@
 Light, shadow, the ink's colour and which of the two is darker end here; ruled lines too. Knows nothing of digits.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Ink", "Rule", "find", "rules", "thickness"]
+__all__ = ["Ink", "Rule", "find", "mean_width", "neighbours", "rules", "thickness"]
 
 Mask = NDArray[np.bool_]
 Grey = NDArray[np.float32]
@@ -60,9 +60,27 @@ def find(pixels: NDArray[np.uint8]) -> Ink | None:
 
 
 def thickness(mask: Mask) -> float:
-    """The mean width of the strokes in pixels: in a strip, the mean distance to the edge is a quarter of its width."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))
-    return max(1.0, 4 * float(distance[distance > 0].mean()) - 2)
+    """The mean width of the strokes in pixels."""
+    padded = np.pad(mask, 1)
+    paper = ndimage.distance_transform_edt(padded, return_distances=False, return_indices=True)
+    away = [nearest[padded] - index for nearest, index in zip(paper, padded.nonzero(), strict=True)]
+    return mean_width(np.hypot(*away))
+
+
+def mean_width(distances: NDArray[np.float64]) -> float:
+    """The strokes' mean width from their pixels' distances to the paper: in a strip, their mean is a quarter of it."""
+    return max(1.0, 4 * float(distances.mean()) - 2)
+
+
+def neighbours(least: np.ufunc, grey: NDArray[Any]) -> NDArray[Any]:
+    """The least, or with `np.maximum` the most, of each pixel and its eight neighbours."""
+    down = grey.copy()
+    least(down[1:], grey[:-1], out=down[1:])
+    least(down[:-1], grey[1:], out=down[:-1])
+    around = down.copy()
+    least(around[:, 1:], down[:, :-1], out=around[:, 1:])
+    least(around[:, :-1], down[:, 1:], out=around[:, :-1])
+    return around
 
 
 def rules(mask: Mask, stroke: float, share: float) -> list[Rule]:
@@ -111,7 +129,7 @@ def _smooth(grey: Grey, sigma: float) -> Grey:
 def _edges(grey: Grey) -> tuple[Grey, Grey, float]:
     """At each pixel the middle of an edge there, and its weight: the square of its height beyond the noise's."""
     noise = 1.48 * float(np.median(np.abs(grey - ndimage.uniform_filter(grey, 3, mode="nearest"))))
-    low, high = ndimage.minimum_filter(grey, 3), ndimage.maximum_filter(grey, 3)
+    low, high = neighbours(np.minimum, grey), neighbours(np.maximum, grey)
     return (low + high) / 2, np.maximum(high - low - NOISE * noise, 0) ** 2, noise
 
 
@@ -119,7 +137,8 @@ def _light_on_dark(grey: Grey) -> bool:
     """Whether edges are, on the whole, lighter than what surrounds them."""
     middle, weight, _ = _edges(grey)
     step = max(1, max(grey.shape) // 32)
-    coarse = ndimage.uniform_filter(grey, step, mode="nearest")[step // 2 :: step, step // 2 :: step]
+    top, left = (min(step, side) // 2 for side in grey.shape)
+    coarse = ndimage.uniform_filter(grey, step, mode="nearest")[top::step, left::step]
     rim = np.ones(coarse.shape, bool)
     width = max(1, round(RIM * min(coarse.shape)))
     rim[width:-width, width:-width] = False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from mnist_lit.ink import Ink, Rule, rules
 
@@ -16,6 +16,7 @@ __all__ = ["Piece", "digits", "main_digit"]
 
 Mask = NDArray[np.bool_]
 
+PIECES = 500  # the largest of a page, and all that is looked at: the rest is dust or texture
 LINE, TABLE_LINE = 0.6, 0.25  # of the picture's side: what is longer may be ruled, by one digit and by many
 # Shares of a digit's longer side, or of its height where there are many.
 SPECK = 0.12  # what is smaller is dust
@@ -126,13 +127,10 @@ def _main(mask: Mask) -> Piece | None:
     framed = [piece for piece in pieces if piece.size > FRAMED * main.size and _within(piece, main, holes)]
     if framed:
         main = max(framed, key=lambda piece: int(piece.mask.sum()))
-    own = [
-        piece
-        for piece in pieces
-        if piece is main
-        or (piece.size >= SPECK * main.size and _inside(piece, mask.shape) and _gap(piece, main) <= NEAR * main.size)
-    ]
-    return _union(own)
+    reach = NEAR * main.size
+    strokes = [piece for piece in pieces if piece.size >= SPECK * main.size and _inside(piece, mask.shape)]
+    near = [piece for piece in strokes if piece is not main and _box_gap(piece, main) <= reach]
+    return _union([main, *(piece for piece in near if _gap(piece, main) <= reach)])
 
 
 def _within(piece: Piece, frame: Piece, holes: Mask) -> bool:
@@ -168,7 +166,12 @@ def _without(mask: Mask, lines: Sequence[Rule]) -> Mask:
 
 
 def _pieces(mask: Mask) -> list[Piece]:
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if count > PIECES:
+        areas = np.bincount(labels.ravel())[1:]
+        kept = np.zeros(count + 1, labels.dtype)
+        kept[1 + np.sort(areas.argsort(kind="stable")[-PIECES:])] = np.arange(1, PIECES + 1)
+        labels = kept[labels]
     return [
         Piece(where[0].start, where[1].start, labels[where] == number)
         for number, where in enumerate(ndimage.find_objects(labels), 1)
@@ -189,10 +192,14 @@ def _union(pieces: Sequence[Piece]) -> Piece:
 
 def _gap(one: Piece, other: Piece) -> float:
     """The distance of the ink of two pieces in pixels."""
-    both = _union((one, other))
-    away = ndimage.distance_transform_edt(~_union((both._replace(mask=np.zeros_like(both.mask)), other)).mask)
-    top, left = one.top - both.top, one.left - both.left
-    return float(away[top : top + one.height, left : left + one.width][one.mask].min())
+    few, many = sorted((_outline(one), _outline(other)), key=len)
+    return float(spatial.KDTree(many).query(few)[0].min())
+
+
+def _outline(piece: Piece) -> NDArray[np.int64]:
+    """The pixels at a piece's edge, (N, 2)."""
+    rows, columns = (piece.mask & ~ndimage.binary_erosion(piece.mask)).nonzero()
+    return np.stack((rows + piece.top, columns + piece.left), axis=1)
 
 
 def _usual_height(pieces: Sequence[Piece]) -> float:
@@ -206,37 +213,38 @@ def _usual_height(pieces: Sequence[Piece]) -> float:
 
 def _joined(pieces: Sequence[Piece], usual: float) -> list[Piece]:
     """Pieces with their fragments: what is near, and with it no higher than a digit."""
-    whole = sorted(pieces, key=lambda piece: -piece.height)
     done: list[Piece] = []
-    for piece in whole:
-        near = [
-            other
-            for other in done
-            if _union_height(piece, other) <= WHOLE * max(usual, other.height)
-            and (
-                (piece.height < FRAGMENT * usual and _box_gap(piece, other) <= NEAR * usual)
-                or _overlap(piece.left, piece.right, other.left, other.right) > FRAGMENT
-            )
-        ]
-        if near:
-            nearest = min(near, key=lambda other: _gap(piece, other))
-            done.remove(nearest)
-            piece = _union((piece, nearest))
+    boxes = np.zeros((0, 4), np.int64)  # top, left, bottom, right of each
+    for piece in sorted(pieces, key=lambda piece: -piece.height):
+        near = _candidates(piece, boxes, usual)
+        if len(near):
+            nearest = min(near, key=lambda index: _gap(piece, done[index])) if len(near) > 1 else near[0]
+            piece = _union((piece, done.pop(nearest)))
+            boxes = np.delete(boxes, nearest, axis=0)
         done.append(piece)
+        boxes = np.vstack((boxes, (piece.top, piece.left, piece.bottom, piece.right)))
     return done
 
 
-def _union_height(one: Piece, other: Piece) -> int:
-    return max(one.bottom, other.bottom) - min(one.top, other.top)
+def _candidates(piece: Piece, boxes: NDArray[np.int64], usual: float) -> NDArray[np.int64]:
+    """Which boxes may hold the rest of a piece's digit."""
+    top, left, bottom, right = boxes.T
+    level = np.maximum(bottom, piece.bottom) - np.minimum(top, piece.top) <= WHOLE * np.maximum(usual, bottom - top)
+    above = _overlap(piece.left, piece.right, boxes[:, 1::2]) > FRAGMENT
+    apart = np.maximum.reduce((left - piece.right, piece.left - right, top - piece.bottom, piece.top - bottom))
+    near = (apart <= NEAR * usual) & (piece.height < FRAGMENT * usual)
+    return np.flatnonzero(level & (near | above))
 
 
 def _box_gap(one: Piece, other: Piece) -> int:
     return max(one.left - other.right, other.left - one.right, one.top - other.bottom, other.top - one.bottom, 0)
 
 
-def _overlap(start: int, stop: int, other_start: int, other_stop: int) -> float:
-    """The common part of two stretches, as a share of the shorter."""
-    return (min(stop, other_stop) - max(start, other_start)) / min(stop - start, other_stop - other_start)
+def _overlap(start: int, stop: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The common part of a stretch and each of the others, (N, 2), as a share of the shorter; below 0 where apart."""
+    starts, stops = others.T
+    common = np.minimum(stop, stops) - np.maximum(start, starts)
+    return common / np.minimum(stop - start, stops - starts)  # type: ignore[no-any-return]
 
 
 def _split(piece: Piece, stroke: float) -> list[Piece]:
@@ -263,9 +271,10 @@ def _in_order(pieces: Sequence[Piece]) -> list[Piece]:
     """Line by line: each joins the line whose last digit is beside it."""
     lines: list[list[Piece]] = []
     for piece in sorted(pieces, key=lambda piece: piece.left):
-        beside = [_overlap(piece.top, piece.bottom, line[-1].top, line[-1].bottom) for line in lines]
-        if beside and max(beside) > BESIDE:
-            lines[int(np.argmax(beside))].append(piece)
+        last = np.array([(line[-1].top, line[-1].bottom) for line in lines]).reshape(-1, 2)
+        beside = _overlap(piece.top, piece.bottom, last)
+        if len(lines) and beside.max() > BESIDE:
+            lines[int(beside.argmax())].append(piece)
         else:
             lines.append([piece])
     lines.sort(key=lambda line: np.mean([piece.top + piece.bottom for piece in line]))

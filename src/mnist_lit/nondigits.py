@@ -3,6 +3,8 @@
 No letter and no garment is among them, so that these can tell how well refusing carries over.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -15,11 +17,12 @@ Images = NDArray[np.uint8]
 SAME_MIRRORED, SAME_TURNED = (0, 1, 8), (0, 8)  # digits that stay digits
 
 
-def make(images: Images, labels: NDArray[np.int64], count: int, seed: int) -> Images:
+def make(images: Images, labels: NDArray[np.int64] | None, count: int, seed: int) -> Images:
     """`count` pictures that are no digit: uint8 (count, 28, 28), a pure function of its arguments.
 
     images, labels: digits, uint8 (N, 28, 28) and int64 (N,). In equal parts digits mirrored, turned by a quarter,
-    stitched from two halves or written over each other, scribbles, and textures from fine noise to blots.
+    stitched from two halves or written over each other, scribbles, and textures from fine noise to blots. Without
+    labels, as for what is no digit either, nothing is mirrored or turned.
 
     >>> from mnist_lit.pixels import place
     >>> bars = np.stack([place(np.full((9, 3), 255, np.uint8))] * 2)
@@ -27,15 +30,16 @@ def make(images: Images, labels: NDArray[np.int64], count: int, seed: int) -> Im
     (12, 28, 28)
     """
     draw = np.random.default_rng(seed)
-    mirrorable, turnable = (images[~np.isin(labels, same)] for same in (SAME_MIRRORED, SAME_TURNED))
-    kinds = (
-        lambda: _any(mirrorable if len(mirrorable) else images, draw)[:, ::-1],
-        lambda: place(np.rot90(_any(turnable if len(turnable) else images, draw), draw.choice((1, 3)))),
+    kinds: list[Callable[[], Images]] = [
         lambda: _stitched(_any(images, draw), _any(images, draw), draw),
         lambda: _overlaid(_any(images, draw), _any(images, draw), draw),
         lambda: _scribble(draw),
         lambda: _texture(draw),
-    )
+    ]
+    if labels is not None:
+        mirrorable, turnable = (images[~np.isin(labels, same)] for same in (SAME_MIRRORED, SAME_TURNED))
+        kinds += [lambda: _any(mirrorable, draw)[:, ::-1]] if len(mirrorable) else []
+        kinds += [lambda: _placed(np.rot90(_any(turnable, draw), draw.choice((1, 3))))] if len(turnable) else []
     return np.stack([kinds[number % len(kinds)]() for number in range(count)]).astype(np.uint8)
 
 

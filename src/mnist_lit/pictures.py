@@ -18,7 +18,10 @@ from mnist_lit.errors import InputError
 __all__ = ["BYTES", "FORMATS", "PIXELS", "load", "suffixes"]
 
 BYTES, PIXELS = 64 << 20, 64_000_000  # what a file may have
+HEAVY = 24_000_000  # pixels of a file whose decoder takes far more memory, or time, than its picture
+HEAVIER = ("AVIF", "JPEG2000", "WEBP")
 SIDE = 4096  # what is longer is reduced
+LARGE = 1e30  # what is larger in an array is cut, so that no sum overflows
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
@@ -30,6 +33,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Once, as no thread may change the filters for itself: Pillow warns of damaged metadata; what matters raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
@@ -43,21 +49,19 @@ def load(source: Source) -> Image.Image:
     >>> load(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
     200
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged metadata; what matters raises
-        try:
-            if isinstance(source, np.ndarray):
-                picture = _from_array(source)
-            elif isinstance(source, Image.Image):
-                picture = source
-                _limit(picture)
-            else:
-                picture = _opened(_bytes(source))
-            return _plain(picture)
-        except InputError:
-            raise
-        except Exception as error:  # a damaged or hostile file raises nearly anything
-            raise InputError(f"want a picture, got a damaged one ({_line(error)}); save it anew") from error
+    try:
+        if isinstance(source, np.ndarray):
+            picture = _from_array(source)
+        elif isinstance(source, Image.Image):
+            picture = source
+            _limit(picture)
+        else:
+            picture = _opened(_bytes(source))
+        return _plain(picture)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged or hostile file raises nearly anything
+        raise InputError(f"want a picture, got a damaged one ({_line(error)}); save it anew") from error
 
 
 def suffixes() -> set[str]:
@@ -106,8 +110,9 @@ def _opened(content: bytes) -> Image.Image:
 
 def _limit(picture: Image.Image) -> None:
     width, height = picture.size
-    if width * height > PIXELS:
-        raise InputError(f"want at most {PIXELS // 10**6} megapixels, got {width}×{height}; make it smaller")
+    most, kind = (HEAVY, f" in {picture.format}") if picture.format in HEAVIER else (PIXELS, "")
+    if width * height > most:
+        raise InputError(f"want at most {most // 10**6} megapixels{kind}, got {width}×{height}; make it smaller")
     if not width * height:
         raise InputError(f"want a picture, got {width}×{height} pixels")
 
@@ -129,13 +134,13 @@ def _plain(picture: Image.Image) -> Image.Image:
     size = picture.info.get("size", picture.size)
     exif = _orientation(picture)
     if picture.mode.startswith(("I", "F")):
-        picture = Image.fromarray(_eight_bit(np.asarray(picture)))
+        whole = picture.convert("I") if picture.mode.startswith("I") else picture  # "I;16" can't be reduced
+        picture = Image.fromarray(_eight_bit(np.asarray(_reduced(whole))))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
     elif picture.mode not in ("L", "RGB"):
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    if max(picture.size) > SIDE:
-        picture = picture.reduce(-(-max(picture.size) // SIDE))
+    picture = _reduced(picture)
     if picture.mode == "RGBA":
         picture = _on_paper(picture)
     if exif in UPRIGHT:
@@ -144,6 +149,10 @@ def _plain(picture: Image.Image) -> Image.Image:
     picture = picture.copy()  # never the caller's own
     picture.info = {"size": size}
     return picture
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    return picture.reduce(-(-max(picture.size) // SIDE)) if max(picture.size) > SIDE else picture
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -164,14 +173,27 @@ def _on_paper(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Numbers of any range to 0 … 255: the range is taken to end at 1, or at the next power of two."""
+    """Numbers to 0 … 255. What is not finite counts as 0.
+
+    The scale starts at 0, or at the lowest number if that is negative. It ends at 255, or where numbers are higher at
+    the next 2ⁿ - 1. Floats that all lie between 0 and 1 end at 1; others with a negative one, or with none from 128
+    up, at their highest.
+    """
     if values.dtype == np.uint8:
         return values
-    numbers = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-    numbers -= min(float(numbers.min()), 0)
-    most = float(numbers.max())
-    top = 1.0 if most <= 1 and values.dtype.kind == "f" else max(255.0, 2.0 ** np.ceil(np.log2(most + 1)) - 1)
-    return np.rint(numbers * (255 / top)).astype(np.uint8)
+    with np.errstate(over="ignore"):
+        numbers = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0, neginf=0)
+    numbers.clip(-LARGE, LARGE, out=numbers)
+    whole = values.dtype.kind != "f"
+    exact = values if whole else numbers
+    low, high = min(exact.min().item(), 0), exact.max().item()
+    if whole or (low == 0 and high >= 128):
+        span = max(255, 2 ** int(high - low).bit_length() - 1)
+    else:
+        span = high - low if low < 0 or high > 1 else 1
+    numbers -= low
+    numbers *= 255 / (span or 1)
+    return np.rint(numbers, out=numbers).clip(0, 255).astype(np.uint8)
 
 
 def _line(error: BaseException) -> str:

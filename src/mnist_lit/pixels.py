@@ -4,6 +4,7 @@
 nothing about models, training or datasets.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ def find_digit(picture: Image.Image | NDArray[np.uint8]) -> Found | None:
         return placed
     seen = ink.find(_reduced(pixels, LARGEST))
     digit = layout.main_digit(seen) if seen else None
-    return _drawn(seen, digit, _full(picture)) if seen and digit else None
+    return _drawn(seen, [digit], _full(picture))[0] if seen and digit else None
 
 
 def find_digits(picture: Image.Image | NDArray[np.uint8]) -> list[Found]:
@@ -57,7 +58,7 @@ def find_digits(picture: Image.Image | NDArray[np.uint8]) -> list[Found]:
     if placed := _placed(pixels):
         return [placed]
     seen = ink.find(_reduced(pixels, PAGE))
-    return [_drawn(seen, digit, _full(picture)) for digit in layout.digits(seen)] if seen else []
+    return _drawn(seen, layout.digits(seen), _full(picture)) if seen else []
 
 
 def _placed(pixels: NDArray[np.uint8]) -> Found | None:
@@ -89,19 +90,28 @@ def _full(picture: Image.Image | NDArray[np.uint8]) -> tuple[int, int]:
     return picture.shape[1], picture.shape[0]
 
 
-def _drawn(seen: ink.Ink, digit: layout.Piece, full: tuple[int, int]) -> Found:
-    """Cut a digit out and draw it anew in MNIST's thickness."""
-    zoom = FINE / digit.size
-    around = np.pad(seen.level, 2)[digit.top : digit.bottom + 4, digit.left : digit.right + 4]
-    near = ndimage.binary_dilation(np.pad(digit.mask, 2), np.ones((3, 3)))
-    level = np.where(near, around, 0).astype(np.float32)
-    height, width = (max(1, round(side * zoom)) for side in level.shape)
-    fine = np.asarray(Image.fromarray(level).resize((width, height), Image.Resampling.BICUBIC))
-    edge = min(1.0, float(fine.max()) / 2)  # a thin stroke that was reduced is faint
+def _drawn(seen: ink.Ink, digits: Sequence[layout.Piece], full: tuple[int, int]) -> list[Found]:
+    """Each digit cut out and drawn anew, and its box in the whole picture."""
+    level = np.pad(seen.level, 2)
     across, down = full[0] / seen.mask.shape[1], full[1] / seen.mask.shape[0]
-    edges = (digit.left * across, digit.top * down, digit.right * across, digit.bottom * down)
-    left, top, right, bottom = (round(edge) for edge in edges)
-    return Found((left, top, right, bottom), place(strokes.even_out(fine >= edge, BOX, *STROKE).astype(np.uint8) * 255))
+    found = []
+    for digit in digits:
+        edges = (digit.left * across, digit.top * down, digit.right * across, digit.bottom * down)
+        left, top, right, bottom = (round(edge) for edge in edges)
+        found.append(Found((left, top, right, bottom), _redrawn(level, digit)))
+    return found
+
+
+def _redrawn(level: NDArray[np.float32], digit: layout.Piece) -> NDArray[np.uint8]:
+    """A digit in MNIST's thickness; the level has a margin of 2."""
+    zoom = FINE / digit.size
+    around = level[digit.top : digit.bottom + 4, digit.left : digit.right + 4]
+    near = ndimage.binary_dilation(np.pad(digit.mask, 2), np.ones((3, 3)))
+    alone = np.where(near, around, 0).astype(np.float32)
+    height, width = (max(1, round(side * zoom)) for side in alone.shape)
+    fine = np.asarray(Image.fromarray(alone).resize((width, height), Image.Resampling.BICUBIC))
+    edge = min(1.0, float(fine.max()) / 2)  # a thin stroke that was reduced is faint
+    return place(strokes.even_out(fine >= edge, BOX, *STROKE).astype(np.uint8) * 255)
 
 
 def place(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -38,11 +38,12 @@ class Row(NamedTuple):
     message: str = ""
 
     def cells(self) -> dict[str, Any]:
-        """The row's columns, as values."""
+        """The row's columns, as values that can be written."""
+        file, message = _written(self.file), _written(self.message)
         if self.reading is None:
-            return dict(zip(COLUMNS, (self.file, None, None, None, "error", self.message), strict=True))
+            return dict(zip(COLUMNS, (file, None, None, None, "error", message), strict=True))
         found = self.reading
-        values = (self.file, list(found.box), found.digit or None, round(found.probability, 6))
+        values = (file, list(found.box), found.digit or None, round(found.probability, 6))
         return dict(zip(COLUMNS, (*values, found.status, found.message or None), strict=True))
 
 
@@ -68,7 +69,7 @@ def main(command: str, args: list[str]) -> int:
             raise InputError(f"cannot write {output}: {error.strerror}") from error
         print(f"predict: {len(rows):,} rows in {output}", file=sys.stderr)
     else:
-        _print_table(rows)
+        _print_table(rows, boxes=options.many)
     return int(any(row.reading is None for row in rows))
 
 
@@ -95,17 +96,18 @@ def _files(given: Iterable[str]) -> Iterator[str]:
     """Each named file, and of each folder the pictures in it, also in its folders; a folder without is wrong input."""
     suffixes = pictures.suffixes()
     for name in given:
-        if not Path(name).is_dir():
+        if not os.path.isdir(name):  # noqa: PTH112  # of a name that no file can have, Path.is_dir raises
             yield name
             continue
-        found = sorted(
-            path
-            for path in Path(name).rglob("*")
-            if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.name.endswith(SEEN)
-        )
+        closed: list[OSError] = []  # folders; each becomes a row that says so
+        found: list[str] = []
+        for folder, _, inner in os.walk(name, onerror=closed.append):
+            pictured = (file for file in inner if Path(file).suffix.lower() in suffixes and not file.endswith(SEEN))
+            found += [str(Path(folder, file)) for file in pictured if not file.startswith(".")]
+        found += [str(error.filename) for error in closed]
         if not found:
             raise InputError(f"no picture in {name}")
-        yield from map(str, found)
+        yield from sorted(found)
 
 
 def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[Row]:
@@ -113,11 +115,17 @@ def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) 
 
     def find(file: str) -> tuple[list[pixels.Found], tuple[int, int]] | InputError:
         try:
-            picture = pictures.load(sys.stdin.buffer.read() if file == STDIN else Path(file))
+            if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
+                raise InputError("want a picture, got a folder or a device that cannot be read")
+            if file == STDIN and sys.stdin is None:
+                raise InputError("want a picture, got no standard input")
+            picture = pictures.load(sys.stdin.buffer if file == STDIN else Path(file))
             one = None if many else pixels.find_digit(picture)
             return (pixels.find_digits(picture) if many else [one] if one else []), picture.info["size"]
         except InputError as error:
             return error
+        except Exception as error:  # one file shall not cost the others their rows
+            return InputError(f"could not be read ({type(error).__name__})")
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         opened = zip(files, threads.map(find, files), strict=True)
@@ -149,13 +157,10 @@ def _show(file: str, readings: Sequence[Reading]) -> str:
     return ""
 
 
-def _print_table(rows: Sequence[Row]) -> None:
+def _print_table(rows: Sequence[Row], *, boxes: bool) -> None:
     """For people: a line per digit."""
     names = [_printable(row.file) for row in rows]
     width = min(max(map(len, ["file", *names])), 60)
-    boxes = any(
-        row.reading and number and rows[number - 1].file == row.file for number, row in enumerate(rows)
-    )  # several of one file
     print(f"{'file':<{width}}  digit  probability  status    {'box' if boxes else ''}".rstrip())
     for name, row in zip(names, rows, strict=True):
         if row.reading is None:
@@ -180,12 +185,11 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _jsonl(rows: Sequence[Row]) -> str:
-    return "".join(json.dumps({**row.cells(), "file": _written(row.file)}, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(row.cells(), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _quoted(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula (OWASP, "CSV injection")."""
-    cell = _written(cell)
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 

@@ -4,6 +4,7 @@ An exported model is run by onnxruntime and needs no torch; a checkpoint needs i
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -51,6 +52,8 @@ class DigitReader:
     def __init__(self, model: _Model, path: Path, threshold: float | None = None) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"threshold: want 0 (rejects all) … 1 (rejects nothing), got {threshold}")
+        if threshold is not None and model.threshold == 1:
+            raise InputError(f"{path} is not calibrated, so it can reject nothing; see `mnist-lit calibrate`")
         self.model, self.path = model, path
         self.labels = model.labels
         self.threshold = model.threshold if threshold is None else threshold
@@ -142,16 +145,22 @@ class _Exported:
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
-            raise InputError("an exported model needs onnxruntime; pip install 'mnist-lit[serve]'") from error
+            raise InputError("an exported model needs onnxruntime; pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1  # a digit is too small to share
+        # A file that asks for others finds none: not beside it, not here, nowhere.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            # As bytes, so that a file that asks for others finds none.
             self.session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
             told = self.session.get_modelmeta().custom_metadata_map
             self.labels = tuple(str(label) for label in json.loads(told["labels"]))
             self.threshold = float(told["threshold"])
+            tried = self(np.zeros((1, pixels.SIDE, pixels.SIDE), np.uint8))
+            if [part.shape for part in tried] != [(1, len(self.labels)), (1,)] or not 0 <= self.threshold <= 1:
+                raise ValueError
+            if not all(np.isfinite(part).all() for part in tried):
+                raise ValueError
         except Exception as error:  # onnxruntime has a class of error for each kind of damage
             raise InputError(f"{path} is no model that mnist-lit exported ({type(error).__name__})") from error
 

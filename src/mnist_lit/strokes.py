@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnist_lit.ink import thickness
+from mnist_lit.ink import mean_width, neighbours
 
 __all__ = ["even_out"]
 
@@ -17,19 +17,19 @@ def even_out(mask: Mask, box: float, least: float, most: float) -> Mask:
     """Thicken or thin strokes so that they are `least` to `most` wide where the longer side is `box` long.
 
     mask: (H, W), the digit alone. Returns (H + 2 p, W + 2 p), with a margin p for what is added. The width is
-    `ink.thickness`. The longer side, which grows and shrinks with the strokes, is reckoned with.
+    `ink.mean_width`. The longer side, which grows and shrinks with the strokes, is reckoned with.
 
     >>> bar = np.ones((100, 2), bool)
     >>> int(even_out(bar, 20, 2, 3)[50].sum())
     10
     """
-    wide, side = thickness(mask), max(np.ptp(index) + 1 for index in mask.nonzero())
+    inside = ndimage.distance_transform_edt(np.pad(mask, 2))
+    wide, side = mean_width(inside[inside > 0]), max(np.ptp(index) + 1 for index in mask.nonzero())
     goal = np.clip(wide * box / side, least, most)
     want = goal * max(side - wide, 1) / (box - goal)  # in the mask's pixels
-    padded = np.pad(mask, int(max(0, want - wide)) + 2)
-    inside = ndimage.distance_transform_edt(padded)
     if want >= wide:
+        padded = np.pad(mask, int(want - wide) + 2)
         return ndimage.distance_transform_edt(~padded) <= (want - wide) / 2  # type: ignore[no-any-return]
-    ridge = inside[(inside == ndimage.maximum_filter(inside, 3)) & padded]
+    ridge = inside[(inside == neighbours(np.maximum, inside)) & (inside > 0)]
     thin = THIN * float(np.percentile(ridge, 10))
     return inside > min((wide - want) / 2, thin)  # type: ignore[no-any-return]

@@ -123,7 +123,8 @@ def _judge(one: Path, other: Path) -> int:
 
 def different_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The first place where two checkpoints' training states differ in a bit, or None. Not compared: their paths."""
-    scores = [{"scores": content[checkpoint.KEY]["scores"]} for content in (one, other)]
+    told = ("scores", "calibration")
+    scores = [{name: content[checkpoint.KEY].get(name) for name in told} for content in (one, other)]
     mine, theirs = (
         dict(_leaves({**{key: content.get(key) for key in STATE}, **score}))
         for content, score in zip((one, other), scores, strict=True)

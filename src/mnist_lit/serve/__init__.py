@@ -30,12 +30,13 @@ def main(command: str, args: list[str]) -> int:
         from mnist_lit.serve.app import create_app
         from mnist_lit.serve.limits import Limits
         from mnist_lit.serve.server import Server
+
+        path, note = _model(given.model)
+        digits = reader.DigitReader.load(path, threshold=given.threshold)
+        limits = Limits(body=given.max_mb << 20, seconds=given.timeout, threads=given.threads)
+        app = create_app(digits, hosts=[given.host, *given.allowed_host], limits=limits)
     except ModuleNotFoundError as error:
         raise InputError(f"serving needs {error.name}; pip install 'mnist-lit[serve]'") from error
-    path, note = _model(given.model)
-    digits = reader.DigitReader.load(path, threshold=given.threshold)
-    limits = Limits(body=given.max_mb << 20, seconds=given.timeout, threads=given.threads)
-    app = create_app(digits, hosts=[given.host, *given.allowed_host], limits=limits)
     with _listening(given.host, given.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -72,7 +73,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--timeout",
         type=int,
         default=15,
-        help="seconds for a request's head, and for its body, to arrive in; default: 15",
+        help="seconds for a request's head, and for its body, to arrive in, and for any of its answer to be taken; "
+        "default: 15",
     )
     return parser
 
@@ -84,7 +86,8 @@ def _model(given: str | None) -> tuple[Path, str]:
         return path, ""
     exported = runs.run_of(path) / EXPORTED
     if exported.is_file() and not (given and given.endswith(".ckpt")):
-        return exported, ""
+        old = exported.stat().st_mtime < path.stat().st_mtime
+        return exported, " (older than its checkpoint; `mnist-lit export` renews it)" if old else ""
     if given is None:
         return reader.locate(PRETRAINED), f" (the newest run has no {EXPORTED}: `mnist-lit export` makes it)"
     raise InputError(

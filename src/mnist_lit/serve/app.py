@@ -20,7 +20,7 @@ from mnist_lit.serve.limits import Guard, Limits
 __all__ = ["create_app"]
 
 PAGE = Path(__file__).parent / "page"
-PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 503)}
+PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
 
 
 def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits | None = None) -> FastAPI:

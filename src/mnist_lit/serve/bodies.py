@@ -5,6 +5,7 @@ import logging
 from typing import NamedTuple
 
 import numpy as np
+import python_multipart
 from fastapi import HTTPException
 from numpy.typing import NDArray
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -37,7 +38,9 @@ KINDS = {  # for OpenAPI
         }
     },
 }
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # who sent a broken form is told; nobody else needs to be
+logging.getLogger(python_multipart.__name__).setLevel(
+    logging.ERROR
+)  # who sent a broken form is told; nobody else needs to be
 
 
 class Body(NamedTuple):
@@ -67,7 +70,7 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
     if len(data) > JSON_BYTES:
         raise HTTPException(413, f"want at most {BATCH} images")
     try:
-        images = np.array(json.loads(data)["pixels"])
+        images = np.array(json.loads(data)["pixels"], object)  # as they are: numpy would make a number of `true`
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise HTTPException(
             422, f'want {{"pixels": 28×28 whole numbers}}, got other JSON ({type(error).__name__})'
@@ -76,7 +79,7 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
         images = images[np.newaxis]  # (1, 28, 28)
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not 1 <= len(images) <= BATCH:
         raise HTTPException(422, f"pixels: want (28, 28) or (1 … {BATCH}, 28, 28), got {images.shape}")
-    if images.dtype.kind != "i" or images.min() < 0 or images.max() > 255:
+    if set(map(type, images.flat)) != {int} or images.min() < 0 or images.max() > 255:
         raise HTTPException(422, "pixels: want whole numbers, 0 (paper) … 255 (ink)")
     return images.astype(np.uint8)
 

@@ -1,14 +1,17 @@
 """What a request may cost, and where it may come from: one ASGI middleware around the whole application.
 
 Refuses foreign hosts (DNS rebinding), other sites' posts, and bodies that are too large, too slow or too many at once.
+Whatever else goes wrong inside is a line to the client, and one to stderr that says where.
 """
 
 import asyncio
 import contextlib
 import re
+import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,8 +59,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         body = _Body(receive, Headers(scope=scope), self)
+        begun = False
 
         async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -73,6 +79,11 @@ class Guard:
         app = JSONResponse({"detail": refusal[1]}, refusal[0]) if refusal else self.app
         try:
             await app(scope, body.receive, answer)
+        except Exception as error:
+            if begun:
+                raise
+            print(_told(scope, error), file=sys.stderr, flush=True)
+            await JSONResponse({"detail": "the server failed at this; its log says where"}, 500)(scope, receive, answer)
         finally:
             self.held -= body.held
 
@@ -87,11 +98,19 @@ class Guard:
         if scope["method"] not in HARMLESS:
             origin = headers.get("origin")
             site = headers.get("sec-fetch-site", "none")
-            if (origin is not None and urlsplit(origin).netloc.lower() != host) or site not in ("same-origin", "none"):
+            own = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
+            if not own or site not in ("same-origin", "none"):
                 return 403, "other sites' pages may not post here"
         if int(headers.get("content-length", 0)) > self.limits.body:
             return 413, _too_large(self.limits.body)
         return None
+
+
+def _told(scope: Scope, error: Exception) -> str:
+    """One line for the log: what was asked, what went wrong and where."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(repr(error).split())
+    return f"mnist-lit: {scope['method']} {scope['path']!r}: {what} at {Path(at.filename).name}:{at.lineno}"
 
 
 def _too_large(limit: int) -> str:

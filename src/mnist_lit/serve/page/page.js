@@ -167,21 +167,17 @@ async function read() {
   if (!now().strokes.length && !now().picture) return tell([]);
   const { signal } = (asking = new AbortController());
   const waiting = setTimeout(() => ($("words").textContent = "Reading…"), PATIENCE);
-  try {
-    const body = new FormData();
-    body.append("file", await sent());
-    const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal });
-    const told = await answer.json();
-    if (signal.aborted) return;
-    if (answer.ok) tell(told.readings);
-    else tell([], `The server says: ${told.detail}`);
-  } catch {
-    if (signal.aborted) return;
+  const body = new FormData();
+  body.append("file", await sent());
+  const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal }).catch(() => null);
+  const told = await answer?.json().catch(() => null); // null where it is no JSON
+  clearTimeout(waiting);
+  if (signal.aborted) return;
+  if (!answer) {
     tell([], OUT_OF_REACH);
     retry = setTimeout(read, RETRY);
-  } finally {
-    clearTimeout(waiting);
-  }
+  } else if (answer.ok && told) tell(told.readings);
+  else tell([], `The server says: ${told?.detail ?? `${answer.status} ${answer.statusText}`}`);
 }
 
 function complain(trouble) {
