@@ -47,7 +47,7 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "processes": {"torch"},
     "augment": {"torch"},
     "continental": {"torch"},
-    "nondigits": {"numpy", "scipy"},
+    "nondigits": {"numpy", "PIL", "scipy"},
     "reader": {"numpy", "onnxruntime", "torch"},  # torch for a checkpoint only
     "predict": {"numpy", "PIL", "rich"},
     "optimizers": {"torch"},

@@ -30,7 +30,7 @@ def main(command: str, args: list[str]) -> None:
 
     content = checkpoint.load(source)
     chosen = checkpoint.settings(content)["data"]
-    data = DigitsDataModule(**{**chosen, "data_dir": options.data_dir or chosen["data_dir"]})
+    data = DigitsDataModule(**{**chosen, "data_dir": options.data_dir or chosen.get("data_dir", "data")})
     data.prepare_data()
     data.setup()
     if data.fingerprint != content[checkpoint.KEY]["data"]:

@@ -23,7 +23,7 @@ __all__ = ["COVERAGE", "Calibrated", "fit", "load", "write"]
 
 COVERAGE = 0.999  # the share of real digits that is not rejected
 THRESHOLD = 0.5  # of `Calibrated`'s outlier score, which is shifted so that this is where to reject
-EXAMPLES = 6000  # digits, and as many that are none, that the detector learns from
+EXAMPLES, OTHERS = 6000, 2  # digits that the detector learns from, and how many that are none for each of them
 EPOCHS, BATCH, HIDDEN = 20, 256, 64
 BATCHES = 500  # images at once where nothing is learnt
 
@@ -92,7 +92,7 @@ def fit(
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     draws = uniform(0, 0, chosen, continental.DRAWS, stream=CALIBRATION)
     images = continental.add(images, labels, draws, continental_share)
-    others = nondigits.make(images.numpy(), labels.numpy() if are_digits else None, len(images), seed=0)
+    others = nondigits.make(images.numpy(), labels.numpy() if are_digits else None, OTHERS * len(images), seed=0)
     _teach(calibrated, images, torch.from_numpy(others))
     if like is not None:
         for name in ("temperature", "offset"):
@@ -157,14 +157,14 @@ def write(
 
 
 def _teach(calibrated: Calibrated, images: Tensor, others: Tensor) -> None:
-    """Teach the detector, a logistic perceptron, to tell digits from what is none: uint8 (N, 28, 28) each."""
+    """Teach the detector, a logistic perceptron, to tell digits from what is none: uint8 (N, 28, 28) and (M, 28, 28)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for layer in calibrated.detector:
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
-    inputs = torch.cat([_look(calibrated, part)[1] for part in (images, others)]).clone()  # (2 N, 256 + C)
-    targets = torch.tensor((0.0, 1.0)).repeat_interleave(len(images))
+    inputs = torch.cat([_look(calibrated, part)[1] for part in (images, others)]).clone()  # (N + M, 256 + C)
+    targets = torch.cat((torch.zeros(len(images)), torch.ones(len(others))))
     scale, middle = inputs.std(dim=0), inputs.mean(dim=0)
     scale = scale.clamp(min=max(0.2 * float(scale.median()), 1e-6))  # a feature that hardly ever moves shall not decide
     optimizer = torch.optim.AdamW(calibrated.detector.parameters(), lr=3e-3, weight_decay=1.0)

@@ -130,7 +130,7 @@ def _images(settings: Mapping[str, Any], data_dir: str | None) -> NDArray[np.uin
     from mnist_lit import digits
 
     try:
-        found = digits.load(settings["dataset"], data_dir or settings["data_dir"])
+        found = digits.load(settings["dataset"], data_dir or settings.get("data_dir", "data"))
     except InputError:
         if data_dir:
             raise

@@ -1,12 +1,13 @@
-"""Pictures that are no digit, made from digits and from nothing: what a reader must learn to refuse. NumPy and SciPy.
+"""Pictures that are no digit, made from digits and from nothing: what a reader must learn to refuse.
 
-No letter and no garment is among them, so that these can tell how well refusing carries over.
+No letter and no garment is among them, so that these can tell how well refusing carries over. NumPy, Pillow, SciPy.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from mnist_lit.pixels import SIDE, place
@@ -21,8 +22,9 @@ def make(images: Images, labels: NDArray[np.int64] | None, count: int, seed: int
     """`count` pictures that are no digit: uint8 (count, 28, 28), a pure function of its arguments.
 
     images, labels: digits, uint8 (N, 28, 28) and int64 (N,). In equal parts digits mirrored, turned by a quarter,
-    stitched from two halves or written over each other, scribbles, and textures from fine noise to blots. Without
-    labels, as for what is no digit either, nothing is mirrored or turned.
+    stitched from two halves or written over each other, scribbles, straight strokes between a few points, filled
+    outlines, and textures from fine noise to blots. Without labels, as for what is no digit either, nothing is mirrored
+    or turned.
 
     >>> from mnist_lit.pixels import place
     >>> bars = np.stack([place(np.full((9, 3), 255, np.uint8))] * 2)
@@ -34,6 +36,8 @@ def make(images: Images, labels: NDArray[np.int64] | None, count: int, seed: int
         lambda: _stitched(_any(images, draw), _any(images, draw), draw),
         lambda: _overlaid(_any(images, draw), _any(images, draw), draw),
         lambda: _scribble(draw),
+        lambda: _strokes(draw),
+        lambda: _shape(draw),
         lambda: _texture(draw),
     ]
     if labels is not None:
@@ -63,12 +67,42 @@ def _overlaid(one: Images, other: Images, draw: np.random.Generator) -> Images:
 
 def _scribble(draw: np.random.Generator) -> Images:
     """A smooth line that wanders: a random walk of a few turns, smoothed, drawn with a round pen."""
-    scale = 4
     steps = draw.normal(size=(2, 400)).cumsum(axis=1)
     path = gaussian_filter(steps, (0, draw.uniform(4, 25)))
     low, high = path.min(axis=1, keepdims=True), path.max(axis=1, keepdims=True)
-    rows, columns = ((path - low) / np.maximum(high - low, 1e-9) * (SIDE * scale - 25) + 12).round().astype(int)
-    ink = np.zeros((SIDE * scale, SIDE * scale))
+    return _drawn((path - low) / np.maximum(high - low, 1e-9), draw)
+
+
+def _strokes(draw: np.random.Generator) -> Images:
+    """Two to four straight strokes between some of a few points; half of the time these are corners and middles."""
+    points = draw.random((draw.integers(3, 7), 2))
+    if draw.random() < 0.5:
+        points = np.clip(np.round(points * 2) / 2 + draw.normal(0, 0.03, points.shape), 0, 1)
+    along = np.linspace(0, 1, 200)[:, None]
+    ends = points[draw.integers(len(points), size=(draw.integers(2, 5), 2))]  # (N, 2, 2)
+    return _drawn(np.concatenate([start + (end - start) * along for start, end in ends]).T, draw)
+
+
+def _shape(draw: np.random.Generator) -> Images:
+    """A filled outline with three to nine corners around its middle, often the same on both sides, somewhat rough."""
+    corners = draw.integers(3, 10)
+    angles = np.sort(draw.uniform(0, 2 * np.pi, corners))
+    radius = draw.uniform(4, 14, corners)
+    outline = np.stack((np.sin(angles), np.cos(angles)), axis=1) * radius[:, None] + SIDE / 2
+    picture = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(picture).polygon([(x, y) for x, y in outline.tolist()], fill=int(draw.integers(90, 256)))
+    filled = np.asarray(picture)
+    if draw.random() < 0.5:
+        filled = np.maximum(filled, filled[:, ::-1])
+    shape: Images = (filled * draw.uniform(draw.uniform(0.4, 1), 1, filled.shape)).astype(np.uint8)
+    return shape
+
+
+def _drawn(path: NDArray[np.float64], draw: np.random.Generator) -> Images:
+    """Points in the unit square, (2, N), gone through with a round pen."""
+    side = 4 * SIDE
+    rows, columns = (path * (side - 25) + 12).round().astype(int)
+    ink = np.zeros((side, side))
     ink[rows, columns] = 1
     ink = gaussian_filter(ink, draw.uniform(2.5, 5))
     return place((np.minimum(ink / ink.max() * 3, 1) * 255).astype(np.uint8))
