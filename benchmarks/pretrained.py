@@ -28,8 +28,7 @@ TERMS = (
 
 def main() -> None:
     """Write the three files."""
-    about = "Make the shipped model from a tested group of `reader`, and a run of it that set images aside."
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", type=Path, help="of seeds of the recipe, tested")
     parser.add_argument("like", type=Path, help="a run of the recipe with data.val_size")
     parser.add_argument("--data_dir", default="data", help="the folder of MNIST's files (default: data)")

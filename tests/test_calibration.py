@@ -78,7 +78,9 @@ def test_the_same_arguments_give_the_same_bits(
     assert not torch.equal(one.offset, fewer.offset)
 
 
-def test_a_run_on_all_images_takes_the_temperature_of_another(cli: Cli, trained: Path) -> None:
+def test_a_run_on_all_images_takes_temperature_and_coverage_of_another(
+    cli: Cli, trained: Path, digits_data: DigitsDataModule
+) -> None:
     fit = ("--data.dataset", "digits", "--data.val_size", "0", "--trainer.max_epochs", "1")
     assert cli("fit", *fit)[0] == 0
     code, _, err = cli("calibrate")
@@ -89,7 +91,16 @@ def test_a_run_on_all_images_takes_the_temperature_of_another(cli: Cli, trained:
     settings = checkpoint.load(trained / "checkpoints" / "best.ckpt")[checkpoint.KEY]["calibration"]
     slim = checkpoint.load("slim.ckpt")
     assert f"temperature {float(settings['state']['temperature']):.3f}" in out
-    assert torch.equal(slim[checkpoint.KEY]["calibration"]["state"]["offset"], settings["state"]["offset"])
+    mine = slim[checkpoint.KEY]["calibration"]["state"]
+    assert torch.equal(mine["temperature"], settings["state"]["temperature"])
+    assert not torch.equal(mine["offset"], settings["state"]["offset"])  # it is of another detector
+    assert digits_data.digits is not None
+    seen = digits_data.digits.train_images[digits_data.train_indices]
+    rejected = [
+        int((calibration.load(path)[0](seen)[1] > calibration.THRESHOLD).sum())
+        for path in (trained / "checkpoints" / "best.ckpt", "slim.ckpt")
+    ]
+    assert abs(rejected[0] - rejected[1]) <= 1
     assert "optimizer_states" not in slim
     assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
 

@@ -8,6 +8,8 @@ from mnist_lit.errors import InputError
 
 __all__ = ["main"]
 
+IMAGES = 20_000  # by which two runs' detectors are brought to one scale
+
 
 def main(command: str, args: list[str]) -> None:
     """Calibrate and save. `fit` does it by itself where images were set aside."""
@@ -18,14 +20,14 @@ def main(command: str, args: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=Path, help="the checkpoint, or its run (default: the newest run's best)")
-    like = "where the run set nothing aside: one of the same recipe that did"
-    parser.add_argument("--like", type=Path, metavar="CHECKPOINT", help=like)
+    other = "where the run set nothing aside: one of the same recipe that did"
+    parser.add_argument("--like", type=Path, metavar="CHECKPOINT", help=other)
     parser.add_argument("--output", type=Path, help="write a slim checkpoint there, in the place of changing this one")
     parser.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
     options = parser.parse_args(args)
     source = _file(options.ckpt_path) if options.ckpt_path else runs.newest(Path(runs.LOGS))
 
-    from mnist_lit import calibration, checkpoint  # torch comes with them: not for --help
+    from mnist_lit import calibration, checkpoint, digits  # torch comes with them: not for --help
     from mnist_lit.datamodule import DigitsDataModule
 
     content = checkpoint.load(source)
@@ -35,19 +37,23 @@ def main(command: str, args: list[str]) -> None:
     data.setup()
     if data.fingerprint != content[checkpoint.KEY]["data"]:
         raise InputError(f"{source} was trained on other data than {data.data_dir} has")
-    settings = None
+    assert data.digits is not None
+    like, val = None, data.val_indices
     if options.like:
-        settings = checkpoint.load(_file(options.like))[checkpoint.KEY].get("calibration")
-        if not settings:
+        path = _file(options.like)
+        like, _, threshold = calibration.load(path)
+        if threshold == 1:
             raise InputError(f"{options.like} is not calibrated itself")
+        theirs = checkpoint.settings(checkpoint.load(path))["data"]
+        split = digits.stratified_split(data.digits.train_labels, theirs["val_size"], theirs["split_seed"])
+        val = split[0][:IMAGES]
     elif not data.val_size:
         raise InputError(
             f"{source} was trained on all images: none is left to calibrate on; want --like CHECKPOINT, of a run of "
             "the same recipe with data.val_size"
         )
-    assert data.digits is not None
     target = options.output or source
-    written = calibration.write(source, target, data.digits, data.train_indices, data.val_indices, like=settings)
+    written = calibration.write(source, target, data.digits, data.train_indices, val, like=like)
     state = written[checkpoint.KEY]["calibration"]["state"]
     print(f"calibrated: {target}, temperature {float(state['temperature']):.3f}")
 

@@ -3,7 +3,6 @@
 Fitted after training, on images that were set aside; nothing here changes the network.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,14 @@ def fit(
     *,
     continental_share: float = 0.0,
     are_digits: bool = True,
-    like: Mapping[str, Any] | None = None,
+    like: Calibrated | None = None,
 ) -> Calibrated:
     """Calibrate a trained network. The same arguments give the same result.
 
     train, val: indices of the training images that it was trained on, and that were set aside, int64.
     continental_share: as it was trained with, see `continental`. are_digits: what is mirrored or turned is none.
-    like: where no images were set aside, the `settings` of a run of the same recipe that did; temperature and threshold
-    are taken from there.
+    like: where no images were set aside, the calibrated network of a run of the same recipe that did, and `val` are
+    images that both were trained on. The temperature is taken from there, and as many of these are rejected as there.
     """
     with torch.random.fork_rng(devices=[]):  # making layers draws numbers
         calibrated = Calibrated(network).eval()
@@ -94,18 +93,21 @@ def fit(
     images = continental.add(images, labels, draws, continental_share)
     others = nondigits.make(images.numpy(), labels.numpy() if are_digits else None, OTHERS * len(images), seed=0)
     _teach(calibrated, images, torch.from_numpy(others))
-    if like is not None:
-        for name in ("temperature", "offset"):
-            getattr(calibrated, name).copy_(like["state"][name])
-        return calibrated
     log_probs, evidence = _look(calibrated, data.train_images[val])
+    with torch.no_grad():
+        outliers = calibrated.detector(evidence)[:, 0]
+    if like is not None:
+        with torch.no_grad():
+            accepted = (like.detector(_look(like, data.train_images[val])[1])[:, 0] <= like.offset).float().mean()
+        calibrated.temperature.copy_(like.temperature)
+        calibrated.offset.copy_(outliers.quantile(accepted, interpolation="higher"))
+        return calibrated
     labels = data.train_labels[val]
     best = minimize_scalar(
         lambda log_t: float(F.cross_entropy(log_probs / float(np.exp(log_t)), labels)), bounds=(-2, 2)
     )
     calibrated.temperature.fill_(float(np.exp(best.x)))
-    with torch.no_grad():
-        calibrated.offset.copy_(calibrated.detector(evidence)[:, 0].quantile(COVERAGE, interpolation="higher"))
+    calibrated.offset.copy_(outliers.quantile(COVERAGE, interpolation="higher"))
     return calibrated
 
 
@@ -132,7 +134,7 @@ def load(path: str | Path) -> tuple[Calibrated, tuple[str, ...], float]:
 
 
 def write(
-    source: Path, target: Path, data: Digits, train: Tensor, val: Tensor, *, like: Mapping[str, Any] | None = None
+    source: Path, target: Path, data: Digits, train: Tensor, val: Tensor, *, like: Calibrated | None = None
 ) -> dict[str, Any]:
     """Calibrate a checkpoint, see `fit`, and save it with that; where the target is another file, only what it needs.
 
@@ -157,7 +159,7 @@ def write(
 
 
 def _teach(calibrated: Calibrated, images: Tensor, others: Tensor) -> None:
-    """Teach the detector, a logistic perceptron, to tell digits from what is none: uint8 (N, 28, 28) and (M, 28, 28)."""
+    """Teach the detector, a logistic perceptron, to tell digits, uint8 (N, 28, 28), from what is none (M, 28, 28)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for layer in calibrated.detector:
