@@ -15,6 +15,7 @@ from mnist_lit.export import BATCHES, PARITY, disagreement, onnx_bytes
 from mnist_lit.reader import DigitReader
 
 Cli = Callable[..., tuple[int, str, str]]
+FIT = ("fit", "--data.dataset", "digits", "--trainer.max_epochs", "1")
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
 
 
@@ -87,17 +88,7 @@ def test_it_reads_without_torch(exported: Path) -> None:
 
 
 def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
-    fit = (
-        "--data.dataset",
-        "digits",
-        "--data.val_size",
-        "0",
-        "--trainer.max_epochs",
-        "1",
-        "--data.data_dir",
-        "/far/away",
-    )
-    assert cli("fit", *fit)[0] == 0
+    assert cli(*FIT, "--data.val_size", "0", "--data.data_dir", "/far/away")[0] == 0
     code, out, err = cli("export")
     assert (code, err) == (0, "")
     assert "not calibrated, so it rejects nothing" in out
@@ -108,17 +99,7 @@ def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
 
 
 def test_the_command_writes_into_the_run(cli: Cli) -> None:
-    fit = (
-        "--data.dataset",
-        "digits",
-        "--data.val_size",
-        "180",
-        "--trainer.max_epochs",
-        "1",
-        "--model.optimizer",
-        "adamw",
-    )
-    assert cli("fit", *fit)[0] == 0
+    assert cli(*FIT, "--data.val_size", "180", "--model.optimizer", "adamw")[0] == 0
     code, out, err = cli("export")
     assert (code, err) == (0, "")
     assert "lightning_logs/version_0/model.onnx: within " in out

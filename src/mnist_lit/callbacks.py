@@ -28,16 +28,7 @@ from mnist_lit.processes import gather, in_rank_order
 from mnist_lit.runs import Start
 from mnist_lit.signals import Noted
 
-__all__ = [
-    "BestAndLast",
-    "Figures",
-    "Finite",
-    "HParams",
-    "Predictions",
-    "RankOrder",
-    "StopOnSignal",
-    "TestCurve",
-]
+__all__ = ["BestAndLast", "Figures", "Finite", "HParams", "Predictions", "RankOrder", "StopOnSignal", "TestCurve"]
 
 
 class BestAndLast(Checkpoint):

@@ -26,16 +26,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit import calibration, checkpoint, curves, recipes, resume, runs
-from mnist_lit.callbacks import (
-    BestAndLast,
-    Figures,
-    Finite,
-    HParams,
-    Predictions,
-    RankOrder,
-    StopOnSignal,
-    TestCurve,
-)
+from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, RankOrder, StopOnSignal, TestCurve
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
@@ -274,7 +265,7 @@ class CLI(LightningCLI):
                 self._calibrate(start.run, datamodule)
 
     def _calibrate(self, run: Path, datamodule: DigitsDataModule) -> None:
-        """Calibrate the run's best checkpoint where images were set aside, unless a fit before was not killed then."""
+        """Calibrate the run's best checkpoint where images were set aside, also where a kill came before."""
         path = runs.best(run)
         if path and datamodule.val_size and not checkpoint.load(path)[checkpoint.KEY].get("calibration"):
             datamodule.setup()

@@ -38,9 +38,8 @@ KINDS = {  # for OpenAPI
         }
     },
 }
-logging.getLogger(python_multipart.__name__).setLevel(
-    logging.ERROR
-)  # who sent a broken form is told; nobody else needs to be
+# Who sent a broken form is told; nobody else needs to be.
+logging.getLogger(python_multipart.__name__).setLevel(logging.ERROR)
 
 
 class Body(NamedTuple):
