@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit import checkpoint, digits, recipes, records, runs, stats
+from mnist_lit import checkpoint, digits, models, records, runs, stats
 from mnist_lit.cli import main as mnist_lit
 from mnist_lit.reader import DigitReader
 
@@ -38,7 +38,7 @@ def main() -> None:
     tests = [test for test in map(records.scored, members) if test]
     if len(tests) != len(members):
         raise SystemExit(f"test all of {options.group} first")
-    target = recipes.SHIPPED
+    target = models.SHIPPED
     target.mkdir(exist_ok=True)
     data = ("--data_dir", options.data_dir)
     like = str(options.like / "checkpoints" / runs.LAST)  # as long trained as what ships, if not its best by validation
@@ -85,7 +85,7 @@ def main() -> None:
 
 def _coverage(images: NDArray[np.uint8]) -> float:
     """The share of images that the shipped model does not reject."""
-    reader = DigitReader.load(recipes.PRETRAINED)
+    reader = DigitReader.load(models.PRETRAINED)
     return float((reader.classify(images)[1] <= reader.threshold).mean())
 
 

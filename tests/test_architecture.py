@@ -11,7 +11,6 @@ import mnist_lit
 FLOORS = [
     {
         "errors",
-        "suggest",
         "files",
         "download",
         "memory",
@@ -20,10 +19,10 @@ FLOORS = [
         "records",
         "ink",
     },  # what knows nothing of digits
-    {"layout", "strokes"},
+    {"layout", "strokes", "suggest"},
     {"network", "pixels", "pictures", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
-    {"classifier", "digits", "augment", "continental", "nondigits", "checkpoint", "recipes"},
-    {"calibration"},
+    {"digits", "augment", "continental", "nondigits", "checkpoint", "recipes", "models"},
+    {"calibration", "classifier", "folder"},
     {"datamodule", "callbacks", "tables", "resume", "reader"},
     {"engine", "summary", "fetch", "history", "verify", "group", "compare", "calibrate", "predict", "export", "serve"},
     {"cli"},
@@ -33,6 +32,7 @@ SOURCE = Path(mnist_lit.__file__).parent
 LIGHT = {
     "cli",
     "errors",
+    "models",
     "recipes",
     "records",
     "runs",

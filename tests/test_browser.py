@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_lit.recipes import SHIPPED
+from mnist_lit.models import SHIPPED
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")

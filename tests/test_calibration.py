@@ -27,7 +27,7 @@ def val(digits_data: DigitsDataModule) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_fit_calibrates_what_it_saves(trained: Path) -> None:
-    _, labels, threshold = calibration.load(trained / "checkpoints" / "best.ckpt")
+    _, labels, threshold, _ = calibration.load(trained / "checkpoints" / "best.ckpt")
     assert labels == tuple("0123456789")
     assert threshold == calibration.THRESHOLD
     assert calibration.load(trained / "checkpoints" / runs.LAST)[2] == 1  # it is not what is read with
@@ -148,3 +148,8 @@ def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) ->
         checkpoint.save(content, Path("damaged.ckpt"))
         with pytest.raises(InputError, match="do not fit the network"):
             calibration.load("damaged.ckpt")
+
+
+def test_the_model_that_ships_is_not_written_over(cli: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = cli("calibrate", "--model", "pretrained")
+    assert (code, err) == (2, "mnist-lit: the model that ships stays as it is; want --output\n")

@@ -19,7 +19,7 @@ from mnist_lit.runs import Start
 
 
 def content() -> dict[str, object]:
-    said = checkpoint.provenance("model: {}\n", "f00", {"val/acc": torch.tensor(0.5)})
+    said = checkpoint.provenance("model: {}\n", "f00", "01", {"val/acc": torch.tensor(0.5)})
     return {"state_dict": nn.Linear(2, 1).state_dict(), checkpoint.KEY: said}
 
 

@@ -46,5 +46,6 @@ def test_the_fingerprint_sees_one_flipped_bit() -> None:
     assert data.fingerprint() != before
 
 
-def test_every_dataset_is_one_of_archives_or_embedded() -> None:
-    assert (*archives.TORCHVISION, "digits") == get_args(digits.Dataset)
+def test_every_dataset_is_one_of_archives_or_embedded_or_a_folder() -> None:
+    assert (*archives.TORCHVISION, "digits", "folder") == get_args(digits.Dataset)
+    assert digits.CLASSES.keys() == {*archives.TORCHVISION, "digits"}

@@ -102,7 +102,7 @@ def test_a_runs_folder_stands_for_its_best_checkpoint(cli: Cli) -> None:
     assert code == 0
     assert "test: lightning_logs/version_0/checkpoints/best.ckpt" in out
     code, _, err = cli("test", "--ckpt_path", "lightning_logs")
-    assert (code, "no checkpoint at lightning_logs" in err) == (2, True)
+    assert (code, "no model at lightning_logs" in err) == (2, True)
 
 
 @pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group", "--trainer.fast_dev_run"])

@@ -85,8 +85,9 @@ def test_a_table_for_programs(cli: Cli) -> None:
     Image.new("L", (40, 30), 250).save("blank.png")
     Path("bad.png").touch()
     for name in ("rows.csv", "rows.jsonl"):
-        code, out, _ = cli("predict", "=cmd.png", "blank.png", "bad.png", "--output", name, *PRETRAINED)
+        code, out, err = cli("predict", "=cmd.png", "blank.png", "bad.png", "--output", name, *PRETRAINED)
         assert (code, out) == (1, "")
+        assert err.splitlines()[-1] == f"predict: 3 rows in {name}: 1 ok, 1 rejected, 1 error"
     with Path("rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "box", "digit", "probability", "status", "message"]
@@ -97,6 +98,7 @@ def test_a_table_for_programs(cli: Cli) -> None:
     assert [line["file"] for line in lines] == ["=cmd.png", "blank.png", "bad.png"]
     assert lines[0]["digit"] == "1"
     assert lines[1]["message"] == "nothing is written here"
+    assert lines[1]["digit"] is lines[1]["probability"] is None
     assert lines[2]["box"] is lines[2]["digit"] is lines[2]["probability"] is None
 
 
@@ -115,7 +117,9 @@ def test_folders_and_standard_input_and_what_the_network_saw(cli: Cli) -> None:
     run = subprocess.run(program, input=Path("folder/a.png").read_bytes(), capture_output=True, check=True, timeout=60)
     assert run.stdout.decode().splitlines()[1].split()[:2] == ["-", "1"]
     Path("empty").mkdir()
-    assert cli("predict", "empty", *PRETRAINED)[::2] == (2, "mnist-lit: no picture in empty\n")
+    code, out, _ = cli("predict", "empty", "folder/a.png", *PRETRAINED)
+    assert code == 1
+    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["read", "ok"]  # the other one is read all the same
 
 
 def test_many_digits_have_a_row_and_a_box_each(cli: Cli) -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError
-from mnist_lit.reader import DigitReader, locate
+from mnist_lit.models import locate
+from mnist_lit.reader import DigitReader
 
 
 def picture_of_a_one() -> Image.Image:
@@ -78,7 +79,7 @@ def test_the_newest_run_is_read_with_where_there_is_one(trained: Path, monkeypat
 def test_a_model_that_does_not_do_what_it_says_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
     for name, value in (("labels", '["a", "b"]'), ("threshold", "nan"), ("threshold", "1.5")):
-        model = onnx.load(locate("pretrained"))
+        model = onnx.load(locate("pretrained", "model.onnx"))
         (entry,) = (entry for entry in model.metadata_props if entry.key == name)
         entry.value = value
         onnx.save(model, "altered.onnx")
@@ -95,3 +96,14 @@ def test_what_is_no_model_is_refused_in_one_line() -> None:
         assert "\n" not in str(refused.value)
     with pytest.raises(InputError, match="no model at missing"):
         DigitReader.load("missing")
+
+
+def test_a_model_of_small_digits_says_that_it_is_none_for_photos(trained: Path) -> None:
+    assert "--model pretrained" in DigitReader.load(trained).note
+    assert DigitReader.load("pretrained").note == ""
+    assert DigitReader.load("pretrained").name == "pretrained/model.onnx"
+
+
+def test_a_name_that_is_nearly_a_models_is_suggested() -> None:
+    with pytest.raises(InputError, match="no model at pretraned; did you mean pretrained"):
+        locate("pretraned")

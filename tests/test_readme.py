@@ -58,6 +58,7 @@ def test_every_room_has_tests_or_is_tested_with_another() -> None:
         "ink": "pixels",
         "layout": "pixels",
         "strokes": "pixels",
+        "models": "reader",
     }
     rooms = {path.stem for path in ROOT.joinpath("src/mnist_lit").glob("*.py")} - {"__init__", "__main__", "errors"}
     by_doctest = {"suggest"}

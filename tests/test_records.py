@@ -52,6 +52,8 @@ def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
 
 def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
     sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
-    tests = [records.Scored([0, 1], [0, 1], [int(b > a) for a, b in probs], probs) for probs in (sure, unsure)]
+    tests = [
+        records.Scored([0, 1], [0, 1], [int(b > a) for a, b in probs], probs, ["a", "b"]) for probs in (sure, unsure)
+    ]
     assert [test.acc for test in tests] == [1, 0]
     assert records.ensemble(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2

@@ -23,8 +23,8 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 fastapi = pytest.importorskip("fastapi", reason="the serve extra is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 
+from mnist_lit.models import SHIPPED  # noqa: E402
 from mnist_lit.reader import DigitReader  # noqa: E402
-from mnist_lit.recipes import SHIPPED  # noqa: E402
 from mnist_lit.serve import server as web  # noqa: E402
 from mnist_lit.serve.app import create_app  # noqa: E402
 from mnist_lit.serve.limits import HEADERS, Limits  # noqa: E402

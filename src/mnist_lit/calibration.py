@@ -4,7 +4,7 @@ Fitted after training, on images that were set aside; nothing here changes the n
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.network import TutorialCNN, standardize
 from mnist_lit.order import CALIBRATION, permutation, uniform
 
-__all__ = ["COVERAGE", "Calibrated", "fit", "load", "write"]
+__all__ = ["COVERAGE", "Calibrated", "Loaded", "fit", "load", "write"]
 
 COVERAGE = 0.999  # the share of real digits that is not rejected
 THRESHOLD = 0.5  # of `Calibrated`'s outlier score, which is shifted so that this is where to reject
@@ -69,6 +69,15 @@ class Calibrated(nn.Module):
         return {"threshold": THRESHOLD, "coverage": COVERAGE, "state": state}
 
 
+class Loaded(NamedTuple):
+    """What a checkpoint holds of a network that reads."""
+
+    network: Calibrated
+    labels: tuple[str, ...]  # the names of its classes
+    threshold: float  # of rejection; 1, which rejects nothing, without a calibration
+    content: dict[str, Any]  # the checkpoint, see `checkpoint.load`
+
+
 def fit(
     network: TutorialCNN,
     data: Digits,
@@ -88,7 +97,7 @@ def fit(
     """
     with torch.random.fork_rng(devices=[]):  # making layers draws numbers
         calibrated = Calibrated(network).eval()
-    count = min(EXAMPLES, len(train) // SHARE)
+    count = min(EXAMPLES, -(-len(train) // SHARE))
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:count]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     draws = uniform(0, 0, chosen, continental.DRAWS, stream=CALIBRATION)
@@ -113,17 +122,14 @@ def fit(
     return calibrated
 
 
-def load(path: str | Path) -> tuple[Calibrated, tuple[str, ...], float]:
-    """A checkpoint's network with its calibration, the names of its classes, and the threshold of rejection.
-
-    Without a calibration nothing is rejected: the threshold is 1. Raises InputError on what is no checkpoint of ours.
-    """
+def load(path: str | Path) -> Loaded:
+    """A checkpoint's network with its calibration. Raises InputError on what is no checkpoint of ours."""
     content = checkpoint.load(path)
     calibrated = Calibrated(checkpoint.network(content)).eval().requires_grad_(False)
-    labels = tuple(str(label) for label in range(calibrated.network.fc2.out_features))
+    labels = checkpoint.classes(content)
     settings = content[checkpoint.KEY].get("calibration")
     if not settings:
-        return calibrated, labels, 1.0
+        return Loaded(calibrated, labels, 1.0, content)
     try:
         state, threshold = settings["state"], float(settings["threshold"])
         whole = state.keys() == calibrated.settings()["state"].keys() and 0 <= threshold <= 1
@@ -132,7 +138,7 @@ def load(path: str | Path) -> tuple[Calibrated, tuple[str, ...], float]:
         calibrated.load_state_dict(state, strict=False)  # all but the network
     except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is no checkpoint of mnist-lit: its calibration is damaged") from error
-    return calibrated, labels, threshold
+    return Loaded(calibrated, labels, threshold, content)
 
 
 def write(

@@ -102,10 +102,10 @@ class BestAndLast(Checkpoint):
         assert self.start.run
         curves.flush(trainer.loggers)
         lengths = curves.lengths(self.start.run) if trainer.is_global_zero else {}
-        fingerprint = trainer.datamodule.fingerprint  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
         content["best"] = pl_module.best and list(pl_module.best)
         scores = self._scores | dict(trainer.callback_metrics)
-        content[checkpoint.KEY] = checkpoint.provenance(self.config, fingerprint, scores, lengths)
+        content[checkpoint.KEY] = checkpoint.provenance(self.config, data.fingerprint, data.classes, scores, lengths)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
         """Go on comparing with the best score so far, if its file is in this run's folder; else start anew."""
@@ -241,7 +241,8 @@ class Figures(Callback):
     ) -> None:
         """Draw the first images of the fit, warped and on their device as they are now."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
-            labels = [str(label) for label in batch.labels[: self.GRID].tolist()]
+            classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+            labels = [classes[label] for label in batch.labels[: self.GRID].tolist()]
             grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
             _add_picture(trainer, "training images", grid)
         self._drawn = True
@@ -279,14 +280,17 @@ class Figures(Callback):
         if not trainer.is_global_zero:
             return
         order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
-        captions = [f"true {labels[n]}, said {predicted[n]}\n{float(probs[n]):.1%}  #{indices[n]}" for n in order]
+        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        captions = [
+            f"true {classes[labels[n]]}, said {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
+            for n in order
+        ]
         worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)
         _add_picture(trainer, "validation/worst mistakes", worst)
         assert isinstance(pl_module, Classifier)
         assert pl_module.confusion is not None
         confusion = pl_module.confusion.long().cpu().numpy()
-        names = [str(label) for label in range(len(confusion))]
-        _add_picture(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, names))
+        _add_picture(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, classes))
 
 
 class HParams(Callback):
@@ -356,9 +360,10 @@ class Predictions(Callback):
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
+        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(["index", "label", "predicted", *(f"prob_{label}" for label in range(probs.shape[1]))])
+        writer.writerow(["index", "label", "predicted", *(f"prob_{name}" for name in classes)])
         for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
             writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
         try:

@@ -8,7 +8,7 @@ import io
 import platform
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "KEY",
     "LOCAL",
     "Files",
+    "classes",
     "load",
     "load_weights",
     "network",
@@ -75,15 +76,21 @@ def save(content: Mapping[str, Any], path: Path) -> None:
 
 
 def provenance(
-    config: str, fingerprint: str, scores: Mapping[str, Any], curves: Mapping[str, int] | None = None
+    config: str,
+    fingerprint: str,
+    classes: Sequence[str],
+    scores: Mapping[str, Any],
+    curves: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint says of itself.
 
-    config: the run's whole YAML; scores: name → number or scalar tensor; curves: file → its length, see `curves.cut`.
+    config: the run's whole YAML; classes: what the outputs stand for; scores: name → number or scalar tensor; curves:
+    file → its length, see `curves.cut`.
     """
     return {
         "config": config,
         "data": fingerprint,
+        "classes": list(classes),
         "scores": {name: float(value) for name, value in scores.items()},
         "curves": dict(curves or {}),
         "versions": {
@@ -155,6 +162,18 @@ def settings(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_word(section: str, option: str) -> bool:
     return section != "trainer" or option in ("precision", "gradient_clip_algorithm", "max_time")
+
+
+def classes(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the network's outputs stand for. Raises InputError where that is damaged."""
+    try:
+        count = int(content["hyper_parameters"]["num_classes"])
+        names = content[KEY].get("classes") or [str(label) for label in range(count)]  # older files name none
+        if len({*names}) != count or not all(isinstance(name, str) for name in names):
+            raise ValueError
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError("the names of the checkpoint's classes are damaged") from error
+    return tuple(names)
 
 
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The LightningModule: loss, metrics, optimizer, weight averaging. Opens no file and draws no figure.
+"""The LightningModule: loss, metrics, optimizer, weight averaging. Opens no file but the one it starts from.
 
 One function scores every split; sums are divided by counts of images, never means averaged over batches.
 """
@@ -18,7 +18,7 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
-from mnist_lit import optimizers
+from mnist_lit import checkpoint, models, optimizers
 from mnist_lit.errors import InputError
 from mnist_lit.network import FEATURES, TutorialCNN, he_init, standardize
 from mnist_lit.order import DROPOUT, Batch, uniform
@@ -74,6 +74,8 @@ class Classifier(pl.LightningModule):
         gamma: what each step of `step` multiplies by.
         ema_decay: above 0, the weights' exponential moving average is what is evaluated, saved beside the weights.
         init: `default` is torch's, `he` is Kaiming-normal.
+        init_from: a trained model to start from in the place of random weights: a checkpoint, a run, `latest` or
+            `pretrained`. fc2 is taken over where the number of classes is the same. A run that goes on ignores it.
         dropout: share of the convolutions' features that a training image loses before fc1.
         label_smoothing: share of each label that is spread evenly over all classes, in training's objective alone:
             every loss that is logged is the plain NLL.
@@ -96,6 +98,7 @@ class Classifier(pl.LightningModule):
         gamma: float = 0.1,
         ema_decay: float = 0.0,
         init: Literal["default", "he"] = "default",
+        init_from: str | None = None,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         num_classes: int = 10,
@@ -201,6 +204,14 @@ class Classifier(pl.LightningModule):
         """Log the test's scores."""
         self._log_scores(self.test_metrics)
 
+    def start_from(self, model: str) -> None:
+        """Take over the weights of a trained model, see `init_from`. Raises InputError where it has none that fit."""
+        trained = checkpoint.network(checkpoint.load(models.locate(model))).state_dict()
+        if trained["fc2.bias"].shape != self.network.fc2.bias.shape:
+            trained = {name: weights for name, weights in trained.items() if not name.startswith("fc2.")}
+        for network in filter(None, (self.network, self.ema)):
+            network.load_state_dict(trained, strict=False)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer by name; its learning rate is set anew at every step, see `optimizer_step`."""
         h = self.hparams
@@ -217,7 +228,12 @@ class Classifier(pl.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        """Read the run's length, and let this run's settings hold where a resumed optimizer brought its own."""
+        """Read the run's length, and let this run's settings hold where a resumed optimizer brought its own.
+
+        A fit that starts, rather than goes on, takes over the weights it is to start from.
+        """
+        if self.hparams["init_from"] and not self.trainer.global_step:
+            self.start_from(self.hparams["init_from"])
         self._total_steps = self.trainer.estimated_stepping_batches
         self._steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         name = self.hparams["schedule"]

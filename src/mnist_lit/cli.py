@@ -14,7 +14,8 @@ from typing import Any
 
 from mnist_lit import __version__, runs
 from mnist_lit.errors import Diverged, InputError, Stopped
-from mnist_lit.recipes import PRETRAINED, SHIPPED, find, names
+from mnist_lit.models import locate
+from mnist_lit.recipes import find, names
 from mnist_lit.signals import at_once
 from mnist_lit.suggest import nearest
 
@@ -88,7 +89,7 @@ def _run(args: list[str], *, debug: bool) -> int:
         raise InputError(f"unknown command {command}{nearest(command, COMMANDS)} (`mnist-lit --help` lists all)")
     room = COMMANDS[command][0]
     if room == "engine":
-        rest = _arranged(rest)
+        rest = _arranged(command, rest)
         if _is_of_a_group(command, rest):
             room, rest = "group", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
@@ -116,35 +117,25 @@ def _help() -> str:
     )
 
 
-def _arranged(args: list[str]) -> list[str]:
+def _arranged(command: str, args: list[str]) -> list[str]:
     """The arguments, configs first so that options beat them, as paths; raises InputError where a file is missing."""
     if args and not args[0].startswith("-"):
         raise InputError(f"{args[0]} is no option; a recipe is named with --config {args[0]}")
     configs, options, given = [], [], iter(args)
+    checkpoint = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}  # as the other commands have it
     for arg in given:
         option, equals, value = arg.partition("=")
-        if option in ("-c", "--config", "--ckpt_path"):
+        if option in ("-c", "--config", *checkpoint):
             value = value if equals else next(given, "")
             if not value:
                 raise InputError(f"{option} wants a file")
         if option in ("-c", "--config"):
             configs += ["--config", str(find(value))]
-        elif option == "--ckpt_path":
-            options += [option, str(_checkpoint(Path(value)))]
+        elif option in checkpoint:
+            options += ["--ckpt_path", value if runs.members(Path(value)) else str(locate(value))]
         else:
             options.append(arg)
     return configs + options
-
-
-def _checkpoint(path: Path) -> Path:
-    """A checkpoint's own path, or a run's best, or a group's folder, or the shipped checkpoint by its name."""
-    if str(path) == PRETRAINED:
-        path = SHIPPED / "model.ckpt"
-    if path.is_dir() and not runs.members(path):
-        path = runs.best(path) or path / "checkpoints"
-    if not path.is_file() and not runs.members(path):
-        raise InputError(f"no checkpoint at {path}")
-    return path
 
 
 def _is_of_a_group(command: str, args: list[str]) -> bool:

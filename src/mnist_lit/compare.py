@@ -1,12 +1,12 @@
 """`mnist-lit compare RUN RUN`: whether two runs, or two groups of runs, differ on the test images."""
 
-import argparse
 from pathlib import Path
 
 from mnist_lit import records, runs
 from mnist_lit.errors import InputError
 from mnist_lit.records import Scored
 from mnist_lit.stats import Difference, mcnemar, spread, welch
+from mnist_lit.suggest import Parser
 
 __all__ = ["ALPHA", "main"]
 
@@ -15,9 +15,9 @@ ALPHA = 0.05  # the chance of a difference where there is none, that is accepted
 
 def main(command: str, args: list[str]) -> int:
     """Print the comparison; returns 0 whatever it says. Raises InputError where two cannot be compared."""
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        description="Whether two runs, or two groups of runs, differ on the same test images. Two runs: the exact "
+    parser = Parser(
+        command,
+        "Whether two runs, or two groups of runs, differ on the same test images. Two runs: the exact "
         "McNemar test over images. Two groups: Welch's t-test over seeds. Test them first, with `mnist-lit test`.",
     )
     parser.add_argument("first", metavar="RUN", help="a run or a group: its folder, or its name, as version_3")

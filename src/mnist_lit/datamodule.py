@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mnist_lit import archives, continental, digits
+from mnist_lit import archives, continental, digits, folder
 from mnist_lit.augment import BENDS, DRAWS, Warp
 from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
@@ -21,13 +21,15 @@ __all__ = ["DigitsDataModule"]
 
 
 class DigitsDataModule(pl.LightningDataModule):
-    """MNIST and its kin, in memory.
+    """MNIST and its kin, or pictures of your own, in memory.
 
     Args:
         data_dir: the folder of the dataset's files; downloads go there.
-        dataset: `mnist`, `fashion_mnist`, `kmnist`, or `digits`, 1,797 small ones that need no download.
+        dataset: `mnist`, `fashion_mnist`, `kmnist`; `digits`, 1,797 small ones that need no download; or `folder`,
+            your own pictures in `data_dir/{train,val,test}/<class>/`.
         batch_size: images of a training step over all devices.
-        val_size: images set aside from training for validation, each class in proportion; 0 trains on all.
+        val_size: images set aside from training for validation, each class in proportion; 0 trains on all. Where a
+            folder has a `val`, its pictures are those.
         split_seed: which images those are. It is not the training seed, so that runs of many seeds choose on the
             same images.
         degrees: rotate by up to ± this.
@@ -79,30 +81,36 @@ class DigitsDataModule(pl.LightningDataModule):
         self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
         self.seed, self.shuffle = seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
-        self.num_classes = 10  # of every dataset here
+        self.classes = folder.classes(data_dir) if dataset == "folder" else digits.CLASSES[dataset]
+        self.num_classes = len(self.classes)
         self.digits: digits.Digits | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
         self._moved: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Download what is missing or altered. Lightning calls it once a machine."""
-        if self.dataset != "digits" and self.digits is None:
+        if self.dataset in archives.TORCHVISION and self.digits is None:
             archives.fetch(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if the sizes do not fit the data."""
         if self.digits is not None:
             return
-        data = digits.load(self.dataset, self.data_dir)
+        own = self.dataset == "folder"
+        data = folder.load(self.data_dir) if own else digits.load(self.dataset, self.data_dir)
         total = len(data.train_labels)
+        self.val_size = data.val or self.val_size
         if self.val_size >= total:
             raise InputError(f"data.val_size: want less than the {total} images of {self.dataset}, got {self.val_size}")
         if self.batch_size > total - self.val_size:
             left = f"the {total - self.val_size} training images"
             raise InputError(f"data.batch_size: want no more than {left}, got {self.batch_size}")
-        self.train_indices, self.val_indices = digits.stratified_split(
-            data.train_labels, self.val_size, self.split_seed
-        )
+        if data.val:
+            self.train_indices, self.val_indices = torch.arange(total).tensor_split([total - data.val])
+        else:
+            self.train_indices, self.val_indices = digits.stratified_split(
+                data.train_labels, self.val_size, self.split_seed
+            )
         self.digits = data
 
     def train_dataloader(self) -> TrainLoader:
@@ -127,8 +135,10 @@ class DigitsDataModule(pl.LightningDataModule):
         return Loader(images, labels, self.val_indices, self.batch_size, **_place())
 
     def test_dataloader(self) -> Loader:
-        """The official test images, whole."""
+        """The official test images, whole. Raises InputError where a folder has none."""
         images, labels = self._resident("test")
+        if not len(labels):
+            raise InputError(f"want pictures in {self.data_dir}/test/CLASS/, got none")
         return Loader(images, labels, torch.arange(len(labels)), self.batch_size, **_place())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -1,6 +1,6 @@
 """Digits as tensors: parsed from verified files, or embedded; split by class. No augmentation."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,21 +12,43 @@ from mnist_lit import archives, pixels
 from mnist_lit.download import digest
 from mnist_lit.order import SPLIT, permutation
 
-__all__ = ["Dataset", "Digits", "load", "stratified_split"]
+__all__ = ["CLASSES", "Dataset", "Digits", "load", "stratified_split"]
 
-Dataset = Literal["mnist", "fashion_mnist", "kmnist", "digits"]
+Dataset = Literal["mnist", "fashion_mnist", "kmnist", "digits", "folder"]
+
+DIGITS = tuple("0123456789")
+CLASSES = {  # what the labels stand for, as the datasets' authors have it
+    "mnist": DIGITS,
+    "digits": DIGITS,
+    "fashion_mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
 
 DIGITS_TEST = 360  # a fifth of the embedded 1,797, the same for every seed
 
 
 @dataclass(frozen=True)
 class Digits:
-    """A dataset in memory. Images: uint8 (N, 28, 28), 0 = paper; labels: int64 (N,)."""
+    """A dataset in memory. Images: uint8 (N, 28, 28), 0 = paper; labels: int64 (N,), from 0 on."""
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    _: KW_ONLY
+    classes: tuple[str, ...] = DIGITS  # what the labels 0 … C - 1 stand for
+    val: int = 0  # of the training images the last ones, which who made the data set aside
 
     def fingerprint(self) -> str:
         """md5 over all bytes: two runs with the same fingerprint saw the same data."""
@@ -35,10 +57,14 @@ class Digits:
 
 
 def load(dataset: Dataset, data_dir: str | Path) -> Digits:
-    """Read a dataset whole, verified. Raises InputError where a file is missing or damaged; downloads nothing."""
+    """Read a published dataset whole, verified; for pictures of your own see `folder`. Downloads nothing.
+
+    Raises InputError where a file is missing or damaged.
+    """
     if dataset == "digits":
         return _embedded()
-    return Digits(**{part: _parse(data) for part, data in archives.read(dataset, Path(data_dir)).items()})
+    parts = archives.read(dataset, Path(data_dir))
+    return Digits(*(_parse(parts[part]) for part in archives.FILES), classes=CLASSES[dataset])
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit import calibration, checkpoint, curves, recipes, resume, runs
+from mnist_lit import calibration, checkpoint, curves, models, recipes, resume, runs
 from mnist_lit.callbacks import BestAndLast, Figures, Finite, HParams, Predictions, RankOrder, StopOnSignal, TestCurve
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
@@ -149,8 +149,9 @@ class CLI(LightningCLI):
             if path:
                 self._checkpoint = checkpoint.load(path)
                 saved = checkpoint.settings(self._checkpoint)
-                if command != "fit":
-                    saved.pop("trainer", None)  # how it was trained says nothing of how to evaluate it
+                if command != "fit":  # how it was trained says nothing of how to evaluate it
+                    saved.pop("trainer", None)
+                    saved["model"].pop("init_from", None)
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *args[1:]])
                 config = self.config[command]
                 config.ckpt_path = path
@@ -223,10 +224,10 @@ class CLI(LightningCLI):
         if self.subcommand != "test" or not whole:
             return [ScoreTable()]
         path = Path(self._get(self.config, "ckpt_path"))
-        shipped = path.resolve().parent == recipes.SHIPPED.resolve()
+        shipped = models.is_shipped(path)
         run = Path() if shipped else runs.run_of(path)
         predictions = run / "predictions.csv"
-        callbacks = [ScoreTable(predictions, recipes.published() if shipped else None), Predictions(predictions)]
+        callbacks = [ScoreTable(predictions, models.published() if shipped else None), Predictions(predictions)]
         if run.joinpath("config.yaml").exists():
             callbacks.append(TestCurve(run, self._checkpoint["global_step"]))
         return callbacks
@@ -281,9 +282,13 @@ class CLI(LightningCLI):
         self._evaluate(self.trainer.test, model, datamodule)
 
     def _evaluate(self, run: Any, model: Classifier, datamodule: DigitsDataModule) -> None:
-        checkpoint.load_weights(model, self._checkpoint)
         with self._refusals():
             self._prepare(datamodule)
+            told = self._checkpoint[checkpoint.KEY].get("classes")  # older files name none
+            if told and tuple(told) != datamodule.classes:
+                names = (", ".join(map(str, classes)) for classes in (told, datamodule.classes))
+                raise InputError("the checkpoint tells apart {}, and the data has {}".format(*names))
+            checkpoint.load_weights(model, self._checkpoint)
             run(model, datamodule=datamodule, verbose=False)
         if model.confusion is None:
             raise InputError(f"{self.subcommand} had no images: data.val_size is 0, or the trainer's limits allow none")

@@ -4,7 +4,6 @@ uint8 images (B, 28, 28) in; probabilities (B, C) and outlier scores (B,) out. C
 the classes are in its metadata. Trains nothing.
 """
 
-import argparse
 import json
 import warnings
 from collections.abc import Mapping
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 from mnist_lit import runs
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
-from mnist_lit.reader import DigitReader, locate
+from mnist_lit.models import locate
+from mnist_lit.reader import DigitReader
+from mnist_lit.suggest import Parser
 
 __all__ = ["BATCHES", "PARITY", "disagreement", "export", "main", "onnx_bytes"]
 
@@ -27,10 +28,9 @@ BATCHES = (1, 7, 512)
 
 def main(command: str, args: list[str]) -> None:
     """Export, read the file back, compare, and only then put it in its place."""
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        description="Write a checkpoint as one ONNX file, and check it against the checkpoint on real images.",
-        allow_abbrev=False,
+    parser = Parser(
+        command,
+        "Write a checkpoint as one ONNX file, and check it against the checkpoint on real images.",
     )
     where = "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped one)"
     parser.add_argument("--model", "--ckpt_path", dest="model", help=where)
@@ -45,10 +45,11 @@ def export(model: str | Path | None, output: Path | None = None, data_dir: str |
     """Write, check, and say in one line what was written. Raises InputError where packages or files are missing."""
     from mnist_lit import calibration, checkpoint
 
-    source = locate(model, "model.ckpt")
-    content = checkpoint.load(source)
-    calibrated, labels, threshold = calibration.load(source)
+    source = locate(model)
+    calibrated, labels, threshold, content = calibration.load(source)
     run = runs.run_of(source)
+    if output and output.suffix != ".onnx":
+        raise InputError(f"--output: want a name that ends in .onnx, got {output}")
     target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / "model.onnx"
     images = _images(checkpoint.settings(content)["data"], data_dir)
     data = onnx_bytes(calibrated, labels, threshold, content[checkpoint.KEY])
@@ -70,6 +71,7 @@ def export(model: str | Path | None, output: Path | None = None, data_dir: str |
 def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, provenance: Mapping[str, Any]) -> bytes:
     """A `Calibrated` network as an ONNX file. Raises InputError where the packages for that are missing."""
     import torch
+    import yaml
 
     from mnist_lit import checkpoint
 
@@ -99,6 +101,7 @@ def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, prove
         "threshold": repr(threshold),
         "temperature": repr(float(calibrated.temperature)),
         "config": checkpoint.portable(provenance["config"]),
+        "dataset": str(yaml.safe_load(provenance["config"])["data"]["dataset"]),
         "data": provenance["data"],
         "versions": json.dumps(provenance["versions"]),
         "scores": json.dumps(provenance["scores"]),
@@ -125,14 +128,18 @@ def _all(reader: DigitReader, images: NDArray[np.uint8], size: int) -> NDArray[n
     return np.concatenate([np.column_stack(part) for part in parts])
 
 
-def _images(settings: Mapping[str, Any], data_dir: str | None) -> NDArray[np.uint8]:
-    """The test images of the run's dataset, if they are here; else the 1,797 digits that need no files."""
-    from mnist_lit import digits
+def _images(settings: dict[str, Any], data_dir: str | None) -> NDArray[np.uint8]:
+    """The test images of the run's dataset, if it is here; else of the digits that need no files."""
+    from mnist_lit.datamodule import DigitsDataModule
 
     try:
-        found = digits.load(settings["dataset"], data_dir or settings.get("data_dir", "data"))
+        data = DigitsDataModule(**settings | ({"data_dir": data_dir} if data_dir else {}))
+        data.setup()
     except InputError:
         if data_dir:
             raise
-        found = digits.load("digits", "")
-    return found.test_images.numpy()
+        data = DigitsDataModule(dataset="digits", val_size=0)
+        data.setup()
+    assert data.digits
+    images = data.digits.test_images if len(data.digits.test_images) else data.digits.train_images
+    return images.numpy()

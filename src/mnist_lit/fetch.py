@@ -1,28 +1,18 @@
 """`mnist-lit data`: fetch and verify a dataset, and say what is there."""
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from mnist_lit import archives
 from mnist_lit.download import TIMEOUT
 from mnist_lit.errors import InputError
-from mnist_lit.suggest import nearest
+from mnist_lit.suggest import Parser, nearest
 
 __all__ = ["main"]
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, its errors in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
 def main(command: str, args: list[str]) -> None:
     """Download what is missing, read everything, print what was found."""
-    about = "Fetch and verify a dataset, and say what is there."
-    parser = _Parser(prog=f"mnist-lit {command}", description=about, allow_abbrev=False)
+    parser = Parser(command, "Fetch and verify a dataset, and say what is there.")
     # Named as for `fit` too: both stand in the same shell history.
     names = "mnist (default), fashion_mnist, kmnist or digits"
     folder = "the folder of the dataset's files (default: data)"

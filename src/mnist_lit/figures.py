@@ -57,8 +57,8 @@ def confusion_matrix(counts: NDArray[Any], names: Sequence[str]) -> NDArray[np.u
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for true in range(classes):
         place = MARGIN + true * CELL
-        draw.text((MARGIN - 10, place + CELL / 2), names[true], INK, _font(12), "rm")
-        draw.text((place + CELL / 2, MARGIN - 10), names[true], INK, _font(12), "mm")
+        draw.text((MARGIN - 10, place + CELL / 2), _short(names[true]), INK, _font(12), "rm")
+        draw.text((place + CELL / 2, MARGIN - 10), _short(names[true]), INK, _font(12), "mm")
         for predicted in range(classes):
             x = MARGIN + predicted * CELL
             right, share = true == predicted, float(shares[true, predicted])
@@ -69,6 +69,11 @@ def confusion_matrix(counts: NDArray[Any], names: Sequence[str]) -> NDArray[np.u
                 text = PAPER if depth > 0.5 else INK
                 draw.text((x + CELL / 2 - 1, place + CELL / 2 - 1), f"{count:,}", text, _font(12), "mm")
     return np.asarray(picture)
+
+
+def _short(name: str) -> str:
+    """As much of a name as fits a cell."""
+    return name if len(name) <= 6 else f"{name[:5]}…"
 
 
 def _canvas(width: int, height: int, title: str = "") -> tuple[Image.Image, ImageDraw.ImageDraw]:

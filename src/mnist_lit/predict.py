@@ -1,12 +1,12 @@
 """`mnist-lit predict`: read digits from pictures, for people and for programs. No torch unless the model needs it."""
 
-import argparse
 import csv
 import io
 import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +21,7 @@ from mnist_lit import pictures, pixels
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
 from mnist_lit.reader import DigitReader, Reading
+from mnist_lit.suggest import Parser
 
 __all__ = ["COLUMNS", "Row", "main"]
 
@@ -43,7 +44,8 @@ class Row(NamedTuple):
         if self.reading is None:
             return dict(zip(COLUMNS, (file, None, None, None, "error", message), strict=True))
         found = self.reading
-        values = (file, list(found.box), found.digit or None, round(found.probability, 6))
+        digit = (found.digit, round(found.probability, 6)) if found.digit else (None, None)
+        values = (file, list(found.box), *digit)
         return dict(zip(COLUMNS, (*values, found.status, found.message or None), strict=True))
 
 
@@ -55,7 +57,7 @@ def main(command: str, args: list[str]) -> int:
     if output and output.suffix not in (".csv", ".jsonl"):
         raise InputError(f"--output: want a name that ends in .csv or .jsonl, got {output}")
     reader = DigitReader.load(options.model, threshold=options.threshold)
-    print(f"predict: {reader.path}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
+    print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
     rows: list[Row] = []
     with Progress(console=Console(stderr=True), transient=True, disable=len(files) < BATCH) as progress:
         task = progress.add_task("reading", total=len(files))
@@ -67,18 +69,19 @@ def main(command: str, args: list[str]) -> int:
             write_whole(output, (_jsonl(rows) if output.suffix == ".jsonl" else _csv(rows)).encode())
         except OSError as error:
             raise InputError(f"cannot write {output}: {error.strerror}") from error
-        print(f"predict: {len(rows):,} rows in {output}", file=sys.stderr)
+        counts = Counter(row.cells()["status"] for row in rows)
+        told = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+        print(f"predict: {len(rows):,} rows in {output}: {told}", file=sys.stderr)
     else:
         _print_table(rows, boxes=options.many)
     return int(any(row.reading is None for row in rows))
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        description="Read the digit in each picture, or with --many each digit.",
+def _parser(command: str) -> Parser:
+    parser = Parser(
+        command,
+        "Read the digit in each picture, or with --many each digit.",
         epilog="Exit code 0: every file was read; 1: some file could not be; 2: wrong input.",
-        allow_abbrev=False,
     )
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
     model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
@@ -93,7 +96,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def _files(given: Iterable[str]) -> Iterator[str]:
-    """Each named file, and of each folder the pictures in it, also in its folders; a folder without is wrong input."""
+    """Each named file, and of each folder the pictures in it, also in its folders; itself if there are none."""
     suffixes = pictures.suffixes()
     for name in given:
         if not os.path.isdir(name):  # noqa: PTH112  # of a name that no file can have, Path.is_dir raises
@@ -105,9 +108,7 @@ def _files(given: Iterable[str]) -> Iterator[str]:
             pictured = (file for file in inner if Path(file).suffix.lower() in suffixes and not file.endswith(SEEN))
             found += [str(Path(folder, file)) for file in pictured if not file.startswith(".")]
         found += [str(error.filename) for error in closed]
-        if not found:
-            raise InputError(f"no picture in {name}")
-        yield from sorted(found)
+        yield from sorted(found) or [name]
 
 
 def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[Row]:
@@ -115,8 +116,10 @@ def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) 
 
     def find(file: str) -> tuple[list[pixels.Found], tuple[int, int]] | InputError:
         try:
+            if file != STDIN and os.path.isdir(file):  # noqa: PTH112
+                raise InputError("no picture is in this folder, or it cannot be read")
             if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
-                raise InputError("want a picture, got a folder or a device that cannot be read")
+                raise InputError("want a picture, got a device")
             if file == STDIN and sys.stdin is None:
                 raise InputError("want a picture, got no standard input")
             picture = pictures.load(sys.stdin.buffer if file == STDIN else Path(file))
@@ -161,15 +164,17 @@ def _print_table(rows: Sequence[Row], *, boxes: bool) -> None:
     """For people: a line per digit."""
     names = [_printable(row.file) for row in rows]
     width = min(max(map(len, ["file", *names])), 60)
-    print(f"{'file':<{width}}  digit  probability  status    {'box' if boxes else ''}".rstrip())
+    wide = max([5, *(len(row.reading.digit) for row in rows if row.reading)])
+    print(f"{'file':<{width}}  {'digit':>{wide}}  probability  status    {'box' if boxes else ''}".rstrip())
     for name, row in zip(names, rows, strict=True):
         if row.reading is None:
-            print(f"{name:<{width}}  {'-':>5}  {'-':>11}  error     {_printable(row.message)}")
+            print(f"{name:<{width}}  {'-':>{wide}}  {'-':>11}  error     {_printable(row.message)}")
             continue
         found = row.reading
         box = " ".join(map(str, found.box)) if boxes else ""
         told = "  ".join(filter(None, (box, found.message)))
-        said = f"{name:<{width}}  {found.digit or '-':>5}  {found.probability:>11.2%}  {found.status:<8}  {told}"
+        digit = (found.digit, f"{found.probability:.2%}") if found.digit else ("-", "-")
+        said = f"{name:<{width}}  {digit[0]:>{wide}}  {digit[1]:>11}  {found.status:<8}  {told}"
         print(said.rstrip())
 
 

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit import pictures, pixels, runs
+from mnist_lit import models, pictures, pixels
 from mnist_lit.errors import InputError
-from mnist_lit.recipes import PRETRAINED, SHIPPED
 
-__all__ = ["LATEST", "DigitReader", "Reading", "locate"]
+__all__ = ["DigitReader", "Reading"]
 
-LATEST = "latest"
 Images = NDArray[np.uint8]
+SMALL = " (trained on small, clean digits only; for pictures: --model pretrained)"
 
 
 class Reading(NamedTuple):
@@ -38,6 +37,7 @@ class Reading(NamedTuple):
 class _Model(Protocol):
     labels: tuple[str, ...]
     threshold: float
+    dataset: str  # that it was trained on
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
@@ -56,16 +56,19 @@ class DigitReader:
             raise InputError(f"{path} is not calibrated, so it can reject nothing; see `mnist-lit calibrate`")
         self.model, self.path = model, path
         self.labels = model.labels
+        self.note = SMALL if model.dataset == "digits" else ""
+        self.rejection = "not a digit" if {*self.labels} <= {*"0123456789"} else "none of the classes"
+        self.name = "/".join(path.parts[-2:])
         self.threshold = model.threshold if threshold is None else threshold
 
     @classmethod
     def load(cls, model: str | Path | None = None, *, threshold: float | None = None) -> "DigitReader":
-        """A reader of an exported model (.onnx) or a checkpoint (.ckpt), or of what `locate` finds.
+        """A reader of an exported model (.onnx) or a checkpoint (.ckpt), or of what `models.locate` finds.
 
         threshold: what is more of an outlier is rejected; None takes the model's own, chosen on validation.
         Raises InputError where there is no such model.
         """
-        path = locate(model)
+        path = models.locate(model, "model.onnx")
         return cls(_Exported(path) if path.suffix == ".onnx" else _Checkpoint(path), path, threshold)
 
     def read(self, picture: Any) -> Reading:
@@ -103,7 +106,7 @@ class DigitReader:
                     tuple(row),
                     outlier,
                     "rejected" if rejected else "ok",
-                    "not a digit" if rejected else "",
+                    self.rejection if rejected else "",
                     digit.box,
                     digit.image,
                 )
@@ -115,27 +118,6 @@ class DigitReader:
         nothing = tuple(1 / len(self.labels) for _ in self.labels)
         image = np.zeros((pixels.SIDE, pixels.SIDE), np.uint8)
         return Reading("", nothing[0], nothing, 1.0, "rejected", "nothing is written here", (0, 0, *size), image)
-
-
-def locate(model: str | Path | None, shipped: str = "model.onnx") -> Path:
-    """The model's file: a path, a run, `latest` (the newest run's best checkpoint) or `pretrained` (the shipped one).
-
-    None is `latest` where there is a run, else `pretrained`. shipped: which of its files is meant then.
-    Raises InputError where there is no such file.
-    """
-    if model is None or model == LATEST:
-        try:
-            return runs.newest(Path(runs.LOGS))
-        except InputError:
-            if model:
-                raise
-            model = PRETRAINED
-    path = SHIPPED / shipped if model == PRETRAINED else Path(model)
-    if path.is_dir():
-        path = runs.best(path) or path
-    if not path.is_file():
-        raise InputError(f"no model at {path}; want an exported .onnx, a checkpoint, a run, latest or pretrained")
-    return path
 
 
 class _Exported:
@@ -156,6 +138,7 @@ class _Exported:
             told = self.session.get_modelmeta().custom_metadata_map
             self.labels = tuple(str(label) for label in json.loads(told["labels"]))
             self.threshold = float(told["threshold"])
+            self.dataset = told.get("dataset", "")
             tried = self(np.zeros((1, pixels.SIDE, pixels.SIDE), np.uint8))
             if [part.shape for part in tried] != [(1, len(self.labels)), (1,)] or not 0 <= self.threshold <= 1:
                 raise ValueError
@@ -175,10 +158,11 @@ class _Checkpoint:
     def __init__(self, path: Path) -> None:
         import torch
 
-        from mnist_lit import calibration
+        from mnist_lit import calibration, checkpoint
 
         self._torch = torch
-        self.network, self.labels, self.threshold = calibration.load(path)
+        self.network, self.labels, self.threshold, content = calibration.load(path)
+        self.dataset = str(checkpoint.settings(content)["data"].get("dataset", ""))
 
     def __call__(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with self._torch.inference_mode():

@@ -1,15 +1,11 @@
-"""The shipped recipes, found by name, and the shipped model. The standard library only."""
+"""The shipped recipes, found by name. The standard library only."""
 
-import json
 from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.suggest import nearest
 
-__all__ = ["PRETRAINED", "SHIPPED", "find", "folder", "name", "names", "published"]
-
-PRETRAINED = "pretrained"  # the shipped model's name
-SHIPPED = Path(__file__).parent / PRETRAINED  # model.onnx, model.ckpt and provenance.json
+__all__ = ["find", "folder", "name", "names"]
 
 
 def folder() -> Path:
@@ -37,9 +33,3 @@ def find(name: str) -> Path:
 def name(arg: str) -> str:
     """A shipped recipe's name, of its path; anything else as it is."""
     return {str(folder() / f"{name}.yaml"): name for name in names()}.get(arg, arg)
-
-
-def published() -> str:
-    """What the shipped model's provenance says of its score, in one line."""
-    told = json.loads(SHIPPED.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
-    return f"{told['accuracy']:.2%} (mean of n = {told['n']} seeds {told['mean']:.3%} ± {told['sd']:.3%})"

@@ -16,6 +16,7 @@ class Scored(NamedTuple):
     labels: list[int]
     predicted: list[int]
     probs: list[list[float]]  # of each class
+    classes: list[str]  # what the labels 0 … C - 1 stand for
 
     @property
     def right(self) -> int:
@@ -35,7 +36,8 @@ def scored(run: Path) -> Scored | None:
         rows = _rows(run / "predictions.csv")
         indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
         classes = [name for name in rows[0] if name not in names]
-        return Scored(indices, labels, predicted, [[float(row[name]) for name in classes] for row in rows])
+        probs = [[float(row[name]) for name in classes] for row in rows]
+        return Scored(indices, labels, predicted, probs, [name.removeprefix("prob_") for name in classes])
     return None
 
 

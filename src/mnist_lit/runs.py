@@ -125,7 +125,7 @@ def newest(root: Path) -> Path:
     """The best checkpoint of the newest run that has one. Raises InputError where nothing was trained."""
     path = next((path for path in map(best, reversed(all_of(root))) if path), None)
     if path is None:
-        raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or pass --ckpt_path FILE")
+        raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or name a model")
     return path
 
 

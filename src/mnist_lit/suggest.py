@@ -1,10 +1,14 @@
 """What a parser complained of, as one line with the nearest valid name. The standard library only."""
 
+import argparse
 import difflib
 import re
 from collections.abc import Iterable
+from typing import NoReturn
 
-__all__ = ["explain", "nearest"]
+from mnist_lit.errors import InputError
+
+__all__ = ["Parser", "explain", "nearest"]
 
 UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
 WRONG = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
@@ -21,6 +25,17 @@ PLAIN = {
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
 ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs"}
+
+
+class Parser(argparse.ArgumentParser):
+    """The options of a command; what is wrong with them is an InputError, in one line."""
+
+    def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Say it with the nearest option."""
+        raise InputError(explain(message, [option.lstrip("-") for option in self._option_string_actions]))
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -124,18 +124,22 @@ class ScoreTable(Callback):
             "right": f"{right:,}",
             f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
-            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error)",
+            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error, before the temperature)",
         }
         if self.published:
             rows["provenance"] = self.published
         if self.predictions:
             rows["predictions"] = str(self.predictions)
         print_rows(rows)
-        print("\n  true  right        most often taken for")
+        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        width = max(4, *map(len, classes))
+        print(f"\n  {'true':<{width}}  right        most often taken for")
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
-            taken = "  ".join(f"{other} ×{n}" for n, other in wrong[:5])
-            print(f"  {label:>4}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip())
+            taken = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:5])
+            print(
+                f"  {classes[label]:>{width}}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip()
+            )
 
 
 def print_rows(rows: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 Runs the command itself, in processes of its own, and kills them with SIGKILL. Trains nothing here.
 """
 
-import argparse
 import csv
 import random
 import shutil
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from mnist_lit import checkpoint, runs
 from mnist_lit.errors import InputError
+from mnist_lit.suggest import Parser
 
 __all__ = ["Killer", "Validating", "different_curve", "different_state", "main"]
 
@@ -40,11 +40,10 @@ FIRST, STARTING, TRAINING, SAVE, VALIDATION = MOMENTS = (
 
 def main(command: str, args: list[str]) -> int:
     """Print the verdict; returns 0 only where all is equal, else 1."""
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        description="Train once undisturbed and once with kills at random moments; compare bit for bit.",
+    parser = Parser(
+        command,
+        "Train once undisturbed and once with kills at random moments; compare bit for bit.",
         epilog="All other options are `mnist-lit fit`'s. Exit code 0: equal; 1: different; 2: the fit refused them.",
-        allow_abbrev=False,
     )
     parser.add_argument("--kills", type=int, default=5, help="how often the second run is killed (default: 5)")
     parser.add_argument("--kill_seed", type=int, default=0, help="what the moments are drawn from (default: 0)")

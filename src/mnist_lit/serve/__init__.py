@@ -3,14 +3,15 @@
 FastAPI, uvicorn and onnxruntime; no torch in the process. A leaf: nothing else knows that it is here.
 """
 
-import argparse
 import contextlib
+import errno
 import socket
 from pathlib import Path
 
 from mnist_lit import reader, runs
 from mnist_lit.errors import InputError, Stopped
-from mnist_lit.recipes import PRETRAINED
+from mnist_lit.models import PRETRAINED, locate
+from mnist_lit.suggest import Parser
 
 __all__ = ["main"]
 
@@ -40,17 +41,16 @@ def main(command: str, args: list[str]) -> int:
     with _listening(given.host, given.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        print(f"serving {path}{note} at {address} (Ctrl-C ends it)", flush=True)
+        print(f"serving {path}{digits.note}{note} at {address} (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(Stopped):  # raised again by uvicorn once all is answered
             Server(app, seconds=given.timeout).run([listener])
     return 0
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        description="Read digits over HTTP, and show a page to draw them on.",
-        allow_abbrev=False,
+def _parser(command: str) -> Parser:
+    parser = Parser(
+        command,
+        "Read digits over HTTP, and show a page to draw them on.",
     )
     parser.add_argument(
         "--model",
@@ -81,7 +81,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 def _model(given: str | None) -> tuple[Path, str]:
     """The exported model that is meant, and what to say of it. Raises InputError where there is only a checkpoint."""
-    path = reader.locate(given)
+    path = locate(given, "model.onnx")
     if path.suffix != ".ckpt":
         return path, ""
     exported = runs.run_of(path) / EXPORTED
@@ -89,7 +89,7 @@ def _model(given: str | None) -> tuple[Path, str]:
         old = exported.stat().st_mtime < path.stat().st_mtime
         return exported, " (older than its checkpoint; `mnist-lit export` renews it)" if old else ""
     if given is None:
-        return reader.locate(PRETRAINED), f" (the newest run has no {EXPORTED}: `mnist-lit export` makes it)"
+        return locate(PRETRAINED, "model.onnx"), f" (the newest run has no {EXPORTED}: `mnist-lit export` makes it)"
     raise InputError(
         f"{path} needs torch, which a server does without; `mnist-lit export --model {path}` makes {EXPORTED}"
     )
@@ -103,7 +103,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        why = f"cannot listen at {host}, port {port}: {error.strerror}"
-        raise InputError(f"{why}; --port 0 takes a free one") from error
+        free = "; --port 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        raise InputError(f"cannot listen at {host}, port {port}: {error.strerror}{free}") from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer's body comes 40 ms after its head
     return listener

@@ -50,7 +50,7 @@ def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits
     @app.get("/health")
     async def health() -> Health:
         """That the server answers, and what it serves."""
-        return Health(model=reader.path.name, labels=list(reader.labels), threshold=reader.threshold)
+        return Health(model=reader.name, labels=list(reader.labels), threshold=reader.threshold)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {metrics.TYPE: {}}}})
     async def measured() -> Response:

@@ -17,6 +17,7 @@ let readings = []; // of the newest answer
 let chosen = 0; // which of them the bars show
 let asking = null; // the AbortController of the question under way
 let retry = 0;
+let digits = true; // whether the classes are digits; a model of your own may have any names
 
 const now = () => states.at(-1);
 const rejected = (reading) => reading.status !== "ok";
@@ -195,7 +196,7 @@ function tell(found, trouble = "") {
 function tellAll() {
   const { strokes, picture } = now();
   const several = readings.length > 1;
-  const written = readings.map((reading) => (rejected(reading) ? "?" : reading.digit)).join("");
+  const written = readings.map((reading) => (rejected(reading) ? "?" : reading.digit)).join(digits ? "" : " ");
   const reading = readings[chosen];
   const nothing = !reading?.digit;
   document.body.classList.toggle("empty", nothing);
@@ -214,20 +215,22 @@ function tellAll() {
 function words(several, written, reading, drawn) {
   if (!drawn) return "Nothing is drawn yet.";
   if (!$("trouble").hidden) return "Not read yet.";
-  if (!reading?.digit) return "No digit found.";
+  if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
     const not = readings.filter(rejected).length;
-    return `${readings.length} digits: ${written}${not ? `, ${not} not to be read` : ""}`;
+    return `${readings.length} ${digits ? "digits" : "found"}: ${written}${not ? `, ${not} not to be read` : ""}`;
   }
-  if (rejected(reading)) return `Not a digit. The nearest is ${reading.digit}.`;
+  if (rejected(reading)) return `${other()}. The nearest is ${reading.digit}.`;
   return `Reads ${reading.digit}, ${percent(reading.probability)} sure`;
 }
+
+const other = () => (digits ? "Not a digit" : "None of the classes");
 
 function tellEach(several) {
   $("each").hidden = !several;
   $("each").replaceChildren(
     ...(several ? readings : []).map((reading, index) => {
-      const name = rejected(reading) ? `not a digit, nearest ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
+      const name = rejected(reading) ? `${other().toLowerCase()}, nearest ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
       const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
       const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
       button.classList.toggle("rejected", rejected(reading));
@@ -261,6 +264,15 @@ function setBars(names) {
       return make("li", { "data-name": name }, make("b", {}, name), meter, make("span", { class: "value" }));
     }),
   );
+}
+
+function tellClasses(names) {
+  const some = names.length > 12 ? `one of ${names.length} classes` : names.join(", ");
+  document.title = "mnist-lit: draw";
+  document.querySelector("h1").textContent = "Draw";
+  document.querySelector("header p").textContent = `${some}; a small network says which.`;
+  document.querySelector("#many + span").textContent = "Several";
+  document.body.classList.add("named");
 }
 
 function tellBoxes(wanted) {
@@ -303,6 +315,8 @@ async function begin() {
     const { model, labels, threshold } = await (await fetch("health")).json();
     $("model").textContent = `Model ${model}, rejects outliers above ${threshold.toPrecision(2)}`;
     setBars(labels);
+    digits = labels.every((label) => /^[0-9]$/.test(label));
+    if (!digits) tellClasses(labels);
   } catch {
     complain(OUT_OF_REACH);
   }

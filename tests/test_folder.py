@@ -1,0 +1,179 @@
+"""Pictures of one's own: read by the same door as `predict`, with the names of their classes all the way."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from mnist_lit import checkpoint, folder, pictures, pixels, records, runs
+from mnist_lit.classifier import Classifier
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.models import SHIPPED
+from mnist_lit.reader import DigitReader
+
+Cli = Callable[..., tuple[int, str, str]]
+CORNERS = {"circle": 40, "square": 4, "triangle": 3}
+FIT = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
+
+
+def shape(name: str, seed: int) -> Image.Image:
+    """A hand-drawn circle, square or triangle, each seed another."""
+    draw = np.random.default_rng([len(name), seed])
+    image = Image.new("RGB", (160, 140), (int(draw.integers(215, 250)), 235, 225))
+    x, y, r, turn = *draw.uniform(60, 80, 2), draw.uniform(28, 45), draw.uniform(-0.25, 0.25)
+    count = CORNERS[name]
+    angles = [turn + 2 * math.pi * n / count + (math.pi / 4 if count == 4 else -math.pi / 2) for n in range(count)]
+    points = [(x + r * math.cos(angle), y + r * math.sin(angle)) for angle in angles]
+    ImageDraw.Draw(image).line([*points, *points[:2]], fill=(30, 30, 80), width=int(draw.integers(4, 9)), joint="curve")
+    return image
+
+
+def shapes(where: str = "my-shapes", **counts: int) -> None:
+    """Pictures a class of each split."""
+    seed = 0
+    for split, count in (counts or {"train": 24, "val": 6, "test": 4}).items():
+        for name in CORNERS:
+            place = Path(where, split, name)
+            place.mkdir(parents=True)
+            for number in range(count):
+                shape(name, seed := seed + 1).save(place / f"{number}.png")
+
+
+def test_a_picture_is_what_predict_sees_and_belongs_to_its_folder() -> None:
+    shapes(train=2, val=1, test=1)
+    data = folder.load("my-shapes")
+    assert data.classes == ("circle", "square", "triangle")
+    assert data.train_labels.tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2]  # those of `val` last
+    assert data.val == 3
+    assert data.test_labels.tolist() == [0, 1, 2]
+    seen = pixels.center_digit(pictures.load("my-shapes/train/square/1.png"))
+    assert data.train_images[3].numpy().tolist() == seen.tolist()
+
+
+def test_val_is_what_is_set_aside_and_without_it_the_usual_share() -> None:
+    shapes()
+    data = DigitsDataModule("my-shapes", "folder", batch_size=8)
+    data.setup()
+    assert data.val_size == len(data.val_indices) == 18
+    assert data.val_indices.tolist() == list(range(72, 90))
+    assert not {*data.train_indices.tolist()} & {*data.val_indices.tolist()}
+    shapes("other", train=4)
+    other = DigitsDataModule("other", "folder", batch_size=8, val_size=3)
+    other.setup()
+    assert other.digits
+    assert other.digits.train_labels[other.val_indices].tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="want pictures in other/test/CLASS/, got none"):
+        other.test_dataloader()
+
+
+def test_pictures_are_read_once_and_again_after_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    shapes(train=2)
+    first = folder.load("my-shapes")
+    assert "reading 6 pictures" in capsys.readouterr().out
+    again = folder.load("my-shapes")
+    assert capsys.readouterr().out == ""
+    assert again.train_images.equal(first.train_images)
+    shape("circle", 99).save("my-shapes/train/circle/0.png")
+    changed = folder.load("my-shapes")
+    assert "reading 6 pictures" in capsys.readouterr().out
+    assert not changed.train_images.equal(first.train_images)
+    Path("my-shapes", folder.KEPT).write_bytes(b"PK damaged")
+    assert folder.load("my-shapes").train_images.equal(changed.train_images)
+
+
+def test_numbers_are_classes_in_their_order() -> None:
+    for name in ("10", "9", "x", "2"):
+        Path("few/train", name).mkdir(parents=True)
+    assert folder.classes("few") == ("2", "9", "10", "x")
+
+
+def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:
+    def refused() -> str:
+        code, _, err = cli(*FIT)
+        assert (code, err.count("\n")) == (2, 1)
+        assert not Path("lightning_logs").exists()
+        return err
+
+    assert "want pictures in my-shapes/train/CLASS/" in refused()
+    Path("my-shapes/train/circle").mkdir(parents=True)
+    assert "got 1 of them" in refused()
+    Path("my-shapes/train/square").mkdir()
+    assert "no picture in my-shapes/train/circle" in refused()
+    shape("circle", 1).save("my-shapes/train/circle/a.png")
+    Image.new("L", (50, 50), 255).save("my-shapes/train/square/blank.png")
+    Path("my-shapes/train/square/bad.png").write_bytes(b"no picture")
+    told = refused()
+    assert "mend or remove my-shapes/train/square/bad.png: want a picture" in told
+    assert "my-shapes/train/square/blank.png: nothing is written here" in told
+    Path("my-shapes/val/line").mkdir(parents=True)
+    assert "my-shapes/val has the class line, and my-shapes/train has not" in refused()
+
+
+def test_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(cli: Cli) -> None:
+    shapes()
+    options = ("--trainer.max_epochs", "6", "--data.batch_size", "24", "--model.init_from", "pretrained")
+    assert cli(*FIT, *options)[0] == 0
+    run = Path("lightning_logs/version_0")
+    assert checkpoint.classes(checkpoint.load(run / "checkpoints/best.ckpt")) == ("circle", "square", "triangle")
+    code, out, _ = cli("test")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["circle", "square", "triangle"]
+    scored = records.scored(run)
+    assert scored
+    assert scored.classes == ["circle", "square", "triangle"]
+    assert scored.acc > 0.8
+    shape("triangle", 1000).save("photo.png")
+    assert cli("export")[0] == 0
+    for model in ("latest", str(run / "model.onnx")):
+        reader = DigitReader.load(model)
+        assert reader.labels == ("circle", "square", "triangle")
+        assert reader.read("photo.png").digit == "triangle"
+    assert cli("predict", "photo.png", "--output", "rows.jsonl")[0] == 0
+    assert json.loads(Path("rows.jsonl").read_text(encoding="utf-8"))["digit"] == "triangle"
+    Path("my-shapes/train/triangle").rename("my-shapes/train/wedge")
+    for split in ("val", "test"):
+        Path("my-shapes", split, "triangle").rename(Path("my-shapes", split, "wedge"))
+    code, _, err = cli("test")
+    assert (code, "tells apart circle, square, triangle, and the data has circle, square, wedge" in err) == (2, True)
+
+
+def test_a_fit_starts_from_a_trained_model_and_a_resumed_one_from_its_own(cli: Cli) -> None:
+    shipped = checkpoint.network(checkpoint.load(SHIPPED / "model.ckpt")).state_dict()
+    ten, three = Classifier(ema_decay=0.9), Classifier(num_classes=3)
+    assert ten.ema
+    before = three.network.fc2.weight.clone()
+    for module in (ten, three):
+        assert not torch.equal(module.network.conv1.weight, shipped["conv1.weight"])
+        module.start_from("pretrained")
+        assert torch.equal(module.network.conv1.weight, shipped["conv1.weight"])
+    assert torch.equal(ten.network.fc2.weight, shipped["fc2.weight"])
+    assert torch.equal(ten.ema.fc1.weight, shipped["fc1.weight"])
+    assert torch.equal(three.network.fc2.weight, before)
+    Path("start.ckpt").write_bytes((SHIPPED / "model.ckpt").read_bytes())
+    fit = (
+        "fit",
+        "--config",
+        "quickstart",
+        "--model.init_from",
+        "start.ckpt",
+        "--model.lr",
+        "1e-9",
+        "--model.ema_decay",
+        "0",
+    )
+    assert cli(*fit, "--trainer.max_epochs", "1")[0] == 0
+    best = runs.newest(Path(runs.LOGS))
+    moved = checkpoint.network(checkpoint.load(best)).state_dict()["conv1.weight"]
+    assert torch.allclose(moved, shipped["conv1.weight"], atol=1e-5)
+    Path("start.ckpt").unlink()  # neither a test nor a resume needs it
+    assert cli("test")[0] == 0
+    assert cli(*fit, "--trainer.max_epochs", "2", "--ckpt_path", str(best.with_name("last.ckpt")))[0] == 0
+    code, _, err = cli(*fit, "--trainer.max_epochs", "1")
+    assert (code, "no model at start.ckpt" in err) == (2, True)
+    assert not Path("lightning_logs/version_2").exists()
