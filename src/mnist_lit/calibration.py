@@ -54,7 +54,11 @@ class Calibrated(nn.Module):
         """See the class."""
         log_probs, evidence = self.look(images)
         probabilities = F.softmax(log_probs / self.temperature, dim=1)
-        return probabilities, torch.sigmoid(self.detector(evidence)[:, 0] - self.offset)
+        return probabilities, self.outliers(evidence)
+
+    def outliers(self, evidence: Tensor) -> Tensor:
+        """How much of an outlier each image is (B,), by what `look` gives."""
+        return torch.sigmoid(self.detector(evidence)[:, 0] - self.offset)
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, C) and what the detector goes by (B, 256 + C)."""

@@ -27,6 +27,7 @@ from mnist_lit.runs import LAST, PREVIOUS
 __all__ = [
     "KEY",
     "LOCAL",
+    "PLACES",
     "Files",
     "classes",
     "load",

@@ -27,6 +27,7 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "test": ("engine", "score a checkpoint, by default the newest run's best, on the test images"),
     "predict": ("predict", "read the digits in pictures: `mnist-lit predict PICTURE|FOLDER`"),
     "serve": ("serve", "a web page to draw digits on, and the same for programs"),
+    "report": ("report", "a run on one page to look at: score, curves, mistakes, calibration, robustness"),
     "export": ("export", "write a checkpoint as one ONNX file that needs no torch"),
     "calibrate": ("calibrate", "fit a checkpoint's probabilities and its rejection, where `fit` could not"),
     "compare": ("compare", "say whether two runs, or two groups of seeds, differ on the test images"),

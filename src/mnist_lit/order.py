@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = [
     "CALIBRATION",
     "CONTINENTAL",
+    "DISTORTION",
     "DROPOUT",
     "ELASTIC",
     "ORDER",
@@ -26,9 +27,8 @@ __all__ = [
     "uniform",
 ]
 
-ORDER, WARP, DROPOUT, SPLIT, ELASTIC, CALIBRATION, CONTINENTAL = range(
-    7
-)  # streams: one integer per use, so that no two uses share a number
+# Streams: one integer per use, so that no two uses share a number.
+ORDER, WARP, DROPOUT, SPLIT, ELASTIC, CALIBRATION, CONTINENTAL, DISTORTION = range(8)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Scored", "best_val", "ensemble", "epochs", "scored"]
+__all__ = ["Scored", "best_val", "curve", "ensemble", "epochs", "scored"]
 
 
 class Scored(NamedTuple):
@@ -61,6 +61,15 @@ def best_val(run: Path) -> tuple[float, int] | None:
             scores.append((float(row["val/acc"]), -float(row["val/loss"]), -int(row["epoch"])))
     best = max(scores, default=None)
     return best and (best[0], 1 - best[2])
+
+
+def curve(run: Path, name: str) -> list[tuple[int, float]]:
+    """A scalar of the training as (step, value), steps counted from 0; empty where it was never logged."""
+    points = []
+    for row in _rows(run / "metrics.csv"):
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            points.append((int(row["step"]), float(row[name])))
+    return points
 
 
 def epochs(run: Path) -> int:

@@ -1,0 +1,169 @@
+"""The page: the report's numbers laid out by `page.html`, charts and pictures drawn into it. Computes no number.
+
+Whatever is text is escaped by Jinja, charts included. Each number carries its place in `--json`'s object as `data-key`.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from mnist_lit import figures
+from mnist_lit.report.charts import Chart, Line, Point, percent
+from mnist_lit.report.filters import Layer
+from mnist_lit.report.numbers import MISTAKES, PAIRS, SUSPECT
+
+__all__ = ["render"]
+
+NONE = "–"
+STYLES: dict[str, Callable[[Any], str]] = {
+    "count": lambda value: f"{value:,}",
+    "index": str,
+    "percent": lambda value: f"{100 * value:.2f} %",
+    "percent1": lambda value: f"{100 * value:.1f} %",
+    "percent3": lambda value: f"{100 * value:.3f} %",
+    "points": lambda value: f"{100 * value:.3f}",
+    "decimal": lambda value: f"{value:.4f}",
+    "amount": lambda value: f"{value:g}".replace("-", "−"),
+}
+FAINT = 0.55  # the deepest colour of a mistake: its text stays dark
+
+
+def render(
+    report: Mapping[str, Any], images: NDArray[np.uint8], first: NDArray[np.uint8], layers: Sequence[Layer]
+) -> str:
+    """One HTML file. images: the test's, uint8 (N, 28, 28); first and layers: see `filters`."""
+    place = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=place, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+    def at(path: str) -> Any:
+        found: Any = report
+        for part in path.split("."):
+            found = found[int(part)] if isinstance(found, list) else found[part]
+        return found
+
+    def number(path: str, style: str = "count") -> Markup:
+        value = at(path)
+        text = NONE if value is None else STYLES[style](value)
+        return Markup('<data data-key="{}" value="{}">{}</data>').format(path, "" if value is None else value, text)
+
+    def class_name(path: str) -> Markup:
+        value = at(path)
+        text = NONE if value is None else report["classes"][value]
+        return Markup('<data class="name" data-key="{}" value="{}">{}</data>').format(
+            path, "" if value is None else value, text
+        )
+
+    return environment.get_template("page.html").render(
+        report,
+        number=number,
+        class_name=class_name,
+        picture=lambda row: _uri(images[row]),
+        depths=_depths(report["test"]["confusion"]),
+        charts=_charts(report),
+        filters=_uri(figures.tiles(first, columns=8)),
+        layers=[(layer, _uri(figures.tiles(layer.maps, columns=len(layer.maps)))) for layer in layers],
+        images_shown=MISTAKES,
+        pairs=PAIRS,
+        suspect=SUSPECT,
+        filter_count=len(first),
+    )
+
+
+def _uri(picture: NDArray[np.uint8]) -> str:
+    return f"data:image/png;base64,{base64.b64encode(figures.png(picture)).decode()}"
+
+
+def _depths(confusion: list[list[int]] | None) -> list[list[float]]:
+    """How deep each cell's colour is: the share of its row; of mistakes, the root of it beside the greatest's."""
+    counts = np.array(confusion or [[0]])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.eye(len(counts), dtype=bool)
+    worst = max(float(shares[~right].max(initial=0)), 1e-12)
+    depths = np.where(right, shares, FAINT * (shares / worst) ** 0.5)
+    return [[round(value, 3) for value in row] for row in depths.tolist()]
+
+
+def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
+    test, robustness = report["test"], report["robustness"]
+    answered = Line("accuracy", "main", test["coverage"]["curve"], dots=False)
+    coverage = Chart(
+        "Accuracy",
+        "of the images that are answered",
+        [answered],
+        x_label="share of the images that are answered",
+        x_text=percent,
+        y_text=percent,
+    )
+    return {
+        **_training(report["curves"]),
+        "reliability": _reliability(test["calibration"]),
+        "coverage": coverage,
+        "robustness": [
+            Chart(
+                name.capitalize(),
+                "accuracy",
+                [
+                    Line(
+                        "accuracy",
+                        "main",
+                        [(p["amount"], p["accuracy"]) for p in change["points"]],
+                        band=[(p["amount"], p["low"], p["high"]) for p in change["points"]],
+                    )
+                ],
+                x_label=change["unit"],
+                y_range=(0, 1),
+                y_text=percent,
+                level=robustness["accuracy"],
+            )
+            for name, change in robustness["changes"].items()
+        ],
+    }
+
+
+def _training(curves: Mapping[str, Sequence[Point]]) -> dict[str, Chart]:
+    """Loss and learning rate over the steps, and the accuracy where it was taken more than once."""
+    last = max((points[-1][0] for points in curves.values() if points), default=0)
+    axis: dict[str, Any] = {"x_label": "optimizer steps", "x_range": (0, last)}
+    if not last:
+        return {}
+    loss = [
+        Line("training, step by step", "faint", curves["train/loss_step"], dots=False),
+        Line("training", "quiet", curves["train/loss"]),
+        Line("validation", "main", curves["val/loss"]),
+    ]
+    rate = [Line("learning rate", "main", curves["lr"], dots=False)]
+    charts = {
+        "loss": Chart("Loss", "nats, logarithmic", loss, logarithmic=True, **axis),
+        "rate": Chart("Learning rate", "", rate, **axis),
+    }
+    accuracy = [Line("training", "quiet", curves["train/acc"]), Line("validation", "main", curves["val/acc"])]
+    scores = [score for line in accuracy for _, score in line.points]
+    if len(scores) > 1:
+        low = min(scores)
+        charts["accuracy"] = Chart(
+            "Accuracy", "", accuracy, y_range=(low - 0.05 * (1 - low) - 1e-3, 1), y_text=percent, **axis
+        )
+    return charts
+
+
+def _reliability(calibration: Mapping[str, Any]) -> Chart:
+    lines = []
+    for when, name, look in (("before", "as trained", "quiet"), ("after", "calibrated", "main")):
+        if calibration[when]:
+            bins = [one for one in calibration[when]["bins"] if one["count"]]
+            points = [(one["confidence"], one["accuracy"]) for one in bins]
+            radii = [round(1.5 + 1.2 * math.log10(one["count"]), 1) for one in bins]
+            lines.append(Line(name, look, points, radii=radii))
+    axis: dict[str, Any] = {"x_range": (0, 1), "y_range": (0, 1), "x_text": percent, "y_text": percent}
+    return Chart(
+        "Reliability", "of these answers, right", lines, x_label="probability of the answer", diagonal=True, **axis
+    )
