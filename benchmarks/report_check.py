@@ -299,7 +299,6 @@ def mistakes(indices: list[int], labels: list[int], predicted: list[int], probs:
     """Every mistake, the surest first."""
     found = [
         {
-            "row": row,
             "index": indices[row],
             "true": label,
             "predicted": said,
@@ -364,7 +363,7 @@ def group(name: str, runs: list[Path], tests: list[Any], nets: list["Net"]) -> d
     low, high = stats.t.interval(0.95, n - 1, mean, sd / n**0.5) if sd else (mean if n > 1 else None,) * 2
     average = np.mean([test[3] for test in tests], axis=0)
     probs = np.mean([tempered(test[3], net.temperature) for test, net in zip(tests, nets, strict=True)], axis=0)
-    agreed = [len({test[2][row] for test in tests}) == 1 for row in range(len(labels))]
+    agreed = {tests[0][0][row] for row in range(len(labels)) if len({test[2][row] for test in tests}) == 1}
     return {
         "n": n,
         "mean": mean,
@@ -379,7 +378,7 @@ def group(name: str, runs: list[Path], tests: list[Any], nets: list["Net"]) -> d
             }
             for run, test in zip(runs, tests, strict=True)
         ],
-        "suspects": [one for one in mistakes(tests[0][0], labels, tests[0][2], probs) if agreed[one["row"]]],
+        "suspects": [one for one in mistakes(tests[0][0], labels, tests[0][2], probs) if one["index"] in agreed],
     }
 
 

@@ -1,4 +1,4 @@
-"""The page, in a browser: digits are drawn with the mouse and read, and nothing is asked of anybody else."""
+"""The pages, in a browser: digits are drawn with the mouse and read, and nothing is asked of anybody else."""
 
 import io
 import math
@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from PIL import Image, ImageDraw
 
+from mnist_lit.cli import main
 from mnist_lit.models import SHIPPED
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -276,3 +278,25 @@ def test_a_narrow_screen_has_nothing_beside_it(visit: Callable[..., Visitor], wi
 
 def test_the_apis_description_works_without_the_internet(visit: Callable[..., Visitor]) -> None:
     api.expect(visit("docs").page.get_by_text("/predict", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_a_report_is_whole_asks_for_nothing_and_fits_the_screen(
+    browser: "Browser", trained: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    assert main(["report", str(trained), "--images", "40", "--output", "report.html"]) == 0
+    asked: list[str] = []
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(Path("report.html").resolve().as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 2)")
+    assert page.locator("svg[role=img]").count() == 11
+    for link in page.get_by_role("navigation").get_by_role("link").all():
+        assert page.locator(link.get_attribute("href") or "").is_visible()
+    context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [Path("report.html").resolve().as_uri()]
+    assert not complaints

@@ -98,7 +98,7 @@ def test_the_commands_under_use_run_in_their_order(
         assert (code, err if args[0] != "predict" else "") == (0, ""), line
         assert args[0] not in ("test", "validate") or "right" in out
         ran += 1
-    assert ran == (12 if Path("data").exists() else 7)
+    assert ran == (13 if Path("data").exists() else 8)
 
 
 def test_the_python_example_reads_a_photo(capsys: pytest.CaptureFixture[str]) -> None:

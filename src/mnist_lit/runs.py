@@ -7,6 +7,7 @@ lightning_logs/version_N/      one run; or a group, whose runs seed_0/, seed_1/ 
     checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
     checkpoints/epoch_N.ckpt  each epoch's, with `keep_epochs`
     predictions.csv        written by `mnist-lit test`, as are TensorBoard's scalars in test/
+    report.html            written by `mnist-lit report`; a group's lies in its own folder
     finished               an empty file: training came to its end
 """
 

@@ -3,6 +3,7 @@
 Every number of the test comes from the run's `predictions.csv`, which `mnist-lit test` wrote. Trains nothing.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -29,15 +30,27 @@ __all__ = ["main"]
 IMAGES = 2000  # whose reading under changes is measured
 AGREES = 1e-3  # by which a probability may differ from what the checkpoint says now, on whatever device
 BATCH = 500
+KEYS = """\
+--json prints one object. Shares are in [0, 1], classes are places in `classes`, what has no value is null:
+  name, run, classes   what is reported, which run of a group the details are of, the names of the classes
+  test                 images, right, accuracy, low, high (95 % interval), wrong; confusion[true][predicted], confused;
+                       classes; calibration.before and .after (nll, brier, ece, bins); coverage; detector; mistakes;
+                       suspects (likely label errors)
+  group                of several seeds: n, mean, sd, low, high, ensemble, runs, suspects; else null
+  curves               of metrics.csv, each [steps, value]
+  robustness           changes.rotation.points and so on: amount, and right, accuracy, low, high of `images`
+  origin               data, settings, config, versions, commands"""
 
 
-def main(command: str, args: list[str]) -> int:
-    """Write the page, or print the numbers; returns the exit code of a test that was needed and failed, else 0."""
+def main(command: str, args: list[str]) -> None:
+    """Write the page, or print the numbers. Raises InputError where there is no run, or its data are not there."""
     parser = Parser(
         command,
         "One HTML file about a run, or a group of seeds: score, curves, mistakes, calibration, robustness, recipe. It "
         "loads nothing from elsewhere. Where the run was not tested yet, that is done first.",
+        KEYS,
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", nargs="?", metavar="RUN", help="its folder or name, or a group's (default: the newest)")
     parser.add_argument("--output", type=Path, help="where to write it (default: report.html in the run)")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON, and write no page")
@@ -62,35 +75,27 @@ def main(command: str, args: list[str]) -> int:
     data = _data(loaded, options.data_dir)
     loader = data.test_dataloader()
     images, labels = loader.images, loader.labels
-    tests, outliers = [], []
-    for run, model in zip(members, loaded, strict=True):
-        probs, scores = _look(model.network, images)
-        outliers.append(scores)
-        test = records.scored(run)
-        if not _agree(test, probs, labels):
-            print(f"report: testing {run} first", file=sys.stderr, flush=True)
-            if code := _test(run, options.data_dir):
-                return code
-            test = records.scored(run)
-        if test is None or not _agree(test, probs, labels):
-            raise InputError(f"{run}/predictions.csv is not what {runs.best(run)} says of these images")
-        tests.append(test)
-    model, is_group = loaded[0], folder != members[0]
+    found = [
+        _scored(run, model.network, images, labels, options.data_dir)
+        for run, model in zip(members, loaded, strict=True)
+    ]
+    tests, model, named = [test for test, _ in found], loaded[0], folder.resolve()
     temperatures = [float(each.network.temperature) if each.threshold < 1 else None for each in loaded]
+    names = [runs.name(run.resolve()) for run in members]
     report: dict[str, Any] = {
         "mnist_lit": __version__,
-        "name": runs.name(folder),
-        "run": runs.name(members[0]),
+        "name": runs.name(named),
+        "run": names[0],
         "classes": tests[0].classes,
-        "test": numbers.single(tests[0], temperatures[0], outliers[0] > model.threshold if temperatures[0] else None),
-        "group": numbers.group([runs.name(run) for run in members], tests, temperatures) if is_group else None,
+        "test": numbers.single(tests[0], temperatures[0], found[0][1] > model.threshold if temperatures[0] else None),
+        "group": numbers.group(names, tests, temperatures) if folder != members[0] else None,
         "curves": numbers.curves(members[0]),
         "robustness": robustness.measured(model.network.network, images, labels, options.images),
-        "origin": origin(folder, members, model.content, data),
+        "origin": origin(named, members, model.content, data),
     }
     if options.json:
         print(json.dumps(report, allow_nan=False))
-        return 0
+        return
     network = model.network.network
     seen = filters.first_filters(network), filters.layers(network, images[0])
     text = page.render(report, images.cpu().numpy(), *seen).encode()
@@ -100,7 +105,6 @@ def main(command: str, args: list[str]) -> int:
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror}") from error
     print(f"report: {target}, {len(text) / 1000:,.0f} kB")
-    return 0
 
 
 def _data(loaded: "list[Loaded]", data_dir: str | None) -> "DigitsDataModule":
@@ -114,12 +118,33 @@ def _data(loaded: "list[Loaded]", data_dir: str | None) -> "DigitsDataModule":
     data = DigitsDataModule(**chosen | ({"data_dir": data_dir} if data_dir else {}))
     data.prepare_data()
     data.setup()
+    data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in loaded:
         if model.content[checkpoint.KEY]["data"] != data.fingerprint:
             raise InputError(f"the run was trained on other data than {data.data_dir} has; want --data_dir FOLDER")
-        data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.network.to(data.device)
     return data
+
+
+def _scored(
+    run: Path, network: "Calibrated", images: "Tensor", labels: "Tensor", data_dir: str | None
+) -> "tuple[Scored, NDArray[np.float32]]":
+    """A run's test, and how much of an outlier each image is (N,).
+
+    Tests the run first where its last test was none, or of another checkpoint. Raises InputError where that fails.
+    """
+    probs, outliers = _look(network, images)
+    test = records.scored(run)
+    if test is None or not _agree(test, probs, labels):
+        print(f"report: testing {run} first", file=sys.stderr, flush=True)
+        place = ["--data.data_dir", data_dir] if data_dir else []
+        command = [sys.executable, "-m", "mnist_lit", "test", "--ckpt_path", str(runs.best(run)), *place]
+        if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+            raise InputError(f"{run} could not be tested")
+        test = records.scored(run)
+    if test is None or not _agree(test, probs, labels):
+        raise InputError(f"{run}/predictions.csv is not what {runs.best(run)} says of these images")
+    return test, outliers
 
 
 def _look(network: "Calibrated", images: "Tensor") -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
@@ -135,16 +160,8 @@ def _look(network: "Calibrated", images: "Tensor") -> "tuple[NDArray[np.float32]
     return probs.numpy(), outliers.numpy()
 
 
-def _agree(test: Scored | None, probs: "NDArray[np.float32]", labels: "Tensor") -> bool:
-    """Whether a run's last test was of this checkpoint and of these images."""
-    if test is None or test.labels != labels.tolist():
-        return False
+def _agree(test: Scored, probs: "NDArray[np.float32]", labels: "Tensor") -> bool:
+    """Whether a test was of this checkpoint and of these images."""
     said = np.array(test.probs)
-    return said.shape == probs.shape and float(np.abs(said - probs).max()) <= AGREES
-
-
-def _test(run: Path, data_dir: str | None) -> int:
-    """`mnist-lit test`, as a process of its own; its table is not shown, its complaints are. Returns its exit code."""
-    place = ["--data.data_dir", data_dir] if data_dir else []
-    command = [sys.executable, "-m", "mnist_lit", "test", "--ckpt_path", str(runs.best(run)), *place]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    same = test.labels == labels.tolist() and said.shape == probs.shape
+    return same and float(np.abs(said - probs).max()) <= AGREES

@@ -7,13 +7,25 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-__all__ = ["Chart", "Line", "Point", "percent", "plain"]
+__all__ = ["PLOT", "Chart", "Line", "Plot", "Point", "percent", "plain"]
 
-LEFT, RIGHT, TOP, BOTTOM = 52, 380, 14, 216  # of the plot within the box
 TICKS = 5  # about so many an axis
 
 Point = tuple[float, float]
+
+
+class Plot(NamedTuple):
+    """The plot's edges within the box; ticks and labels stand outside."""
+
+    left: int = 52
+    right: int = 380
+    top: int = 14
+    bottom: int = 216
+
+
+PLOT = Plot()
 
 
 def plain(value: float) -> str:
@@ -79,13 +91,13 @@ class Chart:
     def x(self, value: float) -> float:
         """Where a value is drawn."""
         low, high = self._x
-        return round(LEFT + (RIGHT - LEFT) * (value - low) / (high - low), 1)
+        return round(PLOT.left + (PLOT.right - PLOT.left) * (value - low) / (high - low), 1)
 
     def y(self, value: float) -> float:
         """Where a value is drawn; what is outside of the plot, at its edge."""
         low, high = self._y
         place = (self._scaled(value) - low) / (high - low)
-        return round(BOTTOM - (BOTTOM - TOP) * min(max(place, 0), 1), 1)
+        return round(PLOT.bottom - (PLOT.bottom - PLOT.top) * min(max(place, 0), 1), 1)
 
     def path(self, points: Sequence[Point]) -> str:
         """The points as an SVG polyline has them."""

@@ -51,6 +51,7 @@ def single(test: Scored, temperature: float | None, rejected: NDArray[np.bool_] 
     counts = np.zeros((len(test.classes),) * 2, int)
     np.add.at(counts, (labels, predicted), 1)
     confidence = after.max(axis=1)
+    mistakes = _mistakes(test, after, ~right)
     return {
         **share(int(right.sum()), len(right)),
         "wrong": int((~right).sum()),
@@ -64,8 +65,8 @@ def single(test: Scored, temperature: float | None, rejected: NDArray[np.bool_] 
         },
         "coverage": _coverage(confidence, right),
         "detector": None if rejected is None else _detector(rejected, right),
-        "mistakes": _mistakes(test, after),
-        "suspects": [found for found in _mistakes(test, after) if found["probability"] >= SUSPECT],
+        "mistakes": mistakes,
+        "suspects": [found for found in mistakes if found["probability"] >= SUSPECT],
     }
 
 
@@ -90,7 +91,7 @@ def group(names: Sequence[str], tests: Sequence[Scored], temperatures: Sequence[
         "high": min(found.high, 1.0) if several else None,
         "ensemble": records.ensemble(tests),
         "runs": [{"run": name, **share(test.right, len(labels))} for name, test in zip(names, tests, strict=True)],
-        "suspects": [found for found in _mistakes(tests[0], probs) if agreed[found["row"]]],
+        "suspects": _mistakes(tests[0], probs, agreed),
     }
 
 
@@ -202,14 +203,12 @@ def _detector(rejected: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str
     }
 
 
-def _mistakes(test: Scored, probs: Floats) -> list[dict[str, Any]]:
-    """Every mistake, the surest first. `row` is the image's place in the test, `index` the one in the dataset."""
-    labels, predicted = np.array(test.labels), np.array(test.predicted)
-    rows = np.flatnonzero(labels != predicted)
-    rows = rows[np.argsort(-probs[rows, predicted[rows]], kind="stable")]
+def _mistakes(test: Scored, probs: Floats, which: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Those images, (N,), that were misread, the surest mistake first; `index` is the place in the dataset."""
+    rows = np.flatnonzero(which)
+    rows = rows[np.argsort(-probs[rows, np.array(test.predicted)[rows]], kind="stable")]
     return [
         {
-            "row": row,
             "index": test.indices[row],
             "true": test.labels[row],
             "predicted": test.predicted[row],

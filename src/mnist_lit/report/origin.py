@@ -32,7 +32,7 @@ TRAINER = (  # settings of Lightning's trainer that say what was learnt
 def origin(folder: Path, members: Sequence[Path], content: Mapping[str, Any], data: DigitsDataModule) -> dict[str, Any]:
     """What the report of a run, or of a group and its members, says of how it was made.
 
-    content: the first member's checkpoint; data: set up as it was then.
+    folder: absolute, for its name; content: the first member's checkpoint; data: set up as it was then.
     """
     run, told = members[0], content[checkpoint.KEY]
     config, settings = run / "config.yaml", checkpoint.settings(content)
@@ -72,7 +72,7 @@ def _chosen(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _commands(folder: Path, members: Sequence[Path]) -> list[str]:
     """Training, where the run remembers how; testing; this report."""
-    is_group = folder != members[0]
+    is_group = folder != members[0].resolve()
     found, line = [], ""
     with suppress(OSError, UnicodeDecodeError):
         file = folder / "group.txt" if is_group else folder / "config.yaml"

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_lit import figures
-from mnist_lit.report.charts import Chart, Line, Point, percent
+from mnist_lit.report.charts import PLOT, Chart, Line, Point, percent
 from mnist_lit.report.filters import Layer
 from mnist_lit.report.numbers import MISTAKES, PAIRS, SUSPECT
 
@@ -27,7 +27,6 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "index": str,
     "percent": lambda value: f"{100 * value:.2f} %",
     "percent1": lambda value: f"{100 * value:.1f} %",
-    "percent3": lambda value: f"{100 * value:.3f} %",
     "points": lambda value: f"{100 * value:.3f}",
     "decimal": lambda value: f"{value:.4f}",
     "amount": lambda value: f"{value:g}".replace("-", "−"),
@@ -51,24 +50,19 @@ def render(
         return found
 
     def number(path: str, style: str = "count") -> Markup:
-        value = at(path)
-        text = NONE if value is None else STYLES[style](value)
-        return Markup('<data data-key="{}" value="{}">{}</data>').format(path, "" if value is None else value, text)
+        return _value(path, at(path), STYLES[style])
 
     def class_name(path: str) -> Markup:
-        value = at(path)
-        text = NONE if value is None else report["classes"][value]
-        return Markup('<data class="name" data-key="{}" value="{}">{}</data>').format(
-            path, "" if value is None else value, text
-        )
+        return _value(path, at(path), report["classes"].__getitem__, "name")
 
     return environment.get_template("page.html").render(
         report,
         number=number,
         class_name=class_name,
-        picture=lambda row: _uri(images[row]),
+        picture=lambda index: _uri(images[index]),
         depths=_depths(report["test"]["confusion"]),
         charts=_charts(report),
+        plot=PLOT,
         filters=_uri(figures.tiles(first, columns=8)),
         layers=[(layer, _uri(figures.tiles(layer.maps, columns=len(layer.maps)))) for layer in layers],
         images_shown=MISTAKES,
@@ -76,6 +70,11 @@ def render(
         suspect=SUSPECT,
         filter_count=len(first),
     )
+
+
+def _value(path: str, value: Any, text: Callable[[Any], str], look: str = "number") -> Markup:
+    shown = ("", NONE) if value is None else (value, text(value))
+    return Markup('<data class="{}" data-key="{}" value="{}">{}</data>').format(look, path, *shown)
 
 
 def _uri(picture: NDArray[np.uint8]) -> str:
@@ -100,6 +99,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
         "of the images that are answered",
         [answered],
         x_label="share of the images that are answered",
+        y_range=_below_one([accuracy for _, accuracy in answered.points]),
         x_text=percent,
         y_text=percent,
     )
@@ -148,11 +148,14 @@ def _training(curves: Mapping[str, Sequence[Point]]) -> dict[str, Chart]:
     accuracy = [Line("training", "quiet", curves["train/acc"]), Line("validation", "main", curves["val/acc"])]
     scores = [score for line in accuracy for _, score in line.points]
     if len(scores) > 1:
-        low = min(scores)
-        charts["accuracy"] = Chart(
-            "Accuracy", "", accuracy, y_range=(low - 0.05 * (1 - low) - 1e-3, 1), y_text=percent, **axis
-        )
+        charts["accuracy"] = Chart("Accuracy", "", accuracy, y_range=_below_one(scores), y_text=percent, **axis)
     return charts
+
+
+def _below_one(shares: Sequence[float]) -> Point:
+    """An axis for accuracies that are near to 1: it ends there."""
+    low = min(shares)
+    return low - 0.05 * (1 - low) - 1e-3, 1
 
 
 def _reliability(calibration: Mapping[str, Any]) -> Chart:
