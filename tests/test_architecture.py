@@ -20,10 +20,11 @@ FLOORS = [
         "ink",
     },  # what knows nothing of digits
     {"layout", "strokes", "suggest"},
-    {"network", "pixels", "pictures", "order", "optimizers", "runs", "archives", "figures", "signals", "curves"},
-    {"digits", "augment", "continental", "nondigits", "checkpoint", "recipes", "models"},
+    {"network", "pixels", "pictures", "order", "optimizers", "runs", "archives", "figures", "signals", "curves",
+     "recipes", "children", "space"},
+    {"digits", "augment", "continental", "nondigits", "checkpoint", "models"},
     {"calibration", "classifier", "folder"},
-    {"datamodule", "callbacks", "tables", "resume", "reader"},
+    {"datamodule", "callbacks", "tables", "resume", "reader", "study"},
     {
         "engine",
         "summary",
@@ -73,6 +74,10 @@ ALLOWED = {  # what some rooms may import beside the standard library and rooms 
     "report": {"jinja2", "lightning", "markupsafe", "numpy", "torch"},
     "stats": {"numpy", "scipy"},
     "memory": set(),
+    "children": {"yaml"},
+    "space": {"yaml"},
+    "study": {"filelock", "optuna", "sqlalchemy"},
+    "sweep": {"yaml"},  # no torch, no lightning
     "files": set(),
     "download": {"rich"},
     "archives": {"filelock", "torchvision"},

@@ -22,11 +22,11 @@ from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
 from mnist_lit.network import TutorialCNN
+from mnist_lit.recipes import LOCAL
 from mnist_lit.runs import LAST, PREVIOUS
 
 __all__ = [
     "KEY",
-    "LOCAL",
     "PLACES",
     "Files",
     "classes",
@@ -40,7 +40,6 @@ __all__ = [
     "slim",
 ]
 
-LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 PLACES = ("data_dir", "default_root_dir", "dirpath", *LOCAL)  # what a file that goes to others does not say
 KEY = "mnist_lit"  # where in the file `provenance` stands
 WEIGHTS, AVERAGED = "network.", "ema."  # how the names of the weights, and of their moving average, begin

@@ -30,6 +30,7 @@ COMMANDS = {  # name: (room, what it does); the room's main gets the command and
     "report": ("report", "a run on one page to look at: score, curves, mistakes, calibration, robustness"),
     "export": ("export", "write a checkpoint as one ONNX file that needs no torch"),
     "calibrate": ("calibrate", "fit a checkpoint's probabilities and its rejection, where `fit` could not"),
+    "sweep": ("sweep", "try settings of a space, several processes at once, and choose by validation"),
     "compare": ("compare", "say whether two runs, or two groups of seeds, differ on the test images"),
     "verify-resume": ("verify", "train undisturbed and under kills, and compare bit for bit"),
     "runs": ("history", "list what was trained, with scores"),

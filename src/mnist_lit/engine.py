@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,8 +74,9 @@ def main(command: str, args: list[str]) -> None:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_is_news)
     keep_memory()
-    if os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ or "--group" in args:
-        end_with_parent()  # which is Lightning's launcher, torchrun's, or the group
+    launched = os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ
+    if launched or {"--group", "--run"} & {*args}:
+        end_with_parent()  # which is Lightning's launcher, torchrun's, the group or the sweep
     CLI([command, *args])
 
 
@@ -86,7 +88,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._asked = args[0]
-        told = [arg for before, arg in zip(["", *args], args, strict=False) if "--group" not in (before, arg)]
+        told = [arg for before, arg in pairwise(["", *args]) if not {"--group", "--run"} & {before, arg}]
         self._command = shlex.join(["mnist-lit", *map(recipes.name, told)])
         options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
@@ -126,6 +128,8 @@ class CLI(LightningCLI):
             parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
             group = "The folder of a group, in which this run is `seed_N`; `--seeds` sets it."
             parser.add_argument("--group", type=str | None, default=None, help=group)
+            run = "This run's own folder, in the place of a fresh `version_N`; `sweep` sets it."
+            parser.add_argument("--run", type=str | None, default=None, help=run)
         figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
         parser.add_argument("--figures", type=bool, default=True, help=figures)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
@@ -312,15 +316,19 @@ class CLI(LightningCLI):
         """
         if not _is_rank_zero():
             return Start(logs / "of_rank_0")
-        group = self._get(self.config, "group")
-        among = runs.members(Path(group)) if group else [run for run in runs.all_of(logs) if run.parent == logs]
+        group, own = (given and Path(given) for given in (self._get(self.config, name) for name in ("group", "run")))
+        if own:
+            among = [own]
+        else:
+            among = runs.members(group) if group else [run for run in runs.all_of(logs) if run.parent == logs]
         if group:
             resume.join(among, self._config_yaml())
         if self._get(self.config, "resume") and (found := resume.find(among, self._config_yaml())):
             start, self._lock = found
             return start
         seed = self._get(self.config, "seed_everything")
-        run = runs.member(Path(group), seed) if group else runs.fresh(logs)
+        own = own or (group and group / f"seed_{seed}")
+        run = runs.named(own) if own else runs.fresh(logs)
         self._lock = resume.hold(run)
         write_whole(run / "config.yaml", f"# {self._command}\n{self._config_yaml()}".encode())
         return Start(run)
@@ -329,7 +337,7 @@ class CLI(LightningCLI):
         """What repeats this run as a `--config`: all but the checkpoint that it came from."""
         assert self.subcommand is not None
         config = self.config[self.subcommand].clone()
-        del config["ckpt_path"], config["resume"], config["seeds"], config["group"]
+        del config["ckpt_path"], config["resume"], config["seeds"], config["group"], config["run"]
         return str(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
     @contextmanager
@@ -356,7 +364,7 @@ class CLI(LightningCLI):
 
 def _plain(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
-    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *checkpoint.LOCAL)
+    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *recipes.LOCAL)
     kept = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
     for section in (config.model, config.data):
         kept |= {name: value for name, value in section.items() if name not in unrelated}

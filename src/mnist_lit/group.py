@@ -3,19 +3,13 @@
 Starts the commands and adds up what they leave; trains and scores nothing itself.
 """
 
-import os
 import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 
-import yaml
-
-from mnist_lit import recipes, records, runs
+from mnist_lit import children, recipes, records, runs
+from mnist_lit.children import logs_root, take
 from mnist_lit.errors import InputError, Stopped
 from mnist_lit.files import write_whole
 from mnist_lit.stats import spread
@@ -24,7 +18,6 @@ __all__ = ["main", "seeds_of"]
 
 COMMAND = "group.txt"  # what the group's runs share: their command, for whoever goes on with it
 MOST = 1000  # seeds
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # variables of who starts several of this process
 
 
 def main(command: str, args: list[str]) -> int:
@@ -33,15 +26,15 @@ def main(command: str, args: list[str]) -> int:
     `fit` takes `--seeds` and prints validation's spread; `test` and `validate` take the group's folder as
     `--ckpt_path`, and `test` prints its spread. Raises InputError where the group cannot be begun or is not whole.
     """
-    if any(name in os.environ for name in LAUNCHERS) or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    if children.launched():
         raise InputError("a group starts processes of its own; let each launched job take one --seed_everything")
     if command == "fit":
         return _fit(args)
-    given, args = _take(args, "--ckpt_path")
+    given, args = take(args, "--ckpt_path")
     group, begun = Path(given), time.time()
     members = runs.whole(group)
     for run in members:
-        if code := _run(command, [*args, "--ckpt_path", str(runs.best(run))]):
+        if code := children.run(command, [*args, "--ckpt_path", str(runs.best(run))]):
             return code
     written = [run / "predictions.csv" for run in members]
     if command == "test" and all(path.exists() and path.stat().st_mtime >= begun - 1 for path in written):
@@ -74,9 +67,9 @@ def seeds_of(given: str) -> list[int]:
 
 
 def _fit(args: list[str]) -> int:
-    given, args = _take(args, "--seeds")
+    given, args = take(args, "--seeds")
     if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
-        return _run("fit", args)
+        return children.run("fit", args)
     seeds = seeds_of(given)
     for option, why in (
         ("--seed_everything", "--seeds says which seeds there are"),
@@ -86,9 +79,9 @@ def _fit(args: list[str]) -> int:
     ):
         if any(arg.partition("=")[0] == option for arg in args):
             raise InputError(f"{option} does not go with --seeds: {why}")
-    root = Path(_root(args), runs.LOGS)
-    resume, alone = _take(args, "--resume")
-    shared = shlex.join(["mnist-lit", "fit", *map(recipes.name, _take(alone, "--debug")[1])])
+    root = Path(logs_root(args), runs.LOGS)
+    resume, alone = take(args, "--resume")
+    shared = shlex.join(["mnist-lit", "fit", *map(recipes.name, take(alone, "--debug")[1])])
     group = _begun(root, shared) if resume else None
     if group is None:
         group = runs.fresh(root)
@@ -96,7 +89,7 @@ def _fit(args: list[str]) -> int:
     try:
         for number, seed in enumerate(seeds, 1):
             print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
-            if code := _run("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
+            if code := children.run("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
                 return code
     except Stopped as stopped:
         where = f"in seed {seed}, {number} of {len(seeds)}; the same command with --resume auto goes on"
@@ -113,20 +106,6 @@ def _fit(args: list[str]) -> int:
     return 0
 
 
-def _run(command: str, args: Sequence[str]) -> int:
-    process = subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args])
-    try:
-        code = process.wait()
-    except Stopped as stopped:
-        with suppress(OSError, ValueError):  # on Windows it has had its Ctrl-C, and takes no other
-            process.send_signal(stopped.signum)
-        while process.poll() is None:  # it saves
-            with suppress(Stopped):
-                process.wait()
-        raise
-    return code if code >= 0 else 128 - code
-
-
 def _begun(root: Path, shared: str) -> Path | None:
     """The newest group of the same command; its seeds may be others."""
     groups = {run.parent for run in runs.all_of(root) if run.parent != root}
@@ -135,26 +114,3 @@ def _begun(root: Path, shared: str) -> Path | None:
             if group.joinpath(COMMAND).read_text(encoding="utf-8").strip() == shared:
                 return group
     return None
-
-
-def _root(args: Sequence[str]) -> str:
-    """Where the runs' folders are: as the command line says, or else a config."""
-    given = _take(args, "--trainer.default_root_dir")[0]
-    for option, path in pairwise(args):
-        if not given and option == "--config":
-            with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
-                trainer = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("trainer") or {}
-                given = str(trainer.get("default_root_dir") or given)
-    return given
-
-
-def _take(args: Sequence[str], option: str) -> tuple[str, list[str]]:
-    """The last value of an option, or "", and the arguments without it."""
-    value, rest, given = "", [], iter(args)
-    for arg in given:
-        name, equals, after = arg.partition("=")
-        if name == option:
-            value = after if equals or option == "--debug" else next(given, "")
-        else:
-            rest.append(arg)
-    return value, rest

@@ -1,11 +1,17 @@
-"""The shipped recipes, found by name. The standard library only."""
+"""The shipped recipes, found by name, and what is no part of a recipe. The standard library only."""
 
 from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.suggest import nearest
 
-__all__ = ["find", "folder", "name", "names"]
+__all__ = ["LOCAL", "PLACES", "find", "folder", "name", "names"]
+
+LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
+PLACES = {  # options that say where a recipe runs, not what it does
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
+    "data": ("data_dir", *LOCAL),
+}
 
 
 def folder() -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Scored", "best_val", "curve", "ensemble", "epochs", "scored"]
+__all__ = ["Scored", "Validation", "best_val", "curve", "ensemble", "epochs", "scored", "validations"]
 
 
 class Scored(NamedTuple):
@@ -27,6 +27,18 @@ class Scored(NamedTuple):
     def acc(self) -> float:
         """The share that it read right, in [0, 1]."""
         return self.right / len(self.labels)
+
+
+class Validation(NamedTuple):
+    """One validation: accuracy in [0, 1], loss in nats, and the epoch it was in, from 1 on."""
+
+    acc: float
+    loss: float
+    epoch: int
+
+    def rank(self) -> tuple[float, float, int]:
+        """More is better: the accuracy, of equals the one with the lower loss, then the earlier."""
+        return self.acc, -self.loss, -self.epoch
 
 
 def scored(run: Path) -> Scored | None:
@@ -50,17 +62,22 @@ def ensemble(tests: Sequence[Scored]) -> float:
     return right / len(tests[0].labels)
 
 
+def validations(run: Path) -> list[Validation]:
+    """A run's validations, the first first."""
+    found = []
+    for row in _rows(run / "metrics.csv"):
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            found.append(Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1))
+    return found
+
+
 def best_val(run: Path) -> tuple[float, int] | None:
     """The best validation accuracy, of equals the one with the lower loss, and its epoch, from 1 on.
 
     None where nothing was validated.
     """
-    scores = []
-    for row in _rows(run / "metrics.csv"):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            scores.append((float(row["val/acc"]), -float(row["val/loss"]), -int(row["epoch"])))
-    best = max(scores, default=None)
-    return best and (best[0], 1 - best[2])
+    best = max(validations(run), key=Validation.rank, default=None)
+    return best and (best.acc, best.epoch)
 
 
 def curve(run: Path, name: str) -> list[tuple[int, float]]:

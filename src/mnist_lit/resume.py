@@ -18,14 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from mnist_lit import checkpoint, curves, runs
 from mnist_lit.errors import InputError
 from mnist_lit.files import sweep
+from mnist_lit.recipes import PLACES
 from mnist_lit.runs import Start
 
 __all__ = ["Agree", "Finished", "Found", "find", "hold", "join", "newest", "restore"]
 
-PLACES = {  # options that say where a recipe runs, not what it does
-    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
-    "data": ("data_dir", *checkpoint.LOCAL),
-}
 UNREADABLE = (OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError)
 NEWEST_FIRST = (runs.LAST, runs.PREVIOUS, "best.ckpt")
 

@@ -28,9 +28,9 @@ __all__ = [
     "best",
     "find",
     "fresh",
-    "member",
     "members",
     "name",
+    "named",
     "newest",
     "number",
     "run_of",
@@ -69,18 +69,17 @@ def fresh(root: Path) -> Path:
         raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
 
 
-def member(group: Path, seed: int) -> Path:
-    """Make and return a group's folder for the run of a seed, or the one that a kill left empty.
+def named(run: Path) -> Path:
+    """Make and return this run folder, or the one that a kill left empty.
 
     Raises InputError where there is such a run, or no folder can be made.
     """
-    run = group / f"seed_{seed}"
     if run.joinpath("config.yaml").exists():
         raise InputError(f"{run} is there; --resume auto goes on with it, if no other process holds it")
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make a run folder in {group}: {error.strerror}") from error
+        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
     return run
 
 

@@ -1,0 +1,72 @@
+"""Commands of ours that another one starts, a process each, and what their arguments say. Knows no torch."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mnist_lit.errors import Stopped
+
+__all__ = ["end", "launched", "logs_root", "run", "start", "take"]
+
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # variables of who starts several of this process
+
+
+def launched() -> bool:
+    """Whether torchrun, SLURM or the like has started several of this process."""
+    return any(name in os.environ for name in LAUNCHERS) or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def start(command: str, args: Sequence[str], **popen: Any) -> subprocess.Popen[bytes]:
+    """Start `mnist-lit command`; `popen` are subprocess's own options."""
+    return subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args], **popen)
+
+
+def end(process: subprocess.Popen[bytes], signum: int) -> int:
+    """Pass a signal on and wait until the process has saved; returns its exit code."""
+    with suppress(OSError, ValueError):  # on Windows it has had its Ctrl-C, and takes no other
+        process.send_signal(signum)
+    while process.poll() is None:
+        with suppress(Stopped):
+            process.wait()
+    return process.returncode
+
+
+def run(command: str, args: Sequence[str]) -> int:
+    """Run `mnist-lit command` to its end; returns its exit code. A signal is passed on before it is raised."""
+    process = start(command, args)
+    try:
+        code = process.wait()
+    except Stopped as stopped:
+        end(process, stopped.signum)
+        raise
+    return code if code >= 0 else 128 - code
+
+
+def logs_root(args: Sequence[str]) -> str:
+    """Where the run folders of a fit are: as its arguments say, or else its config; "" is here."""
+    given = take(args, "--trainer.default_root_dir")[0]
+    for option, path in pairwise(args):
+        if not given and option == "--config":
+            with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
+                trainer = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("trainer") or {}
+                given = str(trainer.get("default_root_dir") or given)
+    return given
+
+
+def take(args: Sequence[str], option: str) -> tuple[str, list[str]]:
+    """The last value of an option, or "", and the arguments without it."""
+    value, rest, given = "", [], iter(args)
+    for arg in given:
+        name, equals, after = arg.partition("=")
+        if name == option:
+            value = after if equals or option == "--debug" else next(given, "")
+        else:
+            rest.append(arg)
+    return value, rest
