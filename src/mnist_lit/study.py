@@ -175,7 +175,7 @@ class Study:
         """Whether the process of a running trial is dead, and so is the fit that it began."""
         if trial.user_attrs.get("place") != self._place:
             assert trial.datetime_start
-            alive = max(trial.datetime_start.timestamp(), trial.user_attrs.get("alive", 0.0))
+            alive: float = max(trial.datetime_start.timestamp(), trial.user_attrs.get("alive", 0.0))
             return time.time() - alive > DEAD
         return all(_is_free(self.folder / f"trial_{trial.number}" / name) for name in (".trial.lock", ".lock"))
 

@@ -155,7 +155,8 @@ def _checked(fit: Sequence[str], space: Space) -> dict[str, Any]:
 
 def _agree(study: "Study", settings: Mapping[str, Any], space: Space) -> None:
     """Raise InputError where the study was begun with other settings: its scores could not be compared."""
-    for key, given in (("space", space), ("settings", settings)):
+    plain = {name: values._asdict() if isinstance(values, Between) else values for name, values in space.items()}
+    for key, given in (("space", plain), ("settings", settings)):
         mine = json.loads(json.dumps(given))  # as the study gives it back
         theirs = study.agree(key, mine)
         for name in sorted({*mine, *theirs}):
