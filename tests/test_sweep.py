@@ -308,7 +308,9 @@ def test_a_trial_of_another_machine_is_taken_over_when_it_was_long_silent(monkey
     assert mine
     assert (mine.number, mine.settings) == (far.number, far.settings)
     mine.complete(0.75)
-    far.complete(0.5)  # it was not dead after all, and too late
+    assert far.follow([Validation(0.5, 1.0, 1), Validation(0.6, 1.0, 2)])  # not dead after all, and too late
+    far.fail("late")
+    far.complete(0.5)
     assert near.optuna.best_value == 0.75
 
 

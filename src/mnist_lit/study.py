@@ -26,7 +26,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.records import Validation
 from mnist_lit.space import Between, Space
 
-__all__ = ["Mine", "Study", "Tried", "lost", "masked", "reported"]
+__all__ = ["Mine", "Study", "Tried", "masked", "reported"]
 
 JOURNAL = "journal.log"
 ALIVE = 30.0  # seconds between two signs of life
@@ -53,21 +53,24 @@ class Mine:
     def __init__(self, study: "Study", trial: optuna.Trial, lock: FileLock) -> None:
         self.number, self.settings = trial.number, dict(trial.params)
         self.run = study.folder / f"trial_{trial.number}"
-        self._study, self._trial, self._lock, self._alive = study, trial, lock, 0.0
+        self._study, self._trial, self._lock, self._alive = study, trial, lock, -ALIVE
         self._told = len(study.frozen(trial.number).intermediate_values)
 
     def follow(self, validations: list[Validation]) -> bool:
-        """Tell of validations that are new, and that the process lives; whether the trial should be pruned."""
-        if time.monotonic() - self._alive > ALIVE:
-            self._alive = time.monotonic()
-            self._trial.set_user_attr("alive", time.time())
+        """Tell of validations that are new, and that the process lives; whether the trial should end early."""
         new = list(enumerate(validations, 1))[self._told :]
-        for number, validation in new:  # by number, since steps are not alike where batches are not
-            self._trial.report(validation.acc, number)
-        if new:
-            self._told = len(validations)
-            self._trial.set_user_attr("best", [*max(validations, key=Validation.rank)])
-        return bool(new) and self._trial.should_prune()
+        try:
+            if time.monotonic() - self._alive > ALIVE:
+                self._alive = time.monotonic()
+                self._trial.set_user_attr("alive", time.time())
+            for number, validation in new:  # by number, since steps are not alike where batches are not
+                self._trial.report(validation.acc, number)
+            if new:
+                self._told = len(validations)
+                self._trial.set_user_attr("best", [*max(validations, key=Validation.rank)])
+            return bool(new) and self._trial.should_prune()
+        except UpdateFinishedTrialError:  # who thought this process dead was quicker
+            return True
 
     def complete(self, acc: float) -> None:
         """It came to its end with this as its best."""
@@ -79,7 +82,8 @@ class Mine:
 
     def fail(self, reason: str) -> None:
         """It came to no score."""
-        self._trial.set_user_attr("reason", reason)
+        with suppress(UpdateFinishedTrialError):
+            self._trial.set_user_attr("reason", reason)
         self._tell(TrialState.FAIL)
 
     def put_back(self) -> None:
@@ -92,7 +96,7 @@ class Mine:
         self._lock.release()
 
     def _tell(self, state: TrialState, value: float | None = None) -> None:
-        self._study.optuna.tell(self._trial, value, state, skip_if_finished=True)  # who thought us dead was quicker
+        self._study.optuna.tell(self._trial, value, state, skip_if_finished=True)
 
 
 class Study:
@@ -180,11 +184,6 @@ class Study:
         return all(_is_free(self.folder / f"trial_{trial.number}" / name) for name in (".trial.lock", ".lock"))
 
 
-def lost(error: Exception) -> bool:
-    """Whether an error says that another process took a trial over and ended it."""
-    return isinstance(error, UpdateFinishedTrialError)
-
-
 def masked(text: str, url: str) -> str:
     """A text without what may be secret in a database's address: the password, and all values behind a question mark.
 
@@ -212,7 +211,8 @@ def reported(url: str, *, opening: bool = False) -> Iterator[None]:
         cause: BaseException = error
         while deeper := cause.__cause__ or cause.__context__:
             cause = deeper
-        text = f"--storage: cannot use {url.partition('://')[0]}://…: {type(cause).__name__}"
+        where = f"{url.partition('://')[0]}://…" if url else "the journal"
+        text = f"--storage: cannot use {where}: {type(cause).__name__}"
         if not isinstance(cause, ValueError | ArgumentError):  # of an address that is none: it may quote any part of it
             text += f": {masked((str(cause).strip().splitlines() or [''])[0], url)}"
         raise (InputError if opening else OSError)(text) from None
