@@ -28,6 +28,7 @@ from mnist_lit.files import write_whole
 from mnist_lit.records import Validation
 from mnist_lit.signals import Noted
 from mnist_lit.space import Between, Space
+from mnist_lit.suggest import Parser
 
 if TYPE_CHECKING:
     from mnist_lit.study import Mine, Study, Tried
@@ -81,13 +82,12 @@ def main(command: str, args: list[str]) -> int:
 
 def _options(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Our options, and those that are for `fit`."""
-    parser = argparse.ArgumentParser(
-        f"mnist-lit {command}",
-        usage=f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE of fit …]",
-        description="Try settings, a fit each, and choose by the best val/acc. The same command again goes on; several "
-        "at once, also on other machines, share the study. Other options are for fit.",
-        allow_abbrev=False,
+    parser = Parser(
+        command,
+        "Try settings, a fit each, and choose by the best val/acc. The same command again goes on; several at once, "
+        "also on other machines, share the study. Other options are for fit.",
     )
+    parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE of fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
     parser.add_argument("--space", required=True, metavar="FILE", help="YAML: which options to try, and their values")
     parser.add_argument("--trials", type=int, default=20, help="of the study, over all processes; 0 lists; default: 20")
