@@ -1,0 +1,297 @@
+"""The figures and tables of docs/tutorial.md, from the network, the data and the measured results.
+
+    python docs/generate.py
+    python docs/generate.py --check
+
+The first writes every part anew, or those that are named; the second writes nothing and exits with 1 where a part is
+not what it would be. Parts that need MNIST are left as they are where `--data_dir` does not hold it.
+"""
+
+import argparse
+import functools
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+from mnist_lit import digits, figures, recipes
+from mnist_lit.augment import DRAWS, Warp
+from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.network import TutorialCNN
+from mnist_lit.order import WARP, Batch, uniform
+from mnist_lit.reader import DigitReader
+from mnist_lit.summary import Row, layers
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER / "tutorial.md"
+PICTURES = FOLDER / "pictures"
+RESULTS = FOLDER.parent / "benchmarks/results"
+PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # of the original's page, test accuracy in %
+RECIPE: dict[str, Any] = {"degrees": 15.0, "crop_prob": 0.1}  # configs/tutorial.yaml's warp; a test compares them
+SAME, WRITTEN, DIFFERS = "as it is on disk", "written", "DIFFERS from what is on disk"
+
+Picture = NDArray[np.uint8] | str  # (H, W, 3), or an SVG
+
+
+def layer_table() -> str:
+    """The network, layer by layer."""
+    rows = layers(TutorialCNN())
+    lines = [f"| {r.name} | {_shape(r)} | {r.parameters:,} | {r.multiply_adds:,} | {_field(r)} |" for r in rows]
+    total = f"| together | | {sum(r.parameters for r in rows):,} | {sum(r.multiply_adds for r in rows):,} | |"
+    head = "| Layer | Output | Parameters | Multiply-adds | Sees |\n|---|---|---|---|---|"
+    return "\n".join((head, "| input | 1×28×28 | | | 1×1 |", *lines, total))
+
+
+def size_table() -> str:
+    """The true sizes beside those of a first layer that is padded, as the original's prose has it."""
+    padded = TutorialCNN()
+    padded.conv1.padding = (1, 1)
+    pairs = zip(layers(TutorialCNN()), layers(padded), strict=True)
+    lines = [f"| {true.name} | {_shape(true)} | {_shape(wrong)} |" for true, wrong in pairs if len(true.shape) == 3]
+    head = "| After | Without padding: what the network does | With conv1 padded: what the original describes |"
+    fits = f"| flattened | {math.prod(layers(TutorialCNN())[5].shape):,} | {math.prod(layers(padded)[5].shape):,} |"
+    return "\n".join((head, "|---|---|---|", *lines, fits))
+
+
+def curve_table() -> str:
+    """The epochs whose score the original published, and where each curve is at its best."""
+    ours = _right()
+    lines = [f"| {epoch} | {ours[epoch] / 100:.2f} % | {value:.2f} % |" for epoch, value in PUBLISHED.items()]
+    best = max(ours, key=ours.__getitem__)
+    lines.append(f"| the best of 20 | {ours[best] / 100:.2f} % (epoch {best}) | 99.37 % |")
+    return "\n".join(("| After epoch | `mnist-lit fit --config tutorial` | The original |", "|---|---|---|", *lines))
+
+
+def result_table() -> str:
+    """What each recipe's header says to expect."""
+    lines = []
+    for name in recipes.names():
+        header = recipes.find(name).read_text(encoding="utf-8").partition("\nseed_everything")[0]
+        told = re.search(r"Expect\s+([\d.]+(?: ± [\d.]+)? %) on (?:the|those) ([\d,]+)", header)
+        if told:
+            lines.append(f"| [{name}](../configs/{name}.yaml) | {told[1]} | {told[2]} |")
+    return "\n".join(("| Recipe | Accuracy | Test images |", "|---|---|---|", *lines))
+
+
+def source_table() -> str:
+    """Where the numbers of the page's prose come from that no code block prints."""
+    ladder = json.loads(RESULTS.joinpath("ladder.json").read_text(encoding="utf-8"))["rungs"]
+    theirs, mended, ours = ([100 * share for share in rung["val"]] for rung in list(ladder.values())[:3])
+    means = np.mean(theirs), np.mean(mended)
+    test = json.loads(recipes.SHIPPED.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    wrong, error = round(test["images"] * (1 - test["accuracy"])), 100 * math.sqrt(0.994 * 0.006 / 10_000)
+    right = _right()
+    rows = {
+        "layers, sizes, parameters, what is seen": "the real network, by `summary.layers`; the blocks count again",
+        "60,000 and 10,000 images; 0.1307 and 0.3081": "MNIST, measured by `tests/test_mnist.py`",
+        "0.1407 and 0.4081; 99.34 % and the other published scores": "the original's page and code",
+        f"{right[1] / 100:.2f} … {right[20] / 100:.2f} %, and the curve": "`tutorial_epochs.json` (seed 0, n = 1)",
+        f"{means[1] - means[0]:.2f} points: {means[0]:.2f} and {means[1]:.2f} %": "`ladder.json`: three seeds, one epoch, "
+        "5,000 validation images",
+        f"{min(ours):.0f} and {max(ours):.0f} % after one epoch": "the same, `mnist-lit fit --config tutorial`",
+        f"{error:.2f} points": "√(p (1 − p) / n) for p = 99.4 % and n = 10,000",
+        f"{wrong} wrong, {test['images'] - wrong:,} of {test['images']:,} right": "`provenance.json` of the shipped "
+        "model; the pictures count again",
+        "the results": "the head of each recipe in `configs/`, with seeds, machine and date",
+    }
+    return "\n".join(("| What | Where from |", "|---|---|", *(f"| {what} | {where} |" for what, where in rows.items())))
+
+
+def augmented(data_dir: str) -> Picture:
+    """Six digits, each as it is and as eight epochs of the tutorial's recipe show it."""
+    data = DigitsDataModule(data_dir, **RECIPE)
+    data.digits = _mnist(data_dir)
+    epochs, first = 8, [int((data.digits.train_labels == label).nonzero()[0]) for label in (2, 3, 4, 5, 7, 9)]
+    indices = torch.tensor(first)
+    images, labels = data.digits.train_images[indices], data.digits.train_labels[indices]
+    columns, captions = [images], [[f"the {label}" for label in labels.tolist()]]
+    for epoch in range(epochs):
+        batch = Batch(images, labels, indices, len(indices), epoch)
+        columns.append(data.on_after_batch_transfer(batch, 0).images)
+        moved = data.warp.parameters(uniform(data.seed, epoch, indices, DRAWS, stream=WARP))
+        pairs = zip(moved["angle"].tolist(), moved["zoom"].tolist(), strict=True)
+        captions.append([f"{angle:+.0f}°{', zoomed' if zoom > 1 else ''}" for angle, zoom in pairs])
+    cells = torch.stack(columns, dim=1).flatten(0, 1).numpy()  # a row a digit
+    return figures.gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1)
+
+
+def resampling(data_dir: str) -> Picture:
+    """The same zoom and rotation in two resamplings, as the original does them, and in one."""
+    data = _mnist(data_dir)
+    indices = [int((data.train_labels == label).nonzero()[0]) for label in (4, 5, 8)]
+    images = data.train_images[indices]
+    angle = 12.0
+    draws = torch.full((len(images), DRAWS), 0.5)
+    draws[:, 0], draws[:, 5] = (angle / RECIPE["degrees"] + 1) / 2, 0
+    once = Warp(degrees=RECIPE["degrees"], crop_prob=1)(images, draws)
+    cells, captions = [], []
+    for image, one in zip(images, once, strict=True):
+        zoomed = TF.resize(TF.center_crop(Image.fromarray(image.numpy()), [22, 22]), [28, 28])
+        twice = [
+            np.asarray(TF.rotate(zoomed, -angle, mode))
+            for mode in (InterpolationMode.NEAREST, InterpolationMode.BILINEAR)
+        ]
+        cells += [image.numpy(), *twice, one.numpy()]
+        captions += ["as it is", "twice, as\nthe original", "twice, both\nsmoothly", "once"]
+    return figures.gallery(np.stack(cells), captions, columns=4)
+
+
+def mistakes(data_dir: str) -> Picture:
+    """Every test image that the shipped model reads wrong, the surest mistake first."""
+    images, labels, probs = _read(data_dir)
+    predicted = probs.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")]
+    captions = [f"true {labels[n]}, said {predicted[n]}\n{probs[n].max():.0%}  #{n}" for n in wrong]
+    return figures.gallery(images[wrong], captions, columns=8)
+
+
+def confusion(data_dir: str) -> Picture:
+    """The shipped model on the test images, class by class."""
+    _, labels, probs = _read(data_dir)
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
+    return figures.confusion_matrix(counts, [str(label) for label in range(10)])
+
+
+def curve(_: str) -> Picture:
+    """The test error after each epoch, ours as a line, the original's as rings; it halves from line to line."""
+    width, height, left, top, bottom = 720, 330, 64, 20, 46
+    marks = (0.5, 1, 2, 4, 8, 16, 32)
+
+    def x(epoch: int) -> float:
+        return left + (epoch - 1) * (width - left - 24) / 19
+
+    def y(error: float) -> float:
+        return top + (height - top - bottom) * math.log(marks[-1] / error) / math.log(marks[-1] / marks[0])
+
+    ours = {epoch: 100 - right / 100 for epoch, right in _right().items()}
+    line = " ".join(f"{x(epoch):.1f},{y(error):.1f}" for epoch, error in ours.items())
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
+    for mark in marks:
+        parts.append(f'<path d="M{left} {y(mark):.1f}H{width - 24}" stroke="#e4e6ea"/>')
+        parts.append(f'<text x="{left - 8}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:g} %</text>')
+    parts += [f'<text x="{x(n):.1f}" y="{height - bottom + 20}" text-anchor="middle">{n}</text>' for n in PUBLISHED]
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">epoch</text>')
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#1f61ab" stroke-width="2"/>')
+    parts += [f'<circle cx="{x(n):.1f}" cy="{y(e):.1f}" r="3" fill="#1f61ab"/>' for n, e in ours.items()]
+    ring = 'r="6" fill="none" stroke="#c83c28" stroke-width="2"'
+    parts += [f'<circle cx="{x(n):.1f}" cy="{y(100 - a):.1f}" {ring}/>' for n, a in PUBLISHED.items()]
+    parts.append(
+        f'<text x="{width - 34}" y="60" text-anchor="end" fill="#1f61ab">● mnist-lit fit --config tutorial</text>'
+    )
+    parts.append(f'<text x="{width - 34}" y="82" text-anchor="end" fill="#c83c28">○ published by the original</text>')
+    style = 'font-family="sans-serif" font-size="13" fill="#202124" role="img"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" {style}>'
+    return "\n".join((head, "<title>Test error after each epoch, in % of 10,000 images</title>", *parts, "</svg>\n"))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "layers": layer_table,
+    "sizes": size_table,
+    "curves": curve_table,
+    "results": result_table,
+    "sources": source_table,
+}
+DRAWN: dict[str, Callable[[str], Picture]] = {
+    "curve.svg": curve,
+    "augmented.png": augmented,
+    "resampling.png": resampling,
+    "mistakes.png": mistakes,
+    "confusion.png": confusion,
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Write or check the parts; the exit code is 1 where a check finds one that differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join((*TABLES, *DRAWN))}")
+    parser.add_argument("--data_dir", default="data", help="holds MNIST's archives (default: data)")
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    options = parser.parse_args(args)
+    if unknown := set(options.parts) - {*TABLES, *DRAWN}:
+        parser.error(f"no part {', '.join(sorted(unknown))}")
+    differ = False
+    for name in options.parts or [*TABLES, *DRAWN]:
+        try:
+            said = _table(name, check=options.check) if name in TABLES else _picture(name, options)
+        except InputError:
+            said = "left as it is: MNIST is not there; `mnist-lit data` fetches it"
+        print(f"{name:<16}{said}")
+        differ |= said == DIFFERS
+    return int(differ)
+
+
+def _table(name: str, *, check: bool) -> str:
+    page = PAGE.read_text(encoding="utf-8")
+    start = f"<!-- generated: {name} -->\n"
+    now = re.sub(
+        f"{start}.*?<!-- /generated -->", f"{start}\n{TABLES[name]()}\n\n<!-- /generated -->", page, flags=re.DOTALL
+    )
+    if now == page:
+        return SAME
+    if not check:
+        PAGE.write_text(now, encoding="utf-8")
+    return DIFFERS if check else WRITTEN
+
+
+def _picture(name: str, options: argparse.Namespace) -> str:
+    """Two pictures are the same if their pixels are all but the same: libraries may round the last bit otherwise."""
+    path, drawn = PICTURES / name, DRAWN[name](options.data_dir)
+    if path.is_file() and _equal(path, drawn):
+        return SAME
+    if options.check:
+        return DIFFERS
+    if isinstance(drawn, str):
+        path.write_text(drawn, encoding="utf-8")
+    else:
+        Image.fromarray(drawn).save(path, optimize=True)
+    return WRITTEN
+
+
+def _equal(path: Path, drawn: Picture) -> bool:
+    if isinstance(drawn, str):
+        return path.read_text(encoding="utf-8") == drawn
+    kept = np.asarray(Image.open(path).convert("RGB"), np.int16)
+    return kept.shape == drawn.shape and float(np.abs(kept - drawn).mean()) < 0.1
+
+
+@functools.cache
+def _mnist(data_dir: str) -> digits.Digits:
+    return digits.load("mnist", data_dir)
+
+
+@functools.cache
+def _read(data_dir: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]]:
+    """MNIST's test images, their labels, and the shipped model's calibrated probabilities (N, 10)."""
+    data = _mnist(data_dir)
+    images = data.test_images.numpy()
+    return images, data.test_labels.numpy(), DigitReader.load(recipes.PRETRAINED).classify(images)[0]
+
+
+def _right() -> dict[int, int]:
+    """How many of the 10,000 test images were right after each epoch of the tutorial's recipe."""
+    told = json.loads(RESULTS.joinpath("tutorial_epochs.json").read_text(encoding="utf-8"))["right"]
+    return {int(epoch): right for epoch, right in told.items()}
+
+
+def _shape(row: Row) -> str:
+    return "×".join(map(str, row.shape))
+
+
+def _field(row: Row) -> str:
+    return f"{row.receptive_field}×{row.receptive_field}" if row.receptive_field else "all"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
