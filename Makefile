@@ -1,7 +1,9 @@
 # `make help` lists the targets. They use the python of the active environment.
 PYTHON ?= python
 
-.PHONY: help setup check test test-all browser fit serve tensorboard
+DATA ?= data
+
+.PHONY: help setup check test test-all browser docs fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +26,9 @@ browser:  ## the page's tests in Chromium, which Debian's apt-get installs if it
 	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \
 	  { echo "install Chromium so that \`chromium\` is in PATH, then make browser again" >&2; exit 1; }
 	$(PYTHON) -m pytest tests/test_browser.py
+
+docs:  ## the tutorial's pictures and tables anew; MNIST's where DATA=FOLDER holds it
+	$(PYTHON) docs/generate.py --data_dir $(DATA)
 
 fit:  ## train the quickstart
 	$(PYTHON) -m mnist_lit fit --config quickstart

@@ -32,8 +32,8 @@ class TutorialCNN(nn.Module):
     """Four 3×3 convolutions without padding, two poolings, two fully connected layers: 593,200 parameters.
 
     Input: float32 (B, 1, 28, 28), standardized. Output: log-probabilities, float32 (B, num_classes).
-    The tutorial's prose says that conv1 keeps 28×28 and that pooling gives 13×13. Without padding it is 26 and 12,
-    and only that leads to fc1's 4096 inputs.
+    The tutorial's prose says that conv1 keeps 28×28 and that pooling gives 13×13. Without padding it is 26 and 12; with
+    it fc1 would get its 4096 inputs as well, since pooling drops what is left over of 9×9.
 
     >>> sum(p.numel() for p in TutorialCNN().parameters())
     593200
