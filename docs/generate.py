@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from mnist_lit import digits, figures, recipes
+from mnist_lit import digits, figures, models, recipes
 from mnist_lit.augment import DRAWS, Warp
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
@@ -89,7 +89,7 @@ def source_table() -> str:
     ladder = json.loads(RESULTS.joinpath("ladder.json").read_text(encoding="utf-8"))["rungs"]
     theirs, mended, ours = ([100 * share for share in rung["val"]] for rung in list(ladder.values())[:3])
     means = np.mean(theirs), np.mean(mended)
-    test = json.loads(recipes.SHIPPED.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    test = json.loads(models.SHIPPED.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
     wrong, error = round(test["images"] * (1 - test["accuracy"])), 100 * math.sqrt(0.994 * 0.006 / 10_000)
     right = _right()
     rows = {
@@ -278,7 +278,7 @@ def _read(data_dir: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[
     """MNIST's test images, their labels, and the shipped model's calibrated probabilities (N, 10)."""
     data = _mnist(data_dir)
     images = data.test_images.numpy()
-    return images, data.test_labels.numpy(), DigitReader.load(recipes.PRETRAINED).classify(images)[0]
+    return images, data.test_labels.numpy(), DigitReader.load(models.PRETRAINED).classify(images)[0]
 
 
 def _right() -> dict[int, int]:

@@ -30,6 +30,7 @@ from PIL import Image, ImageDraw
 
 from mnist_lit import recipes
 from mnist_lit.cli import COMMANDS
+from test_folder import shape, shapes
 
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[1]
@@ -46,14 +47,21 @@ NOT_RUN = {  # what matches "PAGE: TEXT", and why it is not run here
     r".*calibrate --like": "tests/test_calibration.py calibrates",
     r".*val_check_interval 469": "two steps have no 469th",
     r".*(version_N|…)": "N and … stand for something",
+    r".* report version_": "tests/test_report.py makes such runs",
+    r"docs/your-own.md: my-shapes/": "a picture of folders, which tests/test_folder.py makes",
     r"docs/distributed.md: ": "tests/test_distributed.py runs it; a cluster is not at hand",
 }
 SHORTER = {  # options that make what matches a matter of seconds
     r"mnist-lit fit (?!--help)": ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
     r"mnist-lit fit --ckpt_path": ["--trainer.max_epochs", "2"],  # it goes on
+    r"mnist-lit report": ["--images", "50"],
+    r"mnist-lit sweep": ["--trials", "1", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
     r"mnist-lit test --ckpt_path pretrained": ["--trainer.limit_test_batches", "2"],
 }
-PRINTS = {"README.md": r"7 (0\.9\d*|1\.0) ok\n"}  # Python blocks whose output is not shown
+PRINTS = {
+    "docs/reading.md": r"7 (0\.9\d*|1\.0) ok\n",
+    "docs/your-own.md": r".*\n(circle|square|triangle)\n",
+}  # Python blocks whose output is not shown
 COMMAND = re.compile(r"mnist-lit \S+ \S|python \S+/|make \w|tensorboard -|torchrun -|\.ci/run")  # more than a name
 
 
@@ -117,14 +125,19 @@ def a_photo_of_a_seven() -> None:
     image.save("photo.jpg")
 
 
-SETUPS = {"a_photo_of_a_seven": a_photo_of_a_seven}
+def my_shapes() -> None:
+    shapes()
+    shape("triangle", seed=1000).save("photo.jpg")
+
+
+SETUPS = {"a_photo_of_a_seven": a_photo_of_a_seven, "shapes": my_shapes}
 
 
 class Runner:
     """Runs the parts of one page."""
 
-    def __init__(self, page: str, cli: Cli) -> None:
-        self.page, self.cli = page, cli
+    def __init__(self, page: str, cli: Cli, patch: pytest.MonkeyPatch) -> None:
+        self.page, self.cli, self.patch = page, cli, patch
         self.names: dict[str, object] = {"__name__": "page"}
         self.printed = ""
         self.servers: dict[str, subprocess.Popen[bytes]] = {}  # by their address
@@ -148,13 +161,16 @@ class Runner:
     def command(self, line: str) -> None:
         words = shlex.split(line.replace("127.0.0.1:8000", next(iter(self.servers), "127.0.0.1:8000")), comments=True)
         stays = words[-1] == "&"
+        while re.match(r"[A-Z_]+=", words[0]):
+            self.patch.setenv(*words.pop(0).split("=", 1))
         program, *args = words[: len(words) - stays]
+        line = shlex.join([program, *args])
         if program == "tensorboard" or args[:1] == ["serve"]:
             self.serve(program, args, stays=stays)
         elif program == "mnist-lit":
             args += [option for pattern, shorter in SHORTER.items() if re.match(pattern, line) for option in shorter]
             code, out, err = self.cli(*args)
-            assert (code, err if args[0] != "predict" else "") == (0, ""), f"{self.page}: {line}\n{err}"
+            assert (code, err if args[0] not in ("predict", "report") else "") == (0, ""), f"{self.page}: {line}\n{err}"
             assert args[0] not in ("test", "validate") or "right" in out
         elif program == "python":
             explained = explanation(args[0])
@@ -212,10 +228,10 @@ def explanation(script: str) -> str:
 
 
 @pytest.fixture
-def runner(request: pytest.FixtureRequest, cli: Cli) -> Iterator[Runner]:
+def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     if os.environ.get("MNIST_LIT_SHARED"):
         Path("data").symlink_to(request.getfixturevalue("mnist_dir"))
-    runner = Runner(request.param, cli)
+    runner = Runner(request.param, cli, monkeypatch)
     yield runner
     runner.end()
 
@@ -249,8 +265,8 @@ def test_every_block_and_command_is_run_or_named_and_no_reason_is_stale() -> Non
         print(f"  {count:>3} not run: {why}")
 
 
-def test_a_block_that_prints_something_else_is_found(cli: Cli) -> None:
-    runner = Runner("page", cli)
+def test_a_block_that_prints_something_else_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner("page", cli, monkeypatch)
     runner.run(Part("python", "print(6 * 7)\n", "42\n"))
     with pytest.raises(AssertionError, match="print"):
         runner.run(Part("python", "print(6 * 8)\n", "42\n"))
@@ -312,7 +328,9 @@ def test_pictures_of_mnist_stay_as_they_are_where_it_is_not(
 
 def test_every_picture_of_a_page_is_there_and_every_drawn_one_is_shown(generate: ModuleType) -> None:
     shown = re.findall(r"!\[.+?\]\(pictures/(.+?)\)", page_text("docs/tutorial.md"))
-    assert sorted(shown) == sorted(generate.DRAWN) == sorted(path.name for path in ROOT.glob("docs/pictures/*"))
+    assert sorted(shown) == sorted(generate.DRAWN)
+    shots = re.findall(r"!\[.+?\]\(docs/pictures/(.+?)\)", page_text("README.md"))
+    assert sorted([*shown, *shots]) == sorted(path.name for path in ROOT.glob("docs/pictures/*"))
 
 
 def test_the_figures_repeat_what_others_say(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

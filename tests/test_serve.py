@@ -83,7 +83,7 @@ def test_a_picture_is_read_however_it_comes(ask: Ask, request_: dict[str, Any]) 
     assert answer.status_code == 200
     told = answer.json()
     (reading,) = told["readings"]
-    assert told["model"] == MODEL.name
+    assert told["model"] == f"pretrained/{MODEL.name}"
     assert (reading["digit"], reading["status"], reading["message"]) == ("1", "ok", "")
     assert list(reading["probabilities"]) == list("0123456789")
     assert reading["probability"] == max(reading["probabilities"].values())

@@ -66,7 +66,7 @@ def answer(reader: DigitReader, body: bodies.Body, *, many: bool) -> Answer:
             raise HTTPException(400, str(error)) from error
     return Answer(
         readings=[_digit(reader.labels, reading) for reading in readings],
-        model=reader.path.name,
+        model=reader.name,
         threshold=reader.threshold,
     )
 
