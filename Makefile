@@ -1,6 +1,5 @@
 # `make help` lists the targets. They use the python of the active environment.
 PYTHON ?= python
-
 DATA ?= data
 
 .PHONY: help setup check test test-all browser docs fit serve tensorboard
