@@ -106,15 +106,15 @@ def close(path: str, value: Any, other: Any, images: int) -> bool:
 
 def reads(text: str, other: Any, classes: list[str], path: str, images: int) -> bool:
     """Whether what stands on the page is a number, rounded to the digits that are shown, or a class's name."""
-    if other is None:
-        return text == "–"
+    if other is None or text == "–":
+        return other is None and text == "–"
     if path.rpartition(".")[2] in ("true", "predicted", "taken_for"):
         return isinstance(other, int) and text == classes[other]
+    if isinstance(other, str):
+        return False
     plain = text.replace(",", "").replace("−", "-")
     in_points = plain.endswith(" %") or path == "group.sd"
     number, digits = float(plain.removesuffix(" %")), len(plain.removesuffix(" %").partition(".")[2])
-    if isinstance(other, str):
-        return False
     room = 0.5 * 10.0**-digits * (1 + 1e-6) if digits or in_points else 0.0
     if path.startswith("robustness.") and not path.endswith(("amount", "images")):
         room += ROUNDS * (150 if in_points else images)

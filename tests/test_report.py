@@ -160,6 +160,20 @@ def test_every_number_on_the_page_is_the_json_s(made: Made) -> None:
         assert value == ("" if found is None else str(found)), path
 
 
+def test_what_the_page_shows_are_these_numbers_under_their_names(made: Made) -> None:
+    test = made.numbers["test"]
+    assert f">{100 * test['accuracy']:.2f} %</data>" in made.html
+    head, rows = re.findall(r'<section id="classes">.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', made.html, re.S)[0]
+    assert re.findall(r">([^<>]+)</th>", head)[1:5] == ["images", "precision", "recall", "F1"]
+    for label, row in enumerate(rows.split("</tr>")[:-1]):
+        one = test["classes"][label]
+        shown = re.findall(r"<td>.*?>([^<>]+)</data>", row)
+        assert shown[:4] == [
+            str(one["support"]),
+            *(f"{100 * one[name]:.2f} %" for name in ("precision", "recall", "f1")),
+        ]
+
+
 def test_the_page_loads_nothing_and_names_no_place(made: Made, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert not re.search(r"https?:|<script|url\(|@import|<iframe", made.html)
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', made.html))
@@ -331,7 +345,7 @@ def test_maps_are_what_the_convolutions_give(made: Made, images: torch.Tensor) -
 
 
 def test_tiles_lie_in_rows_with_nothing_between() -> None:
-    sheet = figures.tiles(np.full((3, 2, 2), 7, np.uint8), columns=2)
+    sheet = figures.tiles(np.full((3, 2, 2, 3), 7, np.uint8), columns=2)
     assert sheet.shape == (5, 5, 4)
     assert sheet[..., 3].tolist()[0] == [255, 255, 0, 255, 255]
     assert sheet[3:, 3:, 3].max() == 0  # there is no fourth

@@ -42,15 +42,14 @@ def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int)
 
 
 def tiles(pictures: NDArray[np.uint8], *, columns: int) -> NDArray[np.uint8]:
-    """Small pictures in rows, a transparent pixel between them: uint8 (N, H, W) or (N, H, W, 3) → uint8 (h, w, 4).
+    """Small pictures in rows, a transparent pixel between them: uint8 (N, H, W, 3) → uint8 (h, w, 4).
 
-    >>> tiles(np.zeros((6, 3, 3), np.uint8), columns=4).shape
+    >>> tiles(np.zeros((6, 3, 3, 3), np.uint8), columns=4).shape
     (7, 15, 4)
     """
-    colours = pictures if pictures.ndim == 4 else np.repeat(pictures[..., None], 3, axis=3)
-    count, height, width = colours.shape[:3]
+    count, height, width = pictures.shape[:3]
     sheet = np.zeros((-(-count // columns) * (height + 1), columns * (width + 1), 4), np.uint8)
-    for n, picture in enumerate(colours):
+    for n, picture in enumerate(pictures):
         y, x = n // columns * (height + 1), n % columns * (width + 1)
         sheet[y : y + height, x : x + width, :3] = picture
         sheet[y : y + height, x : x + width, 3] = 255

@@ -64,7 +64,7 @@ def render(
         charts=_charts(report),
         plot=PLOT,
         filters=_uri(figures.tiles(first, columns=8)),
-        layers=[(layer, _uri(figures.tiles(layer.maps, columns=len(layer.maps)))) for layer in layers],
+        layers=[(layer, [_uri(one) for one in layer.maps]) for layer in layers],
         images_shown=MISTAKES,
         pairs=PAIRS,
         suspect=SUSPECT,
