@@ -355,7 +355,7 @@ def test_a_chart_puts_values_where_its_ticks_say() -> None:
     chart = Chart("t", "y", [Line("a", "main", [(0, 0.5), (10, 1)])], x_label="x", x_range=(0, 10), y_range=(0, 1))
     assert {text: x for x, text in chart.x_ticks}["10"] == chart.x(10) == 380
     assert {text: y for y, text in chart.y_ticks}["1"] == chart.y(1) == 14
-    assert chart.path([(0, 0)]) == "52,216"
+    assert chart.path([(0, 0)]) == "60,216"
     rates = Chart("t", "y", [Line("a", "main", [(0, 2.0), (1, 0.02)])], x_label="x", logarithmic=True)
     places = {text: y for y, text in rates.y_ticks}
     assert places["1"] - rates.y(2.0) == pytest.approx(rates.y(0.05) - rates.y(0.1), abs=0.2)  # both a factor of two

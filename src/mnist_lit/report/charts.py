@@ -19,7 +19,7 @@ Point = tuple[float, float]
 class Plot(NamedTuple):
     """The plot's edges within the box; ticks and labels stand outside."""
 
-    left: int = 52
+    left: int = 60
     right: int = 380
     top: int = 14
     bottom: int = 216
