@@ -48,7 +48,6 @@ NOT_RUN = {  # what matches "PAGE: TEXT", and why it is not run here
     r".*val_check_interval 469": "two steps have no 469th",
     r".*(version_N|…)": "N and … stand for something",
     r".* report version_": "tests/test_report.py makes such runs",
-    r"docs/your-own.md: my-shapes/": "a picture of folders, which tests/test_folder.py makes",
     r"docs/distributed.md: ": "tests/test_distributed.py runs it; a cluster is not at hand",
 }
 SHORTER = {  # options that make what matches a matter of seconds
