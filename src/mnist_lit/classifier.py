@@ -98,7 +98,7 @@ class Classifier(pl.LightningModule):
         gamma: float = 0.1,
         ema_decay: float = 0.0,
         init: Literal["default", "he"] = "default",
-        init_from: str | None = None,
+        init_from: str = "",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         num_classes: int = 10,
