@@ -272,7 +272,9 @@ def test_a_block_that_prints_something_else_is_found(cli: Cli, monkeypatch: pyte
 
 
 def test_every_option_and_command_that_a_page_names_exists(cli: Cli) -> None:
-    explained = " ".join(cli(command, "--help")[1] for command in COMMANDS)
+    explained = set(re.findall(r"--[a-z][\w.-]*", " ".join(cli(command, "--help")[1] for command in COMMANDS)))
+    assert "--data.val_size" in explained
+    assert "--data.val" not in explained  # the control
     known = {"--debug", "--requeue"}  # of every command; SLURM's
     for page in PAGES:
         for span in spans(page_text(page)):

@@ -83,8 +83,13 @@ def test_pictures_are_read_once_and_again_after_a_change(capsys: pytest.CaptureF
     changed = folder.load("my-shapes")
     assert "reading 6 pictures" in capsys.readouterr().out
     assert not changed.train_images.equal(first.train_images)
-    Path("my-shapes", folder.KEPT).write_bytes(b"PK damaged")
-    assert folder.load("my-shapes").train_images.equal(changed.train_images)
+    kept = Path("my-shapes", folder.KEPT)
+    whole = kept.read_bytes()
+    for place in range(0, len(whole), 29):
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        assert folder.load("my-shapes").train_images.equal(changed.train_images), place
+    Image.new("L", (224, 224)).save("my-shapes/train/circle/0.png.seen.png")  # as `predict --show` makes it
+    assert len(folder.load("my-shapes").train_images) == 6
 
 
 def test_numbers_are_classes_in_their_order() -> None:
@@ -113,6 +118,15 @@ def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:
     assert "my-shapes/train/square/blank.png: nothing is written here" in told
     Path("my-shapes/val/line").mkdir(parents=True)
     assert "my-shapes/val has the class line, and my-shapes/train has not" in refused()
+    Path("my-shapes/train/circle/gone.png").symlink_to("nowhere.png")
+    Path("my-shapes/val/line").rmdir()
+    assert "mend or remove my-shapes/train/circle/gone.png: No such file" in refused()
+
+
+def test_strokes_of_ones_and_sevens_are_for_digits_alone() -> None:
+    shapes(train=1)
+    with pytest.raises(InputError, match=r"data\.continental: want 0 for what is no digit"):
+        DigitsDataModule("my-shapes", "folder", continental=0.3)
 
 
 def test_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(cli: Cli) -> None:
@@ -177,3 +191,18 @@ def test_a_fit_starts_from_a_trained_model_and_a_resumed_one_from_its_own(cli: C
     code, _, err = cli(*fit, "--trainer.max_epochs", "1")
     assert (code, "no model at start.ckpt" in err) == (2, True)
     assert not Path("lightning_logs/version_2").exists()
+
+
+def test_what_a_run_started_from_stands_in_its_configuration_and_goes_to_nobody_as_a_path(cli: Cli) -> None:
+    fit = ("fit", "--config", "quickstart", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+    latest = ("--model.init_from", "latest")
+    assert cli(*fit)[0] == 0
+    assert cli(*fit, *latest)[0] == 0
+    told = checkpoint.load("lightning_logs/version_1/checkpoints/best.ckpt")
+    assert "init_from: lightning_logs/version_0/checkpoints/best.ckpt" in told[checkpoint.KEY]["config"]
+    slim = checkpoint.slim(told)
+    assert "init_from: best.ckpt" in slim[checkpoint.KEY]["config"]
+    told["hyper_parameters"]["init_from"] = "/some/where/a.ckpt"
+    assert checkpoint.slim(told)["hyper_parameters"]["init_from"] == "a.ckpt"
+    code, _, err = cli(*fit, *latest, "--resume", "auto")
+    assert (code, "latest would be another one the next time" in err) == (2, True)

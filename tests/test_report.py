@@ -28,6 +28,7 @@ from mnist_lit.order import DISTORTION, uniform
 from mnist_lit.records import Scored
 from mnist_lit.report import filters, numbers, page, robustness
 from mnist_lit.report.charts import Chart, Line
+from test_folder import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
 IMAGES = ("--images", "40")
@@ -182,6 +183,19 @@ def test_the_page_loads_nothing_and_names_no_place(made: Made, tmp_path_factory:
         assert str(tmp_path_factory.getbasetemp()) not in text  # the run was trained with a folder in its options
     assert "mnist-lit fit --config quickstart --trainer.max_epochs 5 --data.val_size 180\n" in made.html
     assert len(made.html.encode()) < 1_000_000
+
+
+def test_json_is_all_that_is_printed_where_pictures_are_read_first(cli: Cli) -> None:
+    shapes()
+    fit = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
+    assert cli(*fit, "--trainer.max_epochs", "1", "--data.batch_size", "24")[0] == 0
+    Path("my-shapes/.mnist-lit.npz").unlink()
+    code, out, err = cli("report", "--json", "--images", "3")
+    assert code == 0
+    assert "reading 102 pictures of my-shapes" in err
+    told = json.loads(out)
+    assert told["classes"] == ["circle", "square", "triangle"]
+    assert "--data.data_dir my-shapes" in told["origin"]["commands"][0]
 
 
 def test_the_same_run_gives_the_same_bytes(made: Made, cli: Cli) -> None:

@@ -31,7 +31,7 @@ def main(command: str, args: list[str]) -> None:
     if is_shipped(target):
         raise InputError("the model that ships stays as it is; want --output")
 
-    from mnist_lit import calibration, checkpoint, digits  # torch comes with them: not for --help
+    from mnist_lit import calibration, checkpoint  # torch comes with them: not for --help
     from mnist_lit.datamodule import DigitsDataModule
 
     content = checkpoint.load(source)
@@ -49,8 +49,9 @@ def main(command: str, args: list[str]) -> None:
         if threshold == 1:
             raise InputError(f"{options.like} is not calibrated itself")
         theirs = checkpoint.settings(checkpoint.load(path))["data"]
-        split = digits.stratified_split(data.digits.train_labels, theirs["val_size"], theirs["split_seed"])
-        val = split[0][:IMAGES]
+        split = DigitsDataModule(**{**theirs, "data_dir": data.data_dir})
+        split.setup()
+        val = split.train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
             f"{source} was trained on all images: none is left to calibrate on; want --like CHECKPOINT, of a run of "

@@ -281,8 +281,9 @@ class Figures(Callback):
             return
         order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        apart = "\n" if max(map(len, classes)) > 2 else ", "
         captions = [
-            f"true {classes[labels[n]]}, said {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
+            f"true {classes[labels[n]]}{apart}said {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
             for n in order
         ]
         worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)

@@ -208,6 +208,8 @@ def slim(content: Mapping[str, Any]) -> dict[str, Any]:
     trained = network(content).to(memory_format=torch.contiguous_format).state_dict()
     kept = {name: content[name] for name in ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version")}
     told = {**content[KEY], "config": portable(content[KEY]["config"])}
+    if begun := kept["hyper_parameters"].get("init_from"):
+        kept["hyper_parameters"] = {**kept["hyper_parameters"], "init_from": Path(begun).name}
     return {**kept, KEY: told, "state_dict": {WEIGHTS + k: v for k, v in trained.items()}}
 
 
@@ -216,7 +218,8 @@ def portable(config: str) -> str:
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: without(inner) for name, inner in value.items() if name not in PLACES}
+            kept = {name: without(inner) for name, inner in value.items() if name not in PLACES}
+            return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}
         return [without(inner) for inner in value] if isinstance(value, list) else value
 
     return yaml.safe_dump(without(yaml.safe_load(config)), sort_keys=False)

@@ -134,7 +134,8 @@ def _arranged(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config"):
             configs += ["--config", str(find(value))]
         elif option in checkpoint:
-            options += ["--ckpt_path", value if runs.members(Path(value)) else str(locate(value))]
+            groups = [path for path in (Path(value), Path(runs.LOGS, value)) if runs.members(path)]
+            options += ["--ckpt_path", str(groups[0] if groups else locate(value))]
         else:
             options.append(arg)
     return configs + options

@@ -83,6 +83,8 @@ class DigitsDataModule(pl.LightningDataModule):
         self.mirrors, self.timeout = mirrors, timeout
         self.classes = folder.classes(data_dir) if dataset == "folder" else digits.CLASSES[dataset]
         self.num_classes = len(self.classes)
+        if continental and self.classes != digits.DIGITS:
+            raise InputError("data.continental: want 0 for what is no digit")
         self.digits: digits.Digits | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
         self._moved: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
@@ -101,7 +103,8 @@ class DigitsDataModule(pl.LightningDataModule):
         total = len(data.train_labels)
         self.val_size = data.val or self.val_size
         if self.val_size >= total:
-            raise InputError(f"data.val_size: want less than the {total} images of {self.dataset}, got {self.val_size}")
+            source = self.data_dir if own else self.dataset
+            raise InputError(f"data.val_size: want less than the {total} images of {source}, got {self.val_size}")
         if self.batch_size > total - self.val_size:
             left = f"the {total - self.val_size} training images"
             raise InputError(f"data.batch_size: want no more than {left}, got {self.batch_size}")

@@ -12,7 +12,7 @@ from mnist_lit import archives, pixels
 from mnist_lit.download import digest
 from mnist_lit.order import SPLIT, permutation
 
-__all__ = ["CLASSES", "Dataset", "Digits", "load", "stratified_split"]
+__all__ = ["CLASSES", "DIGITS", "Dataset", "Digits", "load", "stratified_split"]
 
 Dataset = Literal["mnist", "fashion_mnist", "kmnist", "digits", "folder"]
 

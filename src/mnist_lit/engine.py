@@ -88,7 +88,8 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._asked = args[0]
-        told = [arg for before, arg in pairwise(["", *args]) if not {"--group", "--run"} & {before, arg}]
+        hidden = {"--group", "--run", *(["--resume"] if "--run" in args else [])}  # what a group or a sweep added
+        told = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
         self._command = shlex.join(["mnist-lit", *map(recipes.name, told)])
         options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
@@ -162,6 +163,8 @@ class CLI(LightningCLI):
                 _tell_differences(command, path, saved, config)
         except ArgumentError as error:
             raise InputError(explain(str(error), list(self._parser(command).get_defaults().keys()))) from error
+        if command == "fit" and not path:
+            config.model.init_from = _init_from(config)
         if command == "fit" and config.resume and path:
             raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
         if config.get("seeds"):
@@ -272,9 +275,9 @@ class CLI(LightningCLI):
     def _calibrate(self, run: Path, datamodule: DigitsDataModule) -> None:
         """Calibrate the run's best checkpoint where images were set aside, also where a kill came before."""
         path = runs.best(run)
+        datamodule.setup()
+        assert datamodule.digits
         if path and datamodule.val_size and not checkpoint.load(path)[checkpoint.KEY].get("calibration"):
-            datamodule.setup()
-            assert datamodule.digits
             calibration.write(path, path, datamodule.digits, datamodule.train_indices, datamodule.val_indices)
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:
@@ -360,6 +363,14 @@ class CLI(LightningCLI):
             ):
                 raise InputError(explain(str(error), [])) from error
             raise
+
+
+def _init_from(config: Namespace) -> str:
+    """The file to start from: a run's configuration names what it started from, and the shipped one by its name."""
+    given = str(config.model.init_from)
+    if given == models.LATEST and (config.resume or config.group or config.run):
+        raise InputError("model.init_from: want a run or a file here; latest would be another one the next time")
+    return str(models.locate(given)) if given == models.LATEST else given
 
 
 def _plain(config: Namespace) -> dict[str, Any]:

@@ -6,7 +6,6 @@ What was read is kept beside the pictures, since finding the ink takes some 5 ms
 import contextlib
 import io
 import os
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,17 +71,22 @@ def _folders(path: Path) -> list[str]:
 
 
 def _pictures(path: Path) -> list[Path]:
-    known = pictures.suffixes()
-    found = path.iterdir() if path.is_dir() else ()
-    return sorted(file for file in found if file.suffix.lower() in known and file.name[0] != ".")
+    names = [file.name for file in path.iterdir()] if path.is_dir() else []
+    return [path / name for name in sorted(pictures.are_pictures(names))]
 
 
 def _images(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
     """The pictures as uint8 (N, 28, 28): as they were read before, if they are still the same files, else read anew."""
-    state = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    state = []
+    for path in files:
+        try:
+            told = path.stat()
+        except OSError as error:
+            raise InputError(f"mend or remove {path}: {error.strerror}") from error
+        state.append((str(path.relative_to(folder)), told.st_size, told.st_mtime_ns))
     key = digest(repr((__version__, state)).encode())
-    damaged = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile)
-    with contextlib.suppress(*damaged), np.load(folder / KEPT, allow_pickle=False) as kept:
+    # A damaged file raises nearly anything, and is written anew.
+    with contextlib.suppress(Exception), np.load(io.BytesIO(folder.joinpath(KEPT).read_bytes())) as kept:
         if str(kept["key"]) == key and kept["images"].shape == (len(files), pixels.SIDE, pixels.SIDE):
             return np.asarray(kept["images"], np.uint8)
     print(f"data: reading {len(files):,} pictures of {folder}", flush=True)

@@ -6,6 +6,7 @@ Pillow and NumPy only. Knows nothing about digits.
 
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from mnist_lit.errors import InputError
 
-__all__ = ["BYTES", "FORMATS", "PIXELS", "load", "suffixes"]
+__all__ = ["BYTES", "FORMATS", "PIXELS", "SEEN", "are_pictures", "load"]
 
+SEEN = ".seen.png"  # how the names end of what `predict --show` saves beside a picture
 BYTES, PIXELS = 64 << 20, 64_000_000  # what a file may have
 HEAVY = 24_000_000  # pixels of a file whose decoder takes far more memory, or time, than its picture
 HEAVIER = ("AVIF", "JPEG2000", "WEBP")
@@ -64,9 +66,10 @@ def load(source: Source) -> Image.Image:
         raise InputError(f"want a picture, got a damaged one ({_line(error)}); save it anew") from error
 
 
-def suffixes() -> set[str]:
-    """How the names of picture files end: `.png`, `.jpg` …"""
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+def are_pictures(names: Iterable[str]) -> list[str]:
+    """Of a folder's files those that are named as pictures are; not hidden ones, nor what `predict --show` saved."""
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+    return [name for name in names if Path(name).suffix.lower() in known and name[0] != "." and not name.endswith(SEEN)]
 
 
 def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:

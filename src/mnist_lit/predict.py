@@ -27,7 +27,6 @@ __all__ = ["COLUMNS", "Row", "main"]
 
 COLUMNS = ("file", "box", "digit", "probability", "status", "message")
 STDIN = "-"
-SEEN = ".seen.png"
 BATCH = 256  # files whose digits are classified at once
 
 
@@ -90,14 +89,13 @@ def _parser(command: str) -> Parser:
     parser.add_argument("--threshold", type=float, help=threshold)
     parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="a row per digit, for programs")
-    shown = f"save what the network saw beside the picture, as NAME{SEEN}"
+    shown = f"save what the network saw beside the picture, as NAME{pictures.SEEN}"
     parser.add_argument("--show", action="store_true", help=shown)
     return parser
 
 
 def _files(given: Iterable[str]) -> Iterator[str]:
     """Each named file, and of each folder the pictures in it, also in its folders; itself if there are none."""
-    suffixes = pictures.suffixes()
     for name in given:
         if not os.path.isdir(name):  # noqa: PTH112  # of a name that no file can have, Path.is_dir raises
             yield name
@@ -105,8 +103,7 @@ def _files(given: Iterable[str]) -> Iterator[str]:
         closed: list[OSError] = []  # folders; each becomes a row that says so
         found: list[str] = []
         for folder, _, inner in os.walk(name, onerror=closed.append):
-            pictured = (file for file in inner if Path(file).suffix.lower() in suffixes and not file.endswith(SEEN))
-            found += [str(Path(folder, file)) for file in pictured if not file.startswith(".")]
+            found += [str(Path(folder, file)) for file in pictures.are_pictures(inner)]
         found += [str(error.filename) for error in closed]
         yield from sorted(found) or [name]
 
@@ -149,7 +146,7 @@ def _rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) 
 
 def _show(file: str, readings: Sequence[Reading]) -> str:
     """Save what the network saw, eight times as large, side by side; returns why it cannot, or nothing."""
-    path = Path("stdin" + SEEN if file == STDIN else file + SEEN)
+    path = Path("stdin" + pictures.SEEN if file == STDIN else file + pictures.SEEN)
     images = np.concatenate([reading.image for reading in readings], axis=1).repeat(8, axis=0).repeat(8, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(images).save(buffer, "PNG")

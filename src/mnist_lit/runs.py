@@ -130,8 +130,9 @@ def newest(root: Path) -> Path:
 
 
 def name(run: Path) -> str:
-    """What a run is called among all: `version_7`, or `version_7/seed_0` in a group."""
-    return f"{run.parent.name}/{run.name}" if number(run, "seed") >= 0 else run.name
+    """What a run is called among all: `version_7`, or `version_7/seed_0` in a group, `sweep_x/trial_3` in a sweep."""
+    inside = max(number(run, "seed"), number(run, "trial")) >= 0
+    return f"{run.parent.name}/{run.name}" if inside else run.name
 
 
 def run_of(checkpoint: Path) -> Path:

@@ -122,16 +122,18 @@ class Study:
 
     def agree(self, key: str, value: Any) -> Any:
         """What the study says of itself under a key; the value, where it says nothing yet."""
-        if key not in self.optuna.user_attrs:
-            self.optuna.set_user_attr(key, value)
-        return self.optuna.user_attrs[key]
+        with self._lock:
+            if key not in self.optuna.user_attrs:
+                self.optuna.set_user_attr(key, value)
+            return self.optuna.user_attrs[key]
 
     def next(self, total: int, space: Space) -> Mine | None:
         """A trial to begin or to go on with; None where `total` are begun and none of them waits."""
         with self._lock:
             for frozen in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if self._is_nobodys(frozen):
-                    self.wait(frozen._trial_id)
+                    with suppress(UpdateFinishedTrialError):  # it has just ended
+                        self.wait(frozen._trial_id)
             begun = self.optuna.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING))
             if len(begun) >= total:
                 return None
@@ -190,9 +192,9 @@ def masked(text: str, url: str) -> str:
     >>> masked("host: me may not come in with s@y", "pg://me:s%40y@host/x?sslmode=require")
     'host: me may not come in with ***'
     """
-    user, at, _ = url.partition("://")[2].rpartition("@")
-    query = url.partition("?")[2]
-    secrets = {user.partition(":")[2] if at else "", *re.findall("=([^&;]*)", f"{query}&{unquote(query)}")}
+    rest, query = url.partition("://")[2], url.partition("?")[2]
+    users = {rest[: at.start()].partition(":")[2] for at in re.finditer("@", rest)}  # also where one is behind the host
+    secrets = {*users, *re.findall("=([^&;]*)", f"{query}&{unquote(query)}")}
     for secret in sorted({*secrets, *map(unquote, secrets)} - {""}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

@@ -102,6 +102,8 @@ def _options(command: str, args: list[str]) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True, help=prune)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of settings, not of the fits; default: 0")
     given, rest = parser.parse_known_args(args)
+    if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
+        raise InputError("--config: want one for a sweep")
     if given.trials < 0 or given.seed < 0:
         raise InputError("--trials and --seed: want 0 or more")
     if given.storage and "://" not in given.storage:

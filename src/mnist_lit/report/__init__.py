@@ -4,6 +4,7 @@ Every number of the test comes from the run's `predictions.csv`, which `mnist-li
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -72,7 +73,8 @@ def main(command: str, args: list[str]) -> None:
 
     keep_memory()
     loaded = [calibration.load(runs.best(run) or run) for run in members]
-    data = _data(loaded, options.data_dir)
+    with contextlib.redirect_stdout(sys.stderr):  # what it says of the data is no part of the JSON
+        data = _data(loaded, options.data_dir)
     loader = data.test_dataloader()
     images, labels = loader.images, loader.labels
     found = [
@@ -121,7 +123,7 @@ def _data(loaded: "list[Loaded]", data_dir: str | None) -> "DigitsDataModule":
     data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in loaded:
         if model.content[checkpoint.KEY]["data"] != data.fingerprint:
-            raise InputError(f"the run was trained on other data than {data.data_dir} has; want --data_dir FOLDER")
+            raise InputError(f"the run was trained on other data than {data.data_dir} has; want --data_dir with that")
         model.network.to(data.device)
     return data
 

@@ -42,6 +42,9 @@ def percent(value: float) -> str:
     return f"{100 * value:.6g} %"
 
 
+LEAST = 1e-4  # what is smaller is drawn as that on a logarithmic axis, which has no place for 0
+
+
 @dataclass(frozen=True)
 class Line:
     """One curve: its name, its look (a class of the page's style), its points; `band` goes around it.
@@ -117,7 +120,7 @@ class Chart:
         return self.y_range or _range([self._scaled(y) for line in self.lines for _, y in line.points])
 
     def _scaled(self, y: float) -> float:
-        return math.log10(max(y, 1e-12)) if self.logarithmic else y
+        return math.log10(max(y, LEAST)) if self.logarithmic else y
 
 
 def _range(values: Sequence[float]) -> Point:

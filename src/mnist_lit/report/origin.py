@@ -16,6 +16,7 @@ from mnist_lit.datamodule import DigitsDataModule
 
 __all__ = ["origin"]
 
+FILES = ("--config", "-c", "--ckpt_path", "--model.init_from")
 TRAINER = (  # settings of Lightning's trainer that say what was learnt
     "max_epochs",
     "max_steps",
@@ -53,7 +54,7 @@ def origin(folder: Path, members: Sequence[Path], content: Mapping[str, Any], da
         "settings": _chosen(settings),
         "config": checkpoint.portable(told["config"]),
         "versions": told["versions"],
-        "commands": _commands(folder, members),
+        "commands": _commands(folder, members, own=data.dataset == "folder"),
     }
 
 
@@ -70,7 +71,7 @@ def _chosen(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _commands(folder: Path, members: Sequence[Path]) -> list[str]:
+def _commands(folder: Path, members: Sequence[Path], *, own: bool) -> list[str]:
     """Training, where the run remembers how; testing; this report."""
     is_group = folder != members[0].resolve()
     found, line = [], ""
@@ -79,17 +80,20 @@ def _commands(folder: Path, members: Sequence[Path]) -> list[str]:
         line = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
     if line.startswith("mnist-lit "):
         seeds = ["--seeds", ",".join(str(runs.number(run, "seed")) for run in members)] if is_group else []
-        found.append(shlex.join([*_without_places(shlex.split(line)), *seeds]))
+        found.append(shlex.join([*_without_places(shlex.split(line), own=own), *seeds]))
     place = shlex.quote(f"{runs.LOGS}/{runs.name(folder)}")
     return [*found, f"mnist-lit test --ckpt_path {place}", f"mnist-lit report {shlex.quote(runs.name(folder))}"]
 
 
-def _without_places(words: Sequence[str]) -> list[str]:
-    """A command without the options that name places of the machine that it ran on."""
+def _without_places(words: Sequence[str], *, own: bool) -> list[str]:
+    """A command without the options that name places of the machine that it ran on; of a file, and of the
+    folder of one's own pictures, its last name."""
     kept, given = [], iter(words)
     for word in given:
-        name, equals, _ = word.partition("=")
-        if name.startswith("--") and name.rpartition(".")[2].lstrip("-") in checkpoint.PLACES:
+        name, equals, value = word.partition("=")
+        if name in FILES or (own and name == "--data.data_dir"):
+            kept += [name, Path(value if equals else next(given, "")).name]
+        elif name.startswith("--") and name.rpartition(".")[2].lstrip("-") in checkpoint.PLACES:
             if not equals:
                 next(given, None)
         else:

@@ -28,7 +28,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "percent": lambda value: f"{100 * value:.2f} %",
     "percent1": lambda value: f"{100 * value:.1f} %",
     "points": lambda value: f"{100 * value:.3f}",
-    "decimal": lambda value: f"{value:.4f}",
+    "decimal": lambda value: f"{value:.4f}".replace("-0.0000", "0.0000"),
     "amount": lambda value: f"{value:g}".replace("-", "−"),
 }
 FAINT = 0.55  # the deepest colour of a mistake: its text stays dark
