@@ -101,6 +101,7 @@ def children_of(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in said.split()]
 
 
+@pytest.mark.slow  # 15 s
 def test_a_sweep_that_is_killed_goes_on_with_its_trial_which_is_a_run_of_its_settings(cli: Cli) -> None:
     quick = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "6", "--figures", "false")
     process = begin(sweep("--trials", "1", quick=quick))
