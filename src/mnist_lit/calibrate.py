@@ -45,10 +45,10 @@ def main(command: str, args: list[str]) -> None:
     like, val = None, data.val_indices
     if options.like:
         path = locate(options.like)
-        like, _, threshold, _ = calibration.load(path)
+        like, _, threshold, told = calibration.load(path)
         if threshold == 1:
             raise InputError(f"{options.like} is not calibrated itself")
-        theirs = checkpoint.settings(checkpoint.load(path))["data"]
+        theirs = checkpoint.settings(told)["data"]
         split = DigitsDataModule(**{**theirs, "data_dir": data.data_dir})
         split.setup()
         val = split.train_indices[:IMAGES]

@@ -27,7 +27,7 @@ from mnist_lit.runs import LAST, PREVIOUS
 
 __all__ = [
     "KEY",
-    "PLACES",
+    "UNTOLD",
     "Files",
     "classes",
     "load",
@@ -40,7 +40,7 @@ __all__ = [
     "slim",
 ]
 
-PLACES = ("data_dir", "default_root_dir", "dirpath", *LOCAL)  # what a file that goes to others does not say
+UNTOLD = ("data_dir", "default_root_dir", "dirpath", *LOCAL)  # what a file that goes to others does not say
 KEY = "mnist_lit"  # where in the file `provenance` stands
 WEIGHTS, AVERAGED = "network.", "ema."  # how the names of the weights, and of their moving average, begin
 
@@ -208,18 +208,18 @@ def slim(content: Mapping[str, Any]) -> dict[str, Any]:
     trained = network(content).to(memory_format=torch.contiguous_format).state_dict()
     kept = {name: content[name] for name in ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version")}
     told = {**content[KEY], "config": portable(content[KEY]["config"])}
-    if begun := kept["hyper_parameters"].get("init_from"):
-        kept["hyper_parameters"] = {**kept["hyper_parameters"], "init_from": Path(begun).name}
+    kept["hyper_parameters"] = _without_places(kept["hyper_parameters"])
     return {**kept, KEY: told, "state_dict": {WEIGHTS + k: v for k, v in trained.items()}}
 
 
 def portable(config: str) -> str:
     """A run's YAML without the places of the machine that it ran on."""
+    return yaml.safe_dump(_without_places(yaml.safe_load(config)), sort_keys=False)
 
-    def without(value: Any) -> Any:
-        if isinstance(value, dict):
-            kept = {name: without(inner) for name, inner in value.items() if name not in PLACES}
-            return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}
-        return [without(inner) for inner in value] if isinstance(value, list) else value
 
-    return yaml.safe_dump(without(yaml.safe_load(config)), sort_keys=False)
+def _without_places(value: Any) -> Any:
+    """Settings without what is `UNTOLD`, at any depth; of what a run started from, its last name."""
+    if isinstance(value, dict):
+        kept = {name: _without_places(inner) for name, inner in value.items() if name not in UNTOLD}
+        return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}
+    return [_without_places(inner) for inner in value] if isinstance(value, list) else value

@@ -38,9 +38,9 @@ def end(process: subprocess.Popen[bytes], signum: int) -> int:
     return process.returncode
 
 
-def run(command: str, args: Sequence[str]) -> int:
+def run(command: str, args: Sequence[str], **popen: Any) -> int:
     """Run `mnist-lit command` to its end; returns its exit code. A signal is passed on before it is raised."""
-    process = start(command, args)
+    process = start(command, args, **popen)
     try:
         code = process.wait()
     except Stopped as stopped:
@@ -66,7 +66,7 @@ def take(args: Sequence[str], option: str) -> tuple[str, list[str]]:
     for arg in given:
         name, equals, after = arg.partition("=")
         if name == option:
-            value = after if equals or option == "--debug" else next(given, "")
+            value = after if equals else next(given, "")
         else:
             rest.append(arg)
     return value, rest

@@ -78,7 +78,8 @@ class DigitsDataModule(pl.LightningDataModule):
             raise InputError(f"data.{error}") from error
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.continental = data_dir, dataset, continental
-        self.batch_size, self.val_size, self.split_seed = batch_size, val_size, split_seed
+        self.batch_size, self.split_seed = batch_size, split_seed
+        self.val_size = (folder.aside(data_dir) if dataset == "folder" else 0) or val_size
         self.seed, self.shuffle = seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
         self.classes = folder.classes(data_dir) if dataset == "folder" else digits.CLASSES[dataset]
@@ -101,7 +102,6 @@ class DigitsDataModule(pl.LightningDataModule):
         own = self.dataset == "folder"
         data = folder.load(self.data_dir) if own else digits.load(self.dataset, self.data_dir)
         total = len(data.train_labels)
-        self.val_size = data.val or self.val_size
         if self.val_size >= total:
             source = self.data_dir if own else self.dataset
             raise InputError(f"data.val_size: want less than the {total} images of {source}, got {self.val_size}")

@@ -275,9 +275,9 @@ class CLI(LightningCLI):
     def _calibrate(self, run: Path, datamodule: DigitsDataModule) -> None:
         """Calibrate the run's best checkpoint where images were set aside, also where a kill came before."""
         path = runs.best(run)
-        datamodule.setup()
-        assert datamodule.digits
         if path and datamodule.val_size and not checkpoint.load(path)[checkpoint.KEY].get("calibration"):
+            datamodule.setup()
+            assert datamodule.digits
             calibration.write(path, path, datamodule.digits, datamodule.train_indices, datamodule.val_indices)
 
     def validate(self, model: Classifier, datamodule: DigitsDataModule, ckpt_path: str) -> None:

@@ -19,7 +19,7 @@ from mnist_lit.download import digest
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
 
-__all__ = ["SPLITS", "classes", "load"]
+__all__ = ["SPLITS", "aside", "classes", "load"]
 
 SPLITS = ("train", "val", "test")  # of which only the first must be there
 KEPT = ".mnist-lit.npz"  # what was read of these pictures
@@ -35,6 +35,11 @@ def classes(data_dir: str | Path) -> tuple[str, ...]:
             f"want pictures in {data_dir}/train/CLASS/, a folder for each of two classes or more; got {found}"
         )
     return tuple(names)
+
+
+def aside(data_dir: str | Path) -> int:
+    """How many pictures `val` sets aside."""
+    return sum(len(_pictures(Path(data_dir) / "val" / name)) for name in classes(data_dir))
 
 
 def load(data_dir: str | Path) -> Digits:

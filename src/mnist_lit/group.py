@@ -81,7 +81,8 @@ def _fit(args: list[str]) -> int:
             raise InputError(f"{option} does not go with --seeds: {why}")
     root = Path(logs_root(args), runs.LOGS)
     resume, alone = take(args, "--resume")
-    shared = shlex.join(["mnist-lit", "fit", *map(recipes.name, take(alone, "--debug")[1])])
+    told = [recipes.name(arg) for arg in alone if arg != "--debug"]
+    shared = shlex.join(["mnist-lit", "fit", *told])
     group = _begun(root, shared) if resume else None
     if group is None:
         group = runs.fresh(root)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_lit import __version__, records, runs
+from mnist_lit import __version__, children, records, runs
 from mnist_lit.errors import InputError
 from mnist_lit.files import write_whole
 from mnist_lit.records import Scored
@@ -140,8 +140,7 @@ def _scored(
     if test is None or not _agree(test, probs, labels):
         print(f"report: testing {run} first", file=sys.stderr, flush=True)
         place = ["--data.data_dir", data_dir] if data_dir else []
-        command = [sys.executable, "-m", "mnist_lit", "test", "--ckpt_path", str(runs.best(run)), *place]
-        if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        if children.run("test", ["--ckpt_path", str(runs.best(run)), *place], stdout=subprocess.DEVNULL):
             raise InputError(f"{run} could not be tested")
         test = records.scored(run)
     if test is None or not _agree(test, probs, labels):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 __all__ = ["PLOT", "Chart", "Line", "Plot", "Point", "percent", "plain"]
 
 TICKS = 5  # about so many an axis
+LEAST = 1e-4  # what is smaller is drawn as that on a logarithmic axis, which has no place for 0
 
 Point = tuple[float, float]
 
@@ -40,9 +41,6 @@ def plain(value: float) -> str:
 def percent(value: float) -> str:
     """A share in per cent."""
     return f"{100 * value:.6g} %"
-
-
-LEAST = 1e-4  # what is smaller is drawn as that on a logarithmic axis, which has no place for 0
 
 
 @dataclass(frozen=True)

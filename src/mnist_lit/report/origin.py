@@ -65,7 +65,7 @@ def _chosen(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         defaults = inspect.signature(made).parameters
         for name, value in settings[section].items():
             default = defaults[name].default if name in defaults else None
-            shown = (section != "trainer" or name in TRAINER) and name not in ("seed", *checkpoint.PLACES)
+            shown = (section != "trainer" or name in TRAINER) and name not in ("seed", *checkpoint.UNTOLD)
             if shown and value != default:
                 found.append({"name": f"{section}.{name}", "value": value, "default": default})
     return found
@@ -86,14 +86,16 @@ def _commands(folder: Path, members: Sequence[Path], *, own: bool) -> list[str]:
 
 
 def _without_places(words: Sequence[str], *, own: bool) -> list[str]:
-    """A command without the options that name places of the machine that it ran on; of a file, and of the
-    folder of one's own pictures, its last name."""
+    """A command without the options that name places of the machine that it ran on.
+
+    Of a file it keeps the last name, and of the folder of one's own pictures.
+    """
     kept, given = [], iter(words)
     for word in given:
         name, equals, value = word.partition("=")
         if name in FILES or (own and name == "--data.data_dir"):
             kept += [name, Path(value if equals else next(given, "")).name]
-        elif name.startswith("--") and name.rpartition(".")[2].lstrip("-") in checkpoint.PLACES:
+        elif name.startswith("--") and name.rpartition(".")[2].lstrip("-") in checkpoint.UNTOLD:
             if not equals:
                 next(given, None)
         else:
