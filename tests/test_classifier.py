@@ -148,8 +148,9 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
             step += 1
     assert step == 10
     for name, weight in network.state_dict().items():
-        torch.testing.assert_close(module.network.state_dict()[name], weight, rtol=1e-4, atol=5e-5)
-        assert (weight - initial[name]).abs().max() > 1e-4
+        # As a share of the way: a gradient near 0 may have the other sign by rounding, and AdamW's first steps follow it.
+        way, apart = (weight - initial[name]).norm(), (module.network.state_dict()[name] - weight).norm()
+        assert apart < 0.01 * way, name
 
 
 @pytest.mark.parametrize("images", [128, 160, 100], ids=["whole groups", "a last group of one", "a smaller last batch"])
