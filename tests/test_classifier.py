@@ -148,7 +148,7 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
             step += 1
     assert step == 10
     for name, weight in network.state_dict().items():
-        # As a share of the way: a gradient near 0 may have the other sign by rounding, and AdamW's first steps follow it.
+        # As a share of the way: rounding may turn the sign of a gradient near 0, which AdamW's first steps follow.
         way, apart = (weight - initial[name]).norm(), (module.network.state_dict()[name] - weight).norm()
         assert apart < 0.01 * way, name
 

@@ -250,7 +250,9 @@ def test_a_space_that_fit_would_refuse_is_refused_before_any_trial(cli: Cli, tex
         ("model.lr: {low: 2, high: 1}", "want low ≤ high"),
         ("model.lr: {low: x, high: 1}", "low: want a number"),
         ("model.lr: {low: 0, high: 1, log: true}", "low > 0"),
+        ("model.lr: {low: 1, high: .inf}", "both finite"),
         ("model.lr: {low: 1, high: 2, step: 0}", "want more than 0"),
+        ("model.lr: {low: 1, high: 4, step: 2}", "step: want one that leads from 1 to 4"),
         ("model.lr: {", "cannot be read as YAML"),
     ],
 )
@@ -261,11 +263,15 @@ def test_a_space_that_cannot_be_understood_is_refused_with_its_option(text: str,
 
 
 def test_numbers_in_a_space_may_have_exponents() -> None:
-    Path("space.yaml").write_text("a: {low: 1e-3, high: 1e1, log: true}\nb: {low: 1, high: 9, step: 2}\nc: [x, null]\n")
+    Path("space.yaml").write_text(
+        "a: {low: 1e-3, high: 1e1, log: true}\nb: {low: 1, high: 9, step: 2}\nc: [x, null]\n"
+        "d: {low: 0, high: 0.3, step: 0.1}\n"
+    )
     assert space.read(Path("space.yaml")) == {
         "a": Between(0.001, 10.0, log=True),
         "b": Between(1, 9, 2),
         "c": ["x", None],
+        "d": Between(0, 0.3, 0.1),
     }
 
 

@@ -7,6 +7,7 @@
 Whether `fit` has such options is for `fit` to say. Knows nothing of how values are chosen.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,12 +67,14 @@ def _values(name: str, given: Any) -> Between | list[Value]:
         raise InputError(f"{name}: want a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}")
     low, high, step = (_number(f"{name}: {key}", given.get(key)) for key in ("low", "high", "step"))
     log = given.get("log", False)
-    if low is None or high is None or not low <= high:
-        raise InputError(f"{name}: want low ≤ high, got {low} and {high}")
+    if low is None or high is None or not -math.inf < low <= high < math.inf:
+        raise InputError(f"{name}: want low ≤ high, both finite, got {low} and {high}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise InputError(f"{name}: log: want true or false; true goes with low > 0 and without step")
     if step is not None and step <= 0:
         raise InputError(f"{name}: step: want more than 0, got {step}")
+    if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        raise InputError(f"{name}: step: want one that leads from {low} to {high}, got {step}")
     return Between(low, high, step, log)
 
 
