@@ -169,6 +169,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
         "name": name,
         "run": first,
         "classes": list(data.digits.classes),
+        "files": [row[-1] for row in tested(runs[0])[1:]] if config["data"]["dataset"] == "folder" else [],
         "test": single(*tests[0], nets[0], images, data.digits.classes),
         "group": group(name, runs, tests, nets) if members else None,
         "curves": {curve: points(runs[0], curve) for curve in CURVES},
@@ -212,9 +213,15 @@ def points(run: Path, column: str) -> list[list[float]]:
 
 def read(run: Path) -> tuple[list[int], list[int], list[int], NDArray[np.float64]]:
     """indices, labels, predicted, probabilities of `predictions.csv`."""
+    names, *rows = tested(run)
+    last = sum(name.startswith("prob_") for name in names) + 3
+    return (*([int(row[n]) for row in rows] for n in range(3)), np.array([row[3:last] for row in rows], float))  # type: ignore[return-value]
+
+
+def tested(run: Path) -> list[list[str]]:
+    """The rows of `predictions.csv`, the first the columns' names."""
     with run.joinpath("predictions.csv").open(newline="", encoding="utf-8") as file:
-        _, *rows = csv.reader(file)
-    return (*([int(row[n]) for row in rows] for n in range(3)), np.array([row[3:] for row in rows], float))  # type: ignore[return-value]
+        return list(csv.reader(file))
 
 
 def wilson(right: int, total: int) -> dict[str, Any]:

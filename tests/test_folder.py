@@ -1,5 +1,6 @@
 """Pictures of one's own: read by the same door as `predict`, with the names of their classes all the way."""
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -142,6 +143,12 @@ def test_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(cli: Cl
     assert scored
     assert scored.classes == ["circle", "square", "triangle"]
     assert scored.acc > 0.8
+    with run.joinpath("predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["file"] for row in rows) == sorted(
+        path.relative_to("my-shapes").as_posix() for path in Path("my-shapes/test").rglob("*.png")
+    )
+    assert all(Path(row["file"]).parent.name == scored.classes[int(row["label"])] for row in rows)
     shape("triangle", 1000).save("photo.png")
     assert cli("export")[0] == 0
     for model in ("latest", str(run / "model.onnx")):

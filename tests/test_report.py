@@ -196,6 +196,11 @@ def test_json_is_all_that_is_printed_where_pictures_are_read_first(cli: Cli) -> 
     told = json.loads(out)
     assert told["classes"] == ["circle", "square", "triangle"]
     assert "--data.data_dir my-shapes" in told["origin"]["commands"][0]
+    assert cli("report", "--images", "3")[0] == 0
+    html = Path("lightning_logs/version_0/report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<span class="quiet">(test/[^<]+)</span>', html)
+    assert shown[0] == told["files"][told["test"]["mistakes"][0]["index"]]  # one epoch leaves mistakes
+    assert Path("my-shapes", shown[0]).is_file()
 
 
 def test_the_same_run_gives_the_same_bytes(made: Made, cli: Cli) -> None:
@@ -250,7 +255,7 @@ def drawn(report: dict[str, Any], *, seed: int = 0) -> str:
 def test_hostile_names_are_escaped_everywhere(made: Made) -> None:
     classes = [{**one, "name": name} for one, name in zip(made.numbers["test"]["classes"], HOSTILE, strict=True)]
     report = {**made.numbers, "classes": HOSTILE, "test": {**made.numbers["test"], "classes": classes}}
-    html = drawn({**report, "name": HOSTILE[0]})
+    html = drawn({**report, "name": HOSTILE[0], "files": HOSTILE * 36})
     assert "<script" not in html
     assert "<img src=x" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 3

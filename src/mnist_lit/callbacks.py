@@ -332,7 +332,7 @@ class TestCurve(Callback):
 
 
 class Predictions(Callback):
-    """`predictions.csv`: index, label, predicted and each class's probability of every test image."""
+    """`predictions.csv`: of every test image index, label, what was predicted, each class's probability, any file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -361,12 +361,14 @@ class Predictions(Callback):
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        files = {"file": data.digits.files} if data.digits.files else {}
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(["index", "label", "predicted", *(f"prob_{name}" for name in classes)])
-        for index, label, row in zip(indices[order], labels[order], probs[order], strict=True):
-            writer.writerow([int(index), int(label), int(row.argmax()), *(f"{p:.9g}" for p in row.tolist())])
+        writer.writerow(["index", "label", "predicted", *(f"prob_{name}" for name in data.classes), *files])
+        for index, label, row in zip(indices[order].tolist(), labels[order].tolist(), probs[order], strict=True):
+            from_file = (column[index] for column in files.values())
+            writer.writerow([index, label, int(row.argmax()), *(f"{p:.9g}" for p in row.tolist()), *from_file])
         try:
             write_whole(self.path, text.getvalue().encode())
         except OSError as error:

@@ -49,6 +49,7 @@ class Digits:
     _: KW_ONLY
     classes: tuple[str, ...] = DIGITS  # what the labels 0 … C - 1 stand for
     val: int = 0  # of the training images the last ones, which who made the data set aside
+    files: tuple[str, ...] = ()  # where each test image comes from, if from a file of its own
 
     def fingerprint(self) -> str:
         """md5 over all bytes: two runs with the same fingerprint saw the same data."""

@@ -67,6 +67,7 @@ def load(data_dir: str | Path) -> Digits:
         torch.from_numpy(labels[tested]),
         classes=names,
         val=int((where == SPLITS.index("val")).sum()),
+        files=tuple(path.relative_to(folder).as_posix() for split, path in files if split == "test"),
     )
 
 

@@ -44,10 +44,11 @@ class Validation(NamedTuple):
 def scored(run: Path) -> Scored | None:
     """The newest whole test of a run; None where there was none, or its file is damaged."""
     names = ("index", "label", "predicted")
+    others = (*names, "file")
     with contextlib.suppress(LookupError, TypeError, ValueError):
         rows = _rows(run / "predictions.csv")
         indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
-        classes = [name for name in rows[0] if name not in names]
+        classes = [name for name in rows[0] if name not in others]
         probs = [[float(row[name]) for name in classes] for row in rows]
         return Scored(indices, labels, predicted, probs, [name.removeprefix("prob_") for name in classes])
     return None

@@ -34,6 +34,7 @@ BATCH = 500
 KEYS = """\
 --json prints one object. Shares are in [0, 1], classes are places in `classes`, what has no value is null:
   name, run, classes   what is reported, which run of a group the details are of, the names of the classes
+  files                of pictures of your own: where each test image comes from
   test                 images, right, accuracy, low, high (95 % interval), wrong; confusion[true][predicted], confused;
                        classes; calibration.before and .after (nll, brier, ece, bins); coverage; detector; mistakes;
                        suspects (likely label errors)
@@ -89,6 +90,7 @@ def main(command: str, args: list[str]) -> None:
         "name": runs.name(named),
         "run": names[0],
         "classes": tests[0].classes,
+        "files": data.digits.files if data.digits else (),
         "test": numbers.single(tests[0], temperatures[0], found[0][1] > model.threshold if temperatures[0] else None),
         "group": numbers.group(names, tests, temperatures) if folder != members[0] else None,
         "curves": numbers.curves(members[0]),
