@@ -56,6 +56,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "ema_decay": 0.9,
         "init": "he",
     },
+    "sam": {"optimizer": "sgd", "lr": 0.05, "schedule": "constant", "sam_rho": 0.1},
 }
 
 
@@ -114,6 +115,8 @@ def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, l
     if recipe == "adamw":
         factors = [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
         return torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.1), factors
+    if recipe == "sam":
+        return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9), [1.0] * 10
     hidden = [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3", "conv4", "fc1")]
     weights = [p for name, p in network.named_parameters() if name in hidden]
     rest = [p for name, p in network.named_parameters() if name not in hidden]
@@ -144,6 +147,18 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
             if recipe == "adamw":
                 loss = F.cross_entropy(log_probs, warped.labels, label_smoothing=0.2)
             loss.backward()  # type: ignore[no-untyped-call]
+            if (
+                recipe == "sam"
+            ):  # the same arithmetic: the gradient uphill jumps where rounding moves a pooling's maximum
+                gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
+                start = copy.deepcopy(network.state_dict())
+                share = 0.1 / (torch.nn.utils.get_total_norm(gradients.values()) + 1e-12)
+                with torch.no_grad():
+                    for weight, gradient in gradients.items():
+                        weight.add_(gradient * share)
+                optimizer.zero_grad()
+                F.nll_loss(network(standardize(warped.images)), warped.labels).backward()  # type: ignore[no-untyped-call]
+                network.load_state_dict(start)
             optimizer.step()
             step += 1
     assert step == 10
@@ -290,10 +305,16 @@ def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
         fit(Classifier(schedule="linear"), max_epochs=-1, max_time="00:00:00:01")
 
 
+def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
+    with pytest.raises(InputError, match=r"model\.sam_rho: want 0"):
+        fit(Classifier(sam_rho=0.1), accumulate_grad_batches=2)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
-     {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0}],
+     {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0},
+     {"sam_rho": math.inf}],
     ids=str,
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:

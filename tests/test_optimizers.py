@@ -1,13 +1,15 @@
 """Schedules against their formulas, Muon against matrices and against AdamW."""
 
+import copy
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mnist_lit import optimizers
-from mnist_lit.network import TutorialCNN
+from mnist_lit.network import TutorialCNN, standardize
 
 
 def rates(name: optimizers.ScheduleName, steps: int = 60, warmup: float = 0.0) -> list[float]:
@@ -128,3 +130,17 @@ def test_each_optimizer_by_name_lowers_a_loss(name: optimizers.OptimizerName) ->
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] * 0.95
+
+
+def test_uphill_the_loss_is_higher_and_the_weights_come_back_to_the_bit() -> None:
+    torch.manual_seed(0)
+    network = TutorialCNN().double()
+    images, labels = standardize(torch.randint(256, (20, 28, 28), dtype=torch.uint8)).double(), torch.arange(20) % 10
+    before = copy.deepcopy(network.state_dict())
+    loss = F.nll_loss(network(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    slope = torch.nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
+    with optimizers.uphill(network, 1e-5):
+        higher = F.nll_loss(network(images), labels).detach()
+    assert float(higher - loss.detach()) == pytest.approx(1e-5 * float(slope), rel=1e-3)
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())

@@ -5,6 +5,7 @@ One function scores every split; sums are divided by counts of images, never mea
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
@@ -77,6 +78,8 @@ class Classifier(pl.LightningModule):
         init_from: a trained model to start from in the place of random weights: a checkpoint, a run, `latest` or
             `pretrained`. fc2 is taken over where the number of classes is the same. A run that goes on ignores it.
         dropout: share of the convolutions' features that a training image loses before fc1.
+        sam_rho: above 0, each step follows the gradient found this far uphill (SAM), in place of the one here, which
+            takes twice as long.
         label_smoothing: share of each label that is spread evenly over all classes, in training's objective alone:
             every loss that is logged is the plain NLL.
         num_classes: length of the output; the command line sets it from the data.
@@ -100,6 +103,7 @@ class Classifier(pl.LightningModule):
         init: Literal["default", "he"] = "default",
         init_from: str = "",
         dropout: float = 0.0,
+        sam_rho: float = 0.0,
         label_smoothing: float = 0.0,
         num_classes: int = 10,
         seed: int = 0,
@@ -117,6 +121,7 @@ class Classifier(pl.LightningModule):
         _check("gamma", gamma, gamma > 0, "above 0")
         _check("ema_decay", ema_decay, 0 <= ema_decay < 1, "in [0, 1)")
         _check("dropout", dropout, 0 <= dropout < 1, "in [0, 1)")
+        _check("sam_rho", sam_rho, sam_rho >= 0 and math.isfinite(sam_rho), "0 or more")
         _check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
         _check("num_classes", num_classes, num_classes >= 2, "2 or more")
         self.save_hyperparameters(logger=False)
@@ -144,6 +149,7 @@ class Classifier(pl.LightningModule):
         self.confusion: Tensor | None = None  # (C, C) counts of the newest evaluation: rows are true, columns predicted
         self.has_trained = False  # whether a step was taken since the module was made
         self.best: Best | None = None
+        self._uphill = False  # whether a step computes its gradient a second time
         self._counted = False  # whether any process has images in `train_metrics`
 
     def forward(self, images: Tensor) -> Tensor:
@@ -159,11 +165,13 @@ class Classifier(pl.LightningModule):
         """
         mask = self._dropout_mask(batch) if self.hparams["dropout"] else None
         log_probs = _run(self.network, batch.images, mask)
-        nll = self._score(log_probs, batch, self.train_metrics)
-        self._counted = True
-        if self._logs_step():
-            self._loss_step = self.trainer.strategy.reduce(nll.detach() / batch.size, reduce_op="sum")
-            self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
+        nll = F.nll_loss(log_probs, batch.labels, reduction="sum")
+        if not self._uphill:
+            self._count(log_probs, batch, self.train_metrics)
+            self._counted = True
+            if self._logs_step():
+                self._loss_step = self.trainer.strategy.reduce(nll.detach() / batch.size, reduce_op="sum")
+                self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
         spread = self.hparams["label_smoothing"]
         loss = (1 - spread) * nll - spread * log_probs.mean(dim=1).sum() if spread else nll
         return loss * (self.trainer.world_size / self._images_per_step(batch, batch_idx))
@@ -239,6 +247,8 @@ class Classifier(pl.LightningModule):
         name = self.hparams["schedule"]
         if not math.isfinite(self._total_steps) and (name in ("cosine", "linear") or self.hparams["warmup"]):
             raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
+        if self.hparams["sam_rho"] and self.trainer.accumulate_grad_batches != 1:
+            raise InputError("model.sam_rho: want 0 where trainer.accumulate_grad_batches is above 1")
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         for group, own in zip(optimizer.param_groups, self._settings, strict=True):
             group.update(own)
@@ -249,7 +259,9 @@ class Classifier(pl.LightningModule):
         for group, own in zip(optimizer.param_groups, self._settings, strict=True):
             group["lr"] = own["lr"] * factor
         step = self.trainer.global_step
-        optimizer.step(closure=optimizer_closure)
+        optimizer.step(
+            closure=self._sharpness_aware(optimizer_closure) if self.hparams["sam_rho"] else optimizer_closure
+        )
         self.has_trained = True
         if self._logs_step():  # of accumulated batches the last one's loss
             self.write({"train/loss_step": float(self._loss_step), "lr": self._settings[0]["lr"] * factor}, step)
@@ -259,6 +271,19 @@ class Classifier(pl.LightningModule):
             with torch.no_grad():
                 averaged: list[Tensor] = list(self.ema.parameters())
                 torch._foreach_lerp_(averaged, list[Tensor](self.network.parameters()), weight=1 - decay)
+
+    def _sharpness_aware(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """A closure that leaves SAM's gradients, and returns the loss of the weights as they are."""
+
+        def twice() -> Any:
+            loss = closure()
+            self._uphill = True
+            with optimizers.uphill(self.network, self.hparams["sam_rho"]):
+                closure()
+            self._uphill = False
+            return loss
+
+        return twice
 
     def write(self, scalars: dict[str, float], step: int) -> None:
         """Write to the loggers at once. What is given to `log` waits until after the callbacks, and so a checkpoint."""
@@ -284,14 +309,12 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         log_probs = self(batch.images)
-        self._score(log_probs, batch, metrics)
+        self._count(log_probs, batch, metrics)
         return log_probs  # type: ignore[no-any-return]
 
-    def _score(self, log_probs: Tensor, batch: Batch, metrics: MetricCollection) -> Tensor:
-        """Count a batch into the metrics; returns its summed NLL."""
+    def _count(self, log_probs: Tensor, batch: Batch, metrics: MetricCollection) -> None:
         if len(batch.labels):  # a shard may be empty
             metrics.update(log_probs.detach(), batch.labels)
-        return F.nll_loss(log_probs, batch.labels, reduction="sum")
 
     def _log_scores(self, metrics: MetricCollection) -> dict[str, Tensor]:
         """Log every scalar, and each class's accuracy; `compute` has already summed over the processes. Start anew."""

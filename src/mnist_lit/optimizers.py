@@ -1,10 +1,12 @@
 """Optimizers by name and learning-rate schedules as pure functions of the step. torch only.
 
 Muon: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+SAM: Foret et al. 2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
 
-__all__ = ["Muon", "OptimizerName", "ScheduleName", "build", "orthogonalize", "schedule"]
+__all__ = ["Muon", "OptimizerName", "ScheduleName", "build", "orthogonalize", "schedule", "uphill"]
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
@@ -66,6 +68,24 @@ def schedule(
         return float(gamma ** (step // steps_per_epoch // step_size))
     done = (step - rising) / (total_steps - rising)
     return 1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+@contextmanager
+def uphill(network: nn.Module, rho: float) -> Iterator[None]:
+    """Within the block the weights stand `rho` further along their gradient; afterwards where they stood, to the bit.
+
+    What is computed there are SAM's gradients: of the worst weights nearby, to first order.
+    """
+    gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
+    moved, before = list[Tensor](gradients), [p.detach().clone() for p in gradients]
+    norm = nn.utils.get_total_norm(gradients.values())
+    with torch.no_grad():
+        torch._foreach_add_(moved, torch._foreach_mul(list(gradients.values()), rho / (norm + 1e-12)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(moved, before)
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
