@@ -195,6 +195,12 @@ def test_every_answer_has_the_headers_that_keep_others_out(ask: Ask, path: str) 
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+def test_a_picture_is_posted(ask: Ask) -> None:
+    answer = ask("GET", "/predict")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json() == {"detail": "want POST, with a picture as the body"}
+
+
 @pytest.mark.parametrize("path", sorted(Path(sys.modules["mnist_lit.serve"].__file__ or "").parent.glob("page/*")))
 def test_the_page_names_no_other_address(path: Path) -> None:
     addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\"']*", path.read_text(encoding="utf-8"))

@@ -47,6 +47,10 @@ def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits
         counts.readings.update(reading.status for reading in answered.readings)
         return Response(answered.model_dump_json(), media_type="application/json")  # it is an Answer: no second check
 
+    @app.get("/predict", include_in_schema=False)
+    async def asked() -> Response:
+        raise HTTPException(405, "want POST, with a picture as the body", {"allow": "POST"})
+
     @app.get("/health")
     async def health() -> Health:
         """That the server answers, and what it serves."""
