@@ -278,9 +278,11 @@ class Classifier(pl.LightningModule):
         def twice() -> Any:
             loss = closure()
             self._uphill = True
-            with optimizers.uphill(self.network, self.hparams["sam_rho"]):
-                closure()
-            self._uphill = False
+            try:
+                with optimizers.uphill(self.network, self.hparams["sam_rho"]):
+                    closure()
+            finally:
+                self._uphill = False
             return loss
 
         return twice
