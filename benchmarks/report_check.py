@@ -169,7 +169,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
         "name": name,
         "run": first,
         "classes": list(data.digits.classes),
-        "files": [row[-1] for row in tested(runs[0])[1:]] if config["data"]["dataset"] == "folder" else [],
+        "files": told_files(*tested(runs[0])),
         "test": single(*tests[0], nets[0], images, data.digits.classes),
         "group": group(name, runs, tests, nets) if members else None,
         "curves": {curve: points(runs[0], curve) for curve in CURVES},
@@ -222,6 +222,11 @@ def tested(run: Path) -> list[list[str]]:
     """The rows of `predictions.csv`, the first the columns' names."""
     with run.joinpath("predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
+
+
+def told_files(names: list[str], *rows: list[str]) -> list[str]:
+    """The column `file`, which pictures of one's own have."""
+    return [row[names.index("file")] for row in rows] if "file" in names else []
 
 
 def wilson(right: int, total: int) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
     for name, weight in network.state_dict().items():
         # As a share of the way: rounding may turn the sign of a gradient near 0, which AdamW's first steps follow.
         way, apart = (weight - initial[name]).norm(), (module.network.state_dict()[name] - weight).norm()
-        assert apart < 0.01 * way, name
+        assert apart < (0.01 if recipe == "adamw" else 1e-3) * way, name
 
 
 @pytest.mark.parametrize("images", [128, 160, 100], ids=["whole groups", "a last group of one", "a smaller last batch"])

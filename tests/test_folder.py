@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,16 @@ def test_numbers_are_classes_in_their_order() -> None:
     for name in ("10", "9", "x", "2"):
         Path("few/train", name).mkdir(parents=True)
     assert folder.classes("few") == ("2", "9", "10", "x")
+
+
+def test_a_file_whose_name_is_no_text_is_told_with_question_marks() -> None:
+    shapes()
+    odd = Path("my-shapes/test/circle", os.fsdecode(b"caf\xe9.png"))
+    try:
+        shape("circle", 5).save(str(odd))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert "test/circle/caf\ufffd.png" in folder.load("my-shapes").files
 
 
 def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:

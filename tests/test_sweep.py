@@ -252,7 +252,10 @@ def test_a_space_that_fit_would_refuse_is_refused_before_any_trial(cli: Cli, tex
         ("model.lr: {low: 0, high: 1, log: true}", "low > 0"),
         ("model.lr: {low: 1, high: .inf}", "both finite"),
         ("model.lr: {low: 1, high: 2, step: 0}", "want more than 0"),
+        ("model.lr: {low: 1, high: 2, step: .nan}", "want more than 0"),
         ("model.lr: {low: 1, high: 4, step: 2}", "step: want one that leads from 1 to 4"),
+        ("model.lr: {low: 1, high: 2, step: 1e10}", "step: want one that leads from 1 to 2"),
+        ("model.lr: {low: 0, high: 1e308, step: 1e-10}", "step: want one that leads"),
         ("model.lr: {", "cannot be read as YAML"),
     ],
 )

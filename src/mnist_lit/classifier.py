@@ -273,7 +273,7 @@ class Classifier(pl.LightningModule):
                 torch._foreach_lerp_(averaged, list[Tensor](self.network.parameters()), weight=1 - decay)
 
     def _sharpness_aware(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """A closure that leaves SAM's gradients, and returns the loss of the weights as they are."""
+        """A closure that leaves SAM's gradients. What Lightning keeps as the step's loss is then the one uphill."""
 
         def twice() -> Any:
             loss = closure()

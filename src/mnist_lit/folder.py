@@ -67,8 +67,13 @@ def load(data_dir: str | Path) -> Digits:
         torch.from_numpy(labels[tested]),
         classes=names,
         val=int((where == SPLITS.index("val")).sum()),
-        files=tuple(path.relative_to(folder).as_posix() for split, path in files if split == "test"),
+        files=tuple(_told(path.relative_to(folder)) for split, path in files if split == "test"),
     )
+
+
+def _told(path: Path) -> str:
+    """A path as text; bytes that are none, as a file's name may have, become question marks."""
+    return os.fsencode(path.as_posix()).decode(errors="replace")
 
 
 def _folders(path: Path) -> list[str]:

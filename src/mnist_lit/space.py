@@ -71,11 +71,17 @@ def _values(name: str, given: Any) -> Between | list[Value]:
         raise InputError(f"{name}: want low ≤ high, both finite, got {low} and {high}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise InputError(f"{name}: log: want true or false; true goes with low > 0 and without step")
-    if step is not None and step <= 0:
+    if step is not None and not 0 < step < math.inf:
         raise InputError(f"{name}: step: want more than 0, got {step}")
-    if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+    if step is not None and not _leads(low, high, step):
         raise InputError(f"{name}: step: want one that leads from {low} to {high}, got {step}")
     return Between(low, high, step, log)
+
+
+def _leads(low: float, high: float, step: float) -> bool:
+    """Whether whole steps lead from low to high."""
+    steps = (high - low) / step
+    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-6 and (round(steps) > 0 or low == high)
 
 
 def _number(name: str, given: Any) -> int | float | None:
