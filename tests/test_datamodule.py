@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mnist_lit.augment import DRAWS
+from mnist_lit.augment import DRAWS, Warp
 from mnist_lit.datamodule import DigitsDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.order import WARP, Batch, Loader, TrainLoader, uniform
@@ -63,6 +63,26 @@ def test_an_image_is_warped_anew_each_epoch() -> None:
     assert same < len(first) * 0.02
 
 
+def test_warps_shrink_over_the_second_half_of_a_run_to_what_is_left_at_its_end() -> None:
+    data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, translate=2, anneal=0.25, epochs=6, seed=3)
+    data.setup()
+    assert data.digits is not None
+    for epoch, degrees in enumerate((16, 16, 16, 12, 8, 4)):
+        batch = batches(data, epoch)[0]
+        original = data.digits.train_images[batch.indices]
+        numbers = uniform(3, epoch, batch.indices, DRAWS, stream=WARP)
+        assert batch.images.equal(Warp(degrees=degrees, translate=degrees / 8)(original, numbers))
+        assert not batch.images.equal(original)
+
+
+def test_warps_shrink_towards_an_end_that_is_known() -> None:
+    for epochs in (None, -1):
+        data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, anneal=0.25, epochs=epochs)
+        data.setup()
+        with pytest.raises(InputError, match=r"data\.anneal: needs an end; set trainer\.max_epochs"):
+            batches(data)
+
+
 def test_evaluation_sees_the_images_as_they_are() -> None:
     data = DigitsDataModule(dataset="digits", val_size=180, degrees=15)
     data.setup()
@@ -87,6 +107,7 @@ def test_whole_epochs_are_pure(digits_data: DigitsDataModule) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"val_size": -1}, "val_size"),
         ({"degrees": 200.0}, "degrees"),
+        ({"anneal": 1.5}, r"data\.anneal: want a share in \[0, 1\], got 1\.5"),
         ({"val_size": 1437}, "want less than the 1437 images"),
         ({"val_size": 437, "batch_size": 1001}, "no more than the 1000 training images"),
     ],

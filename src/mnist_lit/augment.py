@@ -6,7 +6,7 @@ practices for convolutional neural networks", section 2). One resampling keeps s
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
 import torch
@@ -36,6 +36,14 @@ class Warp:
     translate: float = 0.0  # pixels, along x and y
     crop_prob: float = 0.0  # how often the middle 22×22 are blown up to 28×28
     elastic: float = 0.0  # pixels that a control point of the bend moves, along x and y
+
+    def shrunk(self, share: float) -> "Warp":
+        """The warp with this share of every limit.
+
+        >>> Warp(degrees=15, translate=2).shrunk(0.5)
+        Warp(degrees=7.5, scale=0.0, shear=0.0, translate=1.0, crop_prob=0.0, elastic=0.0)
+        """
+        return Warp(*(limit * share for limit in astuple(self)))
 
     def parameters(self, draws: Tensor) -> dict[str, Tensor]:
         """What each image gets: float32 (B,) per parameter, from uniform numbers (B, DRAWS)."""

@@ -38,10 +38,13 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
+        anneal: share of these limits that is left in a run's last epoch. They shrink evenly over its second half, so
+            that it ends on images like those it is tested on; 1 keeps them.
         continental: share of the ones that get an upstroke, and of the sevens that get a bar, before the warp.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
+        epochs: of the run, for `anneal`; the command line sets it from `trainer.max_epochs`.
         shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
     """
 
@@ -58,10 +61,12 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: float = 0.0,
         crop_prob: float = 0.0,
         elastic: float = 0.0,
+        anneal: float = 1.0,
         continental: float = 0.0,
         seed: int = 0,
         mirrors: list[str] | str | None = None,
         timeout: float = TIMEOUT,
+        epochs: int | None = None,
         *,
         shuffle: bool = True,
     ) -> None:
@@ -70,14 +75,17 @@ class DigitsDataModule(pl.LightningDataModule):
             raise InputError(f"data.batch_size: want 1 or more, got {batch_size}")
         if val_size < 0:
             raise InputError(f"data.val_size: want 0 or more, got {val_size}")
+        if not 0 <= anneal <= 1:
+            raise InputError(f"data.anneal: want a share in [0, 1], got {anneal}")
         if not 0 <= continental <= 1:
             raise InputError(f"data.continental: want a share in [0, 1], got {continental}")
         try:
             self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
-        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
+        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout", "epochs"])
         self.data_dir, self.dataset, self.continental = data_dir, dataset, continental
+        self.anneal, self.epochs = anneal, epochs
         self.batch_size, self.split_seed = batch_size, split_seed
         self.val_size = (folder.aside(data_dir) if dataset == "folder" else 0) or val_size
         self.seed, self.shuffle = seed, shuffle
@@ -154,7 +162,16 @@ class DigitsDataModule(pl.LightningDataModule):
             images = continental.add(images, batch.labels, draws, self.continental)
         draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=WARP)
         bends = uniform(self.seed, batch.epoch, batch.indices, BENDS, stream=ELASTIC) if self.warp.elastic else None
-        return batch._replace(images=self.warp(images, draws, bends))
+        return batch._replace(images=self._warp(batch.epoch)(images, draws, bends))
+
+    def _warp(self, epoch: int) -> Warp:
+        """An epoch's warp. Raises InputError where the limits shrink towards an end that is not set."""
+        if self.anneal == 1:
+            return self.warp
+        if self.epochs is None or self.epochs < 1:
+            raise InputError("data.anneal: needs an end; set trainer.max_epochs")
+        done = min(max(2 * (epoch + 1) / self.epochs - 1, 0), 1)  # of the second half, once the epoch ends
+        return self.warp.shrunk(1 - done * (1 - self.anneal))
 
     @cached_property
     def fingerprint(self) -> str:
