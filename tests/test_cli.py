@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mnist_lit import __version__, runs
+from mnist_lit.augment import Warp
 from mnist_lit.callbacks import Figures
 from mnist_lit.classifier import Classifier
 from mnist_lit.datamodule import DigitsDataModule
@@ -103,6 +104,10 @@ def test_python_dash_m_is_the_same_program() -> None:
         ([*FIT, "--trainer.limit_train_batches", "0"], "nothing to train"),
         ([*FIT, "--trainer.val_check_interval", "100"], "val_check_interval"),
         ([*FIT, "--trainer.max_time", "00:00:00:01", "--trainer.max_epochs", "-1"], "linear needs an end"),
+        (
+            [*FIT, "--data.anneal", "0.5", "--trainer.max_steps", "2"],
+            "data.anneal: needs an end; set trainer.max_epochs",
+        ),
         (["fit", "--data.dataset", "digits", "--data.val_size", "2000"], "want less than the 1437 images"),
         (["test"], "nothing was trained in lightning_logs; run `mnist-lit fit` first"),
         (["validate", "--ckpt_path", "gone.ckpt"], "no model at gone.ckpt"),
@@ -384,6 +389,24 @@ def test_runs_go_where_default_root_dir_says(cli: Cli) -> None:
     code, out, _ = cli("test", "--trainer.default_root_dir", "elsewhere")
     assert code == 0
     assert out.startswith(f"test: {best}\n")
+
+
+def test_annealed_warps_end_where_the_run_does(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, shrunk = [], Warp.shrunk
+
+    def note(warp: Warp, share: float) -> Warp:
+        shares.append(share)
+        return shrunk(warp, share)
+
+    monkeypatch.setattr(Warp, "shrunk", note)
+    fit = (*FIT, "--data.degrees", "15", "--data.anneal", "0.2")
+    assert cli(*fit)[0] == 0  # of ten epochs, which are the default
+    assert shares == pytest.approx([share for share in [1] * 5 + [0.84, 0.68, 0.52, 0.36, 0.2] for _ in range(2)])
+    assert cli(*fit, "--trainer.max_epochs", "2")[0] == 0
+    assert shares[20:] == pytest.approx([1, 1, 0.2, 0.2])
+    last = "lightning_logs/version_1/checkpoints/last.ckpt"
+    assert cli(*fit, "--ckpt_path", last, "--trainer.max_epochs", "4")[0] == 0
+    assert shares[24:] == pytest.approx([0.6, 0.6, 0.2, 0.2])
 
 
 def test_a_run_stopped_within_an_epoch_goes_on_exactly_there(cli: Cli) -> None:

@@ -64,10 +64,11 @@ def test_an_image_is_warped_anew_each_epoch() -> None:
 
 
 def test_warps_shrink_over_the_second_half_of_a_run_to_what_is_left_at_its_end() -> None:
-    data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, translate=2, anneal=0.25, epochs=6, seed=3)
+    data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, translate=2, anneal=0.25, seed=3)
     data.setup()
     assert data.digits is not None
-    for epoch, degrees in enumerate((16, 16, 16, 12, 8, 4)):
+    for epochs, epoch, degrees in ((6, 0, 16), (6, 2, 16), (6, 3, 12), (6, 4, 8), (6, 5, 4), (1, 0, 4)):
+        data.epochs = epochs
         batch = batches(data, epoch)[0]
         original = data.digits.train_images[batch.indices]
         numbers = uniform(3, epoch, batch.indices, DRAWS, stream=WARP)
@@ -75,10 +76,21 @@ def test_warps_shrink_over_the_second_half_of_a_run_to_what_is_left_at_its_end()
         assert not batch.images.equal(original)
 
 
+def test_a_run_annealed_to_nothing_ends_on_the_images_as_they_are() -> None:
+    data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, crop_prob=0.5, elastic=2, anneal=0)
+    data.setup()
+    data.epochs = 2
+    assert data.digits is not None
+    first, last = batches(data, 0)[0], batches(data, 1)[0]
+    assert not first.images.equal(data.digits.train_images[first.indices])
+    assert last.images.equal(data.digits.train_images[last.indices])
+
+
 def test_warps_shrink_towards_an_end_that_is_known() -> None:
+    data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, anneal=0.25)
+    data.setup()
     for epochs in (None, -1):
-        data = DigitsDataModule(dataset="digits", val_size=180, degrees=16, anneal=0.25, epochs=epochs)
-        data.setup()
+        data.epochs = epochs
         with pytest.raises(InputError, match=r"data\.anneal: needs an end; set trainer\.max_epochs"):
             batches(data)
 

@@ -66,13 +66,11 @@ def compare(cli: Cli, recipe: list[str], steps: int) -> None:
     assert pictures("two") == pictures("one")
 
 
-def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli) -> None:
+@pytest.mark.parametrize("sam_rho", ["0", pytest.param("0.05", marks=pytest.mark.slow)])
+def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli, sam_rho: str) -> None:
     # 1,257 images in steps of 157: the ninth has one image, and the first process none of it
-    compare(
-        cli,
-        ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"],
-        steps=9,
-    )
+    recipe = ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"]
+    compare(cli, [*recipe, "--model.sam_rho", sam_rho], steps=9)
 
 
 def test_three_processes_count_every_test_image_once(cli: Cli) -> None:

@@ -41,7 +41,12 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     [
         pytest.param(("--trainer.max_epochs", "2", "--model.ema_decay", "0.9"), id="sgd_and_ema"),
         pytest.param(
-            ("--model.ema_decay", "0.9", "--model.dropout", "0.2"), id="dropout_three_epochs", marks=pytest.mark.slow
+            (
+                *("--model.ema_decay", "0.9", "--model.dropout", "0.2"),
+                *("--model.sam_rho", "0.1", "--data.degrees", "15", "--data.anneal", "0.2"),
+            ),
+            id="dropout_sam_and_annealing_three_epochs",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ("--model.optimizer", "muon", "--model.schedule", "cosine", "--trainer.val_check_interval", "2"),

@@ -38,7 +38,7 @@ class Warp:
     elastic: float = 0.0  # pixels that a control point of the bend moves, along x and y
 
     def shrunk(self, share: float) -> "Warp":
-        """The warp with this share of every limit.
+        """The warp with this share of every limit, and of `crop_prob`.
 
         >>> Warp(degrees=15, translate=2).shrunk(0.5)
         Warp(degrees=7.5, scale=0.0, shear=0.0, translate=1.0, crop_prob=0.0, elastic=0.0)

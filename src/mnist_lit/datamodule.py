@@ -38,13 +38,12 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
-        anneal: share of these limits that is left in a run's last epoch. They shrink evenly over its second half, so
-            that it ends on images like those it is tested on; 1 keeps them.
+        anneal: share of these six that is left in the last of `trainer.max_epochs` epochs. They shrink epoch by epoch
+            over the second half, so that a run ends on images like those it is tested on; 1 keeps them.
         continental: share of the ones that get an upstroke, and of the sevens that get a bar, before the warp.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
         timeout: seconds a mirror may take for a file.
-        epochs: of the run, for `anneal`; the command line sets it from `trainer.max_epochs`.
         shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
     """
 
@@ -66,7 +65,6 @@ class DigitsDataModule(pl.LightningDataModule):
         seed: int = 0,
         mirrors: list[str] | str | None = None,
         timeout: float = TIMEOUT,
-        epochs: int | None = None,
         *,
         shuffle: bool = True,
     ) -> None:
@@ -83,9 +81,9 @@ class DigitsDataModule(pl.LightningDataModule):
             self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
-        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout", "epochs"])
+        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.continental = data_dir, dataset, continental
-        self.anneal, self.epochs = anneal, epochs
+        self.anneal = anneal
         self.batch_size, self.split_seed = batch_size, split_seed
         self.val_size = (folder.aside(data_dir) if dataset == "folder" else 0) or val_size
         self.seed, self.shuffle = seed, shuffle
@@ -96,6 +94,7 @@ class DigitsDataModule(pl.LightningDataModule):
             raise InputError("data.continental: want 0 for what is no digit")
         self.digits: digits.Digits | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
+        self.epochs: int | None = None  # of the run, for `anneal`; the command line says how many
         self._moved: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
@@ -170,7 +169,7 @@ class DigitsDataModule(pl.LightningDataModule):
             return self.warp
         if self.epochs is None or self.epochs < 1:
             raise InputError("data.anneal: needs an end; set trainer.max_epochs")
-        done = min(max(2 * (epoch + 1) / self.epochs - 1, 0), 1)  # of the second half, once the epoch ends
+        done = max(2 * (epoch + 1) / self.epochs - 1, 0)  # of the second half, once the epoch ends
         return self.warp.shrunk(1 - done * (1 - self.anneal))
 
     @cached_property

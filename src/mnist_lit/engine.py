@@ -136,7 +136,6 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
-        parser.link_arguments("trainer.max_epochs", "data.epochs")
         parser.link_arguments("trainer.overfit_batches", "data.shuffle", compute_fn=lambda batches: not batches)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -309,7 +308,7 @@ class CLI(LightningCLI):
 
     def _prepare(self, datamodule: DigitsDataModule) -> None:
         """Have the data before other processes are started, who would wait for one that was refused it."""
-        datamodule.device = self.trainer.strategy.root_device
+        datamodule.device, datamodule.epochs = self.trainer.strategy.root_device, self.trainer.max_epochs
         datamodule.prepare_data()
         datamodule.setup()
 
@@ -376,7 +375,7 @@ def _init_from(config: Namespace) -> str:
 
 def _plain(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
-    unrelated = ("num_classes", "seed", "epochs", "shuffle", "data_dir", *recipes.LOCAL)
+    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *recipes.LOCAL)
     kept = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
     for section in (config.model, config.data):
         kept |= {name: value for name, value in section.items() if name not in unrelated}
