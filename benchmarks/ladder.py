@@ -178,8 +178,8 @@ difference. With so few seeds small ones go unseen. Seconds are those of trainin
 {rows}
 
 - [`fast`](../configs/fast.yaml) is made from these rungs for the least time to the tutorial's score,
-  [`best`](../configs/best.yaml) for the highest score: more epochs, stronger warps that shrink towards the end,
-  sharpness-aware minimization.
+  [`best`](../configs/best.yaml) for the highest score: more epochs, a longer average, dropout, stronger warps
+  that shrink towards the end, sharpness-aware minimization.
 - A rung's place matters: what comes late finds less left to gain, and one epoch is short. Which of the changes that are
   not here were tried, and what for, stands in [decisions.md](decisions.md).
 - The tutorial's other defects change no weights: it watches its epochs on the test set, divides its mean losses by the
