@@ -38,7 +38,7 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
-        anneal: share of these six that is left in the last of `trainer.max_epochs`, in Python of `datamodule.epochs`. They
+        anneal: share of these six that is left in the last of `trainer.max_epochs`, in Python of `self.epochs`. They
             shrink epoch by epoch over the second half, so that a run ends on images like those it is tested on; 1
             keeps them.
         continental: share of the ones that get an upstroke, and of the sevens that get a bar, before the warp.
