@@ -48,29 +48,38 @@ def pictures(run: str) -> list[str]:
     return list(EventAccumulator(f"{run}/lightning_logs/version_0").Reload().Tags()["images"])
 
 
-def compare(cli: Cli, recipe: list[str], steps: int) -> None:
-    """The same losses, step by step, and the same scores; another seed's losses are far away."""
+def compare(
+    cli: Cli, recipe: list[str], steps: int, *, near: float = 1e-5, other: tuple[str, str] = ("--seed_everything", "1")
+) -> None:
+    """The same losses, step by step, and the same scores; with the other option the losses are further away."""
     fit = ["fit", *recipe, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--model.momentum", "0"]
     fit += ["--model.schedule", "constant", "--data.degrees", "15"]
     command(*fit, *DDP, "2", cwd="two")
-    for run, options in (("one", []), ("control", ["--seed_everything", "1", "--trainer.limit_train_batches", "9"])):
+    for run, options in (("one", []), ("control", [*other, "--trainer.limit_train_batches", "9"])):
         Path(run).mkdir()
         with contextlib.chdir(run):
             assert cli(*fit, "--trainer.accelerator", "cpu", *options)[0] == 0
     one, two, control = (column(run, "train/loss_step") for run in ("one", "two", "control"))
     assert len(one) == steps
-    assert two == pytest.approx(one, rel=1e-5)
+    assert two == pytest.approx(one, rel=near)
     assert control != pytest.approx(one[:9], rel=1e-4)
     for name in ("train/acc", "train/loss", "val/loss"):
         assert column("two", name) == pytest.approx(column("one", name), rel=1e-3, abs=1e-5)
     assert pictures("two") == pictures("one")
 
 
-@pytest.mark.parametrize("sam_rho", ["0", pytest.param("0.05", marks=pytest.mark.slow)])
-def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli, sam_rho: str) -> None:
-    # 1,257 images in steps of 157: the ninth has one image, and the first process none of it
-    recipe = ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"]
-    compare(cli, [*recipe, "--model.sam_rho", sam_rho], steps=9)
+# 1,257 images in steps of 157: the ninth has one image, and the first process none of it
+UNEVEN = ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"]
+
+
+def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli) -> None:
+    compare(cli, UNEVEN, steps=9)
+
+
+@pytest.mark.slow
+def test_two_processes_take_sams_steps_as_one(cli: Cli) -> None:
+    # the gradient uphill jumps where rounding moves a pooling's maximum
+    compare(cli, [*UNEVEN, "--model.sam_rho", "0.05"], steps=9, near=1e-4, other=("--model.sam_rho", "0"))
 
 
 def test_three_processes_count_every_test_image_once(cli: Cli) -> None:
