@@ -106,7 +106,7 @@ def test_python_dash_m_is_the_same_program() -> None:
         ([*FIT, "--trainer.max_time", "00:00:00:01", "--trainer.max_epochs", "-1"], "linear needs an end"),
         (
             [*FIT, "--data.anneal", "0.5", "--trainer.max_steps", "2"],
-            "data.anneal: needs an end; set trainer.max_epochs",
+            "data.anneal: needs an end in epochs; set trainer.max_epochs",
         ),
         (["fit", "--data.dataset", "digits", "--data.val_size", "2000"], "want less than the 1437 images"),
         (["test"], "nothing was trained in lightning_logs; run `mnist-lit fit` first"),

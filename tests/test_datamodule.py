@@ -91,7 +91,7 @@ def test_warps_shrink_towards_an_end_that_is_known() -> None:
     data.setup()
     for epochs in (None, -1):
         data.epochs = epochs
-        with pytest.raises(InputError, match=r"data\.anneal: needs an end; set trainer\.max_epochs"):
+        with pytest.raises(InputError, match=r"data\.anneal: needs an end in epochs; set trainer\.max_epochs"):
             batches(data)
 
 

@@ -38,9 +38,9 @@ class DigitsDataModule(pl.LightningDataModule):
         translate: shift by up to ± this many pixels.
         crop_prob: how often the middle 22×22 pixels fill the image, as in the tutorial.
         elastic: bend by moving control points, nine pixels apart, by up to ± this many pixels.
-        anneal: share of these six that is left in the last of `trainer.max_epochs`, in Python of `self.epochs`. They
-            shrink epoch by epoch over the second half, so that a run ends on images like those it is tested on; 1
-            keeps them.
+        anneal: share of `degrees` to `elastic` that is left in the last of `trainer.max_epochs`, in Python of
+            `self.epochs`. They shrink epoch by epoch over the second half, so that a run ends on images like those
+            it is tested on; 1 keeps them. Where `max_steps` ends a run sooner, they are larger there.
         continental: share of the ones that get an upstroke, and of the sevens that get a bar, before the warp.
         seed: of the order and the warps; the command line sets it from `seed_everything`.
         mirrors: addresses to download from in the place of the usual ones, a list or parted by commas; tried in turn.
@@ -169,7 +169,9 @@ class DigitsDataModule(pl.LightningDataModule):
         if self.anneal == 1:
             return self.warp
         if self.epochs is None or self.epochs < 1:
-            raise InputError("data.anneal: needs an end; set trainer.max_epochs (in Python: datamodule.epochs)")
+            raise InputError(
+                "data.anneal: needs an end in epochs; set trainer.max_epochs (in Python: datamodule.epochs)"
+            )
         done = min(max(2 * (epoch + 1) / self.epochs - 1, 0), 1)  # of the second half, once the epoch ends
         return self.warp.shrunk(1 - done * (1 - self.anneal))
 
