@@ -74,10 +74,9 @@ class DigitsDataModule(pl.LightningDataModule):
             raise InputError(f"data.batch_size: want 1 or more, got {batch_size}")
         if val_size < 0:
             raise InputError(f"data.val_size: want 0 or more, got {val_size}")
-        if not 0 <= anneal <= 1:
-            raise InputError(f"data.anneal: want a share in [0, 1], got {anneal}")
-        if not 0 <= continental <= 1:
-            raise InputError(f"data.continental: want a share in [0, 1], got {continental}")
+        for name, share in (("anneal", anneal), ("continental", continental)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name}: want a share in [0, 1], got {share}")
         try:
             self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
