@@ -23,6 +23,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.records import Validation
 from mnist_lit.space import Between
 from mnist_lit.study import Study, masked, reported
+from mnist_lit.sweep import _checked
 
 Cli = Callable[..., tuple[int, str, str]]
 FOLDER = Path("lightning_logs/sweep_quickstart")
@@ -276,6 +277,12 @@ def test_numbers_in_a_space_may_have_exponents() -> None:
         "c": ["x", None],
         "d": Between(0, 0.3, 0.1),
     }
+
+
+def test_whole_bounds_have_fractions_between_them_where_the_option_takes_these() -> None:
+    given: dict[str, Between | list[Any]] = {"data.degrees": Between(0, 15), "data.batch_size": Between(32, 64)}
+    _, typed = _checked(["--config", "quickstart"], given)
+    assert [type(number) for name in given for number in typed[name][:2]] == [float, float, int, int]
 
 
 def test_a_recipe_that_sets_nothing_aside_is_refused(cli: Cli, quick_fits: Started) -> None:

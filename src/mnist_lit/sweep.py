@@ -58,7 +58,7 @@ def main(command: str, args: list[str]) -> int:
         raise InputError(f"--study: want a name of letters, digits, -, _ and ., got {name}")
     folder = Path(children.logs_root(fit), runs.LOGS, f"sweep_{name}")
     space = spaces.read(Path(given.space))
-    settings = _checked(fit, space)
+    settings, space = _checked(fit, space)
     with reported(given.storage, opening=True):
         study = Study(name, folder, given.storage, seed=given.seed)
     with reported(given.storage):
@@ -111,10 +111,11 @@ def _options(command: str, args: list[str]) -> tuple[argparse.Namespace, list[st
     return given, rest
 
 
-def _checked(fit: Sequence[str], space: Space) -> dict[str, Any]:
-    """The settings that all trials share, without their places. Raises InputError where `fit` would refuse its options.
+def _checked(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space]:
+    """The settings that all trials share, without their places, and the space with numbers of the options' types.
 
-    Each value of the space that its file names is shown to the parser, which looks at all of them.
+    Each value of the space that its file names is shown to the parser, which looks at all of them. Raises InputError
+    where `fit` would refuse its options.
     """
     for option in (*NOT_OURS, *space):
         if any(arg.partition("=")[0] == f"--{option}" for arg in fit):
@@ -152,7 +153,15 @@ def _checked(fit: Sequence[str], space: Space) -> dict[str, Any]:
         for name, value in values.items()
     }
     flat |= {name: value for name, value in settings.items() if not isinstance(value, dict)}
-    return {name: value for name, value in flat.items() if name not in space}
+    space = {name: _typed(values, flat.get(name)) for name, values in space.items()}
+    return {name: value for name, value in flat.items() if name not in space}, space
+
+
+def _typed(values: Between | list[Any], taken: Any) -> Between | list[Any]:
+    """From 0 to 1 there is more than these two where the option takes 1 for 1.0."""
+    if isinstance(values, Between) and isinstance(taken, float):
+        return values._replace(low=float(values.low), high=float(values.high))
+    return values
 
 
 def _agree(study: "Study", settings: Mapping[str, Any], space: Space) -> None:
