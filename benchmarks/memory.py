@@ -20,8 +20,8 @@ def main() -> None:
     given = options(__doc__, steps=50, rounds=3).parse_args()
     data_dir = str(Path(given.data_dir).resolve())
     rounds: dict[str, list[float]] = {}
-    limits = ["--trainer.max_steps", str(given.steps), "--data.data_dir", data_dir]
-    limits += ["--data.val_size", "5000", "--trainer.val_check_interval", str(given.steps)]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(given.steps)]
+    limits += ["--data.val_size", "5000", "--data.data_dir", data_dir]
     others = ["--data_dir", data_dir, "--steps", str(given.steps)]
     throughput = [sys.executable, str(Path(__file__).with_name("throughput.py"))]
     for _ in range(given.rounds):

@@ -121,7 +121,8 @@ def test_another_recipe_starts_afresh_and_other_places_do_not(cli: Cli) -> None:
     fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
     assert cli(*fit)[0] == 0
     assert "is finished" in cli(*fit, "--resume", "auto", "--data.data_dir", "b", "--trainer.accelerator", "cpu")[1]
-    assert cli(*fit, "--resume", "auto", "--model.lr", "0.01")[0] == 0
+    code, _, err = cli(*fit, "--resume", "auto", "--model.lr", "0.01")
+    assert (code, err) == (0, f"resume: {RUN} has model.lr 0.05, not 0.01; starting afresh\n")
     assert len(runs.all_of(Path("lightning_logs"))) == 2
 
 

@@ -51,6 +51,7 @@ args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 if "--print_config" in args or sys.argv[-1] == "--print_config":
     print(f"data: {{val_size: {args.get('--data.val_size', 180)}}}")
     print(f"trainer: {{max_epochs: {args.get('--trainer.max_epochs')}}}")
+    print(f"model: {{lr: {float(args['--model.lr'])}}}")
     sys.exit()
 run, lr = pathlib.Path(args["--run"]), float(args["--model.lr"])
 if lr < 0:
@@ -283,6 +284,16 @@ def test_whole_bounds_have_fractions_between_them_where_the_option_takes_these()
     given: dict[str, Between | list[Any]] = {"data.degrees": Between(0, 15), "data.batch_size": Between(32, 64)}
     _, typed = _checked(["--config", "quickstart"], given)
     assert [type(number) for name in given for number in typed[name][:2]] == [float, float, int, int]
+
+
+def test_a_sweep_tries_fractions_and_refuses_a_study_of_whole_numbers(cli: Cli, quick_fits: Started) -> None:
+    text = "model.lr: {low: 0, high: 1}"
+    assert cli(*sweep("--trials", "1", text=text))[0] == 0
+    (options,) = [args for args, _ in quick_fits if "--print_config" not in args]
+    assert 0 < float(options[options.index("--model.lr") + 1]) < 1
+    Study("old", FOLDER.with_name("sweep_old")).agree("space", {"model.lr": Between(0, 1)._asdict()})
+    code, _, err = cli(*sweep("--study", "old", text=text))
+    assert (code, "begun with model.lr {'low': 0, " in err) == (2, True)
 
 
 def test_a_recipe_that_sets_nothing_aside_is_refused(cli: Cli, quick_fits: Started) -> None:

@@ -25,7 +25,7 @@ THRESHOLD = 0.5  # of `Calibrated`'s outlier score, which is shifted so that thi
 EXAMPLES, OTHERS = 6000, 2  # digits that the detector learns from, and how many that are none for each of them
 SHARE = 3  # of a small dataset it learns from every third digit: nobody waits long for a quickstart
 EPOCHS, BATCH, HIDDEN = 20, 256, 64
-BATCHES = 100  # images at once where nothing is learnt: no more memory than training took
+BATCHES = 100  # images at once where nothing is learnt: this takes no more memory than a step of 128
 
 
 class Calibrated(nn.Module):
@@ -43,8 +43,8 @@ class Calibrated(nn.Module):
     def __init__(self, network: TutorialCNN) -> None:
         super().__init__()
         self.network = network
-        self.evidence = network.conv4.out_channels + network.fc2.out_features  # how many numbers `look` gives it
-        self.detector = nn.Sequential(nn.Linear(self.evidence, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+        self.evidence_size = network.conv4.out_channels + network.fc2.out_features
+        self.detector = nn.Sequential(nn.Linear(self.evidence_size, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         for parameter in self.detector.parameters():
             nn.init.zeros_(parameter)  # until it is taught, everything is as much of an outlier
         self.register_buffer("temperature", torch.tensor(1.0))
@@ -199,7 +199,8 @@ def _teach(calibrated: Calibrated, images: Tensor, others: Tensor) -> None:
 @torch.inference_mode()
 def _look(calibrated: Calibrated, images: Tensor) -> tuple[Tensor, Tensor]:
     log_probs = torch.empty(len(images), calibrated.network.fc2.out_features)
-    evidence = torch.empty(len(images), calibrated.evidence)  # whole from the start: pieces would fragment the memory
-    for part in torch.split(torch.arange(len(images)), BATCHES):
+    evidence = torch.empty(len(images), calibrated.evidence_size)  # at once: kept pieces would fragment the memory
+    for start in range(0, len(images), BATCHES):
+        part = slice(start, start + BATCHES)
         log_probs[part], evidence[part] = calibrated.look(images[part])
     return log_probs, evidence

@@ -1,11 +1,13 @@
 """The shipped recipes, found by name, and what is no part of a recipe. The standard library only."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.suggest import nearest
 
-__all__ = ["LOCAL", "PLACES", "find", "folder", "name", "names"]
+__all__ = ["LOCAL", "PLACES", "find", "folder", "name", "names", "options"]
 
 LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 PLACES = {  # options that say where a recipe runs, not what it does
@@ -39,3 +41,18 @@ def find(name: str) -> Path:
 def name(arg: str) -> str:
     """A shipped recipe's name, of its path; anything else as it is."""
     return {str(folder() / f"{name}.yaml"): name for name in names()}.get(arg, arg)
+
+
+def options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's options and their values, without its places.
+
+    >>> options({"seed_everything": 0, "data": {"val_size": 5000, "data_dir": "data"}})
+    {'seed_everything': 0, 'data.val_size': 5000}
+    """
+    sections = {section: values for section, values in config.items() if isinstance(values, dict)}
+    return {name: value for name, value in config.items() if name not in sections} | {
+        f"{section}.{name}": value
+        for section, values in sections.items()
+        for name, value in values.items()
+        if name not in PLACES.get(section, ())
+    }

@@ -18,12 +18,13 @@ from lightning.pytorch.callbacks import Callback
 from mnist_lit import checkpoint, curves, runs
 from mnist_lit.errors import InputError
 from mnist_lit.files import sweep
-from mnist_lit.recipes import PLACES
+from mnist_lit.recipes import options
 from mnist_lit.runs import Start
 
 __all__ = ["Agree", "Finished", "Found", "find", "hold", "join", "newest", "restore"]
 
 UNREADABLE = (OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError)
+TOLD = 3  # differences between two recipes, at most
 NEWEST_FIRST = (runs.LAST, runs.PREVIOUS, "best.ckpt")
 
 
@@ -70,6 +71,8 @@ def find(among: Sequence[Path], config: str) -> tuple[Start, FileLock] | None:
             begun = Start(run, continues=True), lock
         else:
             lock.release()
+    if begun is None:
+        _tell_difference(among, recipe)
     return begun
 
 
@@ -147,9 +150,19 @@ def _recipe_of(run: Path) -> dict[str, Any] | None:
 
 
 def _recipe(config: str) -> dict[str, Any]:
-    """A configuration without its places."""
-    content: dict[str, Any] = yaml.safe_load(config)
-    for section, names in PLACES.items():
-        for name in names:
-            content[section].pop(name, None)
-    return content
+    """What a configuration, as YAML, makes of a run."""
+    return options(yaml.safe_load(config))
+
+
+def _tell_difference(among: Sequence[Path], recipe: dict[str, Any]) -> None:
+    """Say why the newest run is not gone on with, if that is for its recipe: a fresh start may come as a surprise."""
+    for run in reversed(among):
+        theirs = _recipe_of(run)
+        if theirs is None:
+            continue
+        pairs = {name: (theirs.get(name), recipe.get(name)) for name in sorted({*theirs, *recipe})}
+        told = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
+        if told:
+            more = f" and {len(told) - TOLD} others" if len(told) > TOLD else ""
+            print(f"resume: {run} has {'; '.join(told[:TOLD])}{more}; starting afresh", file=sys.stderr)
+        return

@@ -143,22 +143,13 @@ def _checked(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space]:
     settings: dict[str, Any] = yaml.safe_load(out)
     if not settings["data"]["val_size"]:
         raise InputError("a sweep chooses by validation, and this recipe sets nothing aside; --data.val_size 5000 does")
-    for section, names in recipes.PLACES.items():
-        for name in names:
-            settings[section].pop(name, None)
-    flat = {
-        f"{section}.{name}": value
-        for section, values in settings.items()
-        if isinstance(values, dict)
-        for name, value in values.items()
-    }
-    flat |= {name: value for name, value in settings.items() if not isinstance(value, dict)}
-    space = {name: _typed(values, flat.get(name)) for name, values in space.items()}
-    return {name: value for name, value in flat.items() if name not in space}, space
+    options = recipes.options(settings)
+    space = {name: _typed(values, options.get(name)) for name, values in space.items()}
+    return {name: value for name, value in options.items() if name not in space}, space
 
 
 def _typed(values: Between | list[Any], taken: Any) -> Between | list[Any]:
-    """From 0 to 1 there is more than these two where the option takes 1 for 1.0."""
+    """Bounds as floats where the option made one of what it was shown: from 0 to 1 is more than these two there."""
     if isinstance(values, Between) and isinstance(taken, float):
         return values._replace(low=float(values.low), high=float(values.high))
     return values
@@ -172,7 +163,7 @@ def _agree(study: "Study", settings: Mapping[str, Any], space: Space) -> None:
         theirs = study.agree(key, mine)
         for name in sorted({*mine, *theirs}):
             before, now = theirs.get(name), mine.get(name)
-            if before != now:
+            if json.dumps(before) != json.dumps(now):  # 1 is not 1.0: it says which numbers lie between
                 raise InputError(f"the study was begun with {name} {before}, not {now}; --study NAME begins another")
 
 
