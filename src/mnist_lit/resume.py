@@ -160,7 +160,7 @@ def _tell_difference(among: Sequence[Path], recipe: dict[str, Any]) -> None:
         theirs = _recipe_of(run)
         if theirs is None:
             continue
-        pairs = {name: (theirs.get(name), recipe.get(name)) for name in sorted({*theirs, *recipe})}
+        pairs = {name: (theirs.get(name), recipe.get(name)) for name in sorted({*theirs, *recipe}, key=str)}
         told = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
         if told:
             more = f" and {len(told) - TOLD} others" if len(told) > TOLD else ""
