@@ -7,7 +7,7 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.suggest import nearest
 
-__all__ = ["LOCAL", "PLACES", "find", "folder", "name", "names", "options"]
+__all__ = ["LOCAL", "find", "folder", "name", "names", "options"]
 
 LOCAL = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 PLACES = {  # options that say where a recipe runs, not what it does
