@@ -10,10 +10,11 @@ help:  ## list the targets
 setup:  ## install the project with all extras into the active environment
 	$(PYTHON) -m pip install -c constraints.txt -e '.[all]'
 
-check:  ## formatting, lint, types
+check:  ## formatting, lint, types, import contracts
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	lint-imports --no-logo
 
 test:  ## the tests, some minutes
 	$(PYTHON) -m pytest
@@ -24,7 +25,7 @@ test-all:  ## the slow tests too
 browser:  ## the page's tests in Chromium, which Debian's apt-get installs if it is missing
 	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \
 	  { echo "install Chromium so that \`chromium\` is in PATH, then make browser again" >&2; exit 1; }
-	$(PYTHON) -m pytest tests/test_browser.py
+	$(PYTHON) -m pytest tests/inference/serve/test_page.py
 
 docs:  ## the tutorial's pictures and tables anew; MNIST's where DATA=FOLDER holds it
 	$(PYTHON) docs/generate.py --data_dir $(DATA)

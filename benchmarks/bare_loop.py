@@ -8,9 +8,9 @@ import time
 import torch
 import torch.nn.functional as F
 
-from mnist_lit import digits
-from mnist_lit.memory import keep_memory
-from mnist_lit.network import TutorialCNN, standardize
+from mnist_lit.data.datasets import load_dataset
+from mnist_lit.model import TutorialCNN, standardize
+from mnist_lit.system.malloc import keep_freed_memory
 
 BATCH, READY = 512, 16  # images a step, and batches that lie ready
 WARM_UP = 3  # steps before the clock starts, which the other contestants pay for
@@ -18,9 +18,9 @@ WARM_UP = 3  # steps before the clock starts, which the other contestants pay fo
 
 def train(data_dir: str, steps: int) -> float:
     """Images a second over `steps` steps of 512."""
-    keep_memory()
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = digits.load("mnist", data_dir)
+    data = load_dataset("mnist", data_dir)
     starts = range(0, READY * BATCH, BATCH)
     batches = [
         (

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from contest import keep
-from mnist_lit.cli import main as mnist_lit
+from mnist_lit.cli.main import main as mnist_lit
 
 PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # the tutorial's page, its test accuracy in %
 RIGHT = re.compile(r"images +([\d,]+)\n +right +([\d,]+)")

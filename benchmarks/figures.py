@@ -21,8 +21,8 @@ from contest import report
 
 def cpu_seconds(args: list[str]) -> float:
     """The CPU time of a fit from its first step to its end, run in this process."""
-    from mnist_lit.cli import main as mnist_lit
-    from mnist_lit.tables import FitTable
+    from mnist_lit.callbacks.tables import FitTable
+    from mnist_lit.cli.main import main as mnist_lit
 
     times = []
 

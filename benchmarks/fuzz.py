@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from contest import keep, options
-from mnist_lit import digits
+from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError
-from mnist_lit.reader import DigitReader
+from mnist_lit.inference.reader import DigitReader
 from serve import running
 
 SLOW = 2.0  # seconds that no file may take
@@ -28,7 +28,7 @@ SLOW = 2.0  # seconds that no file may take
 def originals() -> list[bytes]:
     """Some digits as PNG and JPEG, grey, coloured, with a palette and with transparency."""
     files = []
-    for number, digit in enumerate(digits.load("digits", "").test_images[:8].numpy()):
+    for number, digit in enumerate(load_dataset("digits", "").test_images[:8].numpy()):
         picture = Image.fromarray(255 - digit).resize((112, 112))
         mode = ("L", "RGB", "P", "RGBA")[number % 4]
         for kind in ("PNG", "JPEG"):

@@ -22,10 +22,11 @@ import torch
 from scipy.stats import false_discovery_control
 
 from contest import RATE, keep, machine, measured, options
-from mnist_lit import records, runs
-from mnist_lit.datamodule import DigitsDataModule
-from mnist_lit.network import MEAN, STD, TutorialCNN
-from mnist_lit.stats import spread, welch
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.statistics import spread, welch
+from mnist_lit.model import MEAN, STD, TutorialCNN
+from mnist_lit.runs.folders import LOGS, all_runs
+from mnist_lit.runs.results import best_validation
 from tutorial_loop import BATCH, train
 
 RESULT = Path(__file__).parent / "results/ladder.json"
@@ -94,7 +95,7 @@ def _is_measured(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> 
 
 def _tutorial(data_dir: str, seeds: int) -> dict[str, Any]:
     """The first two rungs are the same networks."""
-    data = DigitsDataModule(data_dir, val_size=VAL)
+    data = MNISTDataModule(data_dir, val_size=VAL)
     data.setup()
     indices = data.train_indices.tolist()
     steps = -(-len(indices) // BATCH)
@@ -109,7 +110,7 @@ def _tutorial(data_dir: str, seeds: int) -> dict[str, Any]:
     return both
 
 
-def _accuracy(model: TutorialCNN, data: DigitsDataModule, mean: float, std: float) -> float:
+def _accuracy(model: TutorialCNN, data: MNISTDataModule, mean: float, std: float) -> float:
     loader = data.val_dataloader()
     assert not isinstance(loader, list)
     device = next(model.parameters()).device
@@ -133,7 +134,7 @@ def _rung(data_dir: str, chosen: Mapping[str, str | float], seeds: int) -> dict[
     args = [f"--{name}={value}" for name, value in (fixed | dict(chosen)).items()]
     with tempfile.TemporaryDirectory() as folder:
         _, _, said = measured([*fit, *args], folder)
-        scores = [records.best_val(run) for run in runs.all_of(Path(folder, runs.LOGS))]
+        scores = [best_validation(run) for run in all_runs(Path(folder, LOGS))]
     seconds = [float(time) for time, _ in RATE.findall(said)]
     return {"val": [best[0] for best in scores if best], "seconds": seconds, "machine": machine()}
 

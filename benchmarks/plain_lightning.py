@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_lit.network import TutorialCNN
+from mnist_lit.model import TutorialCNN
 from tutorial_loop import BATCH, loader
 
 

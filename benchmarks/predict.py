@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from contest import measured, options, report
-from mnist_lit import digits
+from mnist_lit.data.datasets import load_dataset
 
 DECODE = (
     "import sys, pathlib; from PIL import Image; [Image.open(f).load() for f in pathlib.Path(sys.argv[1]).iterdir()]"
@@ -22,7 +22,7 @@ DECODE = (
 
 def write(folder: Path, count: int, side: int) -> None:
     """`count` pictures, dark on light and slightly rough."""
-    data = digits.load("digits", "")
+    data = load_dataset("digits", "")
     images = np.concatenate([data.train_images.numpy(), data.test_images.numpy()])
     draw = np.random.default_rng(0)
     for number in range(count):

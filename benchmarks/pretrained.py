@@ -15,9 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit import checkpoint, digits, models, records, runs, stats
-from mnist_lit.cli import main as mnist_lit
-from mnist_lit.reader import DigitReader
+from mnist_lit.cli.main import main as mnist_lit
+from mnist_lit.data.datasets import load_dataset
+from mnist_lit.evaluation.statistics import spread
+from mnist_lit.inference.reader import DigitReader
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.folders import LAST_CKPT, finished_members, run_number
+from mnist_lit.runs.locate import PRETRAINED, PRETRAINED_DIR
+from mnist_lit.runs.results import best_validation, read_predictions
 
 TERMS = (
     "Trained on MNIST by Yann LeCun, Corinna Cortes and Christopher Burges, made from NIST's Special Databases 1 and "
@@ -34,14 +39,14 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data", help="the folder of MNIST's files (default: data)")
     options = parser.parse_args()
 
-    members = runs.whole(options.group)
-    tests = [test for test in map(records.scored, members) if test]
+    members = finished_members(options.group)
+    tests = [test for test in map(read_predictions, members) if test]
     if len(tests) != len(members):
         raise SystemExit(f"test all of {options.group} first")
-    target = models.SHIPPED
+    target = PRETRAINED_DIR
     target.mkdir(exist_ok=True)
     data = ("--data_dir", options.data_dir)
-    like = str(options.like / "checkpoints" / runs.LAST)  # as long trained as what ships, if not its best by validation
+    like = str(options.like / "checkpoints" / LAST_CKPT)  # as long trained as what ships, if not its best by validation
     made = ("--ckpt_path", str(members[0]), "--like", like, "--output", str(target / "model.ckpt"), *data)
     exported = ("--model", str(target / "model.ckpt"), "--output", str(target / "model.onnx"), *data)
     if (
@@ -50,14 +55,14 @@ def main() -> None:
         or mnist_lit(["export", *exported])
     ):
         raise SystemExit(1)
-    told = checkpoint.load(target / "model.ckpt")[checkpoint.KEY]
-    images = digits.load("mnist", options.data_dir).test_images.numpy()
-    spread = stats.spread([test.acc for test in tests])
-    validated = records.best_val(options.like)
+    told = load_checkpoint(target / "model.ckpt")[METADATA_KEY]
+    images = load_dataset("mnist", options.data_dir).test_images.numpy()
+    scores = spread([test.acc for test in tests])
+    validated = best_validation(options.like)
     provenance = {
         "recipe": "reader",
         "config": told["config"],
-        "seed": runs.number(members[0], "seed"),
+        "seed": run_number(members[0], "seed"),
         "command": members[0].joinpath("config.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
         "data": {"md5 of all images and labels": told["data"], "images": 60000},
         "versions": told["versions"],
@@ -65,8 +70,8 @@ def main() -> None:
             "images": len(tests[0].labels),
             "accuracy": tests[0].acc,
             "n": len(tests),
-            "mean": spread.mean,
-            "sd": spread.sd,
+            "mean": scores.mean,
+            "sd": scores.sd,
         },
         "calibration": {
             "from": "a run of the same recipe and seed with 5,000 of the training images set aside",
@@ -85,7 +90,7 @@ def main() -> None:
 
 def _coverage(images: NDArray[np.uint8]) -> float:
     """The share of images that the shipped model does not reject."""
-    reader = DigitReader.load(models.PRETRAINED)
+    reader = DigitReader.load(PRETRAINED)
     return float((reader.classify(images)[1] <= reader.threshold).mean())
 
 

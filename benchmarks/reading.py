@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from contest import keep, options
-from mnist_lit import digits, pictures, pixels
+from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError
-from mnist_lit.reader import DigitReader
+from mnist_lit.imaging.mnist_format import center_digit, fit_to_box
+from mnist_lit.imaging.open_picture import open_picture
+from mnist_lit.inference.reader import DigitReader
 
 Images = NDArray[np.uint8]
 COUNT = 1000  # of each kind of what is no digit
@@ -74,7 +76,7 @@ def letter(draw: np.random.Generator) -> Images:
         ImageDraw.Draw(paper).line(points, fill=255, width=pen, joint="curve")
         for a, b in points:
             ImageDraw.Draw(paper).ellipse((a - pen / 2, b - pen / 2, a + pen / 2, b + pen / 2), fill=255)
-    return pixels.place(np.asarray(paper.filter(ImageFilter.GaussianBlur(2))))
+    return fit_to_box(np.asarray(paper.filter(ImageFilter.GaussianBlur(2))))
 
 
 def garment(draw: np.random.Generator) -> Images:
@@ -112,7 +114,7 @@ def read(reader: DigitReader, folder: Path) -> dict[str, dict[str, int]]:
             count = counts[row["kind"]]
             count["pictures"] += 1
             try:
-                picture = pictures.load(folder / row["file"])
+                picture = open_picture(folder / row["file"])
             except InputError:
                 count["errors"] += 1
                 continue
@@ -139,7 +141,7 @@ def coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> 
 
 def through_the_door(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, float]:
     """The test images' accuracy as they are, and as pictures that come in through `pixels`; nothing is rejected."""
-    door = np.stack([pixels.center_digit(image) for image in images])
+    door = np.stack([center_digit(image) for image in images])
     accuracy = {
         name: float((reader.classify(part)[0].argmax(axis=1) == labels).mean())
         for name, part in (("as they are", images), ("through pixels", door))
@@ -173,7 +175,7 @@ def main() -> None:
     for kind, images in nothings().items():
         found["rejected"][kind] = float((reader.classify(images)[1] > reader.threshold).mean())
         print(f"| {kind} | {found['rejected'][kind]:.1%} |")
-    data = digits.load("mnist", asked.data_dir)
+    data = load_dataset("mnist", asked.data_dir)
     images, labels = data.test_images.numpy(), data.test_labels.numpy()
     found["coverage"] = coverage(reader, images, labels)
     found["door"] = through_the_door(reader, images, labels)

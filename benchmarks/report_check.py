@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special, stats
 from sklearn import metrics
 
-from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.datamodule import MNISTDataModule
 
 CLOSE = 2e-6  # relative; probabilities in the file have nine digits
 ROUNDS = 0.003  # of the images, where pixels may round differently
@@ -153,7 +153,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
     runs = members or [folder]
     nets = [Net(run) for run in runs]
     config = nets[0].config
-    data = DigitsDataModule(**config["data"] | ({"data_dir": data_dir} if data_dir else {}))
+    data = MNISTDataModule(**config["data"] | ({"data_dir": data_dir} if data_dir else {}))
     data.setup()
     assert data.digits
     images, labels = data.digits.test_images.numpy(), data.digits.test_labels.numpy()

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from contest import fit, keep, mebibytes, options
-from mnist_lit.datamodule import DigitsDataModule
-from mnist_lit.digits import Digits, load
+from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.datamodule import MNISTDataModule
 
 TIMES, BATCH, BATCHES = (1, 4, 16), 128, 200
 COLUMNS = ("begin an epoch, s", "images/s", "peak MiB")
@@ -27,10 +27,10 @@ COLUMNS = ("begin an epoch, s", "images/s", "peak MiB")
 
 def size(data_dir: str, times: int) -> list[float]:
     """The figures of a training set so many times as large, in the order of COLUMNS."""
-    digits = load("mnist", data_dir)
+    digits = load_dataset("mnist", data_dir)
     images, labels = digits.train_images.repeat(times, 1, 1), digits.train_labels.repeat(times)
-    data = DigitsDataModule(batch_size=BATCH, degrees=15, scale=0.1, translate=2, elastic=2)
-    data.digits = Digits(images, labels, digits.test_images, digits.test_labels)
+    data = MNISTDataModule(batch_size=BATCH, degrees=15, scale=0.1, translate=2, elastic=2)
+    data.digits = InMemoryDataset(images, labels, digits.test_images, digits.test_labels)
     data.train_indices = torch.arange(len(labels))
     begun = time.perf_counter()
     batches = iter(data.train_dataloader())

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from contest import keep, machine, options
-from mnist_lit.reader import DigitReader
+from mnist_lit.inference.reader import DigitReader
 
 GIB = 1 << 30
 POST = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"

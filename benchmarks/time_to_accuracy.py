@@ -18,8 +18,10 @@ from typing import Any
 import yaml
 
 from contest import Fit, fit, keep, options
-from mnist_lit import recipes, records, runs
-from mnist_lit.stats import spread
+from mnist_lit.evaluation.statistics import spread
+from mnist_lit.runs.folders import LOGS, all_runs
+from mnist_lit.runs.recipes import find_recipe
+from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 
 TUTORIAL_IMAGES = 17 * 60_000
 TARGET = 0.9934
@@ -50,14 +52,14 @@ def measure(given: Any, folder: Path) -> dict[str, Any]:
         rates.append(float(subprocess.run(twin, capture_output=True, text=True, check=True).stdout))
         place = ["--config", given.config, "--data.data_dir", data_dir, "--trainer.precision", given.precision]
         fits.append(fit(*place, "--seed_everything", str(seed), folder=folder))
-        run = runs.all_of(folder / runs.LOGS)[-1]
+        run = all_runs(folder / LOGS)[-1]
         test = [sys.executable, "-m", "mnist_lit", "test", "--ckpt_path", str(run), "--data.data_dir", data_dir]
         subprocess.run(test, stdout=subprocess.DEVNULL, check=True)
-        scored = records.scored(run)
+        scored = read_predictions(run)
         assert scored
         tests.append(scored)
         print(f"seed {seed}: {scored.acc:.2%}, {fits[-1].seconds:.1f} s", flush=True)
-    average = records.ensemble(tests)
+    average = ensemble_accuracy(tests)
     scores, images = [test.acc for test in tests], _images(given.config)
     tutorial = TUTORIAL_IMAGES / statistics.median(rates)
     cold, warm = ([f.seconds for f in fits], [f.training for f in fits])
@@ -89,7 +91,7 @@ def _seconds(values: list[float]) -> str:
 
 def _images(config: str) -> int:
     """How many images a recipe trains on in all."""
-    recipe = yaml.safe_load(recipes.find(config).read_text(encoding="utf-8"))
+    recipe = yaml.safe_load(find_recipe(config).read_text(encoding="utf-8"))
     data, trainer = recipe["data"], recipe["trainer"]
     epochs = trainer["max_epochs"] * (60_000 - data["val_size"])
     return int(min(epochs, trainer.get("max_steps", epochs) * data["batch_size"]))

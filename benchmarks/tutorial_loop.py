@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
-from mnist_lit.archives import FILES
-from mnist_lit.network import MEAN, STD, TutorialCNN
+from mnist_lit.data.download import IDX_FILES
+from mnist_lit.model import MEAN, STD, TutorialCNN
 
 BATCH, WORKERS = 512, 2
 
@@ -37,7 +37,7 @@ def loader(root: str, data_dir: str, indices: Sequence[int] | None = None) -> Da
     )
     raw = Path(root, "MNIST/raw")
     raw.mkdir(parents=True)
-    for name in FILES.values():
+    for name in IDX_FILES.values():
         shutil.copy(next(path for path in Path(data_dir).rglob(f"{name}.gz")), raw)
     dataset: Any = datasets.MNIST(root, train=True, download=True, transform=pipeline)  # extracts what lies there
     if indices is not None:

@@ -23,8 +23,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from contest import machine
-from mnist_lit.order import Batch
-from mnist_lit.processes import gather
+from mnist_lit.data.loaders import Batch
+from mnist_lit.system.distributed import all_gather_objects
 
 STEPS = 50
 PLAIN = ["--model.optimizer=sgd", "--model.lr=0.01", "--model.momentum=0", "--model.schedule=constant"]
@@ -41,7 +41,7 @@ class Hash(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Hash the whole step, its shards in the order of the processes."""
-        shards = gather((batch.images.cpu(), batch.labels.cpu(), batch.indices.cpu()))
+        shards = all_gather_objects((batch.images.cpu(), batch.labels.cpu(), batch.indices.cpu()))
         for part in zip(*shards, strict=True):
             for shard in part:
                 self.digest.update(shard.numpy().tobytes())

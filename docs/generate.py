@@ -23,14 +23,18 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from mnist_lit import digits, figures, models, recipes
-from mnist_lit.augment import DRAWS, Warp
-from mnist_lit.datamodule import DigitsDataModule
+from mnist_lit.cli.summary import LayerRow, layer_rows
+from mnist_lit.data.augmentation import DRAWS, RandomAffine
+from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.data.keyed_random import AUGMENTATION, uniform
+from mnist_lit.data.loaders import Batch
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.network import TutorialCNN
-from mnist_lit.order import WARP, Batch, uniform
-from mnist_lit.reader import DigitReader
-from mnist_lit.summary import Row, layers
+from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.inference.reader import DigitReader
+from mnist_lit.model import TutorialCNN
+from mnist_lit.runs.locate import PRETRAINED, PRETRAINED_DIR
+from mnist_lit.runs.recipes import find_recipe, recipe_names
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "tutorial.md"
@@ -45,7 +49,7 @@ Picture = NDArray[np.uint8] | str  # (H, W, 3), or an SVG
 
 def layer_table() -> str:
     """The network, layer by layer."""
-    rows = layers(TutorialCNN())
+    rows = layer_rows(TutorialCNN())
     lines = [f"| {r.name} | {_shape(r)} | {r.parameters:,} | {r.multiply_adds:,} | {_field(r)} |" for r in rows]
     total = f"| together | | {sum(r.parameters for r in rows):,} | {sum(r.multiply_adds for r in rows):,} | |"
     head = "| Layer | Output | Parameters | Multiply-adds | Sees |\n|---|---|---|---|---|"
@@ -56,10 +60,11 @@ def size_table() -> str:
     """The true sizes beside those of a first layer that is padded, as the original's prose has it."""
     padded = TutorialCNN()
     padded.conv1.padding = (1, 1)
-    pairs = zip(layers(TutorialCNN()), layers(padded), strict=True)
+    pairs = zip(layer_rows(TutorialCNN()), layer_rows(padded), strict=True)
     lines = [f"| {true.name} | {_shape(true)} | {_shape(wrong)} |" for true, wrong in pairs if len(true.shape) == 3]
     head = "| After | As the network is | Were conv1 padded |"
-    fits = f"| flattened | {math.prod(layers(TutorialCNN())[5].shape):,} | {math.prod(layers(padded)[5].shape):,} |"
+    flat, flat_padded = (math.prod(layer_rows(network)[5].shape) for network in (TutorialCNN(), padded))
+    fits = f"| flattened | {flat:,} | {flat_padded:,} |"
     return "\n".join((head, "|---|---|---|", *lines, fits))
 
 
@@ -75,8 +80,8 @@ def curve_table() -> str:
 def result_table() -> str:
     """What each recipe's header says to expect."""
     lines = []
-    for name in recipes.names():
-        header = recipes.find(name).read_text(encoding="utf-8").partition("\nseed_everything")[0]
+    for name in recipe_names():
+        header = find_recipe(name).read_text(encoding="utf-8").partition("\nseed_everything")[0]
         told = re.search(r"Expect\s+([\d.]+(?: ± [\d.]+)? %) on (?:the|those) ([\d,]+)", header)
         if told:
             lines.append(f"| [{name}](../configs/{name}.yaml) | {told[1]} | {told[2]} |")
@@ -89,12 +94,12 @@ def source_table() -> str:
     ladder = json.loads(RESULTS.joinpath("ladder.json").read_text(encoding="utf-8"))["rungs"]
     theirs, mended, ours = ([100 * share for share in rung["val"]] for rung in list(ladder.values())[:3])
     means = np.mean(theirs), np.mean(mended)
-    test = json.loads(models.SHIPPED.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    test = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
     wrong, error = round(test["images"] * (1 - test["accuracy"])), 100 * math.sqrt(0.994 * 0.006 / 10_000)
     right = _right()
     rows = {
         "layers, sizes, parameters, what is seen": "the real network, by `summary.layers`; the blocks count again",
-        "60,000 and 10,000 images; 0.1307 and 0.3081": "MNIST, measured by `tests/test_mnist.py`",
+        "60,000 and 10,000 images; 0.1307 and 0.3081": "MNIST, measured by `tests/end_to_end/test_mnist.py`",
         "0.1407 and 0.4081; 99.34 % and the other published scores": "the original's page and code",
         "15°, 22×22, batches of 512, 20 epochs": "`configs/tutorial.yaml` and `augment.py`",
         f"{right[1] / 100:.2f} … {right[20] / 100:.2f} %, and the curve": "`tutorial_epochs.json` (seed 0, n = 1)",
@@ -111,7 +116,7 @@ def source_table() -> str:
 
 def augmented(data_dir: str) -> Picture:
     """Six digits, each as it is and as eight epochs of the tutorial's recipe show it."""
-    data = DigitsDataModule(data_dir, **RECIPE)
+    data = MNISTDataModule(data_dir, **RECIPE)
     data.digits = _mnist(data_dir)
     epochs, first = 8, [int((data.digits.train_labels == label).nonzero()[0]) for label in (2, 3, 4, 5, 7, 9)]
     indices = torch.tensor(first)
@@ -120,11 +125,11 @@ def augmented(data_dir: str) -> Picture:
     for epoch in range(epochs):
         batch = Batch(images, labels, indices, len(indices), epoch)
         columns.append(data.on_after_batch_transfer(batch, 0).images)
-        moved = data.warp.parameters(uniform(data.seed, epoch, indices, DRAWS, stream=WARP))
+        moved = data.warp.parameters(uniform(data.seed, epoch, indices, DRAWS, stream=AUGMENTATION))
         pairs = zip(moved["angle"].tolist(), moved["zoom"].tolist(), strict=True)
         captions.append([f"{angle:+.0f}°{', zoomed' if zoom > 1 else ''}" for angle, zoom in pairs])
     cells = torch.stack(columns, dim=1).flatten(0, 1).numpy()  # a row a digit
-    return figures.gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1)
+    return gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1)
 
 
 def resampling(data_dir: str) -> Picture:
@@ -135,7 +140,7 @@ def resampling(data_dir: str) -> Picture:
     angle = 12.0
     draws = torch.full((len(images), DRAWS), 0.5)
     draws[:, 0], draws[:, 5] = (angle / RECIPE["degrees"] + 1) / 2, 0
-    once = Warp(degrees=RECIPE["degrees"], crop_prob=1)(images, draws)
+    once = RandomAffine(degrees=RECIPE["degrees"], crop_prob=1)(images, draws)
     cells, captions = [], []
     for image, one in zip(images, once, strict=True):
         zoomed = TF.resize(TF.center_crop(Image.fromarray(image.numpy()), [22, 22]), [28, 28])
@@ -145,7 +150,7 @@ def resampling(data_dir: str) -> Picture:
         ]
         cells += [image.numpy(), *twice, one.numpy()]
         captions += ["as it is", "twice, as\nthe original", "twice, both\nsmoothly", "once"]
-    return figures.gallery(np.stack(cells), captions, columns=4)
+    return gallery(np.stack(cells), captions, columns=4)
 
 
 def mistakes(data_dir: str) -> Picture:
@@ -155,7 +160,7 @@ def mistakes(data_dir: str) -> Picture:
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")]
     captions = [f"true {labels[n]}, said {predicted[n]}\n{probs[n].max():.0%}  #{n}" for n in wrong]
-    return figures.gallery(images[wrong], captions, columns=8)
+    return gallery(images[wrong], captions, columns=8)
 
 
 def confusion(data_dir: str) -> Picture:
@@ -163,7 +168,7 @@ def confusion(data_dir: str) -> Picture:
     _, labels, probs = _read(data_dir)
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
-    return figures.confusion_matrix(counts, [str(label) for label in range(10)])
+    return confusion_matrix(counts, [str(label) for label in range(10)])
 
 
 def curve(_: str) -> Picture:
@@ -269,8 +274,8 @@ def _equal(path: Path, drawn: Picture) -> bool:
 
 
 @functools.cache
-def _mnist(data_dir: str) -> digits.Digits:
-    return digits.load("mnist", data_dir)
+def _mnist(data_dir: str) -> InMemoryDataset:
+    return load_dataset("mnist", data_dir)
 
 
 @functools.cache
@@ -278,7 +283,7 @@ def _read(data_dir: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[
     """MNIST's test images, their labels, and the shipped model's calibrated probabilities (N, 10)."""
     data = _mnist(data_dir)
     images = data.test_images.numpy()
-    return images, data.test_labels.numpy(), DigitReader.load(models.PRETRAINED).classify(images)[0]
+    return images, data.test_labels.numpy(), DigitReader.load(PRETRAINED).classify(images)[0]
 
 
 def _right() -> dict[int, int]:
@@ -287,11 +292,11 @@ def _right() -> dict[int, int]:
     return {int(epoch): right for epoch, right in told.items()}
 
 
-def _shape(row: Row) -> str:
+def _shape(row: LayerRow) -> str:
     return "×".join(map(str, row.shape))
 
 
-def _field(row: Row) -> str:
+def _field(row: LayerRow) -> str:
     return f"{row.receptive_field}×{row.receptive_field}" if row.receptive_field else "all"
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_lit.cli import main
-from mnist_lit.datamodule import DigitsDataModule
-from mnist_lit.memory import keep_memory
+from mnist_lit.cli.main import main
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.system.malloc import keep_freed_memory
 
-keep_memory()
+keep_freed_memory()
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +42,9 @@ def mnist_dir(shared: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def digits_data() -> DigitsDataModule:
+def digits_data() -> MNISTDataModule:
     """The embedded digits, set up; not to be changed."""
-    data = DigitsDataModule(dataset="digits", val_size=180)
+    data = MNISTDataModule(dataset="digits", val_size=180)
     data.setup()
     return data
 
@@ -107,7 +107,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.fixture
 def images() -> torch.Tensor:
     """Sixteen of the embedded digits: uint8 (16, 28, 28)."""
-    data = DigitsDataModule(dataset="digits", val_size=180)
+    data = MNISTDataModule(dataset="digits", val_size=180)
     data.setup()
     assert data.digits is not None
     return data.digits.train_images[:16]

@@ -1,10 +1,28 @@
 """mnist-lit: the classic 4-convolution MNIST network as a PyTorch Lightning project.
 
-The command line is `mnist-lit`. From Python, import the room you want: `mnist_lit.network.TutorialCNN`,
-`mnist_lit.classifier.Classifier`, `mnist_lit.datamodule.DigitsDataModule`. This file imports nothing, so that
-`mnist-lit --help` stays fast.
+The public names below are imported on first use, so that `import mnist_lit` and `mnist-lit --help` stay fast and free
+of torch.
 """
 
-__all__ = ["__version__"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_lit.datamodule import MNISTDataModule
+    from mnist_lit.inference.reader import DigitReader
+    from mnist_lit.model import TutorialCNN
+    from mnist_lit.module import MNISTModule
+
+__all__ = ["DigitReader", "MNISTDataModule", "MNISTModule", "TutorialCNN", "__version__"]
 
 __version__ = "0.1.0"
+
+_HOMES = {"DigitReader": "inference.reader", "MNISTDataModule": "datamodule", "MNISTModule": "module"}
+_HOMES["TutorialCNN"] = "model"
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"mnist_lit.{_HOMES[name]}"), name)

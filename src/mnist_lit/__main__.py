@@ -2,7 +2,7 @@
 
 import sys
 
-from mnist_lit.cli import main
+from mnist_lit.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

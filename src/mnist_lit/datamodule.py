@@ -10,17 +10,20 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mnist_lit import archives, continental, digits, folder
-from mnist_lit.augment import BENDS, DRAWS, Warp
-from mnist_lit.download import TIMEOUT
+from mnist_lit.data.augmentation import BENDS, DRAWS, RandomAffine
+from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
+from mnist_lit.data.datasets import CLASS_NAMES, DIGITS, DatasetName, InMemoryDataset, load_dataset, stratified_split
+from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
+from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
+from mnist_lit.data.keyed_random import AUGMENTATION, CONTINENTAL, ELASTIC, uniform
+from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader
 from mnist_lit.errors import InputError
-from mnist_lit.order import CONTINENTAL, ELASTIC, WARP, Batch, Loader, TrainLoader, uniform
-from mnist_lit.processes import place
+from mnist_lit.system.distributed import rank_and_world_size
 
-__all__ = ["DigitsDataModule"]
+__all__ = ["MNISTDataModule"]
 
 
-class DigitsDataModule(pl.LightningDataModule):
+class MNISTDataModule(pl.LightningDataModule):
     """MNIST and its kin, or pictures of your own, in memory.
 
     Args:
@@ -51,7 +54,7 @@ class DigitsDataModule(pl.LightningDataModule):
     def __init__(
         self,
         data_dir: str = "data",
-        dataset: digits.Dataset = "mnist",
+        dataset: DatasetName = "mnist",
         batch_size: int = 128,
         val_size: int = 5000,
         split_seed: int = 0,
@@ -65,7 +68,7 @@ class DigitsDataModule(pl.LightningDataModule):
         continental: float = 0.0,
         seed: int = 0,
         mirrors: list[str] | str | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float = DEFAULT_TIMEOUT,
         *,
         shuffle: bool = True,
     ) -> None:
@@ -78,36 +81,36 @@ class DigitsDataModule(pl.LightningDataModule):
             if not 0 <= share <= 1:
                 raise InputError(f"data.{name}: want a share in [0, 1], got {share}")
         try:
-            self.warp = Warp(degrees, scale, shear, translate, crop_prob, elastic)
+            self.warp = RandomAffine(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.continental = data_dir, dataset, continental
         self.anneal = anneal
         self.batch_size, self.split_seed = batch_size, split_seed
-        self.val_size = (folder.aside(data_dir) if dataset == "folder" else 0) or val_size
+        self.val_size = (validation_size(data_dir) if dataset == "folder" else 0) or val_size
         self.seed, self.shuffle = seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
-        self.classes = folder.classes(data_dir) if dataset == "folder" else digits.CLASSES[dataset]
+        self.classes = folder_classes(data_dir) if dataset == "folder" else CLASS_NAMES[dataset]
         self.num_classes = len(self.classes)
-        if continental and self.classes != digits.DIGITS:
+        if continental and self.classes != DIGITS:
             raise InputError("data.continental: want 0 for what is no digit")
-        self.digits: digits.Digits | None = None
+        self.digits: InMemoryDataset | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
         self.epochs: int | None = None  # of the run; the command line takes `trainer.max_epochs`
         self._moved: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Download what is missing or altered. Lightning calls it once a machine."""
-        if self.dataset in archives.TORCHVISION and self.digits is None:
-            archives.fetch(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
+        if self.dataset in TORCHVISION_CLASSES and self.digits is None:
+            download_dataset(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if the sizes do not fit the data."""
         if self.digits is not None:
             return
         own = self.dataset == "folder"
-        data = folder.load(self.data_dir) if own else digits.load(self.dataset, self.data_dir)
+        data = load_image_folder(self.data_dir) if own else load_dataset(self.dataset, self.data_dir)
         total = len(data.train_labels)
         if self.val_size >= total:
             source = self.data_dir if own else self.dataset
@@ -118,9 +121,7 @@ class DigitsDataModule(pl.LightningDataModule):
         if data.val:
             self.train_indices, self.val_indices = torch.arange(total).tensor_split([total - data.val])
         else:
-            self.train_indices, self.val_indices = digits.stratified_split(
-                data.train_labels, self.val_size, self.split_seed
-            )
+            self.train_indices, self.val_indices = stratified_split(data.train_labels, self.val_size, self.split_seed)
         self.digits = data
 
     def train_dataloader(self) -> TrainLoader:
@@ -136,20 +137,20 @@ class DigitsDataModule(pl.LightningDataModule):
             **_place(),
         )
 
-    def val_dataloader(self) -> Loader | list[Loader]:
+    def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images set aside; nothing where `val_size` is 0."""
         self._data()
         if self.val_size == 0:
             return []
         images, labels = self._resident("train")
-        return Loader(images, labels, self.val_indices, self.batch_size, **_place())
+        return EvalLoader(images, labels, self.val_indices, self.batch_size, **_place())
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> EvalLoader:
         """The official test images, whole. Raises InputError where a folder has none."""
         images, labels = self._resident("test")
         if not len(labels):
             raise InputError(f"want pictures in {self.data_dir}/test/CLASS/, got none")
-        return Loader(images, labels, torch.arange(len(labels)), self.batch_size, **_place())
+        return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_place())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Alter a training batch where it now lies."""
@@ -157,13 +158,13 @@ class DigitsDataModule(pl.LightningDataModule):
             return batch
         images = batch.images
         if self.continental:
-            draws = uniform(self.seed, batch.epoch, batch.indices, continental.DRAWS, stream=CONTINENTAL)
-            images = continental.add(images, batch.labels, draws, self.continental)
-        draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=WARP)
+            draws = uniform(self.seed, batch.epoch, batch.indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)
+            images = add_continental_strokes(images, batch.labels, draws, self.continental)
+        draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=AUGMENTATION)
         bends = uniform(self.seed, batch.epoch, batch.indices, BENDS, stream=ELASTIC) if self.warp.elastic else None
         return batch._replace(images=self._warp(batch.epoch)(images, draws, bends))
 
-    def _warp(self, epoch: int) -> Warp:
+    def _warp(self, epoch: int) -> RandomAffine:
         """An epoch's warp. Raises InputError where the limits shrink towards an end that is not set."""
         if self.anneal == 1:
             return self.warp
@@ -187,12 +188,12 @@ class DigitsDataModule(pl.LightningDataModule):
             self._moved[part, self.device] = images.to(self.device), labels.to(self.device)
         return self._moved[part, self.device]
 
-    def _data(self) -> digits.Digits:
+    def _data(self) -> InMemoryDataset:
         if self.digits is None:
             raise RuntimeError("call setup() first")
         return self.digits
 
 
 def _place() -> dict[str, int]:
-    rank, world_size = place()
+    rank, world_size = rank_and_world_size()
     return {"rank": rank, "world_size": world_size}

@@ -1,0 +1,88 @@
+"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
+
+No loss and no surgery on the model.
+"""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from mnist_lit.callbacks.tensorboard import add_image
+from mnist_lit.data.loaders import Batch
+from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.start import RunStart
+from mnist_lit.system.distributed import all_gather_objects
+
+__all__ = ["TensorBoardFigures"]
+
+
+class TensorBoardFigures(Callback):
+    """TensorBoard's pictures: training images as the network sees them, the confusion matrix, the worst mistakes."""
+
+    GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and in a row
+
+    def __init__(self, start: RunStart) -> None:
+        self.start = start
+        self._drawn = False
+        self._mistakes: list[tuple[Tensor, ...]] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Draw the first images of the fit, warped and on their device as they are now."""
+        if not self._drawn and not (self.start.continues and trainer.global_step):
+            classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+            labels = [classes[label] for label in batch.labels[: self.GRID].tolist()]
+            grid = gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
+            add_image(trainer, "training images", grid)
+        self._drawn = True
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start from nothing."""
+        self._mistakes = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the mistakes that cost most; nothing waits for the device here."""
+        predicted = outputs.argmax(dim=1)
+        loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
+        loss = torch.where(predicted == batch.labels, -1.0, loss)
+        worst = loss.topk(min(self.WORST, len(loss))).indices
+        probs = outputs.gather(1, predicted[:, None])[:, 0].float().exp()
+        columns = (loss, batch.labels, predicted, probs, batch.indices, batch.images)
+        self._mistakes.append(tuple(column[worst] for column in columns))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, of all processes' mistakes together."""
+        if trainer.sanity_checking or not self._mistakes:
+            return
+        mine = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
+        loss, labels, predicted, probs, indices, images = (
+            torch.cat(column) for column in zip(*all_gather_objects(mine), strict=True)
+        )
+        if not trainer.is_global_zero:
+            return
+        order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
+        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        apart = "\n" if max(map(len, classes)) > 2 else ", "
+        captions = [
+            f"true {classes[labels[n]]}{apart}said {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
+            for n in order
+        ]
+        worst = gallery(images[order].numpy(), captions, columns=self.COLUMNS)
+        add_image(trainer, "validation/worst mistakes", worst)
+        assert isinstance(pl_module, MNISTModule)
+        assert pl_module.confusion is not None
+        confusion = pl_module.confusion.long().cpu().numpy()
+        add_image(trainer, "validation/confusion matrix", confusion_matrix(confusion, classes))

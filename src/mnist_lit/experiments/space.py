@@ -1,0 +1,94 @@
+"""A sweep's space: the options it tries, and what values each may take. A YAML file that says it in a line each.
+
+    model.lr: {low: 0.001, high: 0.1, log: true}
+    data.batch_size: {low: 32, high: 256, step: 32}
+    model.optimizer: [sgd, adamw]
+
+Whether `fit` has such options is for `fit` to say. Knows nothing of how values are chosen.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from mnist_lit.errors import InputError
+
+__all__ = ["Range", "Space", "read_space", "to_arguments"]
+
+Value = bool | int | float | str | None
+KEYS = "low, high, step, log"
+
+
+class Range(NamedTuple):
+    """The numbers from low to high, both among them: whole ones if all three are. With `log` their orders are alike."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = None
+    log: bool = False
+
+
+Space = dict[str, Range | list[Value]]
+
+
+def read_space(path: Path) -> Space:
+    """The options and their values. Raises InputError with the option that cannot be understood."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} is no space: want lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`")
+    return {str(name): _values(f"{path}: {name}", values) for name, values in content.items()}
+
+
+def to_arguments(settings: Mapping[str, Value]) -> list[str]:
+    """Settings as the command line of a fit.
+
+    >>> to_arguments({"model.lr": 0.01, "model.nesterov": True, "trainer.precision": None})
+    ['--model.lr', '0.01', '--model.nesterov', 'true', '--trainer.precision', 'null']
+    """
+    return [text for name, value in settings.items() for text in (f"--{name}", _spelt(value))]
+
+
+def _spelt(value: Value) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _values(name: str, given: Any) -> Range | list[Value]:
+    if isinstance(given, list):
+        if not given or not all(value is None or isinstance(value, bool | int | float | str) for value in given):
+            raise InputError(f"{name}: want a list of numbers and words, got {given}")
+        return given
+    if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*KEYS.split(", ")}:
+        raise InputError(f"{name}: want a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}")
+    low, high, step = (_number(f"{name}: {key}", given.get(key)) for key in ("low", "high", "step"))
+    log = given.get("log", False)
+    if low is None or high is None or not -math.inf < low <= high < math.inf:
+        raise InputError(f"{name}: want low ≤ high, both finite, got {low} and {high}")
+    if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
+        raise InputError(f"{name}: log: want true or false; true goes with low > 0 and without step")
+    if step is not None and not 0 < step < math.inf:
+        raise InputError(f"{name}: step: want more than 0, got {step}")
+    if step is not None and not _leads(low, high, step):
+        raise InputError(f"{name}: step: want one that leads from {low} to {high}, got {step}")
+    return Range(low, high, step, log)
+
+
+def _leads(low: float, high: float, step: float) -> bool:
+    """Whether whole steps lead from low to high."""
+    steps = (high - low) / step
+    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-6 and (round(steps) > 0 or low == high)
+
+
+def _number(name: str, given: Any) -> int | float | None:
+    """A number; YAML 1.1 takes 1e-3 for a word."""
+    try:
+        if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
+            return given
+        return float(str(given))
+    except ValueError:
+        raise InputError(f"{name}: want a number, got {given}") from None

@@ -1,0 +1,1 @@
+"""What the operating system provides: processes, signals, atomic files, memory, command-line arguments."""

@@ -1,0 +1,49 @@
+"""`mnist-lit runs` tells what the run folders hold, and stands a damaged one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mnist_lit.cli.runs import summarize_run
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def write(run: Path) -> None:
+    run.joinpath("checkpoints").mkdir(parents=True)
+    run.joinpath("config.yaml").write_text("# mnist-lit fit --config tutorial\nmodel:\n")
+    run.joinpath("checkpoints/last.ckpt").touch()
+    run.joinpath("finished").touch()
+    os.utime(run / "config.yaml", (1000, 1000))
+    os.utime(run / "checkpoints/last.ckpt", (1046, 1046))
+    rows = ("epoch,train/loss,val/acc,val/loss", "0,,0.9,1", "0,1.5,,", "1,,0.95,1", "1,1.2,,", "2,,0.95,1", "2,1.1,,")
+    run.joinpath("metrics.csv").write_text("\n".join(rows))
+    run.joinpath("predictions.csv").write_text("index,label,predicted\n0,1,1\n1,2,2\n2,3,8\n3,4,4\n")
+
+
+def test_a_run_is_told_from_its_folder(tmp_path: Path) -> None:
+    write(tmp_path / "version_0")
+    told = summarize_run(tmp_path / "version_0")
+    assert (told.run, told.took, told.epochs) == ("version_0", "46 s", "3")
+    assert told.best_val == "95.00% (2)"  # the first of equals
+    assert told.test == "75.00% of 4"
+    assert told.command == "fit --config tutorial"
+
+
+def test_what_is_missing_or_damaged_stays_empty(tmp_path: Path) -> None:
+    assert set(summarize_run(tmp_path / "version_7")[1:]) == {"", "0, unfinished"}
+    write(tmp_path / "version_8")
+    tmp_path.joinpath("version_8/metrics.csv").write_bytes(b"epoch,val/acc\n\xff\xfe,much\n")
+    tmp_path.joinpath("version_8/predictions.csv").write_text("")
+    tmp_path.joinpath("version_8/config.yaml").write_bytes(b"\xff")
+    told = summarize_run(tmp_path / "version_8")
+    assert (told.epochs, told.best_val, told.test, told.command) == ("", "", "", "")
+
+
+def test_runs_lists_all_in_their_order(cli: Cli) -> None:
+    for number in (10, 9):
+        write(Path(f"lightning_logs/version_{number}"))
+    code, out, err = cli("runs")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["run", "version_9", "version_10"]
+    assert cli("runs", "lightning_logs")[1] == out

@@ -1,0 +1,52 @@
+"""Digits are parsed and split as they should be, and the embedded ones are scikit-learn's."""
+
+from typing import get_args
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from mnist_lit.data.datasets import CLASS_NAMES, DatasetName, load_dataset, stratified_split
+from mnist_lit.data.download import TORCHVISION_CLASSES
+
+
+def test_the_embedded_digits_are_scikit_learns_each_once() -> None:
+    data = load_dataset("digits", "unused")
+    _, labels = load_digits(return_X_y=True)
+    assert (len(data.train_labels), len(data.test_labels)) == (1437, 360)
+    assert torch.cat((data.train_labels, data.test_labels)).bincount().tolist() == np.bincount(labels).tolist()
+    images = torch.cat((data.train_images, data.test_images)).flatten(1)
+    assert len(torch.unique(images, dim=0)) == len(images)
+
+
+def test_embedded_digits_fill_the_box_and_sit_in_the_middle() -> None:
+    images = load_dataset("digits", "unused").train_images
+    for axis in (1, 2):
+        filled = images.amax(dim=3 - axis) > 0
+        assert int(filled.sum(dim=1).max()) == 20
+    mass = images.double().sum(dim=1)
+    centre = (mass @ (torch.arange(28).double() + 0.5)) / mass.sum(dim=1)
+    assert (centre - 14).abs().max() <= 0.51
+
+
+def test_a_split_is_stratified_whole_and_by_seed() -> None:
+    labels = torch.tensor([0] * 500 + [1] * 300 + [2] * 200)
+    rest, chosen = stratified_split(labels, 101, seed=0)
+    assert torch.cat((rest, chosen)).sort().values.equal(torch.arange(1000))
+    assert len(chosen) == 101
+    assert (labels[chosen].bincount() - torch.tensor([50.5, 30.3, 20.2])).abs().max() < 1
+    assert chosen.equal(stratified_split(labels, 101, seed=0)[1])
+    assert not chosen.equal(stratified_split(labels, 101, seed=1)[1])
+
+
+def test_the_fingerprint_sees_one_flipped_bit() -> None:
+    data = load_dataset("digits", "unused")
+    before = data.fingerprint()
+    assert before == load_dataset("digits", "unused").fingerprint()
+    data.test_images[-1, -1, -1] ^= 1
+    assert data.fingerprint() != before
+
+
+def test_every_dataset_is_one_of_archives_or_embedded_or_a_folder() -> None:
+    assert (*TORCHVISION_CLASSES, "digits", "folder") == get_args(DatasetName)
+    assert CLASS_NAMES.keys() == {*TORCHVISION_CLASSES, "digits"}

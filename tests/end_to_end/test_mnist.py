@@ -1,0 +1,89 @@
+"""On the real archives, where MNIST_LIT_SHARED says that there are some."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.datasets import MNIST
+
+from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.data.download import IDX_FILES
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.model import MEAN, STD
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def data(mnist_dir: str) -> InMemoryDataset:
+    return load_dataset("mnist", mnist_dir)
+
+
+def test_the_normalization_constants_are_the_training_images_own(data: InMemoryDataset) -> None:
+    pixels = data.train_images.double() / 255
+    assert round(float(pixels.mean()), 4) == MEAN
+    assert round(float(pixels.std()), 4) == STD
+
+
+def test_the_test_images_are_not_what_the_tutorial_normalized_them_by(data: InMemoryDataset) -> None:
+    assert float((data.test_images.double() / 255).mean()) == pytest.approx(0.1325, abs=1e-4)  # it took 0.1407
+
+
+def test_images_and_labels_are_torchvisions(data: InMemoryDataset, mnist_dir: str, tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for name in IDX_FILES.values():
+        raw.joinpath(name).write_bytes(gzip.decompress(Path(mnist_dir, f"{name}.gz").read_bytes()))
+    train, test = MNIST(tmp_path, train=True), MNIST(tmp_path, train=False)
+    assert data.train_images.equal(train.data)
+    assert data.train_labels.equal(train.targets)
+    assert data.test_images.equal(test.data)
+    assert data.test_labels.equal(test.targets)
+    extracted = load_dataset("mnist", tmp_path)
+    assert extracted.fingerprint() == data.fingerprint()
+
+
+def test_the_split_is_55000_and_5000_each_class_in_proportion(data: InMemoryDataset, mnist_dir: str) -> None:
+    module = MNISTDataModule(mnist_dir)
+    module.setup()
+    assert (len(module.train_indices), len(module.val_indices)) == (55_000, 5_000)
+    shares = data.train_labels[module.val_indices].bincount() / data.train_labels.bincount()
+    assert (shares - 5_000 / 60_000).abs().max() < 2e-4
+
+
+def test_the_official_test_images_are_read_whole_and_in_order(data: InMemoryDataset, mnist_dir: str) -> None:
+    module = MNISTDataModule(mnist_dir)
+    module.setup()
+    batches = list(module.test_dataloader())
+    assert torch.cat([batch.images for batch in batches]).equal(data.test_images)
+    assert torch.cat([batch.labels for batch in batches]).equal(data.test_labels)
+
+
+def test_a_real_download_from_a_mirror(
+    mnist_dir: str, monkeypatch: pytest.MonkeyPatch, cli: Cli, serve: Callable[[Path], str]
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [serve(Path(mnist_dir))])
+    code, out, _ = cli("data")
+    assert code == 0
+    assert "60,000 images of 28×28, 10 classes" in out
+    assert len(list(Path("data/MNIST/raw").iterdir())) == 4
+
+
+def test_three_steps_of_the_tutorial_then_all_10000_test_images(cli: Cli, mnist_dir: str) -> None:
+    three_steps = ["--trainer.limit_train_batches", "3", "--trainer.max_epochs", "1"]
+    assert cli("fit", "--config", "tutorial", "--data.data_dir", mnist_dir, *three_steps)[0] == 0
+    code, out, err = cli("test")
+    assert (code, err) == (0, "")
+    assert "images        10,000" in out
+    assert len(Path("lightning_logs/version_0/predictions.csv").read_text().splitlines()) == 10_001
+
+
+@pytest.mark.slow
+def test_one_epoch_of_the_tutorial_comes_near_its_published_curve(cli: Cli, mnist_dir: str) -> None:
+    assert cli("fit", "--config", "tutorial", "--data.data_dir", mnist_dir, "--trainer.max_epochs", "1")[0] == 0
+    cli("test")
+    rows = Path("lightning_logs/version_0/predictions.csv").read_text().splitlines()[1:]
+    right = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
+    assert 0.60 <= right / 10_000 <= 0.82  # published after epoch 1: 70.98 %

@@ -1,0 +1,43 @@
+"""Figures show what they are given, where they say."""
+
+import numpy as np
+
+from mnist_lit.evaluation.figures import BLUE, CELL, GAP, LINE, MARGIN, PAPER, ZOOM, confusion_matrix, gallery
+
+
+def test_a_gallery_holds_each_image_at_its_place() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    picture = gallery(images, [f"{n}\n#{n}" for n in range(5)], columns=2)
+    side = 28 * ZOOM
+    height = side + GAP + 2 * LINE
+    assert picture.shape == (3 * height + GAP, 2 * (side + GAP) + GAP, 3)
+    for n, image in enumerate(images):
+        x, y = GAP + n % 2 * (side + GAP), GAP + n // 2 * height
+        cell = picture[y : y + side : ZOOM, x : x + side : ZOOM]
+        assert np.array_equal(cell, np.repeat(image[:, :, None], 3, axis=2))
+        assert (picture[y + side : y + side + 2 * LINE, x : x + side] < 128).any()  # a caption
+
+
+def test_a_gallery_of_nothing_says_so() -> None:
+    picture = gallery(np.zeros((0, 28, 28), np.uint8), [], columns=8)
+    assert (picture < 128).any()
+
+
+def cell(picture: np.ndarray, true: int, predicted: int) -> list[int]:
+    """The colour in a corner of a cell, where no text is."""
+    return [int(value) for value in picture[MARGIN + true * CELL + 3, MARGIN + predicted * CELL + 3]]
+
+
+def test_a_matrix_has_true_classes_down_and_predicted_ones_across() -> None:
+    counts = np.diag([90, 100, 100])
+    counts[0, 2] = 10
+    picture = confusion_matrix(counts, ["0", "1", "2"])
+    assert picture.shape == (MARGIN + 3 * CELL + GAP,) * 2 + (3,)
+    assert cell(picture, 1, 1) == list(BLUE)
+    red, green, _ = cell(picture, 0, 2)
+    assert red - green > 20
+    assert cell(picture, 2, 0) == list(PAPER)
+
+
+def test_a_class_that_never_occurs_is_drawn() -> None:
+    assert confusion_matrix(np.zeros((2, 2), int), ["a", "b"]).dtype == np.uint8

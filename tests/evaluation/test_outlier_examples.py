@@ -1,0 +1,34 @@
+"""Pictures that are no digit: of every kind, and the same for the same arguments."""
+
+import numpy as np
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.outlier_examples import make_outliers
+
+
+def test_they_are_a_pure_function_of_their_arguments(digits_data: MNISTDataModule) -> None:
+    assert digits_data.digits is not None
+    images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
+    made = make_outliers(images, labels, 120, seed=0)
+    assert made.shape == (120, 28, 28)
+    assert made.dtype == np.uint8
+    assert np.array_equal(made, make_outliers(images, labels, 120, seed=0))
+    assert not np.array_equal(made, make_outliers(images, labels, 120, seed=1))
+
+
+def test_no_digit_is_among_them(digits_data: MNISTDataModule) -> None:
+    assert digits_data.digits is not None
+    images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
+    made = make_outliers(images, labels, 120, seed=0)
+    known = {image.tobytes() for image in images}
+    assert not any(image.tobytes() in known for image in made)
+    mirrored = {image[:, ::-1].tobytes(): label for image, label in zip(images, labels, strict=True)}
+    found = [mirrored[image.tobytes()] for image in made if image.tobytes() in mirrored]
+    assert len(found) == 15  # an eighth, and none of those that a mirror leaves a digit
+    assert not set(found) & {0, 1, 8}
+
+
+def test_classes_that_all_stay_themselves_do_not_stop_it() -> None:
+    noughts = np.zeros((3, 28, 28), np.uint8)
+    noughts[:, 5:20, 5:20] = 200
+    assert len(make_outliers(noughts, np.zeros(3, np.int64), 12, seed=0)) == 12

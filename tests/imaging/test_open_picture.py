@@ -1,0 +1,238 @@
+"""Whatever is sent comes out as a plain picture, or as one line that says what is wrong."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mnist_lit.errors import InputError
+from mnist_lit.imaging.open_picture import SIDE, UPRIGHT, open_picture
+
+
+def bytes_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+def corner(color: Any = "black", mode: str = "RGB", paper: Any = "white") -> Image.Image:
+    """A picture 40 wide and 20 high with ink in its upper left corner."""
+    picture = Image.new(mode, (40, 20), paper)
+    ImageDraw.Draw(picture).rectangle((0, 0, 9, 4), fill=color)
+    return picture
+
+
+def grey(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture.convert("L"))
+
+
+def test_every_source_gives_the_same_picture(tmp_path: Path) -> None:
+    content = bytes_of(corner())
+    path = tmp_path / "corner.png"
+    path.write_bytes(content)
+    sources = (path, str(path), content, io.BytesIO(content), corner(), np.asarray(corner()))
+    loaded = [np.asarray(open_picture(source)) for source in sources]
+    assert all(np.array_equal(one, loaded[0]) for one in loaded)
+
+
+def test_the_given_image_stays_as_it_is() -> None:
+    picture = corner()
+    open_picture(picture).putpixel((20, 10), (1, 2, 3))
+    assert picture.getpixel((20, 10)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_s_rotation_is_undone(orientation: int) -> None:
+    opposite = {6: 8, 8: 6}.get(orientation, orientation)
+    undo = UPRIGHT.get(opposite)
+    stored = corner() if undo is None else corner().transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    loaded = open_picture(bytes_of(stored, exif=exif))
+    assert np.array_equal(np.asarray(loaded), np.asarray(corner()))
+    assert loaded.info["size"] == (40, 20)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "TGA"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_modes_and_formats_do_not_matter(mode: str, form: str) -> None:
+    loaded = open_picture(bytes_of(corner().convert(mode), form))
+    assert np.array_equal(grey(loaded), grey(corner()))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "I", "F", "I;16"])
+def test_rare_modes_keep_what_is_dark(mode: str) -> None:
+    source = corner().convert("L").convert(mode) if mode in ("I", "F", "I;16") else corner().convert(mode)
+    loaded = grey(open_picture(source))
+    assert loaded[2, 2] == 0
+    assert loaded[10, 30] == 255
+
+
+@pytest.mark.parametrize(("ink", "paper"), [("black", 255), ("white", 0)])
+def test_transparent_paper_is_what_the_ink_is_not(ink: str, paper: int) -> None:
+    loaded = grey(open_picture(corner(ink, "RGBA", (0, 0, 0, 0))))
+    assert loaded[10, 30] == paper
+    assert loaded[2, 2] == 255 - paper
+
+
+def test_a_light_page_with_transparent_corners_stays_light() -> None:
+    page = corner("black", "RGBA")
+    page.paste((0, 0, 0, 0), (36, 16, 40, 20))
+    assert grey(open_picture(page))[19, 39] == 255
+
+
+@pytest.mark.parametrize(
+    ("array", "white"),
+    [
+        (np.eye(8, dtype=bool), 255),
+        (np.eye(8, dtype=np.float64), 255),
+        (np.eye(8, dtype=np.float32) * 255, 255),
+        (np.eye(8, dtype=np.uint16) * 65535, 255),
+        (np.eye(8, dtype=np.int64)[..., None] * 255, 255),
+        (np.where(np.eye(8), 1.0, np.nan), 255),
+    ],
+)
+def test_arrays_of_any_number_are_scaled(array: Any, white: int) -> None:
+    assert np.array_equal(grey(open_picture(array)), np.eye(8) * white)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.42, 2.82), (-300.0, -2.0), (0.0, 16.0), (0.0, 1.001)])
+def test_floats_of_an_odd_range_are_scaled_by_it(low: float, high: float) -> None:
+    ramp = grey(open_picture(np.linspace(low, high, 256).reshape(16, 16)))
+    wanted = np.arange(256) if low > -300 else np.linspace(0, 255, 256)
+    assert np.allclose(ramp.ravel(), wanted, atol=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint16, np.int64])
+def test_grey_levels_keep_their_scale(dtype: type) -> None:
+    levels = np.linspace(90, 200, 64).round().reshape(8, 8)
+    assert np.array_equal(grey(open_picture(levels.astype(dtype))), levels)
+
+
+def test_the_highest_number_of_a_type_is_white() -> None:
+    for dtype in (np.uint16, np.uint32, np.int32, np.uint64):
+        assert grey(open_picture(np.full((8, 8), np.iinfo(dtype).max, dtype))).min() == 255
+    assert open_picture(np.array([[1e300, -1e300, 0.5]])).size == (3, 1)
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    content = bytes_of(corner(), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 20), "black")])
+    assert np.array_equal(grey(open_picture(content)), grey(corner()))
+
+
+def test_a_large_photo_is_reduced_and_its_size_kept() -> None:
+    loaded = open_picture(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
+    assert max(loaded.size) <= SIDE
+    assert loaded.info["size"] == (6000, 5000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what a process took at most")
+def test_a_large_picture_of_16_bit_takes_little_memory(tmp_path: Path) -> None:
+    levels = np.full((8000, 8000), 60000, np.uint16)
+    levels[2000:4000] = 5000
+    Image.fromarray(levels).save(tmp_path / "deep.png", compress_level=1)
+    script = r"""
+import pathlib, re, sys
+from mnist_lit.imaging.open_picture import open_picture
+picture = open_picture(sys.argv[1])
+print(*picture.size, picture.getpixel((9, 1500)), picture.getpixel((9, 3000)))
+print(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "deep.png")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == "4000 4000 19 233"
+    assert int(said[1]) < 700_000  # KiB
+
+
+def test_a_file_that_takes_much_to_decode_may_have_fewer_pixels() -> None:
+    with pytest.raises(InputError, match="24 megapixels in WEBP"):
+        open_picture(bytes_of(Image.new("L", (5000, 5000)), "WEBP"))
+
+
+def test_threads_leave_the_filters_of_warnings_alone() -> None:
+    class Slow(io.BytesIO):
+        def __init__(self, at: threading.Event, until: threading.Event) -> None:
+            super().__init__(bytes_of(corner()))
+            self.at, self.until = at, until
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.at.set()
+            self.until.wait(60)
+            return super().read(size)
+
+    before = list(warnings.filters)
+    one_in, two_in, one_out = (threading.Event() for _ in range(3))
+    one = threading.Thread(target=open_picture, args=(Slow(one_in, two_in),))
+    two = threading.Thread(target=open_picture, args=(Slow(two_in, one_out),))
+    one.start()
+    one_in.wait(60)
+    two.start()
+    one.join()
+    one_out.set()
+    two.join()
+    assert list(warnings.filters) == before
+
+
+def test_what_pillow_warns_of_is_no_error_though_warnings_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "x" * 40
+    damaged = bytes_of(corner(), "JPEG", exif=exif).replace(b"\0\0\0)", b"\0\0\xff)")  # the length of a text
+    (tmp_path / "damaged.jpg").write_bytes(damaged)
+    script = (
+        "import sys; from mnist_lit.imaging.open_picture import open_picture; print(*open_picture(sys.argv[1]).size)"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "damaged.jpg")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "20 40\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"", "empty"),
+        (b"no picture", "something else"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "something else"),
+        (bytes_of(corner())[:60], "damaged"),
+        ("missing.png", "no readable file"),
+        (".", "no readable file"),
+        (io.StringIO("text"), "'rb'"),
+        (3, "got int"),
+        (np.zeros((0, 4), np.uint8), "array"),
+        (np.zeros((2, 4, 5), np.uint8), "array"),
+        (np.array([["a"]]), "numbers"),
+        (np.broadcast_to(np.uint8(0), (10**5, 10**5)), "megapixels"),
+        (bytes_of(Image.new("1", (9000, 9000))), "megapixels"),
+        (bytes_of(Image.new("1", (14000, 14000))), "megapixels"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_picture(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lit.imaging.open_picture.MAX_BYTES", 50)
+    with pytest.raises(InputError, match="larger"):
+        open_picture(bytes_of(corner()))
+
+
+def test_odd_images_are_read_or_refused_at_once(shared: Path) -> None:
+    paths = [path for path in (shared / "odd-images").glob("*/*") if path.is_file()]
+    assert len(paths) == 78
+    read = 0
+    for path in paths:
+        start = time.perf_counter()
+        with contextlib.suppress(InputError):
+            read += open_picture(path).mode in ("L", "RGB")
+        assert time.perf_counter() - start < 2, path.name
+    assert read >= 66

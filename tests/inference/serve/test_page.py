@@ -1,0 +1,302 @@
+"""The pages, in a browser: digits are drawn with the mouse and read, and nothing is asked of anybody else."""
+
+import io
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from PIL import Image, ImageDraw
+
+from mnist_lit.cli.main import main
+from mnist_lit.runs.locate import PRETRAINED_DIR
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("fastapi", reason="the serve extra is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM:
+    pytest.skip("no chromium; `make browser` installs it", allow_module_level=True)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+Point = tuple[float, float]
+
+
+def arc(x: float, y: float, rx: float, ry: float, begin: float, end: float) -> list[Point]:
+    """Points on an ellipse, in degrees clockwise from three o'clock."""
+    angles = [math.radians(begin + (end - begin) * step / 14) for step in range(15)]
+    return [(x + rx * math.cos(angle), y + ry * math.sin(angle)) for angle in angles]
+
+
+DIGITS = {  # strokes within a box of width 0.6 and height 1
+    "0": [arc(0.3, 0.5, 0.27, 0.48, -80, 285)],
+    "1": [[(0.36, 0.02), (0.28, 0.98)]],
+    "2": [[*arc(0.3, 0.27, 0.25, 0.25, 190, 380), (0.06, 0.96), (0.6, 0.94)]],
+    "3": [[*arc(0.27, 0.26, 0.24, 0.23, 205, 440), *arc(0.27, 0.73, 0.27, 0.25, -80, 155)]],
+    "4": [[(0.2, 0.04), (0.02, 0.58), (0.6, 0.55)], [(0.46, 0.05), (0.42, 0.98)]],
+    "5": [[(0.55, 0.03), (0.13, 0.05), (0.1, 0.45), *arc(0.24, 0.68, 0.28, 0.28, -70, 150)]],
+    "6": [[(0.44, 0.02), *arc(0.32, 0.62, 0.28, 0.5, 215, 180), *arc(0.3, 0.72, 0.25, 0.25, 180, -170)]],
+    "7": [[(0.02, 0.08), (0.57, 0.04), (0.22, 0.98)]],
+    "8": [[*arc(0.3, 0.26, 0.2, 0.23, 60, -240), *arc(0.3, 0.74, 0.26, 0.25, -110, 250)]],
+    "9": [[*arc(0.29, 0.28, 0.24, 0.25, -10, -365), (0.5, 0.6), (0.44, 0.98)]],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server."""
+    command = [sys.executable, "-m", "mnist_lit", "serve", "--model", str(PRETRAINED_DIR / "model.onnx"), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as run:
+        assert run.stdout
+        yield re.findall(r"http://\S+", run.stdout.readline())[0]
+        run.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """One Chromium for all tests."""
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Somebody at the page."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.words = page.locator("#words")
+        self.number = page.locator("#number")
+
+    def draw(self, digit: str, x: float = 0.3, y: float = 0.15, size: float = 0.7) -> None:
+        """Draw a digit at a place, all in shares of the pad's side."""
+        pad = self.page.locator("#paper").bounding_box()
+        assert pad
+        for stroke in DIGITS[digit]:
+            points = [
+                (pad["x"] + pad["width"] * (x + size * u), pad["y"] + pad["height"] * (y + size * v)) for u, v in stroke
+            ]
+            self.page.mouse.move(*points[0])
+            self.page.mouse.down()
+            for point in points[1:]:
+                self.page.mouse.move(*point, steps=2)
+            self.page.mouse.up()
+
+    def reads(self, number: str) -> None:
+        """The page comes to say so."""
+        api.expect(self.number).to_have_text(number)
+
+
+@pytest.fixture
+def visit(browser: "Browser", server: str) -> Iterator[Callable[..., Visitor]]:
+    """Opens the page. At the end: the console was silent, and nobody but the server was asked for anything."""
+    contexts, complaints, asked = [], [], []
+
+    def open_page(path: str = "", **options: Any) -> Visitor:
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(server + path)
+        return Visitor(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [url for url in asked if not url.startswith((server, "data:"))]
+    of_the_tests = ("ERR_INTERNET_DISCONNECTED", "status of 500")
+    assert not [text for text in complaints if not any(own in text for own in of_the_tests)]
+
+
+def test_each_digit_is_read_as_it_is_drawn(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    for digit in DIGITS:
+        visitor.draw(digit)
+        visitor.reads(digit)
+        api.expect(visitor.page.locator("#bars .best")).to_have_attribute("data-name", digit)
+        visitor.page.click("#clear")
+        visitor.reads("–")
+
+
+def test_a_finger_draws_without_moving_the_page(visit: Callable[..., Visitor]) -> None:
+    page = visit(viewport={"width": 360, "height": 500}, has_touch=True).page
+    pad, fingers = page.locator("#paper").bounding_box(), page.context.new_cdp_session(page)
+    assert pad
+    (seven,) = DIGITS["7"]
+    at = [{"x": pad["x"] + pad["width"] * (0.3 + 0.7 * x), "y": pad["y"] + 30 + 260 * y} for x, y in seven]
+    for kind, points in [("touchStart", at[:1]), ("touchMove", at[1:2]), ("touchMove", at[2:]), ("touchEnd", [])]:
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    api.expect(page.locator("#number")).to_have_text("7")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_several_digits_are_read_as_a_number_or_as_one(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    for place, digit in enumerate("372"):
+        visitor.draw(digit, x=0.06 + 0.32 * place, y=0.3, size=0.38)
+    visitor.reads("372")
+    assert visitor.page.locator(".box b").all_inner_texts() == ["3", "7", "2"]
+    visitor.page.locator("#each button").nth(1).click()
+    api.expect(visitor.page.locator("#bars .best")).to_have_attribute("data-name", "7")
+    visitor.page.get_by_label("Several digits").uncheck()
+    api.expect(visitor.page.locator(".box")).to_have_count(0)
+
+
+def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw("1", x=0.1, y=0.3, size=0.4)
+    visitor.draw("7", x=0.5, y=0.3, size=0.4)
+    visitor.reads("17")
+    visitor.page.click("#undo")
+    visitor.reads("1")
+    visitor.page.keyboard.press("Escape")
+    visitor.reads("–")
+    api.expect(visitor.page.locator("#clear")).to_be_disabled()
+    visitor.page.keyboard.press("Control+z")
+    visitor.reads("1")
+    visitor.page.keyboard.press("Control+z")
+    visitor.reads("–")
+    api.expect(visitor.page.locator("#undo")).to_be_disabled()
+
+
+def test_everything_is_reached_by_keyboard_and_is_labelled(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw("7")
+    visitor.reads("7")
+    visitor.page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(6):
+        visitor.page.keyboard.press("Tab")
+        reached.append(visitor.page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert visitor.page.evaluate("document.activeElement.matches(':focus-visible')")
+    assert reached == ["undo", "clear", "file", "many", "API", "Metrics"]
+    assert "7" in visitor.page.get_by_role("status").inner_text()
+    meter = visitor.page.get_by_role("meter", name="7")
+    assert float(meter.get_attribute("aria-valuenow") or 0) > 0.5
+    assert visitor.page.get_by_role("meter").count() == 10
+
+
+def test_a_picture_is_chosen_dropped_or_pasted_and_its_digits_are_boxed(visit: Callable[..., Visitor]) -> None:
+    image = Image.new("RGB", (600, 300), "white")
+    pen = ImageDraw.Draw(image)
+    for place, digit in enumerate("47"):
+        for stroke in DIGITS[digit]:
+            pen.line([(120 + 220 * place + 170 * x, 60 + 170 * y) for x, y in stroke], "navy", 16, joint="curve")
+    file = io.BytesIO()
+    image.save(file, "JPEG")
+    visitor = visit()
+    visitor.page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()})
+    visitor.reads("47")
+    box, pad = visitor.page.locator(".box").first.bounding_box(), visitor.page.locator("#pad").bounding_box()
+    assert box
+    assert pad
+    assert abs((box["x"] - pad["x"]) / pad["width"] - 120 / 600) < 0.03
+    assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
+    visitor.page.click("#clear")
+    give = """([kind, bytes]) => {
+        const given = new DataTransfer();
+        given.items.add(new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" }));
+        const options = { bubbles: true, dataTransfer: given, clipboardData: given };
+        const event = kind === "drop" ? new DragEvent(kind, options) : new ClipboardEvent(kind, options);
+        document.body.dispatchEvent(event);
+    }"""
+    for kind in ("drop", "paste"):
+        visitor.page.evaluate(give, [kind, list(file.getvalue())])
+        visitor.reads("47")
+        visitor.page.click("#clear")
+    visitor.page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is no picture")
+
+
+def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Several digits").uncheck()
+    pad = visitor.page.locator("#paper").bounding_box()
+    assert pad
+    visitor.page.mouse.move(pad["x"] + 60, pad["y"] + 60)
+    visitor.page.mouse.down()
+    for step in range(1, 60):
+        x, y = 0.5 + 0.4 * math.sin(step * 2.3), 0.5 + 0.4 * math.cos(step * 1.7)
+        visitor.page.mouse.move(pad["x"] + pad["width"] * x, pad["y"] + pad["height"] * y)
+    visitor.page.mouse.up()
+    visitor.reads("?")
+    api.expect(visitor.words).to_contain_text("Not a digit")
+
+
+def test_without_the_network_the_drawing_stays_and_is_read_when_it_is_back(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw("3")
+    visitor.reads("3")
+    visitor.page.context.set_offline(True)
+    visitor.page.click("#clear")
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+    visitor.page.context.set_offline(False)
+    visitor.reads("7")
+    api.expect(visitor.page.locator("#trouble")).to_be_hidden()
+
+
+def test_a_server_that_fails_is_quoted_and_not_asked_again(visit: Callable[..., Visitor]) -> None:
+    visitor, asked = visit(), []
+
+    def fail(route: "Route") -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=500, body="no JSON")
+
+    visitor.page.route("**/predict*", fail)
+    visitor.page.clock.install()
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_have_text("The server says: 500 Internal Server Error")
+    visitor.page.clock.run_for(10_000)
+    assert len(asked) == 1
+    visitor.page.unroute("**/predict*")
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 360, 768])
+def test_a_narrow_screen_has_nothing_beside_it(visit: Callable[..., Visitor], width: int) -> None:
+    visitor = visit(viewport={"width": width, "height": 740}, has_touch=True, device_scale_factor=2)
+    for place, digit in enumerate("1372"):
+        visitor.draw(digit, x=0.04 + 0.24 * place, y=0.3, size=0.3)
+    visitor.reads("1372")
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_apis_description_works_without_the_internet(visit: Callable[..., Visitor]) -> None:
+    api.expect(visit("docs").page.get_by_text("/predict", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_a_report_is_whole_asks_for_nothing_and_fits_the_screen(
+    browser: "Browser", trained: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    assert main(["report", str(trained), "--images", "40", "--output", "report.html"]) == 0
+    asked: list[str] = []
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(Path("report.html").resolve().as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 2)")
+    assert page.locator("svg[role=img]").count() == 11
+    for link in page.get_by_role("navigation").get_by_role("link").all():
+        assert page.locator(link.get_attribute("href") or "").is_visible()
+    context.close()
+    assert [url for url in asked if not url.startswith("data:")] == [Path("report.html").resolve().as_uri()]
+    assert not complaints

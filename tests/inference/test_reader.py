@@ -1,0 +1,109 @@
+"""One class from a picture to its digit; a file that is no model of ours gets one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mnist_lit.errors import InputError
+from mnist_lit.inference.reader import DigitReader
+from mnist_lit.runs.locate import locate_model
+
+
+def picture_of_a_one() -> Image.Image:
+    image = Image.new("L", (120, 160), 235)
+    ImageDraw.Draw(image).line([(70, 20), (60, 140)], fill=20, width=9)
+    return image
+
+
+@pytest.fixture(scope="module")
+def reader() -> DigitReader:
+    return DigitReader.load("pretrained")
+
+
+def test_a_picture_is_read_whatever_it_comes_as(reader: DigitReader) -> None:
+    image = picture_of_a_one()
+    image.save("one.png")
+    for picture in ("one.png", Path("one.png"), Path("one.png").read_bytes(), image, np.asarray(image)):
+        found = reader.read(picture)
+        assert (found.digit, found.status, found.message) == ("1", "ok", "")
+        assert found.probability == max(found.probabilities) > 0.9
+        assert sum(found.probabilities) == pytest.approx(1)
+        assert found.image.shape == (28, 28)
+        left, top, right, bottom = found.box
+        assert 40 < left < right < 90
+        assert 10 < top < bottom < 150
+
+
+def test_blank_paper_is_rejected(reader: DigitReader) -> None:
+    found = reader.read(Image.new("L", (50, 40), 240))
+    assert (found.digit, found.status, found.message) == ("", "rejected", "nothing is written here")
+    assert found.box == (0, 0, 50, 40)
+    assert reader.read_many(Image.new("L", (50, 40), 240)) == []
+
+
+def test_the_threshold_can_be_set() -> None:
+    for threshold, status in ((0.0, "rejected"), (1.0, "ok")):
+        assert DigitReader.load("pretrained", threshold=threshold).read(picture_of_a_one()).status == status
+    with pytest.raises(InputError, match="want 0"):
+        DigitReader.load("pretrained", threshold=1.5)
+
+
+def test_several_digits_are_read_in_their_order(reader: DigitReader) -> None:
+    image = Image.new("L", (300, 160), 235)
+    pen = ImageDraw.Draw(image)
+    pen.line([(50, 20), (45, 140)], fill=20, width=9)
+    pen.line([(110, 25), (180, 25), (140, 140)], fill=20, width=9, joint="curve")
+    pen.line([(240, 20), (236, 140)], fill=20, width=9)
+    readings = reader.read_many(image)
+    assert "".join(reading.digit for reading in readings) == "171"
+    assert [reading.box[0] for reading in readings] == sorted(reading.box[0] for reading in readings)
+
+
+def test_wrong_arrays_are_refused(reader: DigitReader) -> None:
+    with pytest.raises(ValueError, match=r"want uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
+        reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]
+
+
+def test_the_newest_run_is_read_with_where_there_is_one(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locate_model(None).parent.name == "pretrained"
+    with pytest.raises(InputError, match="nothing was trained"):
+        locate_model("latest")
+    monkeypatch.chdir(trained.parents[1])
+    assert locate_model(None) == locate_model("latest") == Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    assert locate_model("pretrained").parent.name == "pretrained"
+    assert locate_model(trained) == trained / "checkpoints" / "best.ckpt"
+
+
+def test_a_model_that_does_not_do_what_it_says_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
+    for name, value in (("labels", '["a", "b"]'), ("threshold", "nan"), ("threshold", "1.5")):
+        model = onnx.load(locate_model("pretrained", "model.onnx"))
+        (entry,) = (entry for entry in model.metadata_props if entry.key == name)
+        entry.value = value
+        onnx.save(model, "altered.onnx")
+        with pytest.raises(InputError, match="no model that mnist-lit exported"):
+            DigitReader.load("altered.onnx")
+
+
+def test_what_is_no_model_is_refused_in_one_line() -> None:
+    Path("damaged.onnx").write_bytes(b"\x08\x07nothing")
+    Path("damaged.ckpt").write_bytes(b"nothing")
+    for name in ("damaged.onnx", "damaged.ckpt"):
+        with pytest.raises(InputError, match=name) as refused:
+            DigitReader.load(name)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="no model at missing"):
+        DigitReader.load("missing")
+
+
+def test_a_model_of_small_digits_says_that_it_is_none_for_photos(trained: Path) -> None:
+    assert "--model pretrained" in DigitReader.load(trained).note
+    assert DigitReader.load("pretrained").note == ""
+    assert DigitReader.load("pretrained").name == "pretrained/model.onnx"
+
+
+def test_a_name_that_is_nearly_a_models_is_suggested() -> None:
+    with pytest.raises(InputError, match="no model at pretraned; did you mean pretrained"):
+        locate_model("pretraned")

@@ -1,0 +1,60 @@
+"""The README's overview is true, tests mirror the package, and CI runs what it says; test_docs.py runs the commands."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT.joinpath("README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def tracked() -> set[str]:
+    try:
+        run = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a checkout to know the tracked files")
+    return set(run.stdout.splitlines())
+
+
+def test_the_tree_names_the_packages_and_the_files_beside_them() -> None:
+    block = README.partition("## Find your way")[2].partition("```\n")[2].partition("```")[0]
+    named = {line.split()[0] for line in block.splitlines()[1:]}
+    source = ROOT / "src/mnist_lit"
+    packages = {f"{path.parent.name}/" for path in source.glob("*/__init__.py")}
+    files = {path.name for path in source.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert named == packages | files
+
+
+def test_every_module_has_tests_beside_its_package() -> None:
+    """tests/data/test_loaders.py covers data/loaders.py; these modules are covered by the tests of another."""
+    together = {
+        "data/keyed_random": "data/test_loaders",
+    }
+    missing = []
+    for path in sorted(ROOT.joinpath("src/mnist_lit").rglob("*.py")):
+        place = path.relative_to(ROOT / "src/mnist_lit").with_suffix("")
+        if place.name in ("__init__", "__main__", "errors"):
+            continue
+        test = together.get(place.as_posix(), f"{place.parent}/test_{place.name}")
+        if not ROOT.joinpath("tests", test).with_suffix(".py").exists():
+            missing.append(place.as_posix())
+    assert not missing
+
+
+def test_two_commands_open_the_readme_and_ci_runs_the_second() -> None:
+    first, second = BLOCKS[:2]
+    assert first.count("\n") == second.count("\n") == 1
+    assert first.strip().endswith("mnist-lit fit --config quickstart")
+    wanted = re.search(r"sed -n 's/(\^.*?)\$/", ROOT.joinpath(".ci/run").read_text(encoding="utf-8"))
+    assert wanted
+    assert re.fullmatch(wanted[1].replace(r"\(", "(").replace(r"\)", ")"), second.strip())
+
+
+def test_no_tracked_file_names_a_registry_or_a_machines_folder() -> None:
+    pattern = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)/|--(?:extra-)?index-url|--find-links", re.IGNORECASE)
+    for path in tracked() - {"tests/project/test_readme.py"}:
+        assert not pattern.search(ROOT.joinpath(path).read_bytes()), path
+    assert "://" not in ROOT.joinpath("constraints.txt").read_text(encoding="utf-8")

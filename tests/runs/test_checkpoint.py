@@ -1,0 +1,190 @@
+"""Files are saved whole, and loaded safely or refused in one line."""
+
+import multiprocessing
+import os
+import pickle
+import random
+import zipfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_lit.errors import InputError
+from mnist_lit.runs.checkpoint import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_weights, metadata
+from mnist_lit.runs.resume import newest_readable, restore_run
+from mnist_lit.runs.start import RunStart
+
+
+def content() -> dict[str, object]:
+    said = metadata("model: {}\n", "f00", "01", {"val/acc": torch.tensor(0.5)})
+    return {"state_dict": nn.Linear(2, 1).state_dict(), METADATA_KEY: said}
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, ("ran",))
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    torch.save(content(), tmp_path / "a.ckpt")
+    loaded = load_checkpoint(tmp_path / "a.ckpt")
+    assert loaded[METADATA_KEY]["scores"] == {"val/acc": 0.5}
+    assert loaded[METADATA_KEY]["config"] == "model: {}\n"
+    assert set(loaded[METADATA_KEY]["versions"]) == {"mnist-lit", "python", "torch", "lightning"}
+
+
+def hostile(kind: str, path: Path) -> None:
+    torch.save(content(), path)
+    whole = path.read_bytes()
+    if kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "payload":
+        torch.save({**content(), "extra": Payload()}, path)
+    elif kind == "payload in the optimizer":
+        torch.save({**content(), "optimizer_states": [{"state": {0: Payload()}}]}, path)
+    elif kind == "bare pickle":
+        path.write_bytes(pickle.dumps(Payload()))
+    elif kind == "torch's old format":
+        torch.save({**content(), "extra": Payload()}, path, _use_new_zipfile_serialization=False)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("hello", "world")
+    elif kind == "zip bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(200_000_000))
+    elif kind == "compressed":
+        with zipfile.ZipFile(path) as whole_archive, zipfile.ZipFile("b", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole_archive.namelist():
+                archive.writestr(name, whole_archive.read(name))
+        Path("b").replace(path)
+    elif kind == "another project's":
+        torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "os.mkdir", "path": "ran"}}, path)
+    elif kind in ("_instantiator", "_class_path", "class_path"):
+        torch.save({**content(), "hyper_parameters": {kind: "os.mkdir", "name": "ran"}}, path)
+    elif kind == "odd hyper-parameters":
+        torch.save({**content(), "hyper_parameters": [1]}, path)
+    elif kind == "a list":
+        torch.save([1, 2], path)
+
+
+KINDS = [
+    *("text", "empty", "truncated", "payload", "payload in the optimizer", "bare pickle", "torch's old format", "zip"),
+    *("zip bomb", "compressed", "another project's", "_instantiator", "_class_path", "class_path"),
+    *("odd hyper-parameters", "a list"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_anything_else_is_refused_in_one_line_and_runs_nothing(kind: str, tmp_path: Path) -> None:
+    hostile(kind, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"a\.ckpt is no checkpoint") as refused:
+        load_checkpoint(tmp_path / "a.ckpt")
+    assert "\n" not in str(refused.value)
+    assert not Path("ran").exists()
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save(content(), path)
+    whole, sound = path.read_bytes(), load_checkpoint(path)
+    refused = 0
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            read = load_checkpoint(path)
+        except InputError:
+            refused += 1
+        else:
+            assert read[METADATA_KEY] == sound[METADATA_KEY]
+            assert all(weights.equal(read["state_dict"][name]) for name, weights in sound["state_dict"].items())
+    assert refused > len(whole) / 7 / 4  # the rest is padding, dates and the like
+
+
+def test_torch_alone_would_take_damaged_weights(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    weights = torch.full((64,), 3.0)
+    torch.save({**content(), "state_dict": {"weights": weights}}, path)
+    path.write_bytes(path.read_bytes().replace(weights.numpy().tobytes(), (weights * 2).numpy().tobytes()))
+    assert torch.load(path, weights_only=True)["state_dict"]["weights"][0] == 6
+    with pytest.raises(InputError, match="BadZipFile"):
+        load_checkpoint(path)
+
+
+def save_on_and_on(run: Path, done: Connection) -> None:
+    """Save, say so, and again; until killed."""
+    state: dict[str, object] = {"loops": {}, "best": None, "train_scores": []}
+    big = {**content(), **state, "state_dict": {"weights": torch.arange(500_000.0)}}
+    for step in range(1_000_000):
+        AtomicCheckpointIO().save_checkpoint({**big, "global_step": step}, run / "checkpoints/last.ckpt")
+        done.send(step)
+
+
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_kill_during_a_save_loses_nothing_that_was_saved(kills: int, tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["mnist_lit.runs.checkpoint"])
+    draw = random.Random(0)
+    between = during = 0
+    for number in range(kills):
+        run = tmp_path / f"version_{number}"
+        run.joinpath("checkpoints").mkdir(parents=True)
+        ours, theirs = processes.Pipe(duplex=False)
+        saver = processes.Process(target=save_on_and_on, args=(run, theirs))
+        saver.start()
+        assert ours.poll(60)
+        done = ours.recv()
+        for _ in range(draw.randrange(4)):
+            done = ours.recv()
+        pause = draw.random() * 0.02
+        saver.join(pause)
+        saver.kill()
+        saver.join()
+        while ours.poll():
+            try:
+                done = ours.recv()
+            except EOFError:
+                break
+        during += any(run.glob("checkpoints/.*.part"))
+        newest = newest_readable(run)
+        assert newest
+        assert load_checkpoint(newest)["global_step"] >= done
+        if newest.name != "last.ckpt":  # it was on its way between its names, not torn
+            assert not run.joinpath("checkpoints/last.ckpt").exists()
+            between += 1
+    print(f"{kills} kills, {during} while a file was written, {between} between two renames, no file torn")
+    assert during
+
+
+def test_what_a_kill_left_beside_the_checkpoints_is_removed(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    checkpoints.joinpath(".last.ckpt.1234.part").write_bytes(b"half")
+    restore_run(RunStart(tmp_path), "f00")
+    assert not any(checkpoints.iterdir())
+
+
+def test_the_payload_would_run_if_it_were_let(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload()))
+    assert Path("ran").exists()
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"no checkpoint at gone\.ckpt"):
+        load_checkpoint("gone.ckpt")
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="do not fit"):
+        load_weights(nn.Linear(3, 1), content())

@@ -1,0 +1,57 @@
+"""A run folder's files are read as far as they can be."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_lit.runs.results import Predictions, best_validation, completed_epochs, ensemble_accuracy, read_predictions
+
+HEAD = "index,label,predicted\n"
+PREDICTIONS = "index,label,predicted,prob_0,prob_1\n0,1,1,0.2,0.8\n1,0,1,0.4,0.6\n2,0,0,0.9,0.1\n"
+
+
+def test_a_test_is_read_image_by_image(tmp_path: Path) -> None:
+    tmp_path.joinpath("predictions.csv").write_text(PREDICTIONS)
+    tested = read_predictions(tmp_path)
+    assert tested
+    assert (tested.indices, tested.labels, tested.predicted) == ([0, 1, 2], [1, 0, 0], [1, 1, 0])
+    assert tested.probs == [[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]
+    assert tested.right == 2
+    assert tested.acc == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("text", ["", "index,label\n0,1\n", f"{HEAD}0,one,1\n", HEAD, f"{HEAD}0,1,1,0.5\n1,2\n"])
+def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
+    assert read_predictions(tmp_path) is None
+    tmp_path.joinpath("predictions.csv").write_text(text)
+    assert read_predictions(tmp_path) is None
+
+
+def test_the_best_validation_is_of_equals_the_one_with_the_lower_loss(tmp_path: Path) -> None:
+    assert best_validation(tmp_path) is None
+    assert completed_epochs(tmp_path) == 0
+    rows = (
+        "epoch,train/loss,val/acc,val/loss",
+        "0,,0.9,0.1",
+        "0,1.5,,",
+        "1,,0.95,0.3",
+        "1,1.2,,",
+        "2,,0.95,0.2",
+        "2,1.1,,",
+    )
+    tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
+    assert best_validation(tmp_path) == (0.95, 3)
+    assert completed_epochs(tmp_path) == 3
+
+
+def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
+    rows = "".join(f"{i},1,1\n" for i in range(5000))
+    tmp_path.joinpath("predictions.csv").write_bytes((HEAD + rows).encode() + b"\xff")
+    assert read_predictions(tmp_path) is None
+
+
+def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
+    sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
+    tests = [Predictions([0, 1], [0, 1], [int(b > a) for a, b in probs], probs, ["a", "b"]) for probs in (sure, unsure)]
+    assert [test.acc for test in tests] == [1, 0]
+    assert ensemble_accuracy(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2

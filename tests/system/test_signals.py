@@ -1,0 +1,92 @@
+"""SIGTERM and Ctrl-C save and end, wherever they come; the rest is as if they had not."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lit.errors import StoppedBySignal
+from mnist_lit.experiments.verify_resume import curve_difference, state_difference
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.system.signals import DeferredSignals, raise_on_signal
+
+Cli = Callable[..., tuple[int, str, str]]
+RUN = Path("lightning_logs/version_0")
+FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps an epoch
+
+
+def test_inside_at_once_both_raise_and_after_it_all_is_as_before() -> None:
+    before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        with pytest.raises(StoppedBySignal, match=signum.name), raise_on_signal():
+            signal.raise_signal(signum)
+    assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_what_is_noted_raises_nothing_until_ctrl_c_is_pressed_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = DeferredSignals()
+    with raise_on_signal():
+        noted.install()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        assert noted.signum == signal.SIGTERM
+        monkeypatch.setattr("mnist_lit.system.signals.PATIENCE", 0)
+        with pytest.raises(StoppedBySignal, match="SIGINT"):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_other_threads_leave_the_signals_alone() -> None:
+    def enter() -> None:
+        with raise_on_signal():
+            pass
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("signum", "at", "saved", "every"),
+    [(signal.SIGTERM, 7, 7, "1.0"), (signal.SIGINT, 9, 10, "1.0"), (signal.SIGTERM, 7, 7, "1")],
+    ids=["within", "at_the_epochs_end", "before_a_validation"],
+)
+def test_a_fit_saves_ends_and_goes_on_exactly(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, at: int, saved: int, every: str
+) -> None:
+    options = ("--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9", "--trainer.val_check_interval", every)
+    fit = (*FIT, "--trainer.max_epochs", "3", *options)
+    assert cli(*fit, "--trainer.default_root_dir", "whole")[0] == 0
+    step = MNISTModule.optimizer_step
+
+    def interrupted(self: MNISTModule, *args: Any, **kwargs: Any) -> None:
+        step(self, *args, **kwargs)
+        if self.trainer.global_step == at - 1 + (saved > at):
+            os.kill(os.getpid(), signum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MNISTModule, "optimizer_step", interrupted)
+        code, _, err = cli(*fit)
+    assert (code, err.count("\n")) == (128 + signum, 1)
+    assert f"stopped by {signum.name} at step {saved}; saved {RUN}/checkpoints/last.ckpt" in err
+    assert load_checkpoint(RUN / "checkpoints/last.ckpt")["global_step"] == saved
+    code, _, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, "")
+    whole = Path("whole") / RUN
+    contents = (load_checkpoint(run / "checkpoints/last.ckpt") for run in (whole, RUN))
+    assert state_difference(*contents) is None
+    assert curve_difference(whole, RUN) is None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_before_the_first_step_nothing_is_left_behind(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
+) -> None:
+    monkeypatch.setattr("mnist_lit.datamodule.MNISTDataModule.prepare_data", lambda self: signal.raise_signal(signum))
+    assert cli(*FIT) == (128 + signum, "", f"mnist-lit: stopped by {signum.name}\n")
+    assert not list(Path.cwd().iterdir())

@@ -1,0 +1,78 @@
+"""The network is the tutorial's, layer by layer."""
+
+import pytest
+import torch
+
+from mnist_lit.cli.summary import layer_rows
+from mnist_lit.model import MEAN, STD, TutorialCNN, standardize
+
+TABLE = {  # name: output shape, parameters, receptive field; the tutorial's numbers, its prose corrected
+    "conv1": ((32, 26, 26), 320, 3),
+    "conv2": ((64, 24, 24), 18_496, 5),
+    "pool1": ((64, 12, 12), 0, 6),
+    "conv3": ((128, 10, 10), 73_856, 10),
+    "conv4": ((256, 8, 8), 295_168, 14),
+    "pool2": ((256, 4, 4), 0, 16),
+    "fc1": ((50,), 204_850, 0),
+    "fc2": ((10,), 510, 0),
+}
+
+
+def test_each_layer_has_the_tutorials_shape_count_and_receptive_field() -> None:
+    rows = layer_rows(TutorialCNN())
+    assert [(row.shape, row.parameters, row.receptive_field) for row in rows] == list(TABLE.values())
+    assert sum(row.parameters for row in rows) == 593_200
+
+
+def test_multiply_adds_are_what_a_hand_count_gives() -> None:
+    by_hand = [26 * 26 * 32 * 9, 24 * 24 * 64 * 32 * 9, 0, 10 * 10 * 128 * 64 * 9, 8 * 8 * 256 * 128 * 9, 0]
+    assert [row.multiply_adds for row in layer_rows(TutorialCNN())] == [*by_hand, 4096 * 50, 50 * 10]
+
+
+def test_the_forward_pass_is_convolutions_pools_and_matrix_products_and_nothing_else() -> None:
+    network, x = TutorialCNN(), torch.randn(3, 1, 28, 28)
+    f = torch.nn.functional
+    w = dict(network.named_parameters())
+    y = f.conv2d(x, w["conv1.weight"], w["conv1.bias"]).clamp(min=0)
+    y = f.max_pool2d(f.conv2d(y, w["conv2.weight"], w["conv2.bias"]).clamp(min=0), 2)
+    y = f.conv2d(y, w["conv3.weight"], w["conv3.bias"]).clamp(min=0)
+    y = f.max_pool2d(f.conv2d(y, w["conv4.weight"], w["conv4.bias"]).clamp(min=0), 2)
+    y = (y.reshape(3, 4096) @ w["fc1.weight"].T + w["fc1.bias"]).clamp(min=0)
+    y = y @ w["fc2.weight"].T + w["fc2.bias"]
+    torch.testing.assert_close(network(x), y - y.logsumexp(dim=1, keepdim=True))
+
+
+def test_probabilities_sum_to_one() -> None:
+    log_probs = TutorialCNN()(torch.randn(5, 1, 28, 28))
+    torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(5))
+
+
+def test_the_mask_is_multiplied_onto_the_4096_features() -> None:
+    network, x = TutorialCNN(), torch.randn(2, 1, 28, 28)
+    assert network(x, torch.ones(2, 4096)).equal(network(x))
+    silenced = network(x, torch.zeros(2, 4096))
+    assert silenced[0].equal(silenced[1])
+    assert not network(x)[0].equal(network(x)[1])
+
+
+def test_paper_and_ink_are_standardized_by_mnists_constants() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
+    standardized = standardize(pixels)
+    assert standardized.shape == (2, 1, 28, 28)
+    torch.testing.assert_close(standardized[:, 0, 0, 0], torch.tensor([-MEAN / STD, (1 - MEAN) / STD]))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [torch.zeros(1, 28, 28), torch.zeros(28, 28, dtype=torch.uint8), torch.zeros(1, 27, 28, dtype=torch.uint8)],
+    ids=["float", "no batch", "27 rows"],
+)
+def test_standardize_resizes_and_converts_nothing(pixels: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"want uint8 \(B, 28, 28\)"):
+        standardize(pixels)
+
+
+def test_an_empty_batch_gives_zero_gradients() -> None:
+    network = TutorialCNN()
+    network(torch.zeros(0, 1, 28, 28)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in network.parameters())

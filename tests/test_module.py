@@ -1,0 +1,347 @@
+"""Training is the plain loop it says it is; metrics are sums over images divided by counts; resumes are exact."""
+
+import copy
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Checkpoint
+
+from mnist_lit.data.keyed_random import DROPOUT, uniform
+from mnist_lit.data.loaders import Batch
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.metrics import MeanNLL
+from mnist_lit.model import TutorialCNN, standardize
+from mnist_lit.module import MNISTModule
+from mnist_lit.optim import Muon
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": {
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "nesterov": True,
+        "weight_decay": 0.01,
+        "schedule": "linear",
+        "warmup": 0.3,
+    },
+    "adamw": {
+        "optimizer": "adamw",
+        "lr": 0.002,
+        "weight_decay": 0.1,
+        "schedule": "cosine",
+        "dropout": 0.3,
+        "label_smoothing": 0.2,
+    },
+    "muon": {
+        "optimizer": "muon",
+        "lr": 0.02,
+        "momentum": 0.8,
+        "weight_decay": 0.05,
+        "aux_lr": 0.003,
+        "schedule": "step",
+        "step_size": 1,
+        "ema_decay": 0.9,
+        "init": "he",
+    },
+    "sam": {"optimizer": "sgd", "lr": 0.05, "schedule": "constant", "sam_rho": 0.1},
+}
+
+
+def data(**options: Any) -> MNISTDataModule:
+    return MNISTDataModule(
+        dataset="digits", val_size=1277, batch_size=32, degrees=15, elastic=2, **options
+    )  # 5 steps an epoch
+
+
+def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **options: Any) -> pl.Trainer:
+    ckpt_path = options.pop("ckpt_path", None)
+    trainer = pl.Trainer(**{**QUIET, "max_epochs": 2, "limit_val_batches": 0, **options})
+    trainer.fit(module, datamodule=datamodule or data(), ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+class EveryStep(Checkpoint):
+    """Save after each step as `step=N.ckpt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Bit for bit, over whatever nests in a state dict."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_the_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, same_seed, other = (MNISTModule(seed=seed).state_dict() for seed in (1, 1, 2))
+    assert same(one, same_seed)
+    assert not same(one, other)
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_he_initialization_has_hes_variance_and_no_bias() -> None:
+    weights = MNISTModule(init="he").network.state_dict()
+    assert weights["conv4.weight"].std() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)
+    assert weights["fc1.weight"].std() == pytest.approx(math.sqrt(2 / 4096), rel=0.02)
+    assert not any(weights[name].any() for name in weights if name.endswith("bias"))
+
+
+def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, list[float]]:
+    """The recipe's optimizer, and the factors on its rates for ten steps, written out."""
+    if recipe == "sgd":
+        factors = [1 / 4, 2 / 4, 3 / 4, *(1 - step / 7 for step in range(7))]
+        return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01), factors
+    if recipe == "adamw":
+        factors = [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+        return torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.1), factors
+    if recipe == "sam":
+        return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9), [1.0] * 10
+    hidden = [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3", "conv4", "fc1")]
+    weights = [p for name, p in network.named_parameters() if name in hidden]
+    rest = [p for name, p in network.named_parameters() if name not in hidden]
+    return Muon(weights, rest, lr=0.02, momentum=0.8, weight_decay=0.05, aux_lr=0.003), [1.0] * 5 + [0.1] * 5
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_is_the_plain_loop(recipe: str) -> None:
+    module, datamodule = MNISTModule(**RECIPES[recipe], seed=3), data(seed=3)
+    network = copy.deepcopy(module.network)
+    initial = copy.deepcopy(network.state_dict())
+    optimizer, factors = by_hand(recipe, network)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    fit(module, datamodule)
+    loader, step = datamodule.train_dataloader(), 0
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            warped = datamodule.on_after_batch_transfer(batch, 0)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factors[step]
+            mask = None
+            if recipe == "adamw":
+                mask = (uniform(3, epoch, batch.indices, 4096, stream=DROPOUT) >= 0.3) / 0.7
+            optimizer.zero_grad()
+            log_probs = network(standardize(warped.images), mask)
+            loss = F.nll_loss(log_probs, warped.labels)
+            if recipe == "adamw":
+                loss = F.cross_entropy(log_probs, warped.labels, label_smoothing=0.2)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if (
+                recipe == "sam"
+            ):  # the same arithmetic: the gradient uphill jumps where rounding moves a pooling's maximum
+                gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
+                start = copy.deepcopy(network.state_dict())
+                share = 0.1 / (torch.nn.utils.get_total_norm(gradients.values()) + 1e-12)
+                with torch.no_grad():
+                    for weight, gradient in gradients.items():
+                        weight.add_(gradient * share)
+                optimizer.zero_grad()
+                F.nll_loss(network(standardize(warped.images)), warped.labels).backward()  # type: ignore[no-untyped-call]
+                network.load_state_dict(start)
+            optimizer.step()
+            step += 1
+    assert step == 10
+    for name, weight in network.state_dict().items():
+        trained = module.network.state_dict()[name]
+        if recipe == "adamw":  # rounding may turn the sign of a gradient near 0, which its first steps follow
+            assert (trained - weight).norm() < 0.01 * (weight - initial[name]).norm(), name
+        else:
+            torch.testing.assert_close(trained, weight, rtol=1e-4, atol=5e-5)
+        assert (weight - initial[name]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("images", [128, 160, 100], ids=["whole groups", "a last group of one", "a smaller last batch"])
+def test_accumulated_batches_are_one_step_over_all_their_images(images: int) -> None:
+    whole, parts = MNISTModule(lr=0.05, schedule="constant"), MNISTModule(lr=0.05, schedule="constant")
+    size = 1437 - images
+    fit(whole, MNISTDataModule(dataset="digits", val_size=size, batch_size=min(128, images)))
+    fit(parts, MNISTDataModule(dataset="digits", val_size=size, batch_size=32), accumulate_grad_batches=4)
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stop", [3, 7], ids=["in the first epoch", "in the second epoch"])
+def test_a_resume_in_mid_epoch_is_exact(recipe: str, stop: int, tmp_path: Path) -> None:
+    trainer = fit(MNISTModule(**RECIPES[recipe]), enable_checkpointing=True, callbacks=[EveryStep(tmp_path)])
+    final = torch.load(tmp_path / "step=10.ckpt", weights_only=True)
+    again = fit(
+        MNISTModule(**RECIPES[recipe]),
+        enable_checkpointing=True,
+        callbacks=[EveryStep(tmp_path / "resumed")],
+        ckpt_path=tmp_path / f"step={stop}.ckpt",
+    )
+    assert again.global_step == trainer.global_step == 10
+    other = torch.load(tmp_path / "resumed" / "step=10.ckpt", weights_only=True)
+    assert same(final["state_dict"], other["state_dict"])
+    assert same(final["optimizer_states"], other["optimizer_states"])
+    before = torch.load(tmp_path / "step=9.ckpt", weights_only=True)
+    assert not same(before["state_dict"], other["state_dict"])  # the control
+
+
+def test_options_beat_what_a_resumed_optimizer_brings_along(tmp_path: Path) -> None:
+    keep: dict[str, Any] = {"enable_checkpointing": True, "callbacks": [EveryStep(tmp_path)]}
+    fit(MNISTModule(lr=0.05, schedule="constant"), max_epochs=1, **keep)
+    module = MNISTModule(lr=0.01, momentum=0.5, schedule="constant")
+    trainer = fit(module, ckpt_path=tmp_path / "step=5.ckpt", **keep)
+    group = trainer.optimizers[0].param_groups[0]
+    assert (group["lr"], group["momentum"]) == (0.01, 0.5)
+
+
+def test_the_average_follows_the_weights_and_is_what_evaluates() -> None:
+    weights: list[dict[str, torch.Tensor]] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+            assert isinstance(pl_module, MNISTModule)
+            weights.append({k: v.clone() for k, v in pl_module.network.state_dict().items()})
+
+    module = MNISTModule(ema_decay=0.5)
+    average = {k: v.clone() for k, v in module.network.state_dict().items()}
+    fit(module, callbacks=[Watch()])
+    for step, current in enumerate(weights):
+        decay = min(0.5, (step + 1) / (step + 10))
+        average = {k: decay * v + (1 - decay) * current[k] for k, v in average.items()}
+    assert module.ema is not None
+    for name, weight in module.ema.state_dict().items():
+        torch.testing.assert_close(weight, average[name])
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    averaged, current_network = TutorialCNN(), TutorialCNN()
+    averaged.load_state_dict(module.ema.state_dict())
+    current_network.load_state_dict(module.network.state_dict())
+    torch.testing.assert_close(module(images), averaged(standardize(images)))
+    assert not torch.allclose(module(images), current_network(standardize(images)))
+
+
+def test_dropout_is_keyed_by_image_and_epoch() -> None:
+    module = MNISTModule(dropout=0.3, seed=4)
+
+    def batch(indices: list[int], epoch: int = 2) -> Batch:
+        size = len(indices)
+        images = torch.zeros(size, 28, 28, dtype=torch.uint8)
+        return Batch(images, torch.zeros(size, dtype=torch.long), torch.tensor(indices), size, epoch)
+
+    mask = module._dropout_mask(batch([5, 9, 30]))
+    assert mask.equal((uniform(4, 2, torch.tensor([5, 9, 30]), 4096, stream=DROPOUT) >= 0.3) / 0.7)
+    assert module._dropout_mask(batch([30, 5]))[1].equal(mask[0])
+    assert not module._dropout_mask(batch([5], epoch=3))[0].equal(mask[0])
+    assert mask.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_the_mean_loss_weighs_images_not_batches() -> None:
+    log_probs = torch.randn(7, 10).log_softmax(dim=1)
+    labels = torch.randint(0, 10, (7,))
+    metric = MeanNLL()
+    metric.update(log_probs[:6], labels[:6])
+    metric.update(log_probs[6:], labels[6:])
+    torch.testing.assert_close(metric.compute(), F.nll_loss(log_probs, labels))
+
+
+def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
+    module, datamodule = MNISTModule(), data()
+    trainer = pl.Trainer(**QUIET)
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert datamodule.digits is not None
+    images, labels = datamodule.digits.test_images, datamodule.digits.test_labels
+    with torch.no_grad():
+        log_probs = module(images)
+    predicted, probs = log_probs.argmax(dim=1), log_probs.exp().amax(dim=1)
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert scores["test/acc"] == pytest.approx(float((predicted == labels).double().mean()))
+    assert scores["test/loss"] == pytest.approx(float(F.nll_loss(log_probs, labels)), rel=1e-5)
+    for label in range(10):
+        assert scores[f"test/class_acc/{label}"] == pytest.approx(
+            float((predicted[labels == label] == label).double().mean())
+        )
+    confusion = [[int(((labels == i) & (predicted == j)).sum()) for j in range(10)] for i in range(10)]
+    assert module.confusion is not None
+    assert module.confusion.tolist() == confusion
+    bins = (probs * 15).ceil()
+    gaps = [
+        (
+            float((predicted == labels)[bins == b].double().mean() - probs[bins == b].double().mean()),
+            int((bins == b).sum()),
+        )
+        for b in bins.unique()
+    ]
+    assert scores["test/ece"] == pytest.approx(sum(abs(gap) * count for gap, count in gaps) / len(labels), abs=1e-5)
+
+
+def test_training_scores_count_the_warped_training_images_and_no_others() -> None:
+    module, datamodule = MNISTModule(lr=1e-12), data()  # a rate so small that the weights stay what they are
+    trainer = fit(module, datamodule, max_epochs=2, limit_val_batches=1.0, val_check_interval=0.5)
+    loader = datamodule.train_dataloader()
+    loader.set_epoch(1)
+    batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in loader]
+    images, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels"))
+    with torch.no_grad():
+        log_probs = module(images)
+    scores = trainer.callback_metrics
+    assert float(scores["train/acc"]) == pytest.approx(float((log_probs.argmax(dim=1) == labels).double().mean()))
+    assert float(scores["train/loss"]) == pytest.approx(float(F.nll_loss(log_probs, labels)), rel=1e-5)
+    assert float(scores["val/loss"]) != float(scores["train/loss"])
+
+
+def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="linear needs an end"):
+        fit(MNISTModule(schedule="linear"), max_epochs=-1, max_time="00:00:00:01")
+
+
+def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
+    with pytest.raises(InputError, match=r"model\.sam_rho: want 0"):
+        fit(MNISTModule(sam_rho=0.1), accumulate_grad_batches=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
+     {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0},
+     {"sam_rho": math.inf}],
+    ids=str,
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"model.{next(iter(options))}: want"):
+        MNISTModule(**options)
+
+
+def test_hyperparameters_are_plain_scalars_and_strings() -> None:
+    assert all(isinstance(value, int | float | str) for value in MNISTModule().hparams.values())
+    assert all(isinstance(value, int | float | str) for value in data().hparams.values())
+
+
+def test_the_rate_that_is_logged_is_the_rate_that_is_used(tmp_path: Path) -> None:
+    used: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            used.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    logger = pl.loggers.CSVLogger(tmp_path, name="", version="")
+    fit(MNISTModule(**RECIPES["sgd"]), logger=logger, log_every_n_steps=1, callbacks=[Watch()])
+    with tmp_path.joinpath("metrics.csv").open() as file:
+        logged = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert logged == pytest.approx(used)
+    assert len(set(used)) > 5
