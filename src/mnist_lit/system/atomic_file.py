@@ -1,9 +1,22 @@
 """Files that appear whole or not at all. The standard library only."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_partial_files", "write_atomic"]
+from mnist_lit.errors import InputError
+
+__all__ = ["remove_partial_files", "report_write_errors", "write_atomic"]
+
+
+@contextmanager
+def report_write_errors(path: Path) -> Iterator[None]:
+    """Inside, an OSError becomes an InputError that says which file cannot be written and why."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:

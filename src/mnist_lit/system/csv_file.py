@@ -1,0 +1,32 @@
+"""CSV files: one way to write them, whole or not at all, and one way to read them."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["csv_text", "read_csv", "read_csv_rows"]
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    r"""Rows, the header first, as CSV text.
+
+    >>> csv_text([["index", "file"], [0, "a,b.png"]])
+    'index,file\r\n0,"a,b.png"\r\n'
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def read_csv_rows(path: Path) -> list[list[str]]:
+    """All rows, the header first. Raises OSError, UnicodeDecodeError or csv.Error if the file cannot be read whole."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows by column name; raises what `read_csv_rows` raises."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
