@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if given.seeds < 2:
-        parser.error("--seeds: want 2 or more; one run says nothing of its spread")
+        parser.error("--seeds: expected 2 or more; one run says nothing of its spread")
     rungs: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))["rungs"] if RESULT.exists() else {}
     if not given.page:
         data_dir, chosen = str(Path(given.data_dir).resolve()), dict[str, str | float]()

@@ -120,8 +120,8 @@ def test_whole_epochs_are_pure(digits_data: MNISTDataModule) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"val_size": -1}, "val_size"),
         ({"degrees": 200.0}, "degrees"),
-        ({"anneal": 1.5}, r"data\.anneal: want a share in \[0, 1\], got 1\.5"),
-        ({"val_size": 1437}, "want less than the 1437 images"),
+        ({"anneal": 1.5}, r"data\.anneal: expected a share in \[0, 1\], got 1\.5"),
+        ({"val_size": 1437}, "expected less than the 1437 images"),
         ({"val_size": 437, "batch_size": 1001}, "no more than the 1000 training images"),
     ],
 )

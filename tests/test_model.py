@@ -68,7 +68,7 @@ def test_paper_and_ink_are_standardized_by_mnists_constants() -> None:
     ids=["float", "no batch", "27 rows"],
 )
 def test_standardize_resizes_and_converts_nothing(pixels: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"want uint8 \(B, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\)"):
         standardize(pixels)
 
 

@@ -311,7 +311,7 @@ def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
 
 
 def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
-    with pytest.raises(InputError, match=r"model\.sam_rho: want 0"):
+    with pytest.raises(InputError, match=r"model\.sam_rho: expected 0"):
         fit(MNISTModule(sam_rho=0.1), accumulate_grad_batches=2)
 
 
@@ -323,7 +323,7 @@ def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
     ids=str,
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"model.{next(iter(options))}: want"):
+    with pytest.raises(InputError, match=f"model.{next(iter(options))}: expected"):
         MNISTModule(**options)
 
 

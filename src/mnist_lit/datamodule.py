@@ -74,12 +74,12 @@ class MNISTDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise InputError(f"data.batch_size: want 1 or more, got {batch_size}")
+            raise InputError(f"data.batch_size: expected 1 or more, got {batch_size}")
         if val_size < 0:
-            raise InputError(f"data.val_size: want 0 or more, got {val_size}")
+            raise InputError(f"data.val_size: expected 0 or more, got {val_size}")
         for name, share in (("anneal", anneal), ("continental", continental)):
             if not 0 <= share <= 1:
-                raise InputError(f"data.{name}: want a share in [0, 1], got {share}")
+                raise InputError(f"data.{name}: expected a share in [0, 1], got {share}")
         try:
             self.warp = RandomAffine(degrees, scale, shear, translate, crop_prob, elastic)
         except ValueError as error:
@@ -94,7 +94,7 @@ class MNISTDataModule(pl.LightningDataModule):
         self.classes = folder_classes(data_dir) if dataset == "folder" else CLASS_NAMES[dataset]
         self.num_classes = len(self.classes)
         if continental and self.classes != DIGITS:
-            raise InputError("data.continental: want 0 for what is no digit")
+            raise InputError("data.continental: expected 0 for what is no digit")
         self.digits: InMemoryDataset | None = None
         self.device = torch.device("cpu")  # where the loaders keep the images; the command line says which
         self.epochs: int | None = None  # of the run; the command line takes `trainer.max_epochs`
@@ -114,10 +114,10 @@ class MNISTDataModule(pl.LightningDataModule):
         total = len(data.train_labels)
         if self.val_size >= total:
             source = self.data_dir if own else self.dataset
-            raise InputError(f"data.val_size: want less than the {total} images of {source}, got {self.val_size}")
+            raise InputError(f"data.val_size: expected less than the {total} images of {source}, got {self.val_size}")
         if self.batch_size > total - self.val_size:
             left = f"the {total - self.val_size} training images"
-            raise InputError(f"data.batch_size: want no more than {left}, got {self.batch_size}")
+            raise InputError(f"data.batch_size: expected no more than {left}, got {self.batch_size}")
         if data.val:
             self.train_indices, self.val_indices = torch.arange(total).tensor_split([total - data.val])
         else:
@@ -149,7 +149,7 @@ class MNISTDataModule(pl.LightningDataModule):
         """The official test images, whole. Raises InputError where a folder has none."""
         images, labels = self._resident("test")
         if not len(labels):
-            raise InputError(f"want pictures in {self.data_dir}/test/CLASS/, got none")
+            raise InputError(f"expected pictures in {self.data_dir}/test/CLASS/, got none")
         return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_place())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -24,7 +24,7 @@ def standardize(pixels: Tensor) -> Tensor:
     torch.Size([2, 1, 28, 28])
     """
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (28, 28):
-        raise ValueError(f"want uint8 (B, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}")
+        raise ValueError(f"expected uint8 (B, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}")
     return (pixels.float().div(255).sub(MEAN).div(STD)).unsqueeze(1)
 
 

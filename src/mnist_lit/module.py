@@ -229,7 +229,7 @@ class MNISTModule(pl.LightningModule):
         if not math.isfinite(self._total_steps) and (name in ("cosine", "linear") or self.hparams["warmup"]):
             raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
         if self.hparams["sam_rho"] and self.trainer.accumulate_grad_batches != 1:
-            raise InputError("model.sam_rho: want 0 where trainer.accumulate_grad_batches is above 1")
+            raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         for group, own in zip(optimizer.param_groups, self._settings, strict=True):
             group.update(own)
@@ -362,4 +362,4 @@ def _run(network: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
 
 def _check(name: str, value: float, holds: bool, wanted: str) -> None:  # noqa: FBT001
     if not holds:
-        raise InputError(f"model.{name}: want {wanted}, got {value}")
+        raise InputError(f"model.{name}: expected {wanted}, got {value}")

@@ -51,5 +51,5 @@ def test_shards_become_what_they_are_in_the_whole(some: tuple[torch.Tensor, ...]
 
 
 def test_the_share_is_checked() -> None:
-    with pytest.raises(InputError, match=r"data.continental: want a share in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match=r"data.continental: expected a share in \[0, 1\], got 2"):
         MNISTDataModule(continental=2)

@@ -50,7 +50,7 @@ def test_val_is_what_is_set_aside_and_without_it_the_usual_share() -> None:
     other.setup()
     assert other.digits
     assert other.digits.train_labels[other.val_indices].tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match="want pictures in other/test/CLASS/, got none"):
+    with pytest.raises(InputError, match="expected pictures in other/test/CLASS/, got none"):
         other.test_dataloader()
 
 
@@ -97,7 +97,7 @@ def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:
         assert not Path("lightning_logs").exists()
         return err
 
-    assert "want pictures in my-shapes/train/CLASS/" in refused()
+    assert "expected pictures in my-shapes/train/CLASS/" in refused()
     Path("my-shapes/train/circle").mkdir(parents=True)
     assert "got 1 of them" in refused()
     Path("my-shapes/train/square").mkdir()
@@ -106,7 +106,7 @@ def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:
     Image.new("L", (50, 50), 255).save("my-shapes/train/square/blank.png")
     Path("my-shapes/train/square/bad.png").write_bytes(b"no picture")
     told = refused()
-    assert "mend or remove my-shapes/train/square/bad.png: want a picture" in told
+    assert "mend or remove my-shapes/train/square/bad.png: expected a picture" in told
     assert "my-shapes/train/square/blank.png: nothing is written here" in told
     Path("my-shapes/val/line").mkdir(parents=True)
     assert "my-shapes/val has the class line, and my-shapes/train has not" in refused()
@@ -117,7 +117,7 @@ def test_wrong_folders_are_refused_in_one_line(cli: Cli) -> None:
 
 def test_strokes_of_ones_and_sevens_are_for_digits_alone() -> None:
     shapes(train=1)
-    with pytest.raises(InputError, match=r"data\.continental: want 0 for what is no digit"):
+    with pytest.raises(InputError, match=r"data\.continental: expected 0 for what is no digit"):
         MNISTDataModule("my-shapes", "folder", continental=0.3)
 
 

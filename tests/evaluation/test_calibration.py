@@ -150,4 +150,4 @@ def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) ->
 
 def test_the_model_that_ships_is_not_written_over(cli: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = cli("calibrate", "--model", "pretrained")
-    assert (code, err) == (2, "mnist-lit: the model that ships stays as it is; want --output\n")
+    assert (code, err) == (2, "mnist-lit: the model that ships stays as it is; expected --output\n")

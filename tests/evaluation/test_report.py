@@ -289,8 +289,8 @@ def test_of_many_classes_the_pairs_that_are_confused_are_listed(made: Made) -> N
     [
         (("version_9",), "no run with a checkpoint, and no group of such, at version_9"),
         ((), "nothing was trained in lightning_logs"),
-        (("--images", "0"), "--images: want 1 or more, got 0"),
-        (("--json", "--output", "x.html"), "want one of them"),
+        (("--images", "0"), "--images: expected 1 or more, got 0"),
+        (("--json", "--output", "x.html"), "expected one of them"),
         (("--jsn",), "did you mean json?"),
     ],
 )

@@ -38,7 +38,7 @@ def test_seeds_are_a_number_or_a_list(given: str, seeds: list[int]) -> None:
 
 @pytest.mark.parametrize("given", ["0", "", "-1", "five", "1,1", "3-1,5", "1-2-3", "1,,2", "4294967296,1", "20261124"])
 def test_other_seeds_are_refused(given: str) -> None:
-    with pytest.raises(InputError, match="want how many"):
+    with pytest.raises(InputError, match="expected how many"):
         parse_seeds(given)
 
 

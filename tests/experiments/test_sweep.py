@@ -55,7 +55,7 @@ if "--print_config" in args or sys.argv[-1] == "--print_config":
     sys.exit()
 run, lr = pathlib.Path(args["--run"]), float(args["--model.lr"])
 if lr < 0:
-    print("mnist-lit: lr: want more than 0", file=sys.stderr)
+    print("mnist-lit: lr: expected more than 0", file=sys.stderr)
     sys.exit(2)
 if lr > 1:
     os.kill(os.getpid(), 9)
@@ -215,9 +215,9 @@ def test_a_trial_that_fails_costs_itself_alone(cli: Cli, quick_fits: Started) ->
     a_study([-1.0, 0.003])
     code, out, err = cli(*sweep("--trials", "7", text=LRS))
     assert (code, err) == (0, "")
-    assert "trial 5: failed: lr: want more than 0" in out
+    assert "trial 5: failed: lr: expected more than 0" in out
     rows = {row["trial"]: (row["state"], row["reason"]) for row in table()}
-    assert (rows["5"], rows["6"]) == (("failed", "lr: want more than 0"), ("complete", ""))
+    assert (rows["5"], rows["6"]) == (("failed", "lr: expected more than 0"), ("complete", ""))
 
 
 def test_a_fit_that_is_killed_is_a_failed_trial(cli: Cli, quick_fits: Started) -> None:
@@ -244,20 +244,20 @@ def test_a_space_that_fit_would_refuse_is_refused_before_any_trial(cli: Cli, tex
     ("text", "said"),
     [
         ("", "is no space"),
-        ("model.lr: 3", "want a list"),
-        ("model.lr: []", "want a list"),
-        ("model.lr: [[1]]", "want a list"),
-        ("model.lr: {low: 1}", "want a list"),
-        ("model.lr: {low: 1, high: 2, lag: true}", "want a list"),
-        ("model.lr: {low: 2, high: 1}", "want low ≤ high"),
-        ("model.lr: {low: x, high: 1}", "low: want a number"),
+        ("model.lr: 3", "expected a list"),
+        ("model.lr: []", "expected a list"),
+        ("model.lr: [[1]]", "expected a list"),
+        ("model.lr: {low: 1}", "expected a list"),
+        ("model.lr: {low: 1, high: 2, lag: true}", "expected a list"),
+        ("model.lr: {low: 2, high: 1}", "expected low ≤ high"),
+        ("model.lr: {low: x, high: 1}", "low: expected a number"),
         ("model.lr: {low: 0, high: 1, log: true}", "low > 0"),
         ("model.lr: {low: 1, high: .inf}", "both finite"),
-        ("model.lr: {low: 1, high: 2, step: 0}", "want more than 0"),
-        ("model.lr: {low: 1, high: 2, step: .nan}", "want more than 0"),
-        ("model.lr: {low: 1, high: 4, step: 2}", "step: want one that leads from 1 to 4"),
-        ("model.lr: {low: 1, high: 2, step: 1e10}", "step: want one that leads from 1 to 2"),
-        ("model.lr: {low: 0, high: 1e308, step: 1e-10}", "step: want one that leads"),
+        ("model.lr: {low: 1, high: 2, step: 0}", "expected more than 0"),
+        ("model.lr: {low: 1, high: 2, step: .nan}", "expected more than 0"),
+        ("model.lr: {low: 1, high: 4, step: 2}", "step: expected one that leads from 1 to 4"),
+        ("model.lr: {low: 1, high: 2, step: 1e10}", "step: expected one that leads from 1 to 2"),
+        ("model.lr: {low: 0, high: 1e308, step: 1e-10}", "step: expected one that leads"),
         ("model.lr: {", "cannot be read as YAML"),
     ],
 )

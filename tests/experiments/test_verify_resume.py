@@ -70,7 +70,7 @@ def test_a_fit_that_ended_before_is_set_back_and_killed_sooner(monkeypatch: pyte
 
 
 def test_wrong_input_is_the_fits_own_line(cli: Cli) -> None:
-    assert cli("verify-resume", "--kills=-1") == (2, "", "mnist-lit: --kills: want 0 or more, got -1\n")
+    assert cli("verify-resume", "--kills=-1") == (2, "", "mnist-lit: --kills: expected 0 or more, got -1\n")
     code, out, err = cli("verify-resume", *FIT, "--model.lrr", "1")
     assert (code, out) == (2, "")
     assert err == "mnist-lit: the fit failed: unknown option model.lrr; did you mean model.lr?\n"

@@ -148,7 +148,7 @@ def test_wrong_options_get_one_line(cli: Cli) -> None:
     assert (code, err.splitlines()[-1]) == (2, "mnist-lit: cannot write missing/rows.csv: No such file or directory")
     assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
         2,
-        "mnist-lit: threshold: want 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
+        "mnist-lit: threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
     )
 
 

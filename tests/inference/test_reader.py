@@ -46,7 +46,7 @@ def test_blank_paper_is_rejected(reader: DigitReader) -> None:
 def test_the_threshold_can_be_set() -> None:
     for threshold, status in ((0.0, "rejected"), (1.0, "ok")):
         assert DigitReader.load("pretrained", threshold=threshold).read(picture_of_a_one()).status == status
-    with pytest.raises(InputError, match="want 0"):
+    with pytest.raises(InputError, match="expected 0"):
         DigitReader.load("pretrained", threshold=1.5)
 
 
@@ -62,7 +62,7 @@ def test_several_digits_are_read_in_their_order(reader: DigitReader) -> None:
 
 
 def test_wrong_arrays_are_refused(reader: DigitReader) -> None:
-    with pytest.raises(ValueError, match=r"want uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]
 
 

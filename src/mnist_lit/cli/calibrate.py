@@ -29,7 +29,7 @@ def main(command: str, args: list[str]) -> None:
     source = locate_model(options.model or LATEST)
     target = options.output or source
     if is_pretrained(target):
-        raise InputError("the model that ships stays as it is; want --output")
+        raise InputError("the model that ships stays as it is; expected --output")
 
     from mnist_lit.datamodule import MNISTDataModule
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated
@@ -59,7 +59,7 @@ def main(command: str, args: list[str]) -> None:
         val = split.train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
-            f"{source} was trained on all images: none is left to calibrate on; want --like CHECKPOINT, of a run of "
+            f"{source} was trained on all images: none is left to calibrate on; add --like CHECKPOINT, from a run of "
             "the same recipe with data.val_size"
         )
     written = calibrate_checkpoint(source, target, data.digits, data.train_indices, val, like=like)

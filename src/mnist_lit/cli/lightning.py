@@ -210,7 +210,7 @@ class MNISTCLI(LightningCLI):
         callbacks = [*([ProgressBar()] if bar else []), *_list(config.callbacks), *callbacks]
         with self._refusals():
             if (number := config.accumulate_grad_batches) < 1:
-                raise InputError(f"trainer.accumulate_grad_batches: want 1 or more, got {number}")
+                raise InputError(f"trainer.accumulate_grad_batches: expected 1 or more, got {number}")
             trainer = super().instantiate_trainer(
                 logger=logger,
                 callbacks=callbacks,
@@ -222,7 +222,7 @@ class MNISTCLI(LightningCLI):
             limit = PROCESSES * (os.cpu_count() or 1)
             if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > limit:
                 raise InputError(
-                    f"trainer.devices: want {limit} or fewer CPU processes here, got {trainer.num_devices}"
+                    f"trainer.devices: expected {limit} or fewer CPU processes here, got {trainer.num_devices}"
                 )
             return trainer
 
@@ -390,7 +390,7 @@ def _init_from(config: Namespace) -> str:
     """The file to start from: a run's configuration names what it started from, and the shipped one by its name."""
     given = str(config.model.init_from)
     if given == LATEST and (config.resume or config.group or config.run):
-        raise InputError("model.init_from: want a run or a file here; latest would be another one the next time")
+        raise InputError("model.init_from: expected a run or a file here; latest would be another one the next time")
     return str(locate_model(given)) if given == LATEST else given
 
 
@@ -431,13 +431,13 @@ def _config_text(path: str) -> str:
         where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as YAML: {where}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no config: want sections of options, as in `model: {{lr: 0.1}}`")
+        raise InputError(f"{path} is no config: expected sections of options, as in `model: {{lr: 0.1}}`")
     return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
 
 
 def _seed(value: int | bool) -> int:  # noqa: FBT001
     if isinstance(value, bool) or not 0 <= value < 2**32:
-        raise ValueError(f"seed_everything: want a whole number from 0 to 2³² - 1, got {value}")
+        raise ValueError(f"seed_everything: expected a whole number from 0 to 2³² - 1, got {value}")
     return value
 
 

@@ -131,7 +131,7 @@ def _arranged(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config", *checkpoint):
             value = value if equals else next(given, "")
             if not value:
-                raise InputError(f"{option} wants a file")
+                raise InputError(f"{option} expects a file")
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint:

@@ -24,7 +24,7 @@ def main(command: str, args: list[str]) -> int:
     files = list(expand_paths(options.pictures))
     output: Path | None = options.output
     if output and output.suffix not in (".csv", ".jsonl"):
-        raise InputError(f"--output: want a name that ends in .csv or .jsonl, got {output}")
+        raise InputError(f"--output: expected a name that ends in .csv or .jsonl, got {output}")
     reader = DigitReader.load(options.model, threshold=options.threshold)
     print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
     rows: list[Row] = []

@@ -61,9 +61,9 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
     options = parser.parse_args(args)
     if options.images < 1:
-        raise InputError(f"--images: want 1 or more, got {options.images}")
+        raise InputError(f"--images: expected 1 or more, got {options.images}")
     if options.json and options.output:
-        raise InputError("--json goes to standard output, and --output names the page: want one of them")
+        raise InputError("--json goes to standard output, and --output names the page: expected one of them")
     folder = find_run(options.run) if options.run else run_of_checkpoint(newest_checkpoint(Path(LOGS)))
     members = finished_members(folder) or [folder]
 

@@ -27,7 +27,7 @@ def main(command: str, args: list[str]) -> int:
     given = _parser(command).parse_args(args)
     for option in ("threads", "max_mb", "timeout"):
         if getattr(given, option) < 1:
-            raise InputError(f"--{option}: want 1 or more, got {getattr(given, option)}")
+            raise InputError(f"--{option}: expected 1 or more, got {getattr(given, option)}")
     try:
         from mnist_lit.inference.serve.app import create_app
         from mnist_lit.inference.serve.limits import Limits
@@ -101,7 +101,7 @@ def _model(given: str | None) -> tuple[Path, str]:
 def _listening(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises InputError where it cannot."""
     if not 0 <= port < 1 << 16:
-        raise InputError(f"--port: want 0 … 65535, got {port}")
+        raise InputError(f"--port: expected 0 … 65535, got {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=1024)

@@ -37,7 +37,7 @@ def main(command: str, args: list[str]) -> int:
     fit = ["--config", str(find_recipe(given.config)), *rest]
     name = given.study or Path(given.config).stem
     if not re.fullmatch(r"[\w.-]+", name):
-        raise InputError(f"--study: want a name of letters, digits, -, _ and ., got {name}")
+        raise InputError(f"--study: expected a name of letters, digits, -, _ and ., got {name}")
     folder = Path(logs_root(fit), LOGS, f"sweep_{name}")
     space = read_space(Path(given.space))
     settings, space = check_space(fit, space)
@@ -85,9 +85,9 @@ def _options(command: str, args: list[str]) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--seed", type=int, default=0, help="of the choice of settings, not of the fits; default: 0")
     given, rest = parser.parse_known_args(args)
     if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
-        raise InputError("--config: want one for a sweep")
+        raise InputError("--config: expected one for a sweep")
     if given.trials < 0 or given.seed < 0:
-        raise InputError("--trials and --seed: want 0 or more")
+        raise InputError("--trials and --seed: expected 0 or more")
     if given.storage and "://" not in given.storage:
-        raise InputError("--storage: want a database's address, as postgresql://user:password@host/name")
+        raise InputError("--storage: expected a database's address, as postgresql://user:password@host/name")
     return given, rest

@@ -27,7 +27,7 @@ def main(command: str, args: list[str]) -> int:
     if any(arg.partition("=")[0] == "--seeds" for arg in fit):
         raise InputError("--seeds: one run is verified; --seed_everything says of which seed")
     if own.kills < 0:
-        raise InputError(f"--kills: want 0 or more, got {own.kills}")
+        raise InputError(f"--kills: expected 0 or more, got {own.kills}")
     if own.folder:
         own.folder.mkdir(parents=True, exist_ok=True)
         return verify_resume(fit, own.kills, own.kill_seed, own.folder)

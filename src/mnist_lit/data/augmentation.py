@@ -110,7 +110,7 @@ class RandomAffine:
         }
         for name, (holds, wanted) in limits.items():
             if not holds:
-                raise ValueError(f"{name}: want {wanted}, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected {wanted}, got {getattr(self, name)}")
 
 
 @cache

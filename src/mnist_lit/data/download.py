@@ -160,7 +160,7 @@ def download_dataset(
     damaged extracted file is written anew from its archive. Raises InputError where a file cannot be had.
     """
     if timeout <= 0:
-        raise InputError(f"data.timeout: want seconds above 0, got {timeout:g}")
+        raise InputError(f"data.timeout: expected seconds above 0, got {timeout:g}")
     if not _files_to_repair(dataset, data_dir):
         return
     folder = _folders(dataset, data_dir)[0]

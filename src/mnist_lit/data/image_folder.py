@@ -34,7 +34,7 @@ def folder_classes(data_dir: str | Path) -> tuple[str, ...]:
     if len(names) < 2:
         found = f"{len(names)} of them" if Path(data_dir, "train").is_dir() else "no such folder"
         raise InputError(
-            f"want pictures in {data_dir}/train/CLASS/, a folder for each of two classes or more; got {found}"
+            f"expected pictures in {data_dir}/train/CLASS/, a folder for each of two classes or more; got {found}"
         )
     return tuple(names)
 

@@ -74,7 +74,9 @@ def parse_seeds(given: str) -> list[int]:
             break
         seeds += range(int(first), int(last) + 1)
     if not seeds or len({*seeds}) < len(seeds):
-        raise InputError(f"--seeds: want how many, up to {MAX_SEEDS}, as 5, or which, as 0,3,7 or 10-14; got {given}")
+        raise InputError(
+            f"--seeds: expected how many, up to {MAX_SEEDS}, as 5, or which, as 0,3,7 or 10-14; got {given}"
+        )
     return seeds
 
 

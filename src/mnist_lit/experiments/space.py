@@ -41,7 +41,7 @@ def read_space(path: Path) -> Space:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} is no space: want lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`")
+        raise InputError(f"{path} is no space: expected lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`")
     return {str(name): _values(f"{path}: {name}", values) for name, values in content.items()}
 
 
@@ -61,20 +61,22 @@ def _spelt(value: Value) -> str:
 def _values(name: str, given: Any) -> Range | list[Value]:
     if isinstance(given, list):
         if not given or not all(value is None or isinstance(value, bool | int | float | str) for value in given):
-            raise InputError(f"{name}: want a list of numbers and words, got {given}")
+            raise InputError(f"{name}: expected a list of numbers and words, got {given}")
         return given
     if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*KEYS.split(", ")}:
-        raise InputError(f"{name}: want a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}")
+        raise InputError(
+            f"{name}: expected a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}"
+        )
     low, high, step = (_number(f"{name}: {key}", given.get(key)) for key in ("low", "high", "step"))
     log = given.get("log", False)
     if low is None or high is None or not -math.inf < low <= high < math.inf:
-        raise InputError(f"{name}: want low ≤ high, both finite, got {low} and {high}")
+        raise InputError(f"{name}: expected low ≤ high, both finite, got {low} and {high}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
-        raise InputError(f"{name}: log: want true or false; true goes with low > 0 and without step")
+        raise InputError(f"{name}: log: expected true or false; true goes with low > 0 and without step")
     if step is not None and not 0 < step < math.inf:
-        raise InputError(f"{name}: step: want more than 0, got {step}")
+        raise InputError(f"{name}: step: expected more than 0, got {step}")
     if step is not None and not _leads(low, high, step):
-        raise InputError(f"{name}: step: want one that leads from {low} to {high}, got {step}")
+        raise InputError(f"{name}: step: expected one that leads from {low} to {high}, got {step}")
     return Range(low, high, step, log)
 
 
@@ -91,4 +93,4 @@ def _number(name: str, given: Any) -> int | float | None:
             return given
         return float(str(given))
     except ValueError:
-        raise InputError(f"{name}: want a number, got {given}") from None
+        raise InputError(f"{name}: expected a number, got {given}") from None

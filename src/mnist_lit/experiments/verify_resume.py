@@ -221,7 +221,7 @@ class KillableFit:
 def _run(folder: Path) -> Path:
     found = all_runs(folder / LOGS)
     if len(found) != 1 or not found[0].joinpath("checkpoints", LAST_CKPT).is_file():
-        raise InputError(f"want one run with a checkpoint in {folder}, got {len(found)}")
+        raise InputError(f"expected one run with a checkpoint in {folder}, got {len(found)}")
     return found[0]
 
 

@@ -128,7 +128,7 @@ def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
-        raise ValueError("want a digit, got an empty image")
+        raise ValueError("expected a digit, got an empty image")
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     zoom = BOX_SIZE / max(digit.shape)
     height, width = (max(1, round(length * zoom)) for length in digit.shape)

@@ -63,7 +63,7 @@ def open_picture(source: Source) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # a damaged or hostile file raises nearly anything
-        raise InputError(f"want a picture, got a damaged one ({_line(error)}); save it anew") from error
+        raise InputError(f"expected a picture, got a damaged one ({_line(error)}); save it anew") from error
 
 
 def picture_names(names: Iterable[str]) -> list[str]:
@@ -82,19 +82,19 @@ def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:
             with Path(source).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
-            raise InputError(f"want a picture, got no readable file ({_line(error)})") from error
+            raise InputError(f"expected a picture, got no readable file ({_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
     elif hasattr(source, "read"):
         content = source.read(MAX_BYTES + 1)
         if not isinstance(content, bytes):
-            raise InputError(f"want a file opened for bytes, got one that gives {type(content).__name__}; use 'rb'")
+            raise InputError(f"expected a file opened for bytes, got one that gives {type(content).__name__}; use 'rb'")
     else:
-        raise InputError(f"want a path, bytes, an opened file, an image or an array, got {type(source).__name__}")
+        raise InputError(f"expected a path, bytes, an opened file, an image or an array, got {type(source).__name__}")
     if not content:
-        raise InputError("want a picture, got an empty file")
+        raise InputError("expected a picture, got an empty file")
     if len(content) > MAX_BYTES:
-        raise InputError(f"want at most {MAX_BYTES >> 20} MiB, got a larger file; save it smaller")
+        raise InputError(f"expected at most {MAX_BYTES >> 20} MiB, got a larger file; save it smaller")
     return content
 
 
@@ -104,9 +104,9 @@ def _opened(content: bytes) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(content), formats=formats)
     except Image.DecompressionBombError as error:
-        raise InputError(f"want at most {MAX_PIXELS // 10**6} megapixels, got far more; make it smaller") from error
+        raise InputError(f"expected at most {MAX_PIXELS // 10**6} megapixels, got far more; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"want a picture ({', '.join(FORMATS)}), got something else") from error
+        raise InputError(f"expected a picture ({', '.join(FORMATS)}), got something else") from error
     _limit(picture)
     size = picture.size
     picture.draft(None, (SIDE // 2, SIDE // 2))  # a large JPEG comes at a part of its size
@@ -119,20 +119,20 @@ def _limit(picture: Image.Image) -> None:
     width, height = picture.size
     most, kind = (HEAVY, f" in {picture.format}") if picture.format in HEAVIER else (MAX_PIXELS, "")
     if width * height > most:
-        raise InputError(f"want at most {most // 10**6} megapixels{kind}, got {width}×{height}; make it smaller")
+        raise InputError(f"expected at most {most // 10**6} megapixels{kind}, got {width}×{height}; make it smaller")
     if not width * height:
-        raise InputError(f"want a picture, got {width}×{height} pixels")
+        raise InputError(f"expected a picture, got {width}×{height} pixels")
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise InputError(f"want an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+        raise InputError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise InputError(f"want at most {MAX_PIXELS // 10**6} megapixels, got {array.shape}; make it smaller")
+        raise InputError(f"expected at most {MAX_PIXELS // 10**6} megapixels, got {array.shape}; make it smaller")
     if array.dtype == bool:
         array = array * np.uint8(255)
     if array.dtype.kind not in "uif":
-        raise InputError(f"want an array of numbers, got {array.dtype}")
+        raise InputError(f"expected an array of numbers, got {array.dtype}")
     return Image.fromarray(_eight_bit(array[..., 0] if array.shape[2:] == (1,) else array))
 
 

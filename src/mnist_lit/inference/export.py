@@ -34,7 +34,7 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
     calibrated, labels, threshold, content = load_calibrated(source)
     run = run_of_checkpoint(source)
     if output and output.suffix != ".onnx":
-        raise InputError(f"--output: want a name that ends in .onnx, got {output}")
+        raise InputError(f"--output: expected a name that ends in .onnx, got {output}")
     target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / "model.onnx"
     images = _images(config_of(content)["data"], data_dir)
     data = onnx_bytes(calibrated, labels, threshold, content[METADATA_KEY])

@@ -67,9 +67,9 @@ def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bo
             if file != STDIN and os.path.isdir(file):  # noqa: PTH112
                 raise InputError("no picture is in this folder, or it cannot be read")
             if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
-                raise InputError("want a picture, got a device")
+                raise InputError("expected a picture, got a device")
             if file == STDIN and sys.stdin is None:
-                raise InputError("want a picture, got no standard input")
+                raise InputError("expected a picture, got no standard input")
             picture = open_picture(sys.stdin.buffer if file == STDIN else Path(file))
             one = None if many else find_digit(picture)
             return (find_digits(picture) if many else [one] if one else []), picture.info["size"]

@@ -52,7 +52,7 @@ class DigitReader:
 
     def __init__(self, model: _Model, path: Path, threshold: float | None = None) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"threshold: want 0 (rejects all) … 1 (rejects nothing), got {threshold}")
+            raise InputError(f"threshold: expected 0 (rejects all) … 1 (rejects nothing), got {threshold}")
         if threshold is not None and model.threshold == 1:
             raise InputError(f"{path} is not calibrated, so it can reject nothing; see `mnist-lit calibrate`")
         self.model, self.path = model, path
@@ -92,7 +92,7 @@ class DigitReader:
     def classify(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """uint8 (B, 28, 28) → probabilities (B, C), and how much of an outlier each is (B,), in [0, 1]."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"want uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
+            raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
         return self.model(images)
 
     def readings(self, found: Sequence[FoundDigit]) -> list[Reading]:

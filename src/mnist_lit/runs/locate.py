@@ -33,7 +33,7 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
         if found and found.is_file():
             return found
     near = did_you_mean(str(model), [LATEST, PRETRAINED, *map(run_name, all_runs(Path(LOGS)))])
-    raise InputError(f"no model at {model}{near or f'; want a file, a run, {LATEST} or {PRETRAINED}'}")
+    raise InputError(f"no model at {model}{near or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 
 
 def is_pretrained(path: Path) -> bool:

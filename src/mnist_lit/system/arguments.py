@@ -71,9 +71,9 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     >>> explain_error("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
     'unknown option data.batchsize; did you mean data.batch_size?'
     >>> explain_error('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: x', [])
-    'model.lr: want a number, got x'
+    'model.lr: expected a number, got x'
     >>> explain_error('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
-    'a.b: want sgd or adamw, got adam; did you mean adamw?'
+    'a.b: expected sgd or adamw, got adam; did you mean adamw?'
     """
     if unknown := UNKNOWN.search(message):
         name = unknown[1] or unknown[2]
@@ -83,7 +83,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         wanted = list(dict.fromkeys(choice for want in WANTED.findall(message) for choice in _choices(want)))
         if any("<" in want or " but " in want for want in wanted):  # a class's path, and the like
             return f"{name}: cannot take {got}"
-        return f"{name}: want {' or '.join(filter(None, wanted))}, got {got}{did_you_mean(got, wanted)}"
+        return f"{name}: expected {' or '.join(filter(None, wanted))}, got {got}{did_you_mean(got, wanted)}"
     for pattern, said in PLAIN.items():
         message = re.sub(pattern, said, message)
     return " ".join(message.split())

@@ -198,7 +198,7 @@ def test_every_answer_has_the_headers_that_keep_others_out(ask: Ask, path: str) 
 def test_a_picture_is_posted(ask: Ask) -> None:
     answer = ask("GET", "/predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert answer.json() == {"detail": "want POST, with a picture as the body"}
+    assert answer.json() == {"detail": "expected POST, with a picture as the body"}
 
 
 @pytest.mark.parametrize("path", sorted(PAGE.glob("*")))

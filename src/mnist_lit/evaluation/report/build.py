@@ -41,7 +41,9 @@ def load_test_data(loaded: "list[LoadedModel]", data_dir: str | None) -> "MNISTD
     data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in loaded:
         if model.content[METADATA_KEY]["data"] != data.fingerprint:
-            raise InputError(f"the run was trained on other data than {data.data_dir} has; want --data_dir with that")
+            raise InputError(
+                f"the run was trained on other data than {data.data_dir} has; expected --data_dir with that"
+            )
         model.network.to(data.device)
     return data
 

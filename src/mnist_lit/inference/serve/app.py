@@ -50,7 +50,7 @@ def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits
 
     @app.get("/predict", include_in_schema=False)
     async def asked() -> Response:
-        raise HTTPException(405, "want POST, with a picture as the body", {"allow": "POST"})
+        raise HTTPException(405, "expected POST, with a picture as the body", {"allow": "POST"})
 
     @app.get("/health")
     async def health() -> Health:

@@ -18,7 +18,7 @@ __all__ = ["KINDS", "Body", "parse_pixels", "read_body"]
 JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
 BATCH = 256  # images in one request
 JSON_BYTES = BATCH * IMAGE_SIZE * IMAGE_SIZE * 8  # each number with a comma, and room for line breaks
-WANTED = f"want image/*, {BYTES}, {FORM} or {JSON}"
+WANTED = f"expected image/*, {BYTES}, {FORM} or {JSON}"
 _PICTURE = {"type": "string", "format": "binary", "title": "a picture"}
 _IMAGE = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
 KINDS = {  # for OpenAPI
@@ -53,7 +53,7 @@ async def read_body(request: Request) -> Body:
     """All of a request's content. Raises HTTPException: 415 for other types, 422 for a form without a file."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, f"want no content-encoding, got {request.headers['content-encoding']}")
+        raise HTTPException(415, f"expected no content-encoding, got {request.headers['content-encoding']}")
     try:
         if kind == FORM:
             return Body(await _file(request), holds_pixels=False)
@@ -67,19 +67,19 @@ async def read_body(request: Request) -> Body:
 def parse_pixels(data: bytes) -> NDArray[np.uint8]:
     """The images of `{"pixels": …}`: uint8 (B, 28, 28). Raises HTTPException where it is anything else."""
     if len(data) > JSON_BYTES:
-        raise HTTPException(413, f"want at most {BATCH} images")
+        raise HTTPException(413, f"expected at most {BATCH} images")
     try:
         images = np.array(json.loads(data)["pixels"], object)  # as they are: numpy would make a number of `true`
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise HTTPException(
-            422, f'want {{"pixels": 28×28 whole numbers}}, got other JSON ({type(error).__name__})'
+            422, f'expected {{"pixels": 28×28 whole numbers}}, got other JSON ({type(error).__name__})'
         ) from error
     if images.shape == (IMAGE_SIZE, IMAGE_SIZE):
         images = images[np.newaxis]  # (1, 28, 28)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or not 1 <= len(images) <= BATCH:
-        raise HTTPException(422, f"pixels: want (28, 28) or (1 … {BATCH}, 28, 28), got {images.shape}")
+        raise HTTPException(422, f"pixels: expected (28, 28) or (1 … {BATCH}, 28, 28), got {images.shape}")
     if set(map(type, images.flat)) != {int} or images.min() < 0 or images.max() > 255:
-        raise HTTPException(422, "pixels: want whole numbers, 0 (paper) … 255 (ink)")
+        raise HTTPException(422, "pixels: expected whole numbers, 0 (paper) … 255 (ink)")
     return images.astype(np.uint8)
 
 
@@ -97,4 +97,4 @@ async def _file(request: Request) -> bytes:
                 return await value.read()
     finally:
         await form.close()
-    raise HTTPException(422, "want a form with a file in it, got none")
+    raise HTTPException(422, "expected a form with a file in it, got none")

@@ -115,7 +115,7 @@ def _told(scope: Scope, error: Exception) -> str:
 
 def _too_large(limit: int) -> str:
     """What a sender of more is told."""
-    return f"want at most {limit >> 20} MiB"
+    return f"expected at most {limit >> 20} MiB"
 
 
 class _Body:
