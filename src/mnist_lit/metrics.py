@@ -1,20 +1,18 @@
-"""The LightningModule: loss, metrics, optimizer, weight averaging. Opens no file but the one it starts from.
-
-One function scores every split; sums are divided by counts of images, never means averaged over batches.
-"""
+"""Loss and accuracy as torchmetrics: sums over images divided by their count, never means of batch means."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
-__all__ = ["MeanNLL"]
+__all__ = ["MeanNLL", "classification_metrics", "merge_states", "scalar_scores", "smoothed_nll", "states"]
 
 
 class MeanNLL(Metric):
-    """Mean negative log-likelihood of the labels, over images: log_probs (B, C) and labels (B,) → a scalar, in nats."""
+    """Mean negative log-likelihood over images: log_probs (B, C), labels (B,) → a scalar in nats."""
 
     full_state_update = False
     higher_is_better = False
@@ -27,10 +25,61 @@ class MeanNLL(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        """Count another batch in."""
+        """Add a batch."""
         self.total += F.nll_loss(log_probs.float(), labels, reduction="sum")
         self.count += len(labels)
 
     def compute(self) -> Tensor:
         """The mean over all images so far, over all processes."""
         return self.total / self.count
+
+
+def smoothed_nll(log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """The training objective, summed over images: NLL of labels that spread `smoothing` evenly over all classes."""
+    nll = F.nll_loss(log_probs, labels, reduction="sum")
+    return (1 - smoothing) * nll - smoothing * log_probs.mean(dim=1).sum() if smoothing else nll
+
+
+def classification_metrics(num_classes: int, prefix: str, *, details: bool = True) -> MetricCollection:
+    """`loss` and `acc`; with `details` also per-class accuracy, calibration error and confusion matrix."""
+    metrics: dict[str, Metric | MetricCollection] = {
+        "loss": MeanNLL(),
+        "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+    }
+    if details:
+        metrics |= {
+            "class_acc": MulticlassAccuracy(num_classes, average=None, validate_args=False),
+            "ece": MulticlassCalibrationError(num_classes, validate_args=False),
+            "confusion": MulticlassConfusionMatrix(num_classes, validate_args=False),
+        }
+    return MetricCollection(metrics, prefix=prefix)
+
+
+def scalar_scores(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Computed metrics as scalars to log: each class's accuracy under its own name, no confusion matrix.
+
+    >>> scalar_scores({"val/acc": torch.tensor(0.5), "val/class_acc": torch.tensor([1.0, 0.0])}).keys()
+    dict_keys(['val/acc', 'val/class_acc/0', 'val/class_acc/1'])
+    """
+    scalars: dict[str, Tensor] = {}
+    for name, value in values.items():
+        if name.endswith("class_acc"):
+            scalars |= {f"{name}/{label}": accuracy for label, accuracy in enumerate(value)}
+        elif not name.endswith("confusion"):
+            scalars[name] = value
+    return scalars
+
+
+def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
+    """What has been counted so far, on the CPU, for a checkpoint."""
+    items: Any = metrics.items(keep_base=True, copy_state=False)
+    return {name: {key: value.cpu() for key, value in metric.metric_state.items()} for name, metric in items}
+
+
+def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_size: int) -> bool:
+    """Add what was saved by any number of processes to this process's share; whether any of them counted images."""
+    for number, state in enumerate(saved):
+        if number % world_size == rank:
+            for name, metric in metrics.items(keep_base=True, copy_state=False):
+                metric.merge_state(state[name])
+    return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())

@@ -1,24 +1,25 @@
-"""The tutorial's network and the scaling of its input. torch only; knows nothing of losses, learning rates or devices.
+"""The tutorial's network and its input normalization. torch only: no losses, learning rates or devices.
 
-Source of the architecture: "PyTorch CNN Tutorial for MNIST Digit Classification" (aakashvardhan/s5-pytorch-tutorial,
-MIT licence).
+Architecture: "PyTorch CNN Tutorial for MNIST Digit Classification" (aakashvardhan/s5-pytorch-tutorial, MIT licence).
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FEATURES", "MEAN", "STD", "TutorialCNN", "he_init", "standardize"]
+__all__ = ["FEATURES", "MEAN", "STD", "InitName", "TutorialCNN", "build_network", "he_init", "standardize"]
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, scaled to [0, 1]
-FEATURES = 4096  # what the convolutions hand to fc1: 256 × 4 × 4
+FEATURES = 4096  # inputs of fc1: 256 channels × 4 × 4 pixels
+InitName = Literal["default", "he"]
 
 
 def standardize(pixels: Tensor) -> Tensor:
-    """Scale 8-bit digits to the network's range.
+    """Scale 8-bit images to the network's input: uint8 (B, 28, 28), 0 = paper, 255 = ink → float32 (B, 1, 28, 28).
 
-    pixels: uint8 (B, 28, 28), 0 = paper, 255 = ink. Returns float32 (B, 1, 28, 28).
-    Raises ValueError on any other shape or dtype: nothing is resized here.
+    Raises ValueError for any other shape or dtype: nothing is resized here.
 
     >>> standardize(torch.zeros(2, 28, 28, dtype=torch.uint8)).shape
     torch.Size([2, 1, 28, 28])
@@ -31,9 +32,9 @@ def standardize(pixels: Tensor) -> Tensor:
 class TutorialCNN(nn.Module):
     """Four 3×3 convolutions without padding, two poolings, two fully connected layers: 593,200 parameters.
 
-    Input: float32 (B, 1, 28, 28), standardized. Output: log-probabilities, float32 (B, num_classes).
-    The tutorial's prose says that conv1 keeps 28×28 and that pooling gives 13×13. Without padding it is 26 and 12; with
-    it fc1 would get its 4096 inputs as well, since pooling drops what is left over of 9×9.
+    Input: standardized float32 (B, 1, 28, 28). Output: log-probabilities, float32 (B, num_classes).
+    The tutorial's text says that conv1 keeps 28×28 and that pooling gives 13×13. Without padding they give 26 and 12.
+    Either way fc1 gets 4096 inputs, because pooling 9×9 drops the last row and column.
 
     >>> sum(p.numel() for p in TutorialCNN().parameters())
     593200
@@ -50,26 +51,23 @@ class TutorialCNN(nn.Module):
         self.fc2 = nn.Linear(50, num_classes)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-probabilities of standardized images (B, 1, 28, 28).
-
-        mask: (B, 4096), multiplied onto the convolutions' features. Dropout is the caller's: it draws the mask.
-        """
+        """Log-probabilities of standardized images; `mask` (B, 4096) is the dropout mask, drawn by the caller."""
         return self.classify(self.features(x), mask)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the convolutions see in standardized images (B, 1, 28, 28): (B, 256, 4, 4)."""
+        """The convolutions' output, (B, 256, 4, 4), for standardized images (B, 1, 28, 28)."""
         x = F.relu(self.conv1(x))  # (B, 32, 26, 26)
         x = self.pool(F.relu(self.conv2(x)))  # (B, 64, 24, 24) → (B, 64, 12, 12)
         x = F.relu(self.conv3(x))  # (B, 128, 10, 10)
         return self.pool(F.relu(self.conv4(x)))  # type: ignore[no-any-return]  # (B, 256, 8, 8) → (B, 256, 4, 4)
 
     def classify(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-probabilities (B, 10) of the convolutions' features (B, 256, 4, 4); for the mask see `forward`."""
+        """Log-probabilities (B, num_classes) of features (B, 256, 4, 4)."""
         x = features.flatten(1)  # (B, 4096)
         if mask is not None:
             x = x * mask
         x = F.relu(self.fc1(x))  # (B, 50)
-        return F.log_softmax(self.fc2(x), dim=1)  # (B, 10)
+        return F.log_softmax(self.fc2(x), dim=1)  # (B, num_classes)
 
 
 def he_init(network: nn.Module) -> None:
@@ -82,3 +80,13 @@ def he_init(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def build_network(num_classes: int, init: InitName, seed: int) -> TutorialCNN:
+    """A network whose initial weights depend only on the arguments; torch's global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TutorialCNN(num_classes)
+        if init == "he":
+            he_init(network)
+    return network.to(memory_format=torch.channels_last)  # the faster layout for convolutions

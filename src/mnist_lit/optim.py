@@ -1,11 +1,12 @@
-"""Optimizers by name and learning-rate schedules as pure functions of the step. torch only.
+"""Everything that moves weights: optimizers by name, learning-rate schedules, Muon, SAM and EMA. torch only.
 
-Muon: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
-SAM: Foret et al. 2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.
+Sources: Muon — Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". SAM — Foret et al.
+2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.
 """
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,39 +15,76 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
 
+from mnist_lit.errors import InputError, require
+
 __all__ = [
     "Muon",
     "OptimizerName",
     "ScheduleName",
     "build_optimizer",
+    "check_hyperparameters",
+    "check_run",
+    "ema_copy",
+    "group_options",
     "lr_factor",
     "orthogonalize",
     "perturbed_weights",
+    "sam_closure",
+    "set_group_options",
+    "update_ema",
 ]
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
 
 
-def build_optimizer(
-    name: OptimizerName,
-    network: nn.Module,
-    *,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    aux_lr: float,
-) -> Optimizer:
-    """The optimizer of a network's parameters. `aux_lr` is what Muon's AdamW uses where Muon does not apply."""
-    if name == "sgd":
-        return SGD(network.parameters(), lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    if name == "adamw":
-        return AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
-    last = list(network.parameters())[-2]  # the output layer's weights are no hidden matrix
-    matrices = [p for p in network.parameters() if p.ndim >= 2 and p is not last]
+def check_hyperparameters(h: Mapping[str, Any]) -> None:
+    """Raise InputError if a hyperparameter of `MNISTModule` is outside its range."""
+    for name in ("lr", "aux_lr"):
+        require(f"model.{name}", h[name], "above 0", 0 < h[name] < math.inf)
+    for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):
+        require(f"model.{name}", h[name], "in [0, 1)", 0 <= h[name] < 1)
+    require("model.momentum", h["momentum"], "above 0 with nesterov", h["momentum"] > 0 or not h["nesterov"])
+    require("model.weight_decay", h["weight_decay"], "0 or more", h["weight_decay"] >= 0)
+    require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
+    require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
+    require("model.gamma", h["gamma"], "above 0", h["gamma"] > 0)
+    require("model.sam_rho", h["sam_rho"], "0 or more", 0 <= h["sam_rho"] < math.inf)
+    require("model.num_classes", h["num_classes"], "2 or more", h["num_classes"] >= 2)
+
+
+def check_run(h: Mapping[str, Any], total_steps: float, accumulated: int) -> None:
+    """Raise InputError if a schedule needs an end that the run does not have, or SAM meets accumulated batches."""
+    needs_end = h["schedule"] in ("cosine", "linear") or h["warmup"]
+    if needs_end and not math.isfinite(total_steps):
+        raise InputError(f"model.schedule: {h['schedule']} needs an end; set trainer.max_epochs or trainer.max_steps")
+    if h["sam_rho"] and accumulated != 1:
+        raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
+
+
+def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that the hyperparameters of `MNISTModule` name, for all parameters of a network."""
+    if h["optimizer"] == "sgd":
+        options = {name: h[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
+        return SGD(network.parameters(), **options)
+    if h["optimizer"] == "adamw":
+        return AdamW(network.parameters(), lr=h["lr"], weight_decay=h["weight_decay"])
+    last = list(network.parameters())[-2]  # the output layer's weight is not a hidden matrix
+    hidden = [p for p in network.parameters() if p.ndim >= 2 and p is not last]
     rest = [p for p in network.parameters() if p.ndim < 2 or p is last]
-    return Muon(matrices, rest, lr=lr, momentum=momentum, weight_decay=weight_decay, aux_lr=aux_lr)
+    options = {name: h[name] for name in ("lr", "momentum", "weight_decay", "aux_lr")}
+    return Muon(hidden, rest, **options)
+
+
+def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Each parameter group's options as constructed: learning rate, momentum, weight decay and so on."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def set_group_options(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
+    """Let this run's options hold where a resumed optimizer state brought its own."""
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
 
 
 def lr_factor(
@@ -59,10 +97,10 @@ def lr_factor(
     step_size: int = 15,
     gamma: float = 0.1,
 ) -> float:
-    """What the learning rate is multiplied by at a step, from 0 on: nothing to save, nothing to restore.
+    """What the peak learning rate is multiplied by at a step, counted from 0. A pure function: no scheduler state.
 
-    `warmup` is the share of all steps over which the rate first rises evenly. Then `constant` stays, `step` multiplies
-    by `gamma` each `step_size` epochs, `cosine` and `linear` fall to 0 at the end.
+    `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` stays, `step`
+    multiplies by `gamma` every `step_size` epochs, `cosine` and `linear` fall to 0 at the end.
 
     >>> [lr_factor("linear", step, total_steps=6, steps_per_epoch=3, warmup=0.5) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 0.6666666666666667, 0.33333333333333337]
@@ -78,11 +116,30 @@ def lr_factor(
     return 1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
+def ema_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network that holds the exponential moving average of its weights; it needs no gradients."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the average towards the weights after a step, counted from 0.
+
+    Early averages forget faster, decay at most (step + 1) / (step + 10), so that the initial weights leave no trace.
+    By hand because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
+    """
+    decay = min(decay, (step + 1) / (step + 10))
+    weights: list[Tensor] = list(average.parameters())
+    torch._foreach_lerp_(weights, list[Tensor](network.parameters()), weight=1 - decay)
+
+
 @contextmanager
 def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
-    """Within the block the weights stand `rho` further along their gradient; afterwards where they stood, to the bit.
+    """Inside, the weights are moved `rho` along their gradient; afterwards they are back, bit for bit.
 
-    What is computed there are SAM's gradients: of the worst weights nearby, to first order.
+    Sharpness-aware minimization looks for flat minima: it minimizes the loss at the worst weights within distance rho,
+    which to first order are the current ones plus rho · g / |g|. The gradient computed inside this block, applied to
+    the weights outside it, is SAM's. That costs a second forward and backward pass per step.
     """
     gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
     moved, before = list[Tensor](gradients), [p.detach().clone() for p in gradients]
@@ -96,12 +153,26 @@ def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
             torch._foreach_copy_(moved, before)
 
 
-def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest orthogonal matrix, roughly: singular values between about 0.7 and 1.2. (m, n) → (m, n).
+def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> Callable[[], Any]:
+    """A closure that leaves SAM's gradients and returns the loss at the weights themselves; it runs `closure` twice."""
 
-    A Newton–Schulz iteration with Jordan's quintic coefficients, x ← (a + b·g + c·g²) x with g = x xᵀ. All its steps
-    are polynomials of the first g, so they are multiplied up in that smaller square, and x only once.
-    """
+    def both_gradients() -> Any:
+        loss = closure()
+        with perturbed_weights(network, rho):
+            closure()
+        return loss
+
+    return both_gradients
+
+
+# Muon takes the momentum of a weight matrix, U S Vᵀ, and steps along U Vᵀ instead: every direction of the update gets
+# the same length, so rare directions are learned as fast as dominant ones. An SVD would be slow, so a fixed number of
+# Newton–Schulz iterations pushes all singular values towards 1: x ← (a + b·g + c·g²) x with g = x xᵀ, whose quintic
+# coefficients (Jordan) trade exactness for speed. Each step multiplies x by a polynomial of the first g, so the five
+# polynomials are multiplied together in the small square and applied to the wide matrix once: half the time, the same
+# result up to rounding. torch.optim.Muon takes 2-D parameters only, and most weights here are convolutions.
+def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Approximately the nearest orthogonal matrix, singular values between about 0.7 and 1.2: (m, n) → (m, n)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
@@ -119,14 +190,14 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Momentum whose update of each weight is made orthogonal; AdamW for biases and the output layer.
+    """Momentum with orthogonalized updates for hidden weights, AdamW for biases and the output layer.
 
-    matrices: parameters of two or more dimensions; a convolution's (out, in, 3, 3) counts as (out, in · 9).
+    hidden: parameters of two or more dimensions; a convolution's (out, in, 3, 3) is treated as (out, in · 9).
     """
 
     def __init__(
         self,
-        matrices: Iterable[nn.Parameter],
+        hidden: Iterable[nn.Parameter],
         rest: Iterable[nn.Parameter],
         *,
         lr: float = 0.02,
@@ -136,14 +207,14 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         groups = [
-            {"params": list(matrices), "lr": lr, "orthogonal": True},
+            {"params": list(hidden), "lr": lr, "orthogonal": True},
             {"params": list(rest), "lr": aux_lr, "orthogonal": False},
         ]
         super().__init__(groups, {"momentum": momentum, "weight_decay": weight_decay, "betas": betas})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; the closure, where there is one, computes the gradients and the loss."""
+        """One update; a closure, if given, computes the gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -160,10 +231,10 @@ class Muon(Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(p)
             buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(p.grad)
-            update = p.grad + group["momentum"] * buffer  # Nesterov's look ahead
+            update = p.grad + group["momentum"] * buffer  # Nesterov momentum
             update = orthogonalize(update.flatten(1)).view_as(p)
-            stretch = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
-            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * stretch)
+            scale = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
+            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
     def _adamw(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]

@@ -1,37 +1,69 @@
-"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
+"""Which checkpoints a fit keeps: the best by validation, the latest, and each epoch's if asked for.
 
-No loss and no surgery on the model.
+Lightning's ModelCheckpoint covers far more cases, but not these: files that describe themselves, the previous file kept
+beside the last, and saves only between optimizer steps, so that a resumed run ends with the same bits.
 """
 
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from mnist_lit.data.loaders import Batch
-from mnist_lit.module import BestValidation, MNISTModule
-from mnist_lit.runs.checkpoint import METADATA_KEY, metadata
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
+from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["SaveBestAndLast", "is_optimizer_step", "validation_may_follow"]
+__all__ = ["SaveBestAndLast", "TrackBest", "is_optimizer_step", "validation_may_follow"]
+
+
+class TrackBest(Callback):
+    """The best validation so far, logged as `best/val_acc` after each validation."""
+
+    def __init__(self, start: RunStart) -> None:
+        self.start = start
+        self.best: Validation | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare the validation with the best before it."""
+        if trainer.sanity_checking:
+            return
+        acc, loss = (float(trainer.callback_metrics[name]) for name in ("val/acc", "val/loss"))
+        validation = Validation(acc, loss, trainer.current_epoch + 1)
+        if self.best is None or (validation.acc, -validation.loss) > (self.best.acc, -self.best.loss):
+            self.best = validation
+        assert isinstance(pl_module, MNISTModule)
+        pl_module.log_now({"best/val_acc": self.best.acc}, max(trainer.global_step - 1, 0))
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+        """Keep the best score for a resume."""
+        content["best"] = self.best and list(self.best)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+        """Continue comparing with the best score so far if its file is in this run's folder; else start again."""
+        if self.start.continues and content["best"]:
+            self.best = Validation(*content["best"])
 
 
 class SaveBestAndLast(Checkpoint):
-    """`best.ckpt` after a validation better than all before it, `last.ckpt` after each epoch and where training stops.
+    """Save `best.ckpt` after each validation better than all before it, `last.ckpt` after each epoch and at a stop.
 
-    With `every_n_steps` also within an epoch; with `keep_epochs` also `epoch_1.ckpt` and so on. Every file describes
-    itself: `config`, the run's whole YAML, goes into it, see `metadata`.
+    With `every_n_steps` also within an epoch; with `keep_epochs` also `epoch_1.ckpt` and so on. `config`, the run's
+    whole YAML, goes into every file, see `runs.checkpoint.Metadata`.
     """
 
-    def __init__(self, start: RunStart, config: str, *, every_n_steps: int = 0, keep_epochs: bool = False) -> None:
-        self.start, self.config = start, config
+    def __init__(
+        self, start: RunStart, config: str, tracker: TrackBest, *, every_n_steps: int = 0, keep_epochs: bool = False
+    ) -> None:
+        self.start, self.config, self.tracker = start, config, tracker
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
-        self._whole_epoch = True  # also where a run is resumed after an epoch's last step
+        self._at_epoch_end = True  # also if a run resumes after an epoch's last step
         self.due = self._stopping = False
-        self._saved_best: BestValidation | None = None
-        self._scores: dict[str, Any] = {}  # of before a resume
+        self._saved_best: Validation | None = None
+        self._scores: dict[str, Any] = {}  # from before a resume
 
     def save(self, trainer: pl.Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
@@ -41,11 +73,10 @@ class SaveBestAndLast(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if no earlier validation was as good."""
-        assert isinstance(pl_module, MNISTModule)
         if trainer.sanity_checking:
             return
-        if pl_module.best != self._saved_best:
-            self._saved_best = pl_module.best
+        if self.tracker.best != self._saved_best:
+            self._saved_best = self.tracker.best
             self.save(trainer, "best.ckpt")
         if self.due:
             self.save(trainer)
@@ -53,17 +84,17 @@ class SaveBestAndLast(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Keep the newest weights every so many steps, and where `max_steps` or `max_time` stops within an epoch.
+        """Save every so many steps, and where `max_steps` or `max_time` stops within an epoch.
 
-        At that epoch's end Lightning would already count it as done, and a resumed run would skip its rest. It would
-        also skip a validation that follows upon a step, so there the checkpoint waits until after that.
+        Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
+        skip its rest. It would also skip a validation that follows a step, so there the save waits until after that.
         """
-        self._whole_epoch = batch_idx + 1 >= trainer.num_training_batches
-        if not is_optimizer_step(trainer, batch_idx):  # the gradients so far would be lost
+        self._at_epoch_end = batch_idx + 1 >= trainer.num_training_batches
+        if not is_optimizer_step(trainer, batch_idx):  # stopping here would lose the accumulated gradients
             self._stopping, trainer.should_stop = self._stopping or trainer.should_stop, False
             return
         trainer.should_stop = trainer.should_stop or self._stopping
-        if self._whole_epoch:
+        if self._at_epoch_end:
             return
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self.due = True
@@ -72,8 +103,8 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the newest weights."""
-        if self._whole_epoch:
+        """Keep the latest weights."""
+        if self._at_epoch_end:
             self.save(trainer)
             if self.keep_epochs:
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
@@ -84,36 +115,33 @@ class SaveBestAndLast(Checkpoint):
             self.start.run.joinpath(FINISHED_MARK).touch()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
-        """Write the recipe, the data's fingerprint, versions and scores into the file, and how long the curves are."""
-        assert isinstance(pl_module, MNISTModule)
+        """Write the metadata into the file, among them how long the logs are."""
         assert self.start.run
         flush_loggers(trainer.loggers)
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
         data = trainer.datamodule  # type: ignore[attr-defined]
-        content["best"] = pl_module.best and list(pl_module.best)
         scores = self._scores | dict(trainer.callback_metrics)
-        content[METADATA_KEY] = metadata(self.config, data.fingerprint, data.classes, scores, lengths)
+        metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths)
+        content[METADATA_KEY] = metadata.to_dict()
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
-        """Go on comparing with the best score so far, if its file is in this run's folder; else start anew."""
-        assert isinstance(pl_module, MNISTModule)
+        """Keep scores that a resumed run has not logged again yet."""
         if self.start.continues:
-            self._scores = content[METADATA_KEY]["scores"]
-        if self.start.continues and content["best"]:
-            pl_module.best = self._saved_best = BestValidation(*content["best"])
+            self._scores = dict(Metadata.of(content).scores)
+            self._saved_best = self.tracker.best
 
 
 def is_optimizer_step(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the optimizer stepped after this batch; several batches may be one step."""
+    """Whether the optimizer stepped after this batch; several batches may be accumulated into one step."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 
 
 def validation_may_follow(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether a validation may follow upon this batch within the epoch, see `trainer.val_check_interval`."""
+    """Whether a validation may follow this batch within the epoch, see `trainer.val_check_interval`."""
     if trainer.datamodule.val_size == 0:  # type: ignore[attr-defined]
         return False
-    if trainer.check_val_every_n_epoch is None:  # batches are counted over epochs
+    if trainer.check_val_every_n_epoch is None:  # then batches are counted across epochs
         batch_idx += trainer.current_epoch * int(trainer.num_training_batches)
     every = trainer.val_check_batch
     return every is None or (batch_idx + 1) % every == 0

@@ -1,7 +1,4 @@
-"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
-
-No loss and no surgery on the model.
-"""
+"""TensorBoard's images: training images as the network sees them, the confusion matrix, the worst mistakes."""
 
 from typing import Any
 
@@ -12,7 +9,7 @@ from torch import Tensor
 
 from mnist_lit.callbacks.tensorboard import add_image
 from mnist_lit.data.loaders import Batch
-from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.evaluation import figures
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.distributed import all_gather_objects
@@ -21,9 +18,9 @@ __all__ = ["TensorBoardFigures"]
 
 
 class TensorBoardFigures(Callback):
-    """TensorBoard's pictures: training images as the network sees them, the confusion matrix, the worst mistakes."""
+    """Draw the first training images, and after each validation the confusion matrix and the worst mistakes."""
 
-    GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and in a row
+    GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and per row
 
     def __init__(self, start: RunStart) -> None:
         self.start = start
@@ -33,16 +30,16 @@ class TensorBoardFigures(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Draw the first images of the fit, warped and on their device as they are now."""
+        """Draw the first images of the fit, augmented."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
             classes = trainer.datamodule.classes  # type: ignore[attr-defined]
             labels = [classes[label] for label in batch.labels[: self.GRID].tolist()]
-            grid = gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
+            grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
             add_image(trainer, "training images", grid)
         self._drawn = True
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from nothing."""
+        """Forget the last validation's mistakes."""
         self._mistakes = []
 
     def on_validation_batch_end(
@@ -54,7 +51,7 @@ class TensorBoardFigures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the mistakes that cost most; nothing waits for the device here."""
+        """Keep the mistakes with the highest loss, without waiting for the device."""
         predicted = outputs.argmax(dim=1)
         loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
         loss = torch.where(predicted == batch.labels, -1.0, loss)
@@ -64,25 +61,24 @@ class TensorBoardFigures(Callback):
         self._mistakes.append(tuple(column[worst] for column in columns))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, of all processes' mistakes together."""
+        """Draw the mistakes of all processes together."""
         if trainer.sanity_checking or not self._mistakes:
             return
-        mine = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
-        loss, labels, predicted, probs, indices, images = (
-            torch.cat(column) for column in zip(*all_gather_objects(mine), strict=True)
-        )
+        own = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
+        gathered = (torch.cat(column) for column in zip(*all_gather_objects(own), strict=True))
+        loss, labels, predicted, probs, indices, images = gathered
         if not trainer.is_global_zero:
             return
         order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
-        apart = "\n" if max(map(len, classes)) > 2 else ", "
+        separator = "\n" if max(map(len, classes)) > 2 else ", "
         captions = [
-            f"true {classes[labels[n]]}{apart}said {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
+            f"true {classes[labels[n]]}{separator}pred {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
             for n in order
         ]
-        worst = gallery(images[order].numpy(), captions, columns=self.COLUMNS)
+        worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)
         add_image(trainer, "validation/worst mistakes", worst)
         assert isinstance(pl_module, MNISTModule)
         assert pl_module.confusion is not None
         confusion = pl_module.confusion.long().cpu().numpy()
-        add_image(trainer, "validation/confusion matrix", confusion_matrix(confusion, classes))
+        add_image(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, classes))

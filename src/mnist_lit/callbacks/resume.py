@@ -1,9 +1,7 @@
-"""`--resume auto`: the newest checkpoint of the same recipe, in a run that nobody else holds. Or a fresh start.
-
-The first process looks; the others are told when they can be, which is after the trainer has started. Trains nothing.
-"""
+"""What exact resume needs inside a fit: every process learns where to resume, and gradients are summed in one order."""
 
 import os
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -16,41 +14,51 @@ __all__ = ["BroadcastResume", "RankOrderedGradients", "ResumePath", "RunFinished
 
 
 class RunFinished(Exception):
-    """The run that would go on is at its end; raised on every process."""
+    """The run to resume is already complete; raised on every process."""
 
 
 class ResumePath(os.PathLike[str]):
-    """The checkpoint of a Start for Lightning, which asks for it after the processes have agreed, if there is one."""
+    """The checkpoint to resume from, as `ckpt_path` for Lightning, which asks for it after it has been broadcast."""
 
     def __init__(self, start: RunStart) -> None:
-        self.start, self.agreed = start, False
+        self.start, self.broadcast = start, False
 
     def __bool__(self) -> bool:
-        return not self.agreed or self.start.checkpoint is not None
+        return not self.broadcast or self.start.checkpoint is not None
 
     def __fspath__(self) -> str:
         return str(self.start.checkpoint)
 
 
 class BroadcastResume(Callback):
-    """Tells every process what the first one found; stands before all other callbacks."""
+    """Tell every process where the fit begins. Must come before all other callbacks.
+
+    Rank 0 alone searches for the run to resume, since by the time the others start the run is locked and may have been
+    written to. Processes can communicate only once the trainer has set up its strategy, so this is a callback.
+    """
 
     def __init__(self, start: RunStart) -> None:
         self.start = start
-        self.found = ResumePath(start)
+        self.path = ResumePath(start)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take over what the first process knows."""
+        """Take over what rank 0 has found."""
         vars(self.start).update(trainer.strategy.broadcast(vars(self.start)))
-        self.found.agreed = True
+        self.path.broadcast = True
         if self.start.finished:
             raise RunFinished
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note that training has begun: from now on the run folder stays, whatever happens."""
+        self.start.has_trained = True
+
 
 class RankOrderedGradients(Callback):
-    """Several processes add their gradients in one order, also after a resume; see `rank_ordered_mean`."""
+    """Sum gradients in the order of the ranks, also after a resume; see `distributed.rank_ordered_mean`."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell DDP, which wraps the module by now."""
+        """Register the hook with DDP, which has wrapped the module by now."""
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.register_comm_hook(None, rank_ordered_mean)

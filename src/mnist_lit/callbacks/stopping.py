@@ -1,7 +1,4 @@
-"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
-
-No loss and no surgery on the model.
-"""
+"""What ends a fit early: a signal, once the step is complete and saved, or a loss that is no longer finite."""
 
 import math
 from typing import Any
@@ -21,30 +18,35 @@ __all__ = ["StopOnDivergence", "StopOnSignal"]
 
 
 class StopOnSignal(Callback):
-    """SIGTERM or Ctrl-C, on any process, ends the fit on all of them once the step is done and saved."""
+    """SIGTERM or Ctrl-C on any process ends the fit on all of them, once the step is complete and saved.
+
+    Lightning's handler talks to the other processes from inside the signal, and its launcher kills rank 0 if another
+    process exits with an error. Here a signal only sets a flag; after each step the processes agree whether to stop.
+    """
 
     def __init__(self, saver: SaveBestAndLast | None) -> None:
         self.saver = saver
-        self._noted = DeferredSignals()
+        self._signals = DeferredSignals()
         self._pending = 0
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning, which would speak to the other processes from within its handler."""
-        self._noted.install()
+        """Replace Lightning's signal handlers."""
+        self._signals.install()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same, where there is no sanity check."""
-        self._noted.install()
+        """The same if there is no sanity check."""
+        self._signals.install()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Save and stop within an epoch; its last step is left to the epoch's end."""
-        ends = batch_idx + 1 >= trainer.num_training_batches
-        talks = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
-        if not ends and talks and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
+        at_end = batch_idx + 1 >= trainer.num_training_batches
+        # On GPUs agreeing costs a synchronization, so only every tenth step.
+        agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
+        if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
             if self.saver and validation_may_follow(trainer, batch_idx):
-                self.saver.due, self._pending = True, signum  # it saves after the validation
+                self.saver.due, self._pending = True, signum  # saved after the validation
                 return
             if self.saver:
                 self.saver.save(trainer)
@@ -67,25 +69,23 @@ class StopOnSignal(Callback):
         self.on_train_epoch_start(trainer, pl_module)
 
     def _agreed(self, trainer: pl.Trainer) -> int:
-        """The signal, on every process as soon as one has it; 0 where there is none."""
+        """The signal that any process has received; 0 if there is none."""
         if trainer.world_size == 1:
-            return self._noted.signum
-        mine = torch.tensor(float(self._noted.signum), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(mine, reduce_op="max"))
+            return self._signals.signum
+        own = torch.tensor(float(self._signals.signum), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:
-        where = f"at step {trainer.global_step}; "
         run = self.saver.start.run if self.saver else None
         last = run / "checkpoints" / LAST_CKPT if run else None
+        saved = "nothing was saved"
         if last and last.exists():
-            where += f"saved {last}, and the same command with --resume auto goes on from there"
-        else:
-            where += "nothing was saved"
-        raise StoppedBySignal(signum, where)
+            saved = f"saved {last}; the same command with --resume auto continues from there"
+        raise StoppedBySignal(signum, f"at step {trainer.global_step}; {saved}")
 
 
 class StopOnDivergence(Callback):
-    """Stops a fit that diverged, and lets no checkpoint with such weights be written."""
+    """Stop a fit whose loss or weights are not finite, before such weights are saved."""
 
     def __init__(self, start: RunStart) -> None:
         self.start = start
@@ -93,7 +93,7 @@ class StopOnDivergence(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Look at the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
+        """Check the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
             loss = outputs["loss"]
@@ -105,17 +105,17 @@ class StopOnDivergence(Callback):
             self._stop(trainer, pl_module, f"the loss is {float(loss)}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at validation's loss: weights may be far out and still finite."""
+        """Check the validation loss: weights may be useless and still finite."""
         if not trainer.sanity_checking and not math.isfinite(trainer.callback_metrics["val/loss"]):
             self._stop(trainer, pl_module, f"val/loss is {float(trainer.callback_metrics['val/loss'])}")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
-        """Look at the weights, which a last step may have spoilt after its loss was known."""
+        """Check the weights, which the last step may have ruined after its loss was computed."""
         if not all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
             self._stop(trainer, pl_module, "weights are not finite")
 
-    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, reason: str) -> None:
         best = best_checkpoint(self.start.run) if self.start.run else None
         kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
         where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
-        raise TrainingDiverged(f"{what} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
+        raise TrainingDiverged(f"{reason} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")

@@ -1,4 +1,4 @@
-"""What a person reads at the end: one small table after a fit and after an evaluation. And the bar until then."""
+"""What a person reads: the progress bar, one small table after a fit and one after an evaluation."""
 
 import math
 import shlex
@@ -9,102 +9,105 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from mnist_lit.callbacks.checkpoints import TrackBest
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import print_fields, print_table
 
-__all__ = ["FitTable", "ProgressBar", "ScoreTable", "print_rows"]
+__all__ = ["FitTable", "ProgressBar", "ScoreTable"]
+
+MAX_CONFUSIONS = 5  # other classes listed per row
 
 
 class FitTable(Callback):
     """The speed of a fit as a curve, and one small table at its end.
 
-    Images a second leave out the validation and what the callbacks before this one do after it.
+    Images per second exclude validation and whatever the callbacks before this one do after it.
     """
 
-    def __init__(self, start: RunStart, logs: Path, *, saves: bool) -> None:
-        self.start, self.logs, self.saves = start, logs, saves
-        self.images = self._logged_images = 0
-        self._logged_at, self._logged_step = 0.0, 0
-        self.seconds = self.validating = 0.0
+    def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
+        self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
+        self.images = self._logged_images = self._logged_step = 0
+        self.seconds = self._validation_seconds = self._logged_at = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        self._started_at = time.perf_counter()
         self._logged_step = trainer.global_step
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Say where the run is, once nothing can be refused any more."""
+        """Print the run folder once nothing can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
-            goes_on = f", from step {trainer.global_step:,} on" if trainer.global_step else ""
-            print(f"fit: {self.start.run}{goes_on}", flush=True)
+            resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
+            print(f"fit: {self.start.run}{resumed}", flush=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the images; log how many a second since the last time, the time of validations left out."""
+        """Count the images, and log how many per second since the last time."""
         self.images += batch.size
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and step % every == 0 and step != self._logged_step:  # several batches may be one step
-            now = time.perf_counter() - self._start - self.validating
+            now = time.perf_counter() - self._started_at - self._validation_seconds
             rate = (self.images - self._logged_images) / (now - self._logged_at)
             assert isinstance(pl_module, MNISTModule)
-            pl_module.write({"train/images_per_second": rate}, step - 1)
+            pl_module.log_now({"train/images_per_second": rate}, step - 1)
             self._logged_images, self._logged_at, self._logged_step = self.images, now, step
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the other clock."""
-        self._validation_start = time.perf_counter()
+        self._validation_started_at = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the other clock."""
         if not trainer.sanity_checking:
-            self.validating += time.perf_counter() - self._validation_start
+            self._validation_seconds += time.perf_counter() - self._validation_started_at
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock: whatever follows is no training."""
-        self.seconds = time.perf_counter() - self._start
+        """Stop the clock."""
+        self.seconds = time.perf_counter() - self._started_at
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Print. By now every checkpoint is written and the progress bar has stopped."""
         if not trainer.is_global_zero or not self.images:
             return
-        rate = self.images / max(self.seconds - self.validating, 1e-9)
-        assert isinstance(pl_module, MNISTModule)
-        score, run = pl_module.best, self.start.run
+        rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
+        validation, run = self.tracker.best, self.start.run
         best = best_checkpoint(run) if run and self.saves else None
         epochs = trainer.global_step / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        rows = {
+        score = f"{validation.acc:.2%}  (epoch {validation.epoch})" if validation else "none: no validation"
+        fields = {
             "epochs": f"{round(epochs, 2):g}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
-            "best val/acc": f"{score.acc:.2%}  (epoch {score.epoch})" if score else "none: no validation",
+            "best val/acc": score,
             "checkpoint": str(best or "none"),
         }
         if best:
             elsewhere = "" if best.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
-            rows["next"] = f"mnist-lit test{elsewhere}"
+            fields["next"] = f"mnist-lit test{elsewhere}"
         if trainer.logger:
-            rows["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
-        print_rows(rows)
+            fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
+        print_fields(fields)
 
 
 class ProgressBar(RichProgressBar):
-    """Rich's bar with the scores beside it. It stops before what stands behind it in the list of callbacks prints."""
+    """Rich's bar with the scores beside it. It stops before callbacks listed after it print."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5, leave=False)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """The scores; the run's number stands in the table at the end."""
+        """The scores, without Lightning's version number."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class ScoreTable(Callback):
-    """One small table after `validate` and `test`: the score with its interval, each class and its usual mistakes."""
+    """One small table after `validate` and `test`: the score with its interval, each class and its usual confusions."""
 
     def __init__(self, predictions: Path | None = None, published: str | None = None) -> None:
         self.predictions, self.published = predictions, published
@@ -119,29 +122,24 @@ class ScoreTable(Callback):
         right, total = int(confusion.trace()), int(confusion.sum())
         low, high = wilson_interval(right, total)
         metrics = trainer.callback_metrics
-        rows = {
+        fields = {
             "images": f"{total:,}",
             "right": f"{right:,}",
             f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
-            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error, before the temperature)",
+            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error before temperature scaling)",
         }
         if self.published:
-            rows["provenance"] = self.published
+            fields["provenance"] = self.published
         if self.predictions:
-            rows["predictions"] = str(self.predictions)
-        print_rows(rows)
+            fields["predictions"] = str(self.predictions)
+        print_fields(fields)
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
-        width = max(4, *map(len, classes))
-        print(f"\n  {'true':<{width}}  right        most often taken for")
+        rows = []
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
-            taken = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:5])
-            print(
-                f"  {classes[label]:>{width}}  {float(row[label] / row.sum().clamp(min=1)):>7.2%}      {taken}".rstrip()
-            )
-
-
-def print_rows(rows: dict[str, str]) -> None:
-    """Names in one column, values in the other."""
-    print("", *(f"  {name:<14}{value}" for name, value in rows.items()), sep="\n")
+            confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
+            recall = f"{float(row[label] / row.sum().clamp(min=1)):.2%}"
+            rows.append(["", classes[label], recall, confused])
+        print()
+        print_table(["", "true", "right", "most often confused with"], rows, right=[1, 2])

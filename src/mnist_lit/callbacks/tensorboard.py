@@ -1,7 +1,4 @@
-"""What is kept of training and testing: checkpoints, figures and scores for TensorBoard, predictions.
-
-No loss and no surgery on the model.
-"""
+"""TensorBoard's HPARAMS table of runs, the test scores beside a run's curves, and a way to add images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +17,7 @@ __all__ = ["TensorBoardHParams", "TensorBoardTestScores", "add_image"]
 
 
 class TensorBoardHParams(Callback):
-    """TensorBoard's table of runs: what each was trained with, and how good it became."""
+    """The HPARAMS table: what each run was trained with, and how good it became."""
 
     METRICS = ("best/val_acc", "val/loss", "train/acc", "train/images_per_second")
 
@@ -28,27 +25,31 @@ class TensorBoardHParams(Callback):
         self.start, self.settings = start, dict(settings)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the settings, and which curves are the scores; `test` adds its own later."""
+        """Write the settings, and which curves are scores; `test` adds its own later."""
         if self.start.continues and trainer.global_step:
             return
         assert self.start.run
         metrics = [hparams.Metric(name) for name in self.METRICS]
-        metrics.append(hparams.Metric("test/acc", group="test"))  # the subfolder that `TestCurve` writes to
+        metrics.append(hparams.Metric("test/acc", group="test"))  # the subfolder of `TensorBoardTestScores`
         names = [hparams.HParam(name) for name in self.settings]
-        for writer in tensorboard_writers(trainer):
+        for writer in _writers(trainer):
+            # Private in torch 2.15: SummaryWriter.add_hparams would open a second events file.
             events = writer._get_file_writer()  # type: ignore[no-untyped-call]
             events.add_summary(hparams.hparams_config_pb(names, metrics))
             events.add_summary(hparams.hparams_pb(self.settings, trial_id=run_name(self.start.run)))
 
 
 class TensorBoardTestScores(Callback):
-    """The test's scores in TensorBoard, in the run's subfolder `test`, at the checkpoint's step."""
+    """The test scores in the run's subfolder `test`, at the checkpoint's step.
+
+    The run's own events file stays as it is, since its fit may still be running.
+    """
 
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write them; the run's own events file stays as it is, its fit may still be going on."""
+        """Write accuracy and loss."""
         if not trainer.is_global_zero:
             return
         with SummaryWriter(str(self.run / "test")) as writer:
@@ -56,13 +57,13 @@ class TensorBoardTestScores(Callback):
                 writer.add_scalar(name, trainer.callback_metrics[name], self.step)
 
 
-def tensorboard_writers(trainer: pl.Trainer) -> list[SummaryWriter]:
-    """What writes to TensorBoard, on the first process; the others have nothing that could."""
+def add_image(trainer: pl.Trainer, name: str, image: Any) -> None:
+    """Add an image, uint8 (H, W, 3), to every TensorBoard logger at the current step."""
+    for writer in _writers(trainer):
+        writer.add_image(name, image, trainer.global_step, dataformats="HWC")
+
+
+def _writers(trainer: pl.Trainer) -> list[SummaryWriter]:
+    """TensorBoard's writers on rank 0; other ranks have none."""
     loggers = trainer.loggers if trainer.is_global_zero else []
     return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def add_image(trainer: pl.Trainer, name: str, picture: Any) -> None:
-    """Add an image, uint8 (H, W, 3), to every TensorBoard logger at the current step."""
-    for writer in tensorboard_writers(trainer):
-        writer.add_image(name, picture, trainer.global_step, dataformats="HWC")

@@ -20,7 +20,7 @@ from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.runs.checkpoint import (
     METADATA_KEY,
-    class_names_of,
+    Metadata,
     config_of,
     load_checkpoint,
     network_of,
@@ -144,7 +144,7 @@ def load_calibrated(path: str | Path) -> LoadedModel:
     """A checkpoint's network with its calibration. Raises InputError on what is no checkpoint of ours."""
     content = load_checkpoint(path)
     calibrated = CalibratedNetwork(network_of(content)).eval().requires_grad_(False)
-    labels = class_names_of(content)
+    labels = Metadata.of(content).classes
     settings = content[METADATA_KEY].get("calibration")
     if not settings:
         return LoadedModel(calibrated, labels, 1.0, content)

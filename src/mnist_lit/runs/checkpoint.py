@@ -1,7 +1,8 @@
-"""Checkpoints: what a file says of itself, whole saving and safe loading. No training.
+"""Checkpoints: their contents, atomic saving and safe loading. No training.
 
-A checkpoint carries its recipe, the data's fingerprint, versions and scores as plain scalars and strings, so that it
-loads with `weights_only=True`: nothing in it can run code.
+A checkpoint is Lightning's dictionary plus three entries of ours: `mnist_lit` (`Metadata`), `best` (the best validation
+so far, or None) and `train_scores` (what the current epoch has counted). All are plain scalars, strings and tensors, so
+files load with `weights_only=True`: nothing in them can run code.
 """
 
 import io
@@ -9,6 +10,7 @@ import platform
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +24,111 @@ from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
-from mnist_lit.runs.recipes import NETWORK_SETTINGS
+from mnist_lit.runs.locate import locate_model
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, without_removed_options
 from mnist_lit.system.atomic_file import write_atomic
 
 __all__ = [
+    "EMA_PREFIX",
     "METADATA_KEY",
+    "NETWORK_PREFIX",
     "NOT_SHARED",
+    "RESUME_KEYS",
     "AtomicCheckpointIO",
-    "class_names_of",
+    "Metadata",
     "config_of",
     "load_checkpoint",
     "load_weights",
-    "metadata",
     "network_of",
     "portable_config",
     "save_checkpoint",
     "strip_for_sharing",
+    "warm_start",
+    "with_metadata",
 ]
 
-NOT_SHARED = (
-    "data_dir",
-    "default_root_dir",
-    "dirpath",
-    *NETWORK_SETTINGS,
-)  # what a file that goes to others does not say
-METADATA_KEY = "mnist_lit"  # where in the file `provenance` stands
-NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # how the names of the weights, and of their moving average, begin
+METADATA_KEY = "mnist_lit"
+RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
+NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
+NOT_SHARED = ("data_dir", "default_root_dir", "dirpath", *NETWORK_SETTINGS)  # removed before a checkpoint is shared
+TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says about itself, stored under `checkpoint["mnist_lit"]`."""
+
+    config: str  # the run's whole config.yaml
+    data: str  # md5 of all images and labels
+    classes: tuple[str, ...]  # what labels 0 … C - 1 stand for
+    scores: Mapping[str, float]  # latest value of every logged metric
+    curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
+    versions: Mapping[str, str]
+    calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
+
+    @classmethod
+    def new(
+        cls,
+        config: str,
+        data: str,
+        classes: Sequence[str],
+        scores: Mapping[str, Any],
+        curves: Mapping[str, int],
+    ) -> "Metadata":
+        """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
+        versions = {
+            "mnist-lit": __version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "lightning": lightning.__version__,
+        }
+        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> "Metadata":
+        """Read a checkpoint's metadata. Raises InputError if it is damaged."""
+        stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
+        try:
+            count = int(checkpoint["hyper_parameters"]["num_classes"])
+            classes = stored.get("classes") or [str(label) for label in range(count)]  # older files name none
+            if len({*classes}) != count or not all(isinstance(name, str) for name in classes):
+                raise ValueError
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError("the checkpoint's class names are damaged") from error
+        try:
+            names = ("config", "data", "scores", "curves", "versions")
+            return cls(
+                **{name: stored[name] for name in names}, classes=tuple(classes), calibration=stored.get("calibration")
+            )
+        except (LookupError, TypeError) as error:
+            raise InputError("the checkpoint's metadata are damaged") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is stored: plain containers, no calibration unless there is one."""
+        stored = {
+            "config": self.config,
+            "data": self.data,
+            "classes": list(self.classes),
+            "scores": dict(self.scores),
+            "curves": dict(self.curves),
+            "versions": dict(self.versions),
+        }
+        return stored | ({"calibration": dict(self.calibration)} if self.calibration else {})
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """How Lightning's trainer writes and reads checkpoints here: whole, on this machine's own disks, running no code.
+    """Lightning's checkpoint plugin: files appear complete or not at all, and loading runs no code.
 
-    `last.ckpt` goes to `previous.ckpt` when a new one is there. Lightning's own saving goes through the system's folder
-    for temporary files, which may be on another disk, and is not flushed.
+    Saving `last.ckpt` first renames the old one to `previous.ckpt`. Lightning's own plugin writes through the system's
+    folder for temporary files, which may be another file system, and does not flush.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint. Raises OSError with its path, and then leaves the one before it as it was."""
+        """Write a checkpoint; see `save_checkpoint`."""
         save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
-        """Read one of ours to go on with; see `load`. Without `loops` Lightning would begin anew and say nothing."""
+        """Read a checkpoint to resume from; see `load_checkpoint`. Without `loops` Lightning would silently restart."""
         content = load_checkpoint(path)
         if "loops" not in content:
             raise InputError(f"{path} does not say how far its training was")
@@ -70,7 +136,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint whole, see `Files`. Raises OSError with its path, and then leaves the one before as it was."""
+    """Write a checkpoint atomically. Raises OSError with its path, and then leaves the old file as it was."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     try:
@@ -80,114 +146,75 @@ def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
         raise OSError(f"cannot save {path}: {error.strerror}") from error
 
 
-def metadata(
-    config: str,
-    fingerprint: str,
-    classes: Sequence[str],
-    scores: Mapping[str, Any],
-    curves: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    config: the run's whole YAML; classes: what the outputs stand for; scores: name → number or scalar tensor; curves:
-    file → its length, see `truncate_logs`.
-    """
-    return {
-        "config": config,
-        "data": fingerprint,
-        "classes": list(classes),
-        "scores": {name: float(value) for name, value in scores.items()},
-        "curves": dict(curves or {}),
-        "versions": {
-            "mnist-lit": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "lightning": lightning.__version__,
-        },
-    }
-
-
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of ours onto the CPU. Raises InputError on any other file, in one line."""
+    """Read one of our checkpoints onto the CPU. Raises InputError on any other file, in one line."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
     try:
         _check_zip(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a foreign file's format; the refusal says enough
+            warnings.simplefilter("ignore")  # about the format of a foreign file; the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises nearly anything
-        raise InputError(f"{path} is no checkpoint that can be read safely ({type(error).__name__})") from error
+        raise InputError(f"{path} is not a checkpoint that can be read safely ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get(METADATA_KEY), dict) or "state_dict" not in content:
-        raise InputError(f"{path} is no checkpoint of mnist-lit")
-    given = content.get("hyper_parameters", {})
-    if not isinstance(given, dict) or not all(isinstance(name, str) and name.isidentifier() for name in given):
-        raise InputError(f"{path} is no checkpoint of mnist-lit: its hyper-parameters are damaged")
-    if named := [name for name in given if name.startswith("_") or name in ("class_path", "init_args")]:
-        raise InputError(f"{path} is no checkpoint of mnist-lit: {named[0]} would name code to run")
+        raise InputError(f"{path} is not a checkpoint of mnist-lit")
+    hparams = content.get("hyper_parameters", {})
+    if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
+        raise InputError(f"{path} is not a checkpoint of mnist-lit: its hyperparameters are damaged")
+    if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
+        raise InputError(f"{path} is not a checkpoint of mnist-lit: {code[0]} would name code to run")
     return content
 
 
 def _check_zip(path: Path) -> None:
-    """Raise unless the file is a whole zip of stored entries: torch reads damaged bytes without a word."""
+    """Raise unless the file is an intact zip of stored entries: torch reads damaged bytes without complaint."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise zipfile.BadZipFile("compressed, which torch never does; unpacked it may be of any size")
+            raise zipfile.BadZipFile("compressed, which torch never does; it may unpack to any size")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise zipfile.BadZipFile("entries that overlap")
+            raise zipfile.BadZipFile("overlapping entries")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
-def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration that a checkpoint was trained with, as far as it is plain values.
+def with_metadata(content: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """The checkpoint with some metadata fields replaced."""
+    return {**content, METADATA_KEY: replace(Metadata.of(content), **changes).to_dict()}
 
-    A string under `trainer` could name a class to import, so there only numbers and a few known words are taken.
-    Raises InputError where it is damaged.
+
+def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration a checkpoint was trained with, reduced to plain values: seed, `model`, `data`, `trainer`.
+
+    A string under `trainer` could name a class to import, so only numbers and a few known words are kept there. Options
+    that no longer exist are dropped at their default. Raises InputError if the configuration is damaged.
     """
     try:
-        sections = {
-            name: section
-            for name, section in yaml.safe_load(content[METADATA_KEY]["config"]).items()
-            if section is not None
-        }
+        stored = without_removed_options(yaml.safe_load(content[METADATA_KEY]["config"]))
+        sections = {name: section for name, section in stored.items() if section is not None}
         kept: dict[str, Any] = {"seed_everything": int(sections["seed_everything"])}
         kept |= {name: value for name, value in sections.items() if isinstance(value, int)}
-        for name in ("model", "data", "trainer"):
-            values = sections[name].items()
-            kept[name] = {
-                k: v
-                for k, v in values
-                if k not in NETWORK_SETTINGS
-                and (isinstance(v, int | float) or (isinstance(v, str) and _is_word(name, k)))
+        for section in ("model", "data", "trainer"):
+            kept[section] = {
+                name: value
+                for name, value in sections[section].items()
+                if name not in NETWORK_SETTINGS
+                and isinstance(value, int | float | str)
+                and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error
     return kept
 
 
-def _is_word(section: str, option: str) -> bool:
-    return section != "trainer" or option in ("precision", "gradient_clip_algorithm", "max_time")
-
-
-def class_names_of(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the network's outputs stand for. Raises InputError where that is damaged."""
-    try:
-        count = int(content["hyper_parameters"]["num_classes"])
-        names = content[METADATA_KEY].get("classes") or [str(label) for label in range(count)]  # older files name none
-        if len({*names}) != count or not all(isinstance(name, str) for name in names):
-            raise ValueError
-    except (LookupError, TypeError, ValueError) as error:
-        raise InputError("the names of the checkpoint's classes are damaged") from error
-    return tuple(names)
-
-
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
-    """Put a checkpoint's weights into a module. Raises InputError where they do not fit.
+    """Load a checkpoint's weights into a module. Raises InputError if they do not fit.
 
-    A file without averaged weights of its own, as `slim` makes it, holds these alone.
+    A file without EMA weights, as `strip_for_sharing` makes it, holds only those that are evaluated.
     """
     weights = dict(content["state_dict"])
     averaged = [name for name in module.state_dict() if name.startswith(EMA_PREFIX)]
@@ -200,33 +227,46 @@ def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
 
 
 def network_of(content: Mapping[str, Any]) -> TutorialCNN:
-    """The trained network of a checkpoint, by its averaged weights where there are. Raises InputError on damage."""
+    """A checkpoint's trained network, using the EMA weights if it has any. Raises InputError if it is damaged."""
     try:
         weights = content["state_dict"]
-        start = EMA_PREFIX if any(name.startswith(EMA_PREFIX) for name in weights) else NETWORK_PREFIX
-        trained = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        trained.load_state_dict({k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)})
+        prefix = EMA_PREFIX if any(name.startswith(EMA_PREFIX) for name in weights) else NETWORK_PREFIX
+        network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError("the checkpoint's weights do not fit the network") from error
-    return trained.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
+
+
+def warm_start(networks: Sequence[nn.Module], model: str) -> None:
+    """Load a trained model's weights into networks; fc2 only if the number of classes matches.
+
+    model: a checkpoint, a run, `latest` or `pretrained`. Raises InputError if there is no such model.
+    """
+    weights = network_of(load_checkpoint(locate_model(model))).state_dict()
+    for network in networks:
+        if weights["fc2.bias"].shape != network.get_parameter("fc2.bias").shape:
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc2.")}
+        network.load_state_dict(weights, strict=False)
 
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint for others: the weights that are evaluated, and what it says of itself but for places."""
-    trained = network_of(content).to(memory_format=torch.contiguous_format).state_dict()
+    """A checkpoint for others: the weights that are evaluated, and the metadata without this machine's paths."""
+    weights = network_of(content).to(memory_format=torch.contiguous_format).state_dict()
     kept = {name: content[name] for name in ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version")}
-    told = {**content[METADATA_KEY], "config": portable_config(content[METADATA_KEY]["config"])}
     kept["hyper_parameters"] = _without_machine_paths(kept["hyper_parameters"])
-    return {**kept, METADATA_KEY: told, "state_dict": {NETWORK_PREFIX + k: v for k, v in trained.items()}}
+    metadata = replace(Metadata.of(content), config=portable_config(content[METADATA_KEY]["config"]))
+    state = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
+    return {**kept, METADATA_KEY: metadata.to_dict(), "state_dict": state}
 
 
 def portable_config(config: str) -> str:
-    """A run's YAML without the places of the machine that it ran on."""
+    """A run's YAML without the paths and addresses of the machine that it ran on."""
     return yaml.safe_dump(_without_machine_paths(yaml.safe_load(config)), sort_keys=False)
 
 
 def _without_machine_paths(value: Any) -> Any:
-    """Settings without what is `UNTOLD`, at any depth; of what a run started from, its last name."""
+    """Settings without those in `NOT_SHARED`, at any depth; of the model that a run started from, only the name."""
     if isinstance(value, dict):
         kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in NOT_SHARED}
         return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}

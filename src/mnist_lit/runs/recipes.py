@@ -7,13 +7,24 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = ["NETWORK_SETTINGS", "find_recipe", "recipe_name", "recipe_names", "recipe_options", "recipes_dir"]
+__all__ = [
+    "NETWORK_SETTINGS",
+    "find_recipe",
+    "recipe_name",
+    "recipe_names",
+    "recipe_options",
+    "recipes_dir",
+    "without_removed_options",
+]
 
 NETWORK_SETTINGS = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
 MACHINE_SETTINGS = {  # options that say where a recipe runs, not what it does
     "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
     "data": ("data_dir", *NETWORK_SETTINGS),
 }
+
+
+REMOVED_OPTIONS = {"data": {"elastic": 0.0}}  # section → option → the default at which old files still load
 
 
 def recipes_dir() -> Path:
@@ -58,3 +69,20 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if name not in MACHINE_SETTINGS.get(section, ())
     }
+
+
+def without_removed_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without options that no longer exist. Raises InputError where one is not at its old default.
+
+    >>> without_removed_options({"data": {"elastic": 0.0, "degrees": 10}})
+    {'data': {'degrees': 10}}
+    """
+    kept = dict(config)
+    for section, removed in REMOVED_OPTIONS.items():
+        values = config.get(section)
+        if isinstance(values, dict):
+            for name in removed.keys() & values.keys():
+                if values[name] != removed[name]:
+                    raise InputError(f"{section}.{name}: expected {removed[name]}, got {values[name]}; it was removed")
+            kept[section] = {name: value for name, value in values.items() if name not in removed}
+    return kept

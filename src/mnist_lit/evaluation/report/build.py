@@ -38,13 +38,13 @@ def load_test_data(loaded: "list[LoadedModel]", data_dir: str | None) -> "MNISTD
     data = MNISTDataModule(**chosen | ({"data_dir": data_dir} if data_dir else {}))
     data.prepare_data()
     data.setup()
-    data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for model in loaded:
         if model.content[METADATA_KEY]["data"] != data.fingerprint:
             raise InputError(
                 f"the run was trained on other data than {data.data_dir} has; expected --data_dir with that"
             )
-        model.network.to(data.device)
+        model.network.to(device)
     return data
 
 

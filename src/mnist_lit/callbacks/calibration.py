@@ -1,0 +1,34 @@
+"""Calibrate a run's best checkpoint once its fit is complete."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.calibration import calibrate_checkpoint
+from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
+from mnist_lit.runs.folders import best_checkpoint
+from mnist_lit.runs.start import RunStart
+
+__all__ = ["CalibrateBest"]
+
+
+class CalibrateBest(Callback):
+    """Fit the temperature and the outlier detector of the best checkpoint if images were held out for validation."""
+
+    def __init__(self, start: RunStart) -> None:
+        self.start = start
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Calibrate after every other callback has finished."""
+        if trainer.is_global_zero and self.start.run:
+            self.calibrate(self.start.run, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def calibrate(self, run: Path, datamodule: MNISTDataModule) -> None:
+        """Calibrate a run's best checkpoint unless that was done before a kill."""
+        path = best_checkpoint(run)
+        if path and datamodule.val_size and not Metadata.of(load_checkpoint(path)).calibration:
+            datamodule.setup()
+            assert datamodule.digits
+            calibrate_checkpoint(path, path, datamodule.digits, datamodule.train_indices, datamodule.val_indices)

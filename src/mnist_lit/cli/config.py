@@ -1,0 +1,186 @@
+"""The configuration of `fit`, `validate` and `test`: options of ours, config files, and a checkpoint's own settings."""
+
+import os
+import shlex
+from argparse import SUPPRESS
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.cli import LightningArgumentParser
+
+from mnist_lit.errors import InputError, require
+from mnist_lit.runs.folders import LOGS
+from mnist_lit.runs.locate import LATEST, locate_model
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
+from mnist_lit.system.arguments import explain_error
+
+__all__ = [
+    "add_options",
+    "as_list",
+    "explain_refusal",
+    "explained_errors",
+    "inline_configs",
+    "is_rank_zero",
+    "limit_epochs",
+    "logs_folder",
+    "print_differences",
+    "repeatable_config",
+    "resolve_fit_options",
+    "tensorboard_settings",
+    "typed_command",
+]
+
+DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
+INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
+RUN_ONLY = ("ckpt_path", "resume", "seeds", "group", "run")  # options that a repeated run does not need
+
+
+def add_options(parser: LightningArgumentParser, command: str) -> None:
+    """Our options beside the model's, the data's and the trainer's, and links between those."""
+    figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
+    every = "Also save within an epoch, every so many optimizer steps; 0 disables this."
+    keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
+    resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
+    seeds = "Train several seeds, one after another, as one group: how many, or which, as in 0,3,7 or 10-14."
+    parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
+    parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
+    parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
+    if command == "fit":
+        parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
+        for option in INTERNAL:
+            parser.add_argument(option, type=str | None, default=None, help=SUPPRESS)
+    parser.add_argument("--figures", type=bool, default=True, help=figures)
+    parser.link_arguments("seed_everything", "model.seed", compute_fn=_checked_seed)
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=_checked_seed)
+    parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+    parser.link_arguments("trainer.overfit_batches", "data.shuffle", compute_fn=lambda batches: not batches)
+
+
+def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
+    if isinstance(value, bool) or not 0 <= value < 2**32:
+        raise ValueError(f"seed_everything: expected a whole number from 0 to 2³² - 1, got {value}")
+    return value
+
+
+def typed_command(args: Sequence[str]) -> str:
+    """The command as a person would type it: recipes by name, without what a group or a sweep has added."""
+    hidden = {*INTERNAL, *(["--resume"] if "--run" in args else [])}
+    shown = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
+    return shlex.join(["mnist-lit", *map(recipe_name, shown)])
+
+
+def inline_configs(args: Sequence[str]) -> list[str]:
+    """Arguments with the text of each config file instead of its path.
+
+    jsonargparse would open files in the machine's own encoding; here they are UTF-8 everywhere.
+    """
+    return [_config_text(arg) if before == "--config" else arg for before, arg in pairwise(["", *args])]
+
+
+def _config_text(path: str) -> str:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as YAML: {where}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
+    content = without_removed_options({str(key): value for key, value in content.items()})
+    return yaml.safe_dump({key: value for key, value in content.items() if value is not None})
+
+
+@contextmanager
+def explained_errors(parser: ArgumentParser) -> Iterator[None]:
+    """Inside, what the parser refuses becomes one line with the nearest valid option."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise InputError(explain_error(str(error), list(parser.get_defaults().keys()))) from error
+
+
+def explain_refusal(error: BaseException) -> BaseException:
+    """What the trainer refuses before the first step is wrong input: an InputError in one line."""
+    if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(error, InputError):
+        return InputError(explain_error(str(error), []))
+    return error
+
+
+def resolve_fit_options(config: Namespace) -> None:
+    """Fill in what depends on other options of a fit, in place. Raises InputError if options contradict each other."""
+    batches = config.trainer.accumulate_grad_batches
+    require("trainer.accumulate_grad_batches", batches, "1 or more", batches >= 1)
+    if not config.ckpt_path and str(config.model.init_from) == LATEST:
+        if config.resume or config.group or config.run:
+            raise InputError("model.init_from: expected a run or a file; latest would be another one the next time")
+        config.model.init_from = str(locate_model(LATEST))
+    if config.resume and config.ckpt_path:
+        raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
+    if config.seeds:
+        raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
+
+
+def limit_epochs(trainer: Namespace) -> None:
+    """Train for `DEFAULT_EPOCHS` if nothing else ends the fit."""
+    if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
+        trainer.max_epochs = DEFAULT_EPOCHS
+
+
+def print_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:
+    """Print which checkpoint is used, and where explicit options override what it was trained with.
+
+    Raises InputError where a resumed fit could not load its optimizer or EMA weights.
+    """
+    lines = [] if command == "fit" else [f"{command}: {path}"]
+    for section in ("model", "data"):
+        for name, before in saved.get(section, {}).items():
+            now = config[section].get(name, before)
+            if now != before:
+                lines.append(f"{section}.{name}: {now} instead of the checkpoint's {before}")
+    for name in ("optimizer", "ema_decay") if command == "fit" else ():
+        before, now = saved["model"].get(name), config.model[name]
+        if now != before if name == "optimizer" else bool(now) != bool(before):
+            raise InputError(f"model.{name}: a run with {before} cannot be resumed with {now}")
+    if is_rank_zero():
+        print(*lines, sep="\n", end="\n" if lines else "")
+
+
+def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
+    """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from."""
+    config = config.clone()
+    for name in RUN_ONLY:
+        del config[name]
+    return str(parser.dump(config, skip_none=False, skip_validation=True))
+
+
+def tensorboard_settings(config: Namespace) -> dict[str, Any]:
+    """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
+    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *NETWORK_SETTINGS)
+    settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
+    for section in (config.model, config.data):
+        settings |= {name: value for name, value in section.items() if name not in unrelated}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def as_list(value: Any) -> list[Any]:
+    """What Lightning accepts as one, several or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def logs_folder(trainer: Namespace) -> Path:
+    """The folder of all runs."""
+    return Path(trainer.default_root_dir or "", LOGS)
+
+
+def is_rank_zero() -> bool:
+    """Whether this process writes; before the Trainer exists only the environment knows."""
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return not rank_zero_only.rank and node == "0"  # type: ignore[attr-defined]

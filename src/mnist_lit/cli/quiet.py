@@ -1,0 +1,36 @@
+"""Warnings and log lines that Lightning and torch print on every run although nothing is wrong, filtered."""
+
+import logging
+import re
+import warnings
+
+__all__ = ["silence_expected_messages"]
+
+WARNINGS = (  # harmless warnings raised in every run
+    r".*LeafSpec",
+    r".*does not have many workers",
+    r"Total length of `list` across ranks is zero",  # data.val_size: 0
+    r"The ``compute`` method of metric .* was called before the ``update``",  # the counts came from a checkpoint
+    r"The number of training batches .* is smaller than the logging interval",
+    r"LightningCLI's args parameter is intended",
+    r"You requested to overfit but enabled train dataloader shuffling",  # data.shuffle turns ours off
+    r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has already synchronized
+)
+INFO = re.compile(  # what Lightning prints about itself
+    r"(GPU|TPU|HPU) available|💡 Tip|`Trainer\.fit` stopped|Seed set to|Restoring states|Restored all states"
+    r"|Loading `train_dataloader`|Initializing distributed|distributed_backend|-{20}|Running in `fast_dev_run`"
+    r"|LOCAL_RANK|`weights_only` was not set|`Trainer\(.*\)` was configured so"
+)
+
+
+def silence_expected_messages() -> None:
+    """Hide the messages above; everything else still appears."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_is_unexpected)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not INFO.search(record.getMessage())

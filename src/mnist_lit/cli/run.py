@@ -1,0 +1,128 @@
+"""Run the trainer for `fit`, `validate` and `test`: data first, exact resume, and refusals in one line."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.trainer import Trainer
+
+from mnist_lit.callbacks.calibration import CalibrateBest
+from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
+from mnist_lit.cli.config import explain_refusal, is_rank_zero
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError, require
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.checkpoint import Metadata, load_weights
+from mnist_lit.runs.folders import FINISHED_MARK, best_checkpoint
+from mnist_lit.runs.resume import restore_run
+from mnist_lit.runs.start import RunStart, discard_run
+from mnist_lit.system.distributed import is_peer_failure
+
+__all__ = ["check_devices", "refusals", "run_evaluation", "run_fit"]
+
+
+PROCESSES_PER_CORE = 8  # at most; each CPU device is a process
+
+
+def check_devices(trainer: Trainer) -> None:
+    """Raise InputError for a number of CPU processes that would exhaust the machine."""
+    limit = PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        expected = f"{limit} or fewer CPU processes here"
+        require("trainer.devices", trainer.num_devices, expected, trainer.num_devices <= limit)
+
+
+@contextmanager
+def refusals(start: RunStart) -> Iterator[None]:
+    """What the trainer refuses before its first step is wrong input: one line, and no run folder left behind."""
+    try:
+        yield
+    except BaseException as error:
+        if is_peer_failure(error):
+            raise ConnectionError("another process of this run has ended; --resume auto continues it") from error
+        if start.has_trained:
+            raise
+        if is_rank_zero():
+            discard_run(start)
+        if (refusal := explain_refusal(error)) is not error:
+            raise refusal from error
+        raise
+
+
+def run_fit(
+    trainer: Trainer,
+    model: MNISTModule,
+    datamodule: MNISTDataModule,
+    start: RunStart,
+    lock: FileLock | None,
+    *,
+    ckpt_path: str | None,
+    resume: bool,
+) -> None:
+    """Train from where `start` says, holding the lock on the run folder until the end.
+
+    ckpt_path: a checkpoint to resume from in a new folder. resume: rank 0 has searched for one in `start.run` instead.
+    Raises InputError if the trainer refuses its options, or there is nothing to train.
+    """
+    with refusals(start):
+        if not start.finished:
+            _prepare(datamodule)
+        if start.run and start.continues and is_rank_zero():
+            restore_run(start.run, start.checkpoint, datamodule.fingerprint)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
+        path: Any = broadcast.path if resume else ckpt_path
+        try:
+            if start.finished and _launches_processes(trainer):
+                raise RunFinished  # before any other process is started
+            trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        except RunFinished:
+            pass
+        except (LookupError, AttributeError, RuntimeError) as error:
+            used = start.checkpoint or ckpt_path
+            if start.has_trained or not used or is_peer_failure(error):
+                raise
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(f"cannot resume from {used} ({type(error).__name__}: {reason})") from error
+        finally:
+            if lock:
+                lock.release()
+        if not (start.has_trained or start.continues or start.finished):
+            raise InputError("nothing to train: the run was at its end, or its limits allow no step")
+        if start.run and not start.has_trained and is_rank_zero():
+            start.run.joinpath(FINISHED_MARK).touch()  # a kill may have come between the last save and this mark
+            print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
+            CalibrateBest(start).calibrate(start.run, datamodule)
+
+
+def run_evaluation(
+    evaluate: Callable[..., Any], model: MNISTModule, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
+) -> None:
+    """Score a checkpoint with `trainer.validate` or `trainer.test`. Raises InputError if its classes do not match."""
+    with refusals(RunStart()):
+        _prepare(datamodule)
+        classes = Metadata.of(checkpoint).classes
+        if classes != datamodule.classes:
+            names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
+            raise InputError("the checkpoint has the classes {}, and the data has {}".format(*names))
+        load_weights(model, checkpoint)
+        evaluate(model, datamodule=datamodule, verbose=False)
+    if model.confusion is None:
+        command = evaluate.__name__
+        raise InputError(f"{command} had no images: data.val_size is 0, or the trainer's limits allow none")
+
+
+def _prepare(datamodule: MNISTDataModule) -> None:
+    """Have the data before other processes start: they would wait for one whose data were refused."""
+    datamodule.prepare_data()
+    datamodule.setup()
+
+
+def _launches_processes(trainer: Trainer) -> bool:
+    """Whether this is still the only process."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    external = environment is not None and environment.creates_processes_externally
+    return trainer.world_size == 1 or (trainer.num_nodes == 1 and not external)
