@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from lightning.pytorch.callbacks import Callback
 
@@ -18,40 +17,39 @@ from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import is_pretrained, published_score
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["FitOptions", "fit_callbacks", "test_callbacks"]
+__all__ = ["fit_callbacks", "test_callbacks"]
 
 
-class FitOptions(NamedTuple):
-    """What the callbacks of a fit need to know beside where it begins."""
-
-    logs: Path  # the folder of all runs
-    config: str  # the run's whole configuration as YAML
-    settings: Mapping[str, int | float | str]  # for TensorBoard's table of runs
-    saves: bool = True  # write checkpoints
-    logs_curves: bool = True  # write to TensorBoard
-    figures: bool = True
-    every_n_steps: int = 0  # also save within epochs
-    keep_epochs: bool = False
-
-
-def fit_callbacks(start: RunStart, options: FitOptions) -> list[Callback]:
+def fit_callbacks(
+    start: RunStart,
+    logs: Path,
+    config: str,
+    settings: Mapping[str, int | float | str],
+    *,
+    saves: bool = True,
+    logs_curves: bool = True,
+    figures: bool = True,
+    every_n_steps: int = 0,
+    keep_epochs: bool = False,
+) -> list[Callback]:
     """The callbacks of a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
 
-    `FitTable` comes behind those whose work its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
+    `FitTable` follows those whose work its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
     checkpoint holds what all others have done. `CalibrateBest` works in `teardown`, after `FitTable` has printed.
+
+    logs: the folder of all runs. config: the run's whole configuration as YAML. settings: for TensorBoard's table of
+    runs. saves: write checkpoints, also within epochs every so many steps, and one per epoch to keep.
     """
     tracker = TrackBest(start)
     callbacks: list[Callback] = [BroadcastResume(start), RankOrderedGradients(), tracker, StopOnDivergence(start)]
-    if start.run and options.logs_curves:
-        callbacks.append(TensorBoardHParams(start, options.settings))
-        if options.figures:
+    if start.run and logs_curves:
+        callbacks.append(TensorBoardHParams(start, settings))
+        if figures:
             callbacks.append(TensorBoardFigures(start))
     saver = None
-    if start.run and options.saves:
-        saver = SaveBestAndLast(
-            start, options.config, tracker, every_n_steps=options.every_n_steps, keep_epochs=options.keep_epochs
-        )
-    callbacks += [FitTable(start, options.logs, tracker, saves=options.saves), StopOnSignal(saver)]
+    if start.run and saves:
+        saver = SaveBestAndLast(start, config, tracker, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
+    callbacks += [FitTable(start, logs, tracker, saves=saves), StopOnSignal(saver)]
     return [*callbacks, CalibrateBest(start), *([saver] if saver else [])]
 
 

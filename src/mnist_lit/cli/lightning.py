@@ -15,7 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
-from mnist_lit.callbacks.defaults import FitOptions, fit_callbacks, test_callbacks
+from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.tables import ProgressBar, ScoreTable
 from mnist_lit.cli import config as options
 from mnist_lit.cli.quiet import silence_expected_messages
@@ -137,7 +137,8 @@ class MNISTCLI(LightningCLI):
             self._start, self._lock = begin_run(logs, yaml_text, self._typed, **place)
         elif not trainer.fast_dev_run:
             self._start = RunStart(logs / "of_rank_0")  # until rank 0 broadcasts its own; never written to
-        fit_options = FitOptions(
+        return fit_callbacks(
+            self._start,
             logs,
             yaml_text,
             options.tensorboard_settings(config),
@@ -147,7 +148,6 @@ class MNISTCLI(LightningCLI):
             every_n_steps=config.checkpoint_every_n_steps,
             keep_epochs=config.keep_epochs,
         )
-        return fit_callbacks(self._start, fit_options)
 
     def _evaluation_callbacks(self, trainer: Any) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written for a complete test only."""
