@@ -1,10 +1,10 @@
-"""The figures and tables of docs/tutorial.md, from the network, the data and the measured results.
+"""Generate the figures and tables of docs/tutorial.md from the network, the data and the measured results.
 
     python docs/generate.py
     python docs/generate.py --check
 
-The first writes every part anew, or those that are named; the second writes nothing and exits with 1 where a part is
-not what it would be. Parts that need MNIST are left as they are where `--data_dir` does not hold it.
+The first regenerates every part, or those named on the command line. The second writes nothing and exits with 1 if a
+part is out of date. Parts that need MNIST are left unchanged if `--data_dir` does not contain it.
 """
 
 import argparse
@@ -40,9 +40,9 @@ FOLDER = Path(__file__).parent
 PAGE = FOLDER / "tutorial.md"
 PICTURES = FOLDER / "pictures"
 RESULTS = FOLDER.parent / "benchmarks/results"
-PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # of the original's page, test accuracy in %
-RECIPE: dict[str, Any] = {"degrees": 15.0, "crop_prob": 0.1}  # configs/tutorial.yaml's warp; a test compares them
-SAME, WRITTEN, DIFFERS = "as it is on disk", "written", "DIFFERS from what is on disk"
+PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # test accuracy in %, from the original's page
+RECIPE: dict[str, Any] = {"degrees": 15.0, "crop_prob": 0.1}  # the augmentation of configs/tutorial.yaml
+UNCHANGED, WRITTEN, DIFFERS = "up to date", "written", "DIFFERS from the file on disk"
 
 Picture = NDArray[np.uint8] | str  # (H, W, 3), or an SVG
 
@@ -51,89 +51,92 @@ def layer_table() -> str:
     """The network, layer by layer."""
     rows = layer_rows(TutorialCNN())
     lines = [f"| {r.name} | {_shape(r)} | {r.parameters:,} | {r.multiply_adds:,} | {_field(r)} |" for r in rows]
-    total = f"| together | | {sum(r.parameters for r in rows):,} | {sum(r.multiply_adds for r in rows):,} | |"
-    head = "| Layer | Output | Parameters | Multiply-adds | Sees |\n|---|---|---|---|---|"
+    total = f"| total | | {sum(r.parameters for r in rows):,} | {sum(r.multiply_adds for r in rows):,} | |"
+    head = "| Layer | Output | Parameters | Multiply-adds | Receptive field |\n|---|---|---|---|---|"
     return "\n".join((head, "| input | 1×28×28 | | | 1×1 |", *lines, total))
 
 
 def size_table() -> str:
-    """The true sizes beside those of a first layer that is padded, as the original's prose has it."""
+    """The true sizes next to those with a padded first layer, which the original describes."""
     padded = TutorialCNN()
     padded.conv1.padding = (1, 1)
     pairs = zip(layer_rows(TutorialCNN()), layer_rows(padded), strict=True)
     lines = [f"| {true.name} | {_shape(true)} | {_shape(wrong)} |" for true, wrong in pairs if len(true.shape) == 3]
-    head = "| After | As the network is | Were conv1 padded |"
+    head = "| Layer | Actual output | Output if conv1 were padded |"
     flat, flat_padded = (math.prod(layer_rows(network)[5].shape) for network in (TutorialCNN(), padded))
-    fits = f"| flattened | {flat:,} | {flat_padded:,} |"
-    return "\n".join((head, "|---|---|---|", *lines, fits))
+    flattened = f"| flattened | {flat:,} | {flat_padded:,} |"
+    return "\n".join((head, "|---|---|---|", *lines, flattened))
 
 
 def curve_table() -> str:
-    """The epochs whose score the original published, and where each curve is at its best."""
-    ours = _right()
+    """The epochs whose score the original published, and the best epoch of each curve."""
+    ours = _correct_by_epoch()
     lines = [f"| {epoch} | {ours[epoch] / 100:.2f} % | {value:.2f} % |" for epoch, value in PUBLISHED.items()]
     best = max(ours, key=ours.__getitem__)
-    lines.append(f"| the best of 20 | {ours[best] / 100:.2f} % (epoch {best}) | 99.37 % |")
-    return "\n".join(("| After epoch | `mnist-lit fit --config tutorial` | The original |", "|---|---|---|", *lines))
+    lines.append(f"| best of 20 | {ours[best] / 100:.2f} % (epoch {best}) | 99.37 % |")
+    return "\n".join(("| Epoch | `mnist-lit fit --config tutorial` | The original |", "|---|---|---|", *lines))
 
 
 def result_table() -> str:
-    """What each recipe's header says to expect."""
+    """The expected result from each recipe's header."""
     lines = []
     for name in recipe_names():
         header = find_recipe(name).read_text(encoding="utf-8").partition("\nseed_everything")[0]
-        told = re.search(r"Expect\s+([\d.]+(?: ± [\d.]+)? %) on (?:the|those) ([\d,]+)", header)
-        if told:
-            lines.append(f"| [{name}](../configs/{name}.yaml) | {told[1]} | {told[2]} |")
+        expected = re.search(r"Expect\s+([\d.]+(?: ± [\d.]+)? %) on (?:the|those) ([\d,]+)", header)
+        if expected:
+            lines.append(f"| [{name}](../configs/{name}.yaml) | {expected[1]} | {expected[2]} |")
     lines.sort(key=lambda line: line.split("|")[2])
     return "\n".join(("| Recipe | Accuracy | Test images |", "|---|---|---|", *lines))
 
 
 def source_table() -> str:
-    """Where the numbers of the page's prose come from that no code block prints."""
+    """The sources of those numbers in the page's prose that no code block prints."""
     ladder = json.loads(RESULTS.joinpath("ladder.json").read_text(encoding="utf-8"))["rungs"]
-    theirs, mended, ours = ([100 * share for share in rung["val"]] for rung in list(ladder.values())[:3])
-    means = np.mean(theirs), np.mean(mended)
+    original, same_normalization, tutorial = (
+        [100 * share for share in rung["val"]] for rung in list(ladder.values())[:3]
+    )
+    means = np.mean(original), np.mean(same_normalization)
     test = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
     wrong, error = round(test["images"] * (1 - test["accuracy"])), 100 * math.sqrt(0.994 * 0.006 / 10_000)
-    right = _right()
+    correct = _correct_by_epoch()
     rows = {
-        "layers, sizes, parameters, what is seen": "the real network, by `summary.layers`; the blocks count again",
+        "layers, sizes, parameters, receptive fields": "the real network, by `cli/summary.py`; the blocks count again",
         "60,000 and 10,000 images; 0.1307 and 0.3081": "MNIST, measured by `tests/end_to_end/test_mnist.py`",
         "0.1407 and 0.4081; 99.34 % and the other published scores": "the original's page and code",
-        "15°, 22×22, batches of 512, 20 epochs": "`configs/tutorial.yaml` and `augment.py`",
-        f"{right[1] / 100:.2f} … {right[20] / 100:.2f} %, and the curve": "`tutorial_epochs.json` (seed 0, n = 1)",
+        "15°, 22×22, batches of 512, 20 epochs": "`configs/tutorial.yaml` and `data/augmentation.py`",
+        f"{correct[1] / 100:.2f} … {correct[20] / 100:.2f} %, and the curve": "`tutorial_epochs.json` (seed 0, n = 1)",
         f"{means[1] - means[0]:.2f} points: {means[0]:.2f} and {means[1]:.2f} %": "`ladder.json`: three seeds of one "
         "epoch, on 5,000 validation images",
-        f"{min(ours):.0f} and {max(ours):.0f} % after one epoch": "the same, `mnist-lit fit --config tutorial`",
+        f"{min(tutorial):.0f} and {max(tutorial):.0f} % after one epoch": "the same, `mnist-lit fit --config tutorial`",
         f"{error:.2f} points": "√(p (1 − p) / n) for p = 99.4 % and n = 10,000",
         f"{wrong} wrong, {test['images'] - wrong:,} of {test['images']:,} right": "`provenance.json` of the shipped "
         "model; the pictures count again",
-        "the results": "the head of each recipe in `configs/`, with seeds, machine and date",
+        "the results": "the header of each recipe in `configs/`, with seeds, machine and date",
     }
-    return "\n".join(("| What | Where from |", "|---|---|", *(f"| {what} | {where} |" for what, where in rows.items())))
+    return "\n".join(
+        ("| Number | Source |", "|---|---|", *(f"| {number} | {source} |" for number, source in rows.items()))
+    )
 
 
 def augmented(data_dir: str) -> Picture:
-    """Six digits, each as it is and as eight epochs of the tutorial's recipe show it."""
-    data = MNISTDataModule(data_dir, **RECIPE)
-    data.digits = _mnist(data_dir)
-    epochs, first = 8, [int((data.digits.train_labels == label).nonzero()[0]) for label in (2, 3, 4, 5, 7, 9)]
-    indices = torch.tensor(first)
-    images, labels = data.digits.train_images[indices], data.digits.train_labels[indices]
+    """Six digits, each original followed by its augmentation in eight epochs of the tutorial's recipe."""
+    datamodule, data, epochs = MNISTDataModule(data_dir, **RECIPE), _mnist(data_dir), 8
+    indices = torch.tensor([int((data.train_labels == label).nonzero()[0]) for label in (2, 3, 4, 5, 7, 9)])
+    images, labels = data.train_images[indices], data.train_labels[indices]
     columns, captions = [images], [[f"the {label}" for label in labels.tolist()]]
     for epoch in range(epochs):
         batch = Batch(images, labels, indices, len(indices), epoch)
-        columns.append(data.on_after_batch_transfer(batch, 0).images)
-        moved = data.warp.parameters(uniform(data.seed, epoch, indices, DRAWS, stream=AUGMENTATION))
-        pairs = zip(moved["angle"].tolist(), moved["zoom"].tolist(), strict=True)
+        columns.append(datamodule.on_after_batch_transfer(batch, 0).images)
+        draws = uniform(datamodule.seed, epoch, indices, DRAWS, stream=AUGMENTATION)
+        parameters = RandomAffine(**RECIPE).parameters(draws)
+        pairs = zip(parameters["angle"].tolist(), parameters["zoom"].tolist(), strict=True)
         captions.append([f"{angle:+.0f}°{', zoomed' if zoom > 1 else ''}" for angle, zoom in pairs])
-    cells = torch.stack(columns, dim=1).flatten(0, 1).numpy()  # a row a digit
+    cells = torch.stack(columns, dim=1).flatten(0, 1).numpy()  # (6 · 9, 28, 28), one row per digit
     return gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1)
 
 
 def resampling(data_dir: str) -> Picture:
-    """The same zoom and rotation in two resamplings, as the original does them, and in one."""
+    """The same zoom and rotation in two resamplings, as in the original, and in one."""
     data = _mnist(data_dir)
     indices = [int((data.train_labels == label).nonzero()[0]) for label in (4, 5, 8)]
     images = data.train_images[indices]
@@ -142,19 +145,19 @@ def resampling(data_dir: str) -> Picture:
     draws[:, 0], draws[:, 5] = (angle / RECIPE["degrees"] + 1) / 2, 0
     once = RandomAffine(degrees=RECIPE["degrees"], crop_prob=1)(images, draws)
     cells, captions = [], []
-    for image, one in zip(images, once, strict=True):
+    for image, resampled_once in zip(images, once, strict=True):
         zoomed = TF.resize(TF.center_crop(Image.fromarray(image.numpy()), [22, 22]), [28, 28])
         twice = [
             np.asarray(TF.rotate(zoomed, -angle, mode))
             for mode in (InterpolationMode.NEAREST, InterpolationMode.BILINEAR)
         ]
-        cells += [image.numpy(), *twice, one.numpy()]
+        cells += [image.numpy(), *twice, resampled_once.numpy()]
         captions += ["as it is", "twice, as\nthe original", "twice, both\nsmoothly", "once"]
     return gallery(np.stack(cells), captions, columns=4)
 
 
 def mistakes(data_dir: str) -> Picture:
-    """Every test image that the shipped model reads wrong, the surest mistake first."""
+    """Every test image that the shipped model misreads, the most confident mistake first."""
     images, labels, probs = _read(data_dir)
     predicted = probs.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
@@ -164,7 +167,7 @@ def mistakes(data_dir: str) -> Picture:
 
 
 def confusion(data_dir: str) -> Picture:
-    """The shipped model on the test images, class by class."""
+    """The shipped model's confusion matrix on the test images."""
     _, labels, probs = _read(data_dir)
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, probs.argmax(axis=1)), 1)
@@ -172,7 +175,7 @@ def confusion(data_dir: str) -> Picture:
 
 
 def curve(_: str) -> Picture:
-    """The test error after each epoch, ours as a line, the original's as rings; it halves from line to line."""
+    """The test error after each epoch on a log axis: ours as a line, the original's as rings."""
     width, height, left, top, bottom = 720, 330, 64, 20, 46
     marks = (0.5, 1, 2, 4, 8, 16, 32)
 
@@ -182,7 +185,7 @@ def curve(_: str) -> Picture:
     def y(error: float) -> float:
         return top + (height - top - bottom) * math.log(marks[-1] / error) / math.log(marks[-1] / marks[0])
 
-    ours = {epoch: 100 - right / 100 for epoch, right in _right().items()}
+    ours = {epoch: 100 - correct / 100 for epoch, correct in _correct_by_epoch().items()}
     line = " ".join(f"{x(epoch):.1f},{y(error):.1f}" for epoch, error in ours.items())
     parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
     for mark in marks:
@@ -210,7 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": result_table,
     "sources": source_table,
 }
-DRAWN: dict[str, Callable[[str], Picture]] = {
+FIGURES: dict[str, Callable[[str], Picture]] = {
     "curve.svg": curve,
     "augmented.png": augmented,
     "resampling.png": resampling,
@@ -220,43 +223,42 @@ DRAWN: dict[str, Callable[[str], Picture]] = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Write or check the parts; the exit code is 1 where a check finds one that differs."""
+    """Write or check the parts; return 1 if a check finds one that differs, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join((*TABLES, *DRAWN))}")
-    parser.add_argument("--data_dir", default="data", help="holds MNIST's archives (default: data)")
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join((*TABLES, *FIGURES))}")
+    parser.add_argument("--data_dir", default="data", help="folder with MNIST's archives (default: data)")
+    parser.add_argument("--check", action="store_true", help="compare without writing")
     options = parser.parse_args(args)
-    if unknown := set(options.parts) - {*TABLES, *DRAWN}:
-        parser.error(f"no part {', '.join(sorted(unknown))}")
+    if unknown := set(options.parts) - {*TABLES, *FIGURES}:
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     differ = False
-    for name in options.parts or [*TABLES, *DRAWN]:
+    for name in options.parts or [*TABLES, *FIGURES]:
         try:
-            said = _table(name, check=options.check) if name in TABLES else _picture(name, options)
+            status = _update_table(name, check=options.check) if name in TABLES else _update_figure(name, options)
         except InputError:
-            said = "left as it is: MNIST is not there; `mnist-lit data` fetches it"
-        print(f"{name:<16}{said}")
-        differ |= said == DIFFERS
+            status = "left unchanged: MNIST not found, `mnist-lit data` downloads it"
+        print(f"{name:<16}{status}")
+        differ |= status == DIFFERS
     return int(differ)
 
 
-def _table(name: str, *, check: bool) -> str:
+def _update_table(name: str, *, check: bool) -> str:
     page = PAGE.read_text(encoding="utf-8")
     start = f"<!-- generated: {name} -->\n"
-    now = re.sub(
+    updated = re.sub(
         f"{start}.*?<!-- /generated -->", f"{start}\n{TABLES[name]()}\n\n<!-- /generated -->", page, flags=re.DOTALL
     )
-    if now == page:
-        return SAME
+    if updated == page:
+        return UNCHANGED
     if not check:
-        PAGE.write_text(now, encoding="utf-8")
+        PAGE.write_text(updated, encoding="utf-8")
     return DIFFERS if check else WRITTEN
 
 
-def _picture(name: str, options: argparse.Namespace) -> str:
-    """Two pictures are the same if their pixels are all but the same: libraries may round the last bit otherwise."""
-    path, drawn = PICTURES / name, DRAWN[name](options.data_dir)
+def _update_figure(name: str, options: argparse.Namespace) -> str:
+    path, drawn = PICTURES / name, FIGURES[name](options.data_dir)
     if path.is_file() and _equal(path, drawn):
-        return SAME
+        return UNCHANGED
     if options.check:
         return DIFFERS
     if isinstance(drawn, str):
@@ -267,6 +269,7 @@ def _picture(name: str, options: argparse.Namespace) -> str:
 
 
 def _equal(path: Path, drawn: Picture) -> bool:
+    """Whether the file shows the same figure; library versions may round pixels differently."""
     if isinstance(drawn, str):
         return path.read_text(encoding="utf-8") == drawn
     kept = np.asarray(Image.open(path).convert("RGB"), np.int16)
@@ -286,10 +289,10 @@ def _read(data_dir: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[
     return images, data.test_labels.numpy(), DigitReader.load(PRETRAINED).classify(images)[0]
 
 
-def _right() -> dict[int, int]:
-    """How many of the 10,000 test images were right after each epoch of the tutorial's recipe."""
-    told = json.loads(RESULTS.joinpath("tutorial_epochs.json").read_text(encoding="utf-8"))["right"]
-    return {int(epoch): right for epoch, right in told.items()}
+def _correct_by_epoch() -> dict[int, int]:
+    """The number of the 10,000 test images classified correctly after each epoch of the tutorial's recipe."""
+    counts = json.loads(RESULTS.joinpath("tutorial_epochs.json").read_text(encoding="utf-8"))["right"]
+    return {int(epoch): correct for epoch, correct in counts.items()}
 
 
 def _shape(row: LayerRow) -> str:
