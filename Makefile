@@ -1,4 +1,4 @@
-# `make help` lists the targets. They use the python of the active environment.
+# `make help` lists the targets. They use the active environment's Python.
 PYTHON ?= python
 DATA ?= data
 
@@ -10,31 +10,31 @@ help:  ## list the targets
 setup:  ## install the project with all extras into the active environment
 	$(PYTHON) -m pip install -c constraints.txt -e '.[all]'
 
-check:  ## formatting, lint, types, import contracts
+check:  ## check formatting, lint, types and import contracts
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	lint-imports --no-logo
 
-test:  ## the tests, some minutes
+test:  ## run the tests, a few minutes
 	$(PYTHON) -m pytest
 
-test-all:  ## the slow tests too
+test-all:  ## run the slow tests too
 	$(PYTHON) -m pytest -m ''
 
-browser:  ## the page's tests in Chromium, which Debian's apt-get installs if it is missing
+browser:  ## test the web page in Chromium, installed with apt-get if missing
 	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \
 	  { echo "install Chromium so that \`chromium\` is in PATH, then make browser again" >&2; exit 1; }
 	$(PYTHON) -m pytest tests/inference/serve/test_page.py
 
-docs:  ## the tutorial's pictures and tables anew; MNIST's where DATA=FOLDER holds it
+docs:  ## regenerate the tutorial's pictures and tables, with MNIST in DATA=FOLDER
 	$(PYTHON) docs/generate.py --data_dir $(DATA)
 
 fit:  ## train the quickstart
 	$(PYTHON) -m mnist_lit fit --config quickstart
 
-serve:  ## the page to draw digits on
+serve:  ## serve the page to draw digits on
 	$(PYTHON) -m mnist_lit serve
 
-tensorboard:  ## the curves of all runs
+tensorboard:  ## show the curves of all runs
 	$(PYTHON) -m tensorboard.main --logdir lightning_logs
