@@ -1,4 +1,4 @@
-"""Whatever is sent comes out as a plain picture, or as one line that says what is wrong."""
+"""Any input becomes a plain picture, or an error of one line that says what is wrong."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.open_picture import SIDE, UPRIGHT, open_picture
+from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture
 
 
 def bytes_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -32,7 +32,7 @@ def corner(color: Any = "black", mode: str = "RGB", paper: Any = "white") -> Ima
     return picture
 
 
-def grey(picture: Image.Image) -> NDArray[np.uint8]:
+def gray(picture: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(picture.convert("L"))
 
 
@@ -45,17 +45,26 @@ def test_every_source_gives_the_same_picture(tmp_path: Path) -> None:
     assert all(np.array_equal(one, loaded[0]) for one in loaded)
 
 
-def test_the_given_image_stays_as_it_is() -> None:
+def test_the_given_image_is_not_changed() -> None:
     picture = corner()
     open_picture(picture).putpixel((20, 10), (1, 2, 3))
     assert picture.getpixel((20, 10)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_camera_s_rotation_is_undone(orientation: int) -> None:
-    opposite = {6: 8, 8: 6}.get(orientation, orientation)
-    undo = UPRIGHT.get(opposite)
-    stored = corner() if undo is None else corner().transpose(undo)
+STORED_AS = {  # EXIF orientation: how a camera held that way stores the upright picture
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    stored = corner().transpose(STORED_AS[orientation]) if orientation in STORED_AS else corner()
     exif = Image.Exif()
     exif[0x0112] = orientation
     loaded = open_picture(bytes_of(stored, exif=exif))
@@ -67,20 +76,20 @@ def test_the_camera_s_rotation_is_undone(orientation: int) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_modes_and_formats_do_not_matter(mode: str, form: str) -> None:
     loaded = open_picture(bytes_of(corner().convert(mode), form))
-    assert np.array_equal(grey(loaded), grey(corner()))
+    assert np.array_equal(gray(loaded), gray(corner()))
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "I", "F", "I;16"])
-def test_rare_modes_keep_what_is_dark(mode: str) -> None:
+def test_rare_modes_keep_dark_and_light(mode: str) -> None:
     source = corner().convert("L").convert(mode) if mode in ("I", "F", "I;16") else corner().convert(mode)
-    loaded = grey(open_picture(source))
+    loaded = gray(open_picture(source))
     assert loaded[2, 2] == 0
     assert loaded[10, 30] == 255
 
 
 @pytest.mark.parametrize(("ink", "paper"), [("black", 255), ("white", 0)])
-def test_transparent_paper_is_what_the_ink_is_not(ink: str, paper: int) -> None:
-    loaded = grey(open_picture(corner(ink, "RGBA", (0, 0, 0, 0))))
+def test_transparent_paper_contrasts_with_the_ink(ink: str, paper: int) -> None:
+    loaded = gray(open_picture(corner(ink, "RGBA", (0, 0, 0, 0))))
     assert loaded[10, 30] == paper
     assert loaded[2, 2] == 255 - paper
 
@@ -88,7 +97,7 @@ def test_transparent_paper_is_what_the_ink_is_not(ink: str, paper: int) -> None:
 def test_a_light_page_with_transparent_corners_stays_light() -> None:
     page = corner("black", "RGBA")
     page.paste((0, 0, 0, 0), (36, 16, 40, 20))
-    assert grey(open_picture(page))[19, 39] == 255
+    assert gray(open_picture(page))[19, 39] == 255
 
 
 @pytest.mark.parametrize(
@@ -102,42 +111,42 @@ def test_a_light_page_with_transparent_corners_stays_light() -> None:
         (np.where(np.eye(8), 1.0, np.nan), 255),
     ],
 )
-def test_arrays_of_any_number_are_scaled(array: Any, white: int) -> None:
-    assert np.array_equal(grey(open_picture(array)), np.eye(8) * white)
+def test_arrays_of_any_dtype_are_scaled(array: Any, white: int) -> None:
+    assert np.array_equal(gray(open_picture(array)), np.eye(8) * white)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.42, 2.82), (-300.0, -2.0), (0.0, 16.0), (0.0, 1.001)])
-def test_floats_of_an_odd_range_are_scaled_by_it(low: float, high: float) -> None:
-    ramp = grey(open_picture(np.linspace(low, high, 256).reshape(16, 16)))
-    wanted = np.arange(256) if low > -300 else np.linspace(0, 255, 256)
-    assert np.allclose(ramp.ravel(), wanted, atol=1)
+def test_floats_of_an_odd_range_are_scaled_by_their_range(low: float, high: float) -> None:
+    ramp = gray(open_picture(np.linspace(low, high, 256).reshape(16, 16)))
+    expected = np.arange(256) if low > -300 else np.linspace(0, 255, 256)
+    assert np.allclose(ramp.ravel(), expected, atol=1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint16, np.int64])
-def test_grey_levels_keep_their_scale(dtype: type) -> None:
+def test_gray_levels_keep_their_scale(dtype: type) -> None:
     levels = np.linspace(90, 200, 64).round().reshape(8, 8)
-    assert np.array_equal(grey(open_picture(levels.astype(dtype))), levels)
+    assert np.array_equal(gray(open_picture(levels.astype(dtype))), levels)
 
 
-def test_the_highest_number_of_a_type_is_white() -> None:
+def test_the_highest_number_of_a_dtype_is_white() -> None:
     for dtype in (np.uint16, np.uint32, np.int32, np.uint64):
-        assert grey(open_picture(np.full((8, 8), np.iinfo(dtype).max, dtype))).min() == 255
+        assert gray(open_picture(np.full((8, 8), np.iinfo(dtype).max, dtype))).min() == 255
     assert open_picture(np.array([[1e300, -1e300, 0.5]])).size == (3, 1)
 
 
-def test_of_an_animation_the_first_frame_is_taken() -> None:
+def test_the_first_frame_of_an_animation_is_used() -> None:
     content = bytes_of(corner(), "GIF", save_all=True, append_images=[Image.new("RGB", (40, 20), "black")])
-    assert np.array_equal(grey(open_picture(content)), grey(corner()))
+    assert np.array_equal(gray(open_picture(content)), gray(corner()))
 
 
-def test_a_large_photo_is_reduced_and_its_size_kept() -> None:
+def test_a_large_photo_is_reduced_and_its_size_recorded() -> None:
     loaded = open_picture(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
-    assert max(loaded.size) <= SIDE
+    assert max(loaded.size) <= MAX_SIDE
     assert loaded.info["size"] == (6000, 5000)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what a process took at most")
-def test_a_large_picture_of_16_bit_takes_little_memory(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
+def test_a_large_16_bit_picture_takes_little_memory(tmp_path: Path) -> None:
     levels = np.full((8000, 8000), 60000, np.uint16)
     levels[2000:4000] = 5000
     Image.fromarray(levels).save(tmp_path / "deep.png", compress_level=1)
@@ -149,17 +158,17 @@ print(*picture.size, picture.getpixel((9, 1500)), picture.getpixel((9, 3000)))
 print(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 """
     command = [sys.executable, "-c", script, str(tmp_path / "deep.png")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said[0] == "4000 4000 19 233"
-    assert int(said[1]) < 700_000  # KiB
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert output[0] == "4000 4000 19 233"
+    assert int(output[1]) < 700_000  # KiB
 
 
-def test_a_file_that_takes_much_to_decode_may_have_fewer_pixels() -> None:
+def test_formats_that_are_expensive_to_decode_may_have_fewer_pixels() -> None:
     with pytest.raises(InputError, match="24 megapixels in WEBP"):
         open_picture(bytes_of(Image.new("L", (5000, 5000)), "WEBP"))
 
 
-def test_threads_leave_the_filters_of_warnings_alone() -> None:
+def test_threads_do_not_change_the_warning_filters() -> None:
     class Slow(io.BytesIO):
         def __init__(self, at: threading.Event, until: threading.Event) -> None:
             super().__init__(bytes_of(corner()))
@@ -183,7 +192,7 @@ def test_threads_leave_the_filters_of_warnings_alone() -> None:
     assert list(warnings.filters) == before
 
 
-def test_what_pillow_warns_of_is_no_error_though_warnings_are(tmp_path: Path) -> None:
+def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "x" * 40
     damaged = bytes_of(corner(), "JPEG", exif=exif).replace(b"\0\0\0)", b"\0\0\xff)")  # the length of a text
@@ -202,8 +211,8 @@ def test_what_pillow_warns_of_is_no_error_though_warnings_are(tmp_path: Path) ->
         (b"no picture", "something else"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "something else"),
         (bytes_of(corner())[:60], "damaged"),
-        ("missing.png", "no readable file"),
-        (".", "no readable file"),
+        ("missing.png", "unreadable file"),
+        (".", "unreadable file"),
         (io.StringIO("text"), "'rb'"),
         (3, "got int"),
         (np.zeros((0, 4), np.uint8), "array"),
@@ -214,19 +223,19 @@ def test_what_pillow_warns_of_is_no_error_though_warnings_are(tmp_path: Path) ->
         (bytes_of(Image.new("1", (14000, 14000))), "megapixels"),
     ],
 )
-def test_what_is_no_picture_is_refused_in_one_line(source: Any, message: str) -> None:
+def test_anything_else_is_rejected_in_one_line(source: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         open_picture(source)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_lit.imaging.open_picture.MAX_BYTES", 50)
     with pytest.raises(InputError, match="larger"):
         open_picture(bytes_of(corner()))
 
 
-def test_odd_images_are_read_or_refused_at_once(shared: Path) -> None:
+def test_odd_images_are_read_or_rejected_quickly(shared: Path) -> None:
     paths = [path for path in (shared / "odd-images").glob("*/*") if path.is_file()]
     assert len(paths) == 78
     read = 0

@@ -1,2 +1,2 @@
-"""From any picture to MNIST's 28×28 format: opening files safely, finding ink,
-separating digits. No torch."""
+"""Convert any picture to MNIST's 28×28 format: open it safely, find the ink, separate the digits, scale and center
+them. No torch."""

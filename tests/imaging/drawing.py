@@ -1,0 +1,26 @@
+"""Pages with a handwritten 7 on them, and how much two images look alike."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+SEVEN = ((0, 0), (60, 0), (25, 100))  # the corners of its strokes
+
+
+def page(width: int = 200, height: int = 200, paper: int = 230) -> Image.Image:
+    return Image.new("L", (width, height), paper)
+
+
+def write_seven(
+    picture: Image.Image, left: float, top: float, *, zoom: float = 1, pen: int = 8, color: int = 40
+) -> Image.Image:
+    """Draw a 7 of 60×100 pixels."""
+    corners = [(left + x * zoom, top + y * zoom) for x, y in SEVEN]
+    ImageDraw.Draw(picture).line(corners, color, pen, "curve")
+    return picture
+
+
+def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Correlation of two images at the best shift by up to a pixel."""
+    shifts = [np.roll(other, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    return max(float(np.corrcoef(one.ravel(), shift.ravel())[0, 1]) for shift in shifts)

@@ -1,0 +1,116 @@
+"""The strokes of a page are grouped into digits; everything else is ignored."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from imaging.drawing import likeness, page, write_seven
+from mnist_lit.imaging.mnist_format import BOX_SIZE, center_digit, find_digit, find_digits
+
+
+def test_specks_and_ink_at_the_border_are_ignored(seven: NDArray[np.uint8]) -> None:
+    dirty = write_seven(page(), 70, 50)
+    for spot in ((20, 20, 22, 22), (150, 180, 153, 182), (0, 60, 12, 160), (192, 0, 199, 90)):
+        ImageDraw.Draw(dirty).rectangle(spot, 40)
+    assert likeness(center_digit(dirty), seven) > 0.98
+
+
+def test_a_frame_is_ignored(seven: NDArray[np.uint8]) -> None:
+    framed = write_seven(page(), 70, 50)
+    ImageDraw.Draw(framed).rectangle((20, 20, 180, 180), outline=40, width=5)
+    assert likeness(center_digit(framed), seven) > 0.98
+
+
+def test_an_upright_one_is_not_a_ruled_line() -> None:
+    one = page(60, 200)
+    ImageDraw.Draw(one).line((30, 0, 30, 199), 40, 8)
+    rows, columns = center_digit(one).nonzero()
+    assert np.ptp(rows) + 1 == BOX_SIZE
+    assert np.ptp(columns) < 6
+
+
+@pytest.mark.parametrize("pen", [9, 18, 31, 40])
+@pytest.mark.parametrize("slant", [0, 39, 80])
+def test_a_one_is_found_complete_alone_or_among_others(pen: int, slant: int) -> None:
+    ones = page(560, 560)
+    for left in (80, 240, 400):
+        ImageDraw.Draw(ones).line([(left + slant, 92), (left, 468)], 40, pen)
+        boxes = [found.box for found in find_digits(ones)]
+        assert len(boxes) == 1 + (left - 80) // 160
+        assert all(bottom - top > 370 for _, top, _, bottom in boxes)
+
+
+def test_the_long_strokes_of_a_four_are_not_ruled_lines() -> None:
+    four = page(28, 28, 255)
+    ImageDraw.Draw(four).line(((14, 26), (14, 3), (5, 16), (24, 17)), 0)
+    found = find_digit(four)
+    assert found
+    assert np.allclose(found.box, (5, 3, 25, 27), atol=1)
+
+
+def test_a_bar_across_a_tight_crop_is_not_a_ruled_line(seven: NDArray[np.uint8]) -> None:
+    assert likeness(center_digit(write_seven(page(), 70, 50).crop((66, 46, 134, 155))), seven) > 0.9
+
+
+def test_the_strokes_of_a_digit_stay_together() -> None:
+    five = page()
+    draw = ImageDraw.Draw(five)
+    draw.line((80, 50, 80, 90), 40, 8)
+    draw.arc((60, 85, 130, 155), 230, 500, 40, 8)
+    draw.line((95, 50, 140, 50), 40, 8)  # the bar, apart
+    found = find_digit(five)
+    assert found
+    assert found.box[2] > 135
+    assert len(find_digits(five)) == 1
+
+
+def test_thousands_of_specks_take_seconds_at_most() -> None:
+    dusty = np.full((2048, 2048), 230, np.uint8)
+    for top, left in np.random.default_rng(0).integers(0, 2042, (5000, 2)):
+        dusty[top : top + 6, left : left + 6] = 40
+    for find in (find_digit, find_digits):
+        start = time.process_time()
+        find(dusty)
+        assert time.process_time() - start < 5
+
+
+def test_digits_are_found_among_thousands_of_specks() -> None:
+    dusty = np.full((800, 800), 230, np.uint8)
+    for top in range(300, 780, 12):
+        for left in range(12, 780, 12):
+            dusty[top : top + 4, left : left + 4] = 40
+    written = Image.fromarray(dusty)
+    places = [(left, top) for top in (30, 160) for left in range(60, 700, 130)]
+    for left, top in places:
+        write_seven(written, left, top)
+    boxes = [found.box for found in find_digits(written)]
+    assert len(boxes) == len(places)
+    assert np.allclose([box[:2] for box in boxes], places, atol=6)
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+def test_digits_are_found_in_reading_order(ruled: bool) -> None:
+    many = page(600, 420)
+    for row in range(2):
+        for column in range(4):
+            write_seven(many, 60 + 130 * column, 60 + 190 * row + 8 * column, pen=9)
+    if ruled:
+        draw = ImageDraw.Draw(many)
+        for at in (20, 206, 400):
+            draw.line((20, at, 555, at), 60, 3)
+        for at in (20, 155, 285, 415, 555):
+            draw.line((at, 20, at, 400), 60, 3)
+    boxes = [found.box for found in find_digits(many)]
+    expected = [(60 + 130 * column, 60 + 190 * row + 8 * column) for row in range(2) for column in range(4)]
+    assert np.allclose([box[:2] for box in boxes], expected, atol=8)
+
+
+def test_touching_digits_are_separated() -> None:
+    touching = page(300)
+    ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)
+    for left in (60, 160):
+        ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
+    assert len(find_digits(touching)) == 2
