@@ -1,28 +1,12 @@
-"""Order and random numbers are functions of (seed, epoch, index), whoever asks and however often."""
+"""Loaders hand out every image once, in an order that depends on (seed, epoch) and not on the number of processes."""
 
 import itertools
 
 import pytest
 import torch
 
-from mnist_lit.data.keyed_random import AUGMENTATION, ORDER, permutation, uniform
+from mnist_lit.data.keyed_random import permutation
 from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader, shard
-
-MASK = (1 << 64) - 1
-
-
-def splitmix64(state: int) -> int:
-    """The published finalizer, in Python's own integers."""
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
-    return state ^ (state >> 31)
-
-
-def expected(seed: int, epoch: int, index: int, place: int, count: int, stream: int) -> float:
-    start = 0
-    for word in (seed, stream, epoch):
-        start = splitmix64((start + word + 0x9E3779B97F4A7C15) & MASK)
-    return (splitmix64(((index * count + place) * 0x9E3779B97F4A7C15 + start) & MASK) >> 40) / 2**24
 
 
 def loader(rank: int = 0, world_size: int = 1, *, size: int = 103, batch_size: int = 17, seed: int = 5) -> TrainLoader:
@@ -31,37 +15,11 @@ def loader(rank: int = 0, world_size: int = 1, *, size: int = 103, batch_size: i
     return TrainLoader(images, labels, torch.arange(size), batch_size, seed=seed, rank=rank, world_size=world_size)
 
 
-def orders(batches: list[Batch]) -> list[list[int]]:
+def indices_of(batches: list[Batch]) -> list[list[int]]:
     return [batch.indices.tolist() for batch in batches]
 
 
-def test_uniform_is_splitmix64() -> None:
-    numbers = uniform(3, 7, torch.tensor([0, 41, 59_999]), 4, stream=AUGMENTATION)
-    by_hand = [[expected(3, 7, index, place, 4, AUGMENTATION) for place in range(4)] for index in (0, 41, 59_999)]
-    assert numbers.tolist() == by_hand
-
-
-def test_uniform_fills_the_unit_interval_evenly() -> None:
-    numbers = uniform(0, 0, torch.arange(100_000), 1, stream=AUGMENTATION).flatten()
-    counts = torch.histc(numbers, bins=10, min=0, max=1)
-    assert 0 <= numbers.min() < 1e-4 < 1 - 1e-4 < numbers.max() < 1
-    assert ((counts - 10_000).square() / 10_000).sum() < 27.9  # χ², 9 degrees of freedom, p = 0.001
-
-
-@pytest.mark.parametrize(("seed", "epoch", "stream"), [(1, 0, AUGMENTATION), (0, 1, AUGMENTATION), (0, 0, ORDER)])
-def test_another_seed_epoch_or_use_gives_unrelated_numbers(seed: int, epoch: int, stream: int) -> None:
-    indices = torch.arange(20_000)
-    one, other = uniform(0, 0, indices, 1, stream=AUGMENTATION), uniform(seed, epoch, indices, 1, stream=stream)
-    assert abs(torch.corrcoef(torch.stack((one.flatten(), other.flatten())))[0, 1]) < 0.03
-
-
-def test_each_images_numbers_do_not_depend_on_its_neighbours() -> None:
-    indices = torch.arange(50)
-    whole = uniform(2, 3, indices, 6, stream=AUGMENTATION)
-    assert torch.cat([uniform(2, 3, part, 6, stream=AUGMENTATION) for part in torch.split(indices, 7)]).equal(whole)
-
-
-def test_an_epoch_hands_out_every_image_once_and_another_epoch_in_another_order() -> None:
+def test_each_epoch_hands_out_every_image_once_in_its_own_order() -> None:
     train = loader()
     first = torch.cat([batch.indices for batch in train])
     train.set_epoch(1)
@@ -72,7 +30,7 @@ def test_an_epoch_hands_out_every_image_once_and_another_epoch_in_another_order(
     assert first.equal(permutation(5, 0, 103))
 
 
-def test_images_and_labels_belong_to_their_indices() -> None:
+def test_images_and_labels_match_their_indices() -> None:
     train = loader()
     for batch in train:
         assert batch.images.equal(train.images[batch.indices])
@@ -80,14 +38,14 @@ def test_images_and_labels_belong_to_their_indices() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 18])
-def test_shards_tile_each_step_on_any_number_of_devices(world_size: int) -> None:
-    alone = orders(list(loader()))
-    shards = [orders(list(loader(rank, world_size))) for rank in range(world_size)]
-    assert [list(itertools.chain(*step)) for step in zip(*shards, strict=True)] == alone
-    assert all(batch.size == len(step) for batch, step in zip(loader(0, world_size), alone, strict=True))
+def test_shards_tile_each_batch_for_any_number_of_processes(world_size: int) -> None:
+    single = indices_of(list(loader()))
+    shards = [indices_of(list(loader(rank, world_size))) for rank in range(world_size)]
+    assert [list(itertools.chain(*step)) for step in zip(*shards, strict=True)] == single
+    assert all(batch.size == len(step) for batch, step in zip(loader(0, world_size), single, strict=True))
 
 
-def test_shards_differ_by_one_at_most() -> None:
+def test_shard_sizes_differ_by_at_most_one() -> None:
     for size in range(20):
         slices = [shard(size, rank, 4) for rank in range(4)]
         lengths = [part.stop - part.start for part in slices]
@@ -95,45 +53,44 @@ def test_shards_differ_by_one_at_most() -> None:
         assert max(lengths) - min(lengths) <= 1
 
 
-def test_a_saved_position_continues_where_it_stood() -> None:
+def test_a_saved_position_resumes_within_its_epoch() -> None:
     train = loader()
     train.set_epoch(4)
-    whole = orders(list(train))
-    walk = iter(train)
+    complete = indices_of(list(train))
+    iterator = iter(train)
     for _ in range(3):
-        next(walk)
+        next(iterator)
     resumed = loader()
     resumed.load_state_dict(train.state_dict())
     resumed.set_epoch(4)
-    assert orders(list(resumed)) == whole[3:]
-    assert orders(list(resumed)) == whole  # once only
+    assert indices_of(list(resumed)) == complete[3:]
+    assert indices_of(list(resumed)) == complete  # the saved position is used once
 
 
-def test_a_saved_position_is_of_its_epoch_only() -> None:
+def test_a_saved_position_does_not_apply_to_another_epoch() -> None:
     train = loader()
-    walk = iter(train)
-    next(walk)
+    next(iter(train))
     resumed = loader()
     resumed.load_state_dict(train.state_dict())
     resumed.set_epoch(1)
     assert len(list(resumed)) == len(resumed)
 
 
-def test_an_abandoned_walk_leaves_no_trace() -> None:
+def test_an_abandoned_iteration_does_not_affect_the_next() -> None:
     train = loader()
     next(iter(train))
     assert len(list(train)) == len(train) == 7
 
 
-def test_without_shuffling_each_epoch_repeats_the_first() -> None:
+def test_without_shuffling_every_epoch_repeats_the_first() -> None:
     train = loader()
-    first = orders(list(train))
+    first = indices_of(list(train))
     train.shuffle = False
     train.set_epoch(9)
-    assert orders(list(train)) == first
+    assert indices_of(list(train)) == first
 
 
-def test_evaluation_is_in_the_datasets_order_and_unpadded() -> None:
+def test_evaluation_keeps_the_datasets_order_and_pads_nothing() -> None:
     train = loader()
     for world_size in (1, 2, 3):
         parts = [
@@ -145,7 +102,7 @@ def test_evaluation_is_in_the_datasets_order_and_unpadded() -> None:
         assert all(batch.epoch is None for part in parts for batch in part)
 
 
-def test_batches_are_made_where_the_images_are() -> None:
+def test_batches_are_on_the_device_of_the_images() -> None:
     train = loader()
     train.images, train.labels = train.images.to("meta"), train.labels.to("meta")
     evaluation = EvalLoader(train.images, train.labels, train.indices, 10)

@@ -1,7 +1,13 @@
-"""The order of an epoch and every random number of training, as pure functions of (seed, epoch, index).
+"""Counter-based random numbers: every shuffle and every draw is a pure function of (seed, stream, epoch, index).
 
-Nothing here has a random state, so neither workers, devices nor resumes can change what a step sees. The loaders hand
-out whole batches from memory and know order, shard and position. No files, no Lightning.
+A stateful generator gives numbers that depend on who asked before: a resumed run, another device or another batch
+size would see other images. Here a number depends on its key alone, so there is no generator state to save or to keep
+in step between processes. The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+generators"): number n of a sequence is mix(start + n·γ), where the increment γ is 2⁶⁴ divided by the golden ratio, made
+odd, and flipping any input bit of `mix` flips about half of its output bits. Unlike most generators, it reaches the
+n-th number without computing the ones before it. Hashing seed, stream and epoch into `start`, one word after the
+other, gives each combination its own sequence. Written by hand because torch's generators are stateful and differ
+between CPU and GPU; int64 arithmetic wraps modulo 2⁶⁴ on every device, so the bits agree everywhere.
 """
 
 import torch
@@ -13,54 +19,52 @@ __all__ = [
     "CONTINENTAL",
     "CORRUPTION",
     "DROPOUT",
-    "ELASTIC",
     "ORDER",
     "SPLIT",
     "permutation",
     "uniform",
 ]
 
-# Streams: one integer per use, so that no two uses share a number.
-ORDER, AUGMENTATION, DROPOUT, SPLIT, ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION = range(8)
+# Streams: one number per use, so that no two uses share random numbers. Never renumber them; 4 was an elastic warp's.
+ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION = range(8)
 
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64, which torch's >> is not."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators")."""
-    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9 as a signed integer
-    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
-    return x ^ _shift(x, 31)
-
-
-_GOLDEN = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15, SplitMix64's increment
-
-
-def _bits(counters: Tensor, *key: int) -> Tensor:
-    """64 random bits for each int64 counter, from the SplitMix64 sequence that starts at the key's own place."""
-    start = torch.tensor(0)
-    for word in key:
-        start = _mix(start + word + _GOLDEN)
-    return _mix(counters * _GOLDEN + int(start))
+_GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed integer
 
 
 def uniform(seed: int, epoch: int, indices: Tensor, count: int, *, stream: int) -> Tensor:
-    """`count` numbers in [0, 1) for each index: float32 (B, count), on the device of `indices`, int64 (B,).
+    """`count` numbers in [0, 1) per index: float32 (B, count), on the device of `indices`, int64 (B,).
 
     >>> uniform(0, 3, torch.tensor([7, 7, 8]), 2, stream=AUGMENTATION).unique(dim=0).shape
     torch.Size([2, 2])
     """
     counters = indices[:, None] * count + torch.arange(count, device=indices.device)  # (B, count)
-    return (_bits(counters, seed, stream, epoch) >> 40 & 0xFFFFFF).float() * 2.0**-24
+    return (_bits(counters, seed, stream, epoch) >> 40 & 0xFFFFFF).float() * 2.0**-24  # float32 holds 24 bits
 
 
 def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Tensor:
-    """The numbers 0 … size - 1 in the order of (seed, epoch): int64 (size,).
+    """The numbers 0 … size - 1, shuffled by (seed, epoch): int64 (size,).
 
     >>> permutation(0, 1, 5).sort().values.tolist()
     [0, 1, 2, 3, 4]
     """
     return _bits(torch.arange(size), seed, stream, epoch).argsort(stable=True)
+
+
+def _bits(counters: Tensor, *key: int) -> Tensor:
+    """64 random bits per int64 counter, from the sequence that the key selects."""
+    start = torch.tensor(0)
+    for word in key:
+        start = _mix(start + word + _GAMMA)
+    return _mix(counters * _GAMMA + int(start))
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finalizer, on int64."""
+    x = (x ^ _logical_shift(x, 30)) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9 as a signed integer
+    x = (x ^ _logical_shift(x, 27)) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+    return x ^ _logical_shift(x, 31)
+
+
+def _logical_shift(x: Tensor, bits: int) -> Tensor:
+    """Right shift that fills with zeros; torch's >> copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

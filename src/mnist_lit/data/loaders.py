@@ -1,10 +1,15 @@
-"""The order of an epoch and every random number of training, as pure functions of (seed, epoch, index).
+"""Whole batches from images in memory, in an order that depends only on (seed, epoch).
 
-Nothing here has a random state, so neither workers, devices nor resumes can change what a step sees. The loaders hand
-out whole batches from memory and know order, shard and position. No files, no Lightning.
+`batch_size` counts the images of a step over all processes, the global batch, so a recipe means the same on any number
+of devices. Every process computes the same order and takes its own contiguous slice of each batch. The slices are not
+padded: torch's DistributedSampler repeats images until all ranks have equally many, so some images count twice in a
+score and steps differ from those on one device. Here slices may differ by one image or be empty, and `Batch.size`
+carries the size of the global batch, by which every process divides its sums. There are no DataLoader workers:
+indexing a tensor in memory is faster than passing batches between processes.
 """
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -15,7 +20,7 @@ __all__ = ["Batch", "EvalLoader", "TrainLoader", "shard"]
 
 
 def shard(size: int, rank: int, world_size: int) -> slice:
-    """What `rank` takes of a batch of `size`: the shards tile the batch, differ by one at most and may be empty.
+    """The slice of a batch of `size` that belongs to `rank`: slices tile the batch and differ by at most one image.
 
     >>> [shard(8, rank, 3) for rank in range(3)]
     [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
@@ -28,27 +33,25 @@ class Batch(NamedTuple):
 
     images: Tensor  # uint8 (B, 28, 28)
     labels: Tensor  # int64 (B,)
-    indices: Tensor  # int64 (B,), places in the dataset's own files
-    size: int  # images in the whole step, over all processes
-    epoch: int | None  # None: evaluation, nothing is random
+    indices: Tensor  # int64 (B,), positions in the dataset's files
+    size: int  # images in the global batch, over all processes
+    epoch: int | None  # None for evaluation, which uses no random numbers
 
 
+@dataclass(eq=False, repr=False)
 class EvalLoader:
-    """Every image once, in the dataset's order, in whole batches from memory: for evaluation.
+    """Every image once, in the order of `indices`. Batches are on the device of `images`."""
 
-    images: uint8 (N, 28, 28); labels: int64 (N,), on the same device, where the batches will be; indices: int64 (M,),
-    which of the N to hand out.
-    `batch_size` counts the images of a step over all processes; each takes its unpadded shard.
-    """
-
-    def __init__(
-        self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.images, self.labels, self.indices = images, labels, indices
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+    images: Tensor  # uint8 (N, 28, 28)
+    labels: Tensor  # int64 (N,), on the same device
+    indices: Tensor  # int64 (M,), which of the N images to load
+    batch_size: int  # over all processes
+    _: KW_ONLY
+    rank: int = 0
+    world_size: int = 1
 
     def __len__(self) -> int:
-        """Steps in an epoch."""
+        """Steps per epoch."""
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -56,38 +59,22 @@ class EvalLoader:
         for position in range(len(self)):
             yield self._batch(order, position, None)
 
-    def size(self, position: int) -> int:
-        """Images of a batch over all processes; the last may be smaller."""
-        return min(self.batch_size, len(self.indices) - position * self.batch_size)
-
     def _batch(self, order: Tensor, position: int, epoch: int | None) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         mine = chosen[shard(len(chosen), self.rank, self.world_size)]
         return Batch(self.images[mine], self.labels[mine], mine, len(chosen), epoch)
 
 
+@dataclass(eq=False, repr=False)
 class TrainLoader(EvalLoader):
-    """Every image once an epoch, in the order of (seed, epoch); a saved position continues where it stood.
+    """Every image once per epoch, in the order of (seed, epoch). Resumes within an epoch from its `state_dict`."""
 
-    `shuffle=False` repeats one epoch's order, which Lightning's `overfit_batches` needs.
-    """
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor,
-        batch_size: int,
-        *,
-        seed: int,
-        shuffle: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        super().__init__(images, labels, indices, batch_size, rank=rank, world_size=world_size)
-        self.seed, self.shuffle = seed, shuffle
-        self.epoch = self.position = 0
-        self._resume = {"epoch": -1, "position": 0}
+    _: KW_ONLY
+    seed: int
+    shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
+    epoch: int = field(default=0, init=False)
+    position: int = field(default=0, init=False)
+    _resume: dict[str, int] = field(default_factory=dict, init=False)  # a state to continue from; used once
 
     @property
     def sampler(self) -> "TrainLoader":
@@ -95,23 +82,23 @@ class TrainLoader(EvalLoader):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch from the next `iter` on."""
+        """Use this epoch's order from the next `iter` on."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
+        """The epoch, and how many of its batches have been handed out."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start that epoch, and no other, at that position."""
+        """Start at that position if the next epoch is that epoch; any other starts at 0."""
         self._resume = dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch
-        places = permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))
-        order = self.indices[places].to(self.images.device)
-        start = self._resume["position"] if self._resume["epoch"] == epoch else 0
-        self._resume = {"epoch": -1, "position": 0}
+        shuffled = permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))
+        order = self.indices[shuffled].to(self.images.device)
+        start = self._resume["position"] if self._resume.get("epoch") == epoch else 0
+        self._resume = {}
         for position in range(start, len(self)):
             self.position = position + 1
             yield self._batch(order, position, epoch)
