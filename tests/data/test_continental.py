@@ -1,4 +1,4 @@
-"""Ones get an upstroke, sevens a bar, nothing else anything; and each image for itself."""
+"""Ones get an upstroke and sevens a bar, other digits stay unchanged, and no image depends on another."""
 
 import pytest
 import torch
@@ -11,43 +11,43 @@ from mnist_lit.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def some(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def digits(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     assert digits_data.digits is not None
     draws = uniform(0, 0, torch.arange(600), CONTINENTAL_DRAWS, stream=CONTINENTAL)
     return digits_data.digits.train_images[:600], digits_data.digits.train_labels[:600], draws
 
 
-def test_only_the_share_of_ones_and_sevens_changes(some: tuple[torch.Tensor, ...]) -> None:
-    images, labels, draws = some
+def test_only_the_given_share_of_ones_and_sevens_changes(digits: tuple[torch.Tensor, ...]) -> None:
+    images, labels, draws = digits
     changed = (add_continental_strokes(images, labels, draws, 0.5) != images).flatten(1).any(dim=1)
-    wanted = ((labels == 1) | (labels == 7)) & (draws[:, 0] < 0.5)
-    assert torch.equal(changed, wanted)
+    expected = ((labels == 1) | (labels == 7)) & (draws[:, 0] < 0.5)
+    assert torch.equal(changed, expected)
     assert 30 < int(changed.sum()) < 90
     assert torch.equal(add_continental_strokes(images, labels, draws, 0.0), images)
 
 
-def test_ink_is_added_where_it_belongs() -> None:
+def test_an_upstroke_is_left_of_the_top_and_a_bar_crosses_the_middle() -> None:
     stem = torch.zeros(1, 28, 28, dtype=torch.uint8)
     stem[0, 4:24, 13:15] = 255
     middle = torch.full((1, CONTINENTAL_DRAWS), 0.5)
     one = add_continental_strokes(stem, torch.tensor([1]), middle, 1)[0].int() - stem[0]
-    assert one.min() == 0  # nothing is taken away
-    assert one[:, 16:].sum() == 0  # to the right of the stem
-    assert one[4:14, :13].sum() == one[:, :13].sum() > 255  # from its top, to the left
+    assert one.min() == 0  # no ink is removed
+    assert one[:, 16:].sum() == 0  # right of the stem
+    assert one[4:14, :13].sum() == one[:, :13].sum() > 255  # left of its upper half
     seven = add_continental_strokes(stem, torch.tensor([7]), middle, 1)[0].int() - stem[0]
     rows = seven.sum(dim=1).nonzero()[:, 0]
-    assert 12 <= rows.min() <= rows.max() <= 18  # about its middle
+    assert 12 <= rows.min() <= rows.max() <= 18  # around the middle
     assert seven[:, :13].sum() > 255 < seven[:, 15:].sum()  # on both sides
 
 
-def test_shards_become_what_they_are_in_the_whole(some: tuple[torch.Tensor, ...]) -> None:
-    images, labels, draws = some
-    whole = add_continental_strokes(images, labels, draws, 1)
+def test_an_image_gets_the_same_strokes_in_any_shard(digits: tuple[torch.Tensor, ...]) -> None:
+    images, labels, draws = digits
+    together = add_continental_strokes(images, labels, draws, 1)
     for parts in (2, 3, 600):
         slices = [shard(len(images), rank, parts) for rank in range(parts)]
         pieces = [add_continental_strokes(images[s], labels[s], draws[s], 1) for s in slices]
-        assert torch.equal(torch.cat(pieces), whole)
-    assert not torch.equal(add_continental_strokes(images, labels, draws.flip(0), 1), whole)
+        assert torch.equal(torch.cat(pieces), together)
+    assert not torch.equal(add_continental_strokes(images, labels, draws.flip(0), 1), together)
 
 
 def test_the_share_is_checked() -> None:

@@ -1,4 +1,4 @@
-"""Digits are parsed and split as they should be, and the embedded ones are scikit-learn's."""
+"""scikit-learn's digits are complete and centered, splits are stratified, and fingerprints cover every bit."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ from mnist_lit.data.datasets import CLASS_NAMES, DatasetName, load_dataset, stra
 from mnist_lit.data.download import TORCHVISION_CLASSES
 
 
-def test_the_embedded_digits_are_scikit_learns_each_once() -> None:
+def test_each_scikit_learn_digit_is_there_once() -> None:
     data = load_dataset("digits", "unused")
     _, labels = load_digits(return_X_y=True)
     assert (len(data.train_labels), len(data.test_labels)) == (1437, 360)
@@ -19,17 +19,17 @@ def test_the_embedded_digits_are_scikit_learns_each_once() -> None:
     assert len(torch.unique(images, dim=0)) == len(images)
 
 
-def test_embedded_digits_fill_the_box_and_sit_in_the_middle() -> None:
+def test_scikit_learn_digits_fill_the_box_and_are_centered_by_mass() -> None:
     images = load_dataset("digits", "unused").train_images
     for axis in (1, 2):
         filled = images.amax(dim=3 - axis) > 0
         assert int(filled.sum(dim=1).max()) == 20
     mass = images.double().sum(dim=1)
-    centre = (mass @ (torch.arange(28).double() + 0.5)) / mass.sum(dim=1)
-    assert (centre - 14).abs().max() <= 0.51
+    center = (mass @ (torch.arange(28).double() + 0.5)) / mass.sum(dim=1)
+    assert (center - 14).abs().max() <= 0.51
 
 
-def test_a_split_is_stratified_whole_and_by_seed() -> None:
+def test_a_split_is_stratified_complete_and_depends_on_the_seed() -> None:
     labels = torch.tensor([0] * 500 + [1] * 300 + [2] * 200)
     rest, chosen = stratified_split(labels, 101, seed=0)
     assert torch.cat((rest, chosen)).sort().values.equal(torch.arange(1000))
@@ -39,7 +39,7 @@ def test_a_split_is_stratified_whole_and_by_seed() -> None:
     assert not chosen.equal(stratified_split(labels, 101, seed=1)[1])
 
 
-def test_the_fingerprint_sees_one_flipped_bit() -> None:
+def test_one_flipped_bit_changes_the_fingerprint() -> None:
     data = load_dataset("digits", "unused")
     before = data.fingerprint()
     assert before == load_dataset("digits", "unused").fingerprint()
@@ -47,6 +47,6 @@ def test_the_fingerprint_sees_one_flipped_bit() -> None:
     assert data.fingerprint() != before
 
 
-def test_every_dataset_is_one_of_archives_or_embedded_or_a_folder() -> None:
+def test_every_dataset_is_downloaded_embedded_or_a_folder() -> None:
     assert (*TORCHVISION_CLASSES, "digits", "folder") == get_args(DatasetName)
     assert CLASS_NAMES.keys() == {*TORCHVISION_CLASSES, "digits"}

@@ -1,4 +1,4 @@
-"""On the real archives, where MNIST_LIT_SHARED says that there are some."""
+"""The real MNIST archives; skipped unless MNIST_LIT_SHARED names a folder that has them."""
 
 import gzip
 from collections.abc import Callable
@@ -21,17 +21,19 @@ def data(mnist_dir: str) -> InMemoryDataset:
     return load_dataset("mnist", mnist_dir)
 
 
-def test_the_normalization_constants_are_the_training_images_own(data: InMemoryDataset) -> None:
+def test_the_normalization_constants_come_from_the_training_images(data: InMemoryDataset) -> None:
     pixels = data.train_images.double() / 255
     assert round(float(pixels.mean()), 4) == MEAN
     assert round(float(pixels.std()), 4) == STD
 
 
-def test_the_test_images_are_not_what_the_tutorial_normalized_them_by(data: InMemoryDataset) -> None:
-    assert float((data.test_images.double() / 255).mean()) == pytest.approx(0.1325, abs=1e-4)  # it took 0.1407
+def test_the_tutorial_normalized_test_images_by_a_wrong_mean(data: InMemoryDataset) -> None:
+    assert float((data.test_images.double() / 255).mean()) == pytest.approx(
+        0.1325, abs=1e-4
+    )  # the tutorial used 0.1407
 
 
-def test_images_and_labels_are_torchvisions(data: InMemoryDataset, mnist_dir: str, tmp_path: Path) -> None:
+def test_images_and_labels_equal_torchvisions(data: InMemoryDataset, mnist_dir: str, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST/raw"
     raw.mkdir(parents=True)
     for name in IDX_FILES.values():
@@ -45,7 +47,9 @@ def test_images_and_labels_are_torchvisions(data: InMemoryDataset, mnist_dir: st
     assert extracted.fingerprint() == data.fingerprint()
 
 
-def test_the_split_is_55000_and_5000_each_class_in_proportion(data: InMemoryDataset, mnist_dir: str) -> None:
+def test_the_split_has_55000_and_5000_images_with_each_class_in_proportion(
+    data: InMemoryDataset, mnist_dir: str
+) -> None:
     module = MNISTDataModule(mnist_dir)
     module.setup()
     assert (len(module.train_indices), len(module.val_indices)) == (55_000, 5_000)
@@ -53,7 +57,7 @@ def test_the_split_is_55000_and_5000_each_class_in_proportion(data: InMemoryData
     assert (shares - 5_000 / 60_000).abs().max() < 2e-4
 
 
-def test_the_official_test_images_are_read_whole_and_in_order(data: InMemoryDataset, mnist_dir: str) -> None:
+def test_all_official_test_images_are_read_in_order(data: InMemoryDataset, mnist_dir: str) -> None:
     module = MNISTDataModule(mnist_dir)
     module.setup()
     batches = list(module.test_dataloader())
@@ -61,7 +65,7 @@ def test_the_official_test_images_are_read_whole_and_in_order(data: InMemoryData
     assert torch.cat([batch.labels for batch in batches]).equal(data.test_labels)
 
 
-def test_a_real_download_from_a_mirror(
+def test_the_real_archives_are_downloaded_from_a_mirror(
     mnist_dir: str, monkeypatch: pytest.MonkeyPatch, cli: Cli, serve: Callable[[Path], str]
 ) -> None:
     monkeypatch.setattr(MNIST, "mirrors", [serve(Path(mnist_dir))])
@@ -81,9 +85,9 @@ def test_three_steps_of_the_tutorial_then_all_10000_test_images(cli: Cli, mnist_
 
 
 @pytest.mark.slow
-def test_one_epoch_of_the_tutorial_comes_near_its_published_curve(cli: Cli, mnist_dir: str) -> None:
+def test_one_epoch_of_the_tutorial_is_near_its_published_curve(cli: Cli, mnist_dir: str) -> None:
     assert cli("fit", "--config", "tutorial", "--data.data_dir", mnist_dir, "--trainer.max_epochs", "1")[0] == 0
     cli("test")
     rows = Path("lightning_logs/version_0/predictions.csv").read_text().splitlines()[1:]
-    right = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
-    assert 0.60 <= right / 10_000 <= 0.82  # published after epoch 1: 70.98 %
+    correct = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
+    assert 0.60 <= correct / 10_000 <= 0.82  # published after epoch 1: 70.98 %

@@ -1,3 +1,3 @@
 """Datasets as tensors in memory: download and verification, splits, augmentation, batches and keyed random numbers.
-Knows nothing of training.
+Independent of the network, the training loop and Lightning.
 """
