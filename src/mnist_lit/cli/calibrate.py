@@ -1,4 +1,4 @@
-"""`mnist-lit calibrate`: fit a checkpoint's temperature, and its detector of what is no digit, after training."""
+"""`mnist-lit calibrate`: fit a checkpoint's temperature and outlier detector after training."""
 
 from pathlib import Path
 
@@ -8,60 +8,46 @@ from mnist_lit.system.arguments import CommandParser
 
 __all__ = ["main"]
 
-IMAGES = 20_000  # by which two runs' detectors are brought to one scale
+IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 
 
 def main(command: str, args: list[str]) -> None:
-    """Calibrate and save. `fit` does it by itself where images were set aside."""
+    """Calibrate and save a checkpoint."""
     parser = CommandParser(
         command,
-        "Calibrate a checkpoint's probabilities and its rejection of what is no digit. "
-        "`fit` does it by itself where images were set aside for validation.",
+        "Calibrate a checkpoint's probabilities and its rejection of images that are not digits. "
+        "`fit` does this automatically if it sets images aside for validation.",
     )
-    parser.add_argument(
-        "--model", "--ckpt_path", dest="model", help="the checkpoint, or its run (default: the newest run's best)"
-    )
-    other = "where the run set nothing aside: one of the same recipe that did"
-    parser.add_argument("--like", metavar="CHECKPOINT", help=other)
-    parser.add_argument("--output", type=Path, help="write a slim checkpoint there, in the place of changing this one")
-    parser.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
+    parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
+    reference = "a calibrated checkpoint of the same recipe, for a run that set no images aside"
+    parser.add_argument("--like", metavar="CHECKPOINT", help=reference)
+    parser.add_argument("--output", type=Path, help="write a slim checkpoint there instead of changing this one")
+    parser.add_data_dir_argument()
     options = parser.parse_args(args)
     source = locate_model(options.model or LATEST)
     target = options.output or source
     if is_pretrained(target):
-        raise InputError("the model that ships stays as it is; expected --output")
+        raise InputError("the shipped model is never overwritten; add --output FILE")
 
-    from mnist_lit.datamodule import MNISTDataModule
-    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated
-    from mnist_lit.runs.checkpoint import (  # torch comes with them: not for --help
-        METADATA_KEY,
-        config_of,
-        load_checkpoint,
-    )
+    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # import torch: not for --help
+    from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
+    from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 
     content = load_checkpoint(source)
-    chosen = config_of(content)["data"]
-    data = MNISTDataModule(**{**chosen, "data_dir": options.data_dir or chosen.get("data_dir", "data")})
-    data.prepare_data()
-    data.setup()
-    if data.fingerprint != content[METADATA_KEY]["data"]:
-        raise InputError(f"{source} was trained on other data than {data.data_dir} has")
+    data = datamodule_from_checkpoint(content, options.data_dir)
+    require_same_data(content, data, source)
     assert data.digits is not None
     like, val = None, data.val_indices
     if options.like:
-        path = locate_model(options.like)
-        like, _, threshold, told = load_calibrated(path)
+        like, _, threshold, their_content = load_calibrated(locate_model(options.like))
         if threshold == 1:
-            raise InputError(f"{options.like} is not calibrated itself")
-        theirs = config_of(told)["data"]
-        split = MNISTDataModule(**{**theirs, "data_dir": data.data_dir})
-        split.setup()
-        val = split.train_indices[:IMAGES]
+            raise InputError(f"--like: expected a calibrated checkpoint, got {options.like}, which is not calibrated")
+        val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
-            f"{source} was trained on all images: none is left to calibrate on; add --like CHECKPOINT, from a run of "
-            "the same recipe with data.val_size"
+            f"{source} was trained on all images, so none are left to calibrate on; add --like CHECKPOINT from a run "
+            "of the same recipe with data.val_size"
         )
     written = calibrate_checkpoint(source, target, data.digits, data.train_indices, val, like=like)
-    state = written[METADATA_KEY]["calibration"]["state"]
-    print(f"calibrated: {target}, temperature {float(state['temperature']):.3f}")
+    temperature = float(written[METADATA_KEY]["calibration"]["state"]["temperature"])
+    print(f"calibrated: {target}, temperature {temperature:.3f}")

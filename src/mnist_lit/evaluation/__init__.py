@@ -1,1 +1,1 @@
-"""What a trained network is worth: statistics of scores, calibration and rejection, figures and the HTML report."""
+"""Evaluation after training: score statistics, calibration and outlier detection, figures and the HTML report."""

@@ -1,7 +1,6 @@
-"""Whether numbers differ, and how far they can be trusted. NumPy and SciPy only; knows nothing of runs.
+"""Intervals for scores, and tests for whether two scores differ. NumPy and SciPy only; knows nothing about runs.
 
-Each test is the usual one for its case, and can say that it sees no difference. SciPy takes half a second to import, so
-it waits until it is needed.
+SciPy's statistics take half a second to import, so each function imports them when it is called.
 """
 
 from collections.abc import Sequence
@@ -11,29 +10,28 @@ import numpy as np
 
 __all__ = ["Difference", "Spread", "mcnemar", "spread", "welch", "wilson_interval"]
 
-Z = 1.959964  # of a normal distribution, 95 % lie within ± this many standard deviations
+Z = 1.959964  # 95 % of a normal distribution lie within ± this many standard deviations
 
 
 class Spread(NamedTuple):
-    """What several runs scored."""
+    """Mean and spread of several runs' scores."""
 
     n: int
     mean: float
-    sd: float  # of single runs, with n - 1; nan of one
-    low: float  # 95 % interval of the mean (Student's t); nan of one
+    sd: float  # sample standard deviation (n - 1); nan for one run
+    low: float  # 95 % interval of the mean (Student's t); nan for one run
     high: float
 
     def __str__(self) -> str:
-        """Of shares in [0, 1], in per cent."""
-        mean, sd = 100 * self.mean, 100 * self.sd
-        low, high = max(100 * self.low, 0), min(100 * self.high, 100)
+        """In percent, for shares in [0, 1]."""
+        mean, sd, low, high = 100 * self.mean, 100 * self.sd, max(100 * self.low, 0), min(100 * self.high, 100)
         if self.n == 1:
             return f"{mean:.3f} %  (n = 1)"
         return f"{mean:.3f} ± {sd:.3f} %  (n = {self.n}; 95 % interval of the mean {low:.3f} – {high:.3f} %)"
 
 
 class Difference(NamedTuple):
-    """Second minus first, its 95 % interval, and the chance of one as large if there were none."""
+    """Second minus first, its 95 % interval, and the p-value of "no difference"."""
 
     value: float
     low: float
@@ -42,7 +40,7 @@ class Difference(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation and the mean's 95 % interval.
+    """Mean, standard deviation and 95 % interval of the mean.
 
     >>> print(spread([0.99, 0.992]))
     99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.000 %)
@@ -58,9 +56,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Welch's t-test of two groups' means; each needs two values.
+    """Welch's t-test of the means of two groups of at least two values each.
 
-    Groups without any spread give nothing to judge a difference by: p is 1 if they are equal, else nan.
+    If neither group varies there is nothing to judge a difference by: p is 1 if they are equal, else nan.
 
     >>> welch([1.0, 2.0, 3.0], [1.5, 2.5, 3.0]).p > 0.5
     True
@@ -68,7 +66,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     from scipy import stats
 
     value = float(np.mean(second) - np.mean(first))
-    if len({*first}) == 1 and len({*second}) == 1:
+    if len({*first}) == len({*second}) == 1:
         return Difference(value, np.nan, np.nan, np.nan if value else 1.0)
     result = stats.ttest_ind(second, first, equal_var=False)
     interval = result.confidence_interval()
@@ -76,9 +74,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 
 def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
-    """Two classifiers on the same images: the exact test of those that only one of them has right (McNemar 1947).
+    """McNemar's exact test (1947) of two classifiers on the same `total` images.
 
-    The interval of the difference in accuracy is the same test's: Clopper and Pearson's (1934) of the second's share.
+    It looks only at the images that exactly one of the two gets right: without a difference, either is right on half of
+    them. The interval of the difference in accuracy is Clopper and Pearson's (1934) for the second's share of them.
 
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True
@@ -89,17 +88,16 @@ def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     if not discordant:
         return Difference(0.0, 0.0, 0.0, 1.0)
     result = stats.binomtest(only_second, discordant)
-    interval = result.proportion_ci()
-    low, high = ((2 * share - 1) * discordant / total for share in (interval.low, interval.high))
+    low, high = ((2 * share - 1) * discordant / total for share in result.proportion_ci())
     return Difference((only_second - only_first) / total, float(low), float(high), float(result.pvalue))
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as numbers in [0, 1].
+    """95 % interval of a share (Wilson 1927), within [0, 1].
 
     >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
     [0.9916, 0.9948]
     """
-    centre = (right + Z * Z / 2) / (total + Z * Z)
+    center = (right + Z * Z / 2) / (total + Z * Z)
     half = Z * (right * (total - right) / total + Z * Z / 4) ** 0.5 / (total + Z * Z)
-    return centre - half, centre + half
+    return center - half, center + half

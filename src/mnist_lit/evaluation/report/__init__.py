@@ -1,3 +1,3 @@
-"""The report of a run or a group of seeds: numbers (`scores.py`, `robustness.py`, `provenance.py`) and the page that
-shows them (`page.py`, `charts.py`, `activations.py`).
+"""The report of a run or a group of seeds: numbers (`build.py`, from `scores.py`, `robustness.py` and `provenance.py`)
+and the page that shows them (`page.py`, `charts.py`, `activations.py`).
 """

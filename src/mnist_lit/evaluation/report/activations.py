@@ -1,4 +1,4 @@
-"""What the convolutions look for, and what they see in one image. torch and NumPy; draws no page."""
+"""What the convolutions look for, and how they respond to one image. torch and NumPy; draws no page."""
 
 from typing import NamedTuple
 
@@ -11,44 +11,42 @@ from mnist_lit.model import TutorialCNN, standardize
 
 __all__ = ["CHANNELS", "LayerActivations", "first_filters", "layer_activations"]
 
-CHANNELS = 8  # of each layer that are shown
-COLD, WARM = (39, 71, 217), (180, 64, 15)  # below and above zero: the page's two colours
+CHANNELS = 8  # channels shown per layer
+COLD, WARM = (39, 71, 217), (180, 64, 15)  # colors of negative and positive weights, as in page.css
 
 
 class LayerActivations(NamedTuple):
-    """What a convolution sees in an image, after its ReLU: the channels that respond most, the strongest first."""
+    """A convolution's response to an image, after its ReLU: the channels with the highest responses, highest first."""
 
     name: str
-    total: int  # channels that it has
+    total: int  # channels of the layer
     channels: list[int]
     maps: NDArray[np.uint8]  # (CHANNELS, H, W), 255 at the layer's highest response
 
 
 def first_filters(network: TutorialCNN) -> NDArray[np.uint8]:
-    """The first layer's weights as colours, uint8 (32, 3, 3, 3): white at zero, warm above, cold below it."""
+    """The first layer's weights as colors, uint8 (32, 3, 3, 3): white at zero, warm above, cold below."""
     weights = network.conv1.weight.detach()[:, 0].cpu().numpy()  # (32, 3, 3)
-    depth = weights / max(float(np.abs(weights).max()), 1e-12)
-    ends = np.where(depth[..., None] > 0, np.array(WARM), np.array(COLD))
-    return np.asarray((255 + (ends - 255) * np.abs(depth)[..., None]).round(), np.uint8)
+    depth = (weights / max(float(np.abs(weights).max()), 1e-12))[..., None]
+    ends = np.where(depth > 0, np.array(WARM), np.array(COLD))
+    return np.asarray((255 + (ends - 255) * np.abs(depth)).round(), np.uint8)
 
 
 @torch.inference_mode()
 def layer_activations(network: TutorialCNN, image: Tensor) -> list[LayerActivations]:
-    """What each convolution sees in an image, uint8 (28, 28)."""
-    found: list[LayerActivations] = []
-
-    def keep(name: str, convolution: nn.Conv2d, output: Tensor) -> None:
-        responses = output[0].relu().cpu()  # (C, H, W)
-        channels = responses.amax(dim=(1, 2)).argsort(descending=True, stable=True)[:CHANNELS]
-        maps = responses[channels] * (255 / responses.max().clamp(min=1e-12))
-        found.append(LayerActivations(name, len(responses), channels.tolist(), maps.round().to(torch.uint8).numpy()))
-
+    """Every convolution's response to an image, uint8 (28, 28)."""
+    found, outputs = [], dict[str, Tensor]()
     hooks = [
-        part.register_forward_hook(lambda part, inputs, output, name=name: keep(name, part, output))
-        for name, part in network.named_children()
-        if isinstance(part, nn.Conv2d)
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: outputs.update({name: output}))
+        for name, layer in network.named_children()
+        if isinstance(layer, nn.Conv2d)
     ]
     network(standardize(image[None]))
     for hook in hooks:
         hook.remove()
+    for name, output in outputs.items():
+        responses = output[0].relu().cpu()  # (C, H, W)
+        channels = responses.amax(dim=(1, 2)).argsort(descending=True, stable=True)[:CHANNELS]
+        maps = responses[channels] * (255 / responses.max().clamp(min=1e-12))
+        found.append(LayerActivations(name, len(responses), channels.tolist(), maps.round().to(torch.uint8).numpy()))
     return found

@@ -1,88 +1,95 @@
-"""`mnist-lit report`: what a run, or a group of seeds, has learnt, as one page to look at or one JSON object.
+"""Collect a report's numbers: load a run or a group of seeds, test it if its newest test is missing, score it.
 
-Every number of the test comes from the run's `predictions.csv`, which `mnist-lit test` wrote. Trains nothing.
+Every number of the test comes from the run's `predictions.csv`, which `mnist-lit test` writes. Trains nothing.
 """
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from mnist_lit import __version__
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import best_checkpoint
+from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated, predict_batches
+from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
+from mnist_lit.evaluation.report.provenance import provenance
+from mnist_lit.evaluation.report.robustness import measure_robustness
+from mnist_lit.evaluation.report.scores import group_scores, run_scores, training_curves
+from mnist_lit.model import TutorialCNN
+from mnist_lit.runs.folders import best_checkpoint, run_name
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.subprocesses import run_command
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+__all__ = ["Report", "build_report"]
 
-    from mnist_lit.datamodule import MNISTDataModule
-    from mnist_lit.evaluation.calibration import CalibratedNetwork, LoadedModel
-
-__all__ = ["load_test_data", "tested_predictions"]
-AGREES = 1e-3  # by which a probability may differ from what the checkpoint says now, on whatever device
-BATCH = 500
+TOLERANCE = 1e-3  # how far a stored probability may be from the checkpoint's, on whatever device either was computed
 
 
-def load_test_data(loaded: "list[LoadedModel]", data_dir: str | None) -> "MNISTDataModule":
-    """The data that the runs were trained on, on the device that computes. Raises InputError where it is other data."""
-    import torch
+class Report(NamedTuple):
+    """A report's numbers, see `mnist-lit report --help`, and what the page is drawn from."""
 
-    from mnist_lit.datamodule import MNISTDataModule
-    from mnist_lit.runs.checkpoint import METADATA_KEY, config_of
-
-    chosen = config_of(loaded[0].content)["data"]
-    data = MNISTDataModule(**chosen | ({"data_dir": data_dir} if data_dir else {}))
-    data.prepare_data()
-    data.setup()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for model in loaded:
-        if model.content[METADATA_KEY]["data"] != data.fingerprint:
-            raise InputError(
-                f"the run was trained on other data than {data.data_dir} has; expected --data_dir with that"
-            )
-        model.network.to(device)
-    return data
+    numbers: dict[str, Any]
+    images: Tensor  # the test images, uint8 (N, 28, 28)
+    network: TutorialCNN  # the first run's
 
 
-def tested_predictions(
-    run: Path, network: "CalibratedNetwork", images: "Tensor", labels: "Tensor", data_dir: str | None
-) -> "tuple[Predictions, NDArray[np.float32]]":
-    """A run's test, and how much of an outlier each image is (N,).
+def build_report(folder: Path, members: Sequence[Path], data_dir: str | None, robustness_images: int) -> Report:
+    """The report of a run, or of a group and its members. Raises InputError if the data or a test is not available."""
+    models = [load_calibrated(best_checkpoint(run) or run) for run in members]
+    with contextlib.redirect_stdout(sys.stderr):  # download progress must not mix with the JSON
+        data = datamodule_from_checkpoint(models[0].content, data_dir)
+    loader, device = data.test_dataloader(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images, labels = loader.images.to(device), loader.labels.to(device)
+    tests, outlier_scores = [], []
+    for run, model in zip(members, models, strict=True):
+        require_same_data(model.content, data, run)
+        test, scores = _tested(run, model.network.to(device), images, labels, data_dir)
+        tests.append(test)
+        outlier_scores.append(scores)
+    first, named = models[0], folder.resolve()
+    names = [run_name(run.resolve()) for run in members]
+    temperatures = [float(model.network.temperature) if model.threshold < 1 else None for model in models]
+    rejected = outlier_scores[0] > first.threshold if temperatures[0] else None
+    numbers = {
+        "mnist_lit": __version__,
+        "name": run_name(named),
+        "run": names[0],
+        "classes": tests[0].classes,
+        "files": data.digits.files if data.digits else (),
+        "test": run_scores(tests[0], temperatures[0], rejected),
+        "group": group_scores(names, tests, temperatures) if folder != members[0] else None,
+        "curves": training_curves(members[0]),
+        "robustness": measure_robustness(first.network, images, labels, robustness_images),
+        "origin": provenance(named, members, first.content, data),
+    }
+    return Report(numbers, images, first.network.network)
 
-    Tests the run first where its last test was none, or of another checkpoint. Raises InputError where that fails.
+
+def _tested(
+    run: Path, calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, data_dir: str | None
+) -> tuple[Predictions, NDArray[np.float32]]:
+    """A run's test predictions and outlier scores (N,); tests the run first unless its newest test fits its checkpoint.
+
+    A file's date proves nothing, so the predictions are computed again, which the outlier scores need anyway.
     """
-    probs, outliers = _predict(network, images)
-    test = read_predictions(run)
-    if test is None or not _agrees(test, probs, labels):
-        print(f"report: testing {run} first", file=sys.stderr, flush=True)
-        place = ["--data.data_dir", data_dir] if data_dir else []
-        if run_command("test", ["--ckpt_path", str(best_checkpoint(run)), *place], stdout=subprocess.DEVNULL):
-            raise InputError(f"{run} could not be tested")
-        test = read_predictions(run)
-    if test is None or not _agrees(test, probs, labels):
-        raise InputError(f"{run}/predictions.csv is not what {best_checkpoint(run)} says of these images")
-    return test, outliers
-
-
-def _predict(network: "CalibratedNetwork", images: "Tensor") -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
-    """Probabilities (N, C) before calibration, and how much of an outlier each image is (N,)."""
-    import torch
-
+    log_probs, features = predict_batches(calibrated, images)
     with torch.inference_mode():
-        parts = []
-        for batch in torch.split(images, BATCH):
-            log_probs, evidence = network.look(batch)
-            parts.append((log_probs.exp().cpu(), network.outliers(evidence).cpu()))
-    probs, outliers = (torch.cat(column) for column in zip(*parts, strict=True))
-    return probs.numpy(), outliers.numpy()
-
-
-def _agrees(test: Predictions, probs: "NDArray[np.float32]", labels: "Tensor") -> bool:
-    """Whether a test was of this checkpoint and of these images."""
-    said = np.array(test.probs)
-    same = test.labels == labels.tolist() and said.shape == probs.shape
-    return same and float(np.abs(said - probs).max()) <= AGREES
+        probs, outlier_scores = log_probs.exp().cpu().numpy(), calibrated.outlier_scores(features).cpu().numpy()
+    for retry in (False, True):
+        if retry:
+            print(f"report: testing {run} first", file=sys.stderr, flush=True)
+            folder = ["--data.data_dir", data_dir] if data_dir else []
+            if run_command("test", ["--ckpt_path", str(best_checkpoint(run)), *folder], stdout=subprocess.DEVNULL):
+                raise InputError(f"{run} could not be tested")
+        test = read_predictions(run)
+        same_images = test and test.labels == labels.tolist() and np.shape(test.probs) == probs.shape
+        if test and same_images and np.abs(np.array(test.probs) - probs).max() <= TOLERANCE:
+            return test, outlier_scores
+    raise InputError(f"{run}/predictions.csv does not hold the predictions of {best_checkpoint(run)} for these images")

@@ -1,4 +1,4 @@
-"""Where a run comes from: its recipe, the data, the versions, and the commands that make it again. Names no place."""
+"""Where a run comes from: its recipe, data and versions, and the commands that reproduce it. No local paths."""
 
 import inspect
 import shlex
@@ -18,31 +18,22 @@ from mnist_lit.runs.results import best_validation, completed_epochs
 
 __all__ = ["provenance"]
 
-FILES = ("--config", "-c", "--ckpt_path", "--model.init_from")
-TRAINER = (  # settings of Lightning's trainer that say what was learnt
-    "max_epochs",
-    "max_steps",
-    "max_time",
-    "precision",
-    "devices",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "limit_train_batches",
-    "val_check_interval",
+PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
+TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the others are about the machine and logs
+    *("max_epochs", "max_steps", "max_time", "precision", "devices", "accumulate_grad_batches"),
+    *("gradient_clip_val", "limit_train_batches", "val_check_interval"),
 )
 
 
 def provenance(
     folder: Path, members: Sequence[Path], content: Mapping[str, Any], data: MNISTDataModule
 ) -> dict[str, Any]:
-    """What the report of a run, or of a group and its members, says of how it was made.
+    """How a run, or a group and its members, was made.
 
-    folder: absolute, for its name; content: the first member's checkpoint; data: set up as it was then.
+    folder: absolute, for its name; content: the first member's checkpoint; data: its data module, set up.
     """
-    run, told = members[0], content[METADATA_KEY]
-    config, settings = run / "config.yaml", config_of(content)
-    best = best_validation(run)
-    assert data.digits
+    run, metadata, settings = members[0], content[METADATA_KEY], config_of(content)
+    config, best = run / "config.yaml", best_validation(run)
     return {
         "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
         "epochs": completed_epochs(run),
@@ -51,57 +42,57 @@ def provenance(
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
         "data": {
             "dataset": data.dataset,
-            "md5": told["data"],
+            "md5": metadata["data"],
             "train": len(data.train_indices),
             "val": len(data.val_indices),
         },
-        "settings": _chosen(settings),
-        "config": portable_config(told["config"]),
-        "versions": told["versions"],
-        "commands": _commands(folder, members, own=data.dataset == "folder"),
+        "settings": _changed_settings(settings),
+        "config": portable_config(metadata["config"]),
+        "versions": metadata["versions"],
+        "commands": _commands(folder, members, own_pictures=data.dataset == "folder"),
     }
 
 
-def _chosen(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings that are not their defaults."""
-    found = []
+def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings that differ from their defaults."""
+    changed = []
     for section, made in (("model", MNISTModule), ("data", MNISTDataModule), ("trainer", Trainer)):
         defaults = inspect.signature(made).parameters
         for name, value in settings[section].items():
             default = defaults[name].default if name in defaults else None
-            shown = (section != "trainer" or name in TRAINER) and name not in ("seed", *NOT_SHARED)
+            shown = name in TRAINER_SETTINGS if section == "trainer" else name not in ("seed", *NOT_SHARED)
             if shown and value != default:
-                found.append({"name": f"{section}.{name}", "value": value, "default": default})
-    return found
+                changed.append({"name": f"{section}.{name}", "value": value, "default": default})
+    return changed
 
 
-def _commands(folder: Path, members: Sequence[Path], *, own: bool) -> list[str]:
-    """Training, where the run remembers how; testing; this report."""
+def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> list[str]:
+    """Training, if the run recorded its command; testing; this report."""
     is_group = folder != members[0].resolve()
-    found, line = [], ""
+    commands, line, name = [], "", shlex.quote(run_name(folder))
     with suppress(OSError, UnicodeDecodeError):
-        file = folder / "group.txt" if is_group else folder / "config.yaml"
-        line = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        recorded = folder / ("group.txt" if is_group else "config.yaml")
+        line = recorded.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
     if line.startswith("mnist-lit "):
         seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
-        found.append(shlex.join([*_without_places(shlex.split(line), own=own), *seeds]))
-    place = shlex.quote(f"{LOGS}/{run_name(folder)}")
-    return [*found, f"mnist-lit test --ckpt_path {place}", f"mnist-lit report {shlex.quote(run_name(folder))}"]
+        commands.append(shlex.join([*_portable(shlex.split(line), own_pictures=own_pictures), *seeds]))
+    return [
+        *commands,
+        f"mnist-lit test --ckpt_path {shlex.quote(f'{LOGS}/{run_name(folder)}')}",
+        f"mnist-lit report {name}",
+    ]
 
 
-def _without_places(words: Sequence[str], *, own: bool) -> list[str]:
-    """A command without the options that name places of the machine that it ran on.
-
-    Of a file it keeps the last name, and of the folder of one's own pictures.
-    """
-    kept, given = [], iter(words)
-    for word in given:
+def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
+    """A command without the paths of the machine it ran on; of files, and of a picture folder, the last name stays."""
+    kept, rest = [], iter(words)
+    for word in rest:
         name, equals, value = word.partition("=")
-        if name in FILES or (own and name == "--data.data_dir"):
-            kept += [name, Path(value if equals else next(given, "")).name]
-        elif name.startswith("--") and name.rpartition(".")[2].lstrip("-") in NOT_SHARED:
-            if not equals:
-                next(given, None)
+        is_path = name in PATH_OPTIONS or (own_pictures and name == "--data.data_dir")
+        is_private = name.startswith("--") and name.rpartition(".")[2].lstrip("-") in NOT_SHARED
+        if is_path or is_private:
+            value = value if equals else next(rest, "")
+            kept += [name, Path(value).name] if is_path else []
         else:
             kept.append(word)
     return kept

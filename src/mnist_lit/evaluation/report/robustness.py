@@ -1,7 +1,7 @@
-"""How a network's accuracy falls as the test images are turned, moved, resized, blurred or fade. torch only.
+"""How a network's accuracy falls as test images are rotated, shifted, scaled, blurred or faded. torch only.
 
-Every image gets each change at each amount. Directions and noise are functions of the image's index, so that all runs
-see the same; nothing is downloaded, and everything is computed where the images lie.
+Every image gets every corruption at every amount. Directions and noise are functions of the image's index, so all runs
+see the same images. Nothing is downloaded, and everything is computed on the images' device.
 """
 
 import math
@@ -14,99 +14,95 @@ from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.keyed_random import CORRUPTION, permutation, uniform
+from mnist_lit.evaluation.calibration import CalibratedNetwork, predict_batches
 from mnist_lit.evaluation.report.scores import accuracy_share
-from mnist_lit.model import TutorialCNN, standardize
 
 __all__ = ["CORRUPTIONS", "Corruption", "measure_robustness"]
 
-BATCH = 500
-MIDDLE = 0.5  # of a warp's draws: nothing moves
-REACH = 4  # standard deviations, after which a blur's kernel ends
+NEUTRAL = 0.5  # the warp's random draw that changes nothing; 0 and 1 are its limits
+ROTATION, SCALE, SHIFT = 0, 1, 3  # columns of the warp's draws; shifts take two, x and y
+TRUNCATE = 4  # standard deviations at which the blur's kernel ends
 
 
 class Corruption(NamedTuple):
-    """One way to change images: by which amounts, and which of them changes nothing."""
+    """One way to change images: its amounts, and the one that changes nothing."""
 
     unit: str
     amounts: tuple[float, ...]
-    nothing: float
+    neutral: float
     apply: Callable[[Tensor, Tensor, float], Tensor]  # images uint8 (B, 28, 28), indices int64 (B,), amount → images
 
 
-@torch.inference_mode()
-def measure_robustness(network: TutorialCNN, images: Tensor, labels: Tensor, count: int) -> dict[str, Any]:
-    """Of each change at each amount, how many of `count` test images are read right, as plain numbers.
+def measure_robustness(calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, count: int) -> dict[str, Any]:
+    """The accuracy on `count` test images, uint8 (N, 28, 28), under every corruption at every amount.
 
-    The images, uint8 (N, 28, 28), are chosen by their places alone, so every run is measured on the same.
+    Which images are used depends on N and `count` alone, so all runs are measured on the same ones.
     """
     chosen = permutation(0, 0, len(images), stream=CORRUPTION)[:count].sort().values.to(images.device)
     images, labels = images[chosen], labels[chosen]
-    clean = _right(network, images, labels)
+
+    def score(corrupted: Tensor) -> dict[str, Any]:
+        right = predict_batches(calibrated, corrupted)[0].argmax(dim=1) == labels
+        return accuracy_share(int(right.sum()), len(labels))
+
+    clean = score(images)
     changes = {}
-    for name, change in CORRUPTIONS.items():
-        points = []
-        for amount in change.amounts:
-            same = amount == change.nothing
-            right = clean if same else _right(network, change.apply(images, chosen, amount), labels)
-            points.append({"amount": amount, **accuracy_share(right, len(images))})
-        changes[name] = {"unit": change.unit, "points": points}
-    return {**accuracy_share(clean, len(images)), "changes": changes}
+    for name, corruption in CORRUPTIONS.items():
+        points = [
+            {"amount": amount}
+            | (clean if amount == corruption.neutral else score(corruption.apply(images, chosen, amount)))
+            for amount in corruption.amounts
+        ]
+        changes[name] = {"unit": corruption.unit, "points": points}
+    return clean | {"changes": changes}
 
 
-def _right(network: TutorialCNN, images: Tensor, labels: Tensor) -> int:
-    pairs = zip(torch.split(images, BATCH), torch.split(labels, BATCH), strict=True)
-    return int(sum((network(standardize(part)).argmax(dim=1) == wanted).sum() for part, wanted in pairs))
-
-
-def _draws(images: Tensor) -> Tensor:
-    return torch.full((len(images), DRAWS), MIDDLE, device=images.device)
+def _warp(images: Tensor, warp: RandomAffine, column: int | Tensor, draw: float | Tensor) -> Tensor:
+    """The training warp with every random draw neutral, except one at its limit: 0 or 1."""
+    draws = torch.full((len(images), DRAWS), NEUTRAL, device=images.device)
+    draws[torch.arange(len(images), device=images.device), column] = torch.as_tensor(draw, device=images.device).float()
+    return warp(images, draws)
 
 
 def _rotate(images: Tensor, indices: Tensor, degrees: float) -> Tensor:
-    """Clockwise, by the warp's own rotation at its limit."""
-    draws = _draws(images)
-    draws[:, 0] = float(degrees > 0)
-    return RandomAffine(degrees=abs(degrees))(images, draws)
+    """Clockwise about the center."""
+    return _warp(images, RandomAffine(degrees=abs(degrees)), ROTATION, degrees > 0)
 
 
 def _scale(images: Tensor, indices: Tensor, factor: float) -> Tensor:
-    """About the middle."""
-    draws = _draws(images)
-    draws[:, 1] = float(factor > 1)
-    return RandomAffine(scale=abs(factor - 1))(images, draws)
+    """About the center."""
+    return _warp(images, RandomAffine(scale=abs(factor - 1)), SCALE, factor > 1)
 
 
 def _shift(images: Tensor, indices: Tensor, pixels: float) -> Tensor:
     """Left, right, up or down, a quarter of the images each."""
-    draws = _draws(images)
-    way = (uniform(0, 0, indices, 1, stream=CORRUPTION)[:, 0] * 4).long()  # (B,)
-    draws[torch.arange(len(images), device=images.device), 3 + way // 2] = (way % 2).float()
-    return RandomAffine(translate=pixels)(images, draws)
+    direction = (uniform(0, 0, indices, 1, stream=CORRUPTION)[:, 0] * 4).long()  # (B,)
+    return _warp(images, RandomAffine(translate=pixels), SHIFT + direction // 2, direction % 2)
 
 
 def _noise(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
-    """Normal noise of each pixel for itself, by Box and Muller 1958; deviation: a share of full ink."""
+    """Independent normal noise, by the Box–Muller transform (1958); deviation 1 is full ink."""
     draws = uniform(0, 1, indices, 2 * images[0].numel(), stream=CORRUPTION)
     first, second = draws.view(len(images), 2, *images.shape[1:]).unbind(dim=1)  # (B, 28, 28) each
     radius = torch.sqrt(-2 * torch.log(1 - first))
-    return _bytes(images + 255 * deviation * radius * torch.cos(2 * math.pi * second))
+    return _to_uint8(images + 255 * deviation * radius * torch.cos(2 * math.pi * second))
 
 
 def _blur(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
-    """By a Gaussian, along rows and then columns; paper outside."""
-    reach = int(REACH * deviation + 0.5)
+    """Gaussian, along rows and then columns, with paper outside the image."""
+    reach = int(TRUNCATE * deviation + 0.5)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / deviation) ** 2)
     kernel = kernel / kernel.sum()
     across = F.conv2d(images[:, None].float(), kernel[None, None, None, :], padding=(0, reach))
-    return _bytes(F.conv2d(across, kernel[None, None, :, None], padding=(reach, 0))[:, 0])
+    return _to_uint8(F.conv2d(across, kernel[None, None, :, None], padding=(reach, 0))[:, 0])
 
 
 def _fade(images: Tensor, indices: Tensor, factor: float) -> Tensor:
     """Paler ink on the same paper."""
-    return _bytes(images * factor)
+    return _to_uint8(images * factor)
 
 
-def _bytes(images: Tensor) -> Tensor:
+def _to_uint8(images: Tensor) -> Tensor:
     return images.round().clamp(0, 255).to(torch.uint8)
 
 

@@ -1,8 +1,9 @@
-"""Every number of a report, from what a run said of the test images and from its curves. NumPy only, no torch.
+"""Every number of a report that comes from a run's test predictions and training curves. NumPy and scikit-learn.
 
-Pure functions that give plain lists, dicts and numbers: `--json` prints them, and the page shows the same.
+Pure functions that return plain lists, dicts and numbers: `--json` prints them, and the page shows the same.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,37 +14,27 @@ from numpy.typing import NDArray
 from mnist_lit.evaluation.statistics import spread, wilson_interval
 from mnist_lit.runs.results import Predictions, ensemble_accuracy, read_curve
 
-__all__ = [
-    "BINS",
-    "COVERAGES",
-    "PAIRS",
-    "SUSPECT",
-    "accuracy_share",
-    "apply_temperature",
-    "group_scores",
-    "run_scores",
-    "training_curves",
-]
+__all__ = ["accuracy_share", "apply_temperature", "group_scores", "run_scores", "training_curves"]
 
-BINS = 15  # of the calibration error, as wide as one another: Guo et al. 2017, "On calibration of modern networks"
+BINS = 15  # equally wide bins of the calibration error, as in Guo et al. 2017
 COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
-PAIRS = 30  # classes of which a matrix can still be read; of more, the pairs that are confused most
-SUSPECT = 0.9  # probability of the answer, from which on a mistake may be the label's
-MISTAKES = 100  # that are shown
-POINTS = 200  # of a curve, at most
-LEAST = 1e-45  # what a probability counts as that was too small for a 32-bit float
+PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed
+SUSPECT = 0.9  # probability of a wrong answer from which the label may be at fault
+MISTAKES = 100  # mistakes shown on the page
+POINTS = 200  # points of a curve, at most
+TINIEST = 1e-45  # stands in for a probability that underflowed in float32
 
 Floats = NDArray[np.float64]
 
 
 def accuracy_share(right: int, total: int) -> dict[str, Any]:
-    """A count of right answers as a share with its 95 % interval; no share of nothing."""
+    """A count of right answers as a share with its 95 % interval; None for a share of nothing."""
     low, high = wilson_interval(right, total) if total else (None, None)
     return {"images": total, "right": right, "accuracy": right / total if total else None, "low": low, "high": high}
 
 
 def apply_temperature(probs: Floats, temperature: float) -> Floats:
-    """Probabilities (N, C) of the same log-probabilities divided by a temperature.
+    """The probabilities (N, C) whose log-probabilities are divided by a temperature.
 
     >>> apply_temperature(np.array([[0.2, 0.8]]), 0.5).round(3).tolist()
     [[0.059, 0.941]]
@@ -53,46 +44,41 @@ def apply_temperature(probs: Floats, temperature: float) -> Floats:
 
 
 def run_scores(test: Predictions, temperature: float | None, rejected: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """What one run's test says. temperature, rejected: (N,), of its calibration; None where it has none."""
+    """The numbers of one run's test. temperature, rejected (N,): from its calibration; None without one."""
+    from sklearn import metrics  # takes a second to import
+
     labels, predicted, probs = np.array(test.labels), np.array(test.predicted), np.array(test.probs)
     right = labels == predicted
-    after = probs if temperature is None else apply_temperature(probs, temperature)
-    counts = np.zeros((len(test.classes),) * 2, int)
-    np.add.at(counts, (labels, predicted), 1)
-    confidence = after.max(axis=1)
-    mistakes = _mistakes(test, after, ~right)
+    calibrated = probs if temperature is None else apply_temperature(probs, temperature)
+    counts = metrics.confusion_matrix(labels, predicted, labels=range(len(test.classes)))
+    mistakes = _mistakes(test, calibrated, ~right)
+    pairs = Counter(sorted((mistake["true"], mistake["predicted"]) for mistake in mistakes)).most_common(PAIRS)
     return {
         **accuracy_share(int(right.sum()), len(right)),
-        "wrong": int((~right).sum()),
+        "wrong": len(mistakes),
         "confusion": counts.tolist() if len(counts) <= PAIRS else None,
-        "confused": _confused(counts),
-        "classes": _per_class(counts, test.classes),
+        "confused": [{"true": true, "predicted": wrong, "count": count} for (true, wrong), count in pairs],
+        "classes": _per_class(labels, predicted, counts, test.classes),
         "calibration": {
             "temperature": temperature,
-            "before": _calibration(probs, labels, predicted),
-            "after": None if temperature is None else _calibration(after, labels, predicted),
+            "before": _calibration(probs, labels, right),
+            "after": None if temperature is None else _calibration(calibrated, labels, right),
         },
-        "coverage": _coverage(confidence, right),
+        "coverage": _coverage(calibrated.max(axis=1), right),
         "detector": None if rejected is None else _detector(rejected, right),
         "mistakes": mistakes,
-        "suspects": [found for found in mistakes if found["probability"] >= SUSPECT],
+        "suspects": [mistake for mistake in mistakes if mistake["probability"] >= SUSPECT],
     }
 
 
 def group_scores(
     names: Sequence[str], tests: Sequence[Predictions], temperatures: Sequence[float | None]
 ) -> dict[str, Any]:
-    """What several seeds' tests on the same images say together."""
-    found = spread([test.acc for test in tests])
-    several = len(tests) > 1
+    """The numbers of several seeds' tests on the same images; without several there is no spread."""
+    found, several = spread([test.acc for test in tests]), len(tests) > 1
     labels, predicted = np.array(tests[0].labels), np.array([test.predicted for test in tests])  # (N,), (seeds, N)
-    probs = np.mean(
-        [
-            apply_temperature(np.array(test.probs), 1.0 if temperature is None else temperature)
-            for test, temperature in zip(tests, temperatures, strict=True)
-        ],
-        axis=0,
-    )  # (N, C)
+    pairs = zip(tests, temperatures, strict=True)
+    probs = np.mean([apply_temperature(np.array(test.probs), t or 1.0) for test, t in pairs], axis=0)  # (N, C)
     agreed = (predicted == predicted[0]).all(axis=0) & (predicted[0] != labels)
     return {
         "n": found.n,
@@ -109,115 +95,98 @@ def group_scores(
 
 
 def training_curves(run: Path) -> dict[str, list[list[float]]]:
-    """Each curve of the training as [steps taken, value]; long ones as means of as many neighbours as it takes."""
-    names = ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr")
-    found = {}
-    for name in names:
+    """Each training curve as [steps taken, value]; a long one is thinned to the means of neighbouring points."""
+    curves = {}
+    for name in ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr"):
         points = np.array([(step + 1, value) for step, value in read_curve(run, name)], float).reshape(-1, 2)
         points = points[np.isfinite(points).all(axis=1)]
         width = max(1, -(-len(points) // POINTS))
-        parts = [points[start : start + width] for start in range(0, len(points), width)]
-        found[name] = [[float(value) for value in part.mean(axis=0)] for part in parts]
-    return found
+        curves[name] = [points[i : i + width].mean(axis=0).tolist() for i in range(0, len(points), width)]
+    return curves
 
 
-def _confused(counts: NDArray[Any]) -> list[dict[str, int]]:
-    """The pairs of classes that were confused, the most frequent first, as many as `PAIRS`."""
-    rows, columns = np.nonzero(counts * ~np.eye(len(counts), dtype=bool))
-    order = np.argsort(-counts[rows, columns], kind="stable")[:PAIRS]
-    found = zip(rows[order].tolist(), columns[order].tolist(), strict=True)
-    return [{"true": true, "predicted": said, "count": int(counts[true, said])} for true, said in found]
+def _per_class(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
+    from sklearn import metrics
+
+    *shares, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(len(names)), zero_division=np.nan
+    )
+    precision, recall, f1 = ([None if np.isnan(value) else float(value) for value in share] for share in shares)
+    wrong = counts * ~np.eye(len(names), dtype=bool)
+    times, taken_for = wrong.max(axis=1).tolist(), wrong.argmax(axis=1).tolist()
+    return [
+        {
+            "name": name,
+            "support": int(support[n]),
+            "precision": precision[n],
+            "recall": recall[n],
+            "f1": f1[n],
+            "taken_for": taken_for[n] if times[n] else None,
+            "times": times[n],
+        }
+        for n, name in enumerate(names)
+    ]
 
 
-def _per_class(counts: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Support, precision, recall, F1 and the usual mistake of each class; None where that has no meaning."""
-    found = []
-    for label, name in enumerate(names):
-        right, support, said = int(counts[label, label]), int(counts[label].sum()), int(counts[:, label].sum())
-        wrong = counts[label].copy()
-        wrong[label] = 0
-        taken = int(wrong.argmax())
-        found.append(
-            {
-                "name": name,
-                "support": support,
-                "precision": right / said if said else None,
-                "recall": right / support if support else None,
-                "f1": 2 * right / (said + support) if said + support else None,
-                "taken_for": taken if wrong[taken] else None,
-                "times": int(wrong[taken]),
-            }
-        )
-    return found
+def _calibration(probs: Floats, labels: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Negative log-likelihood in nats, Brier score, expected calibration error, and the bins it comes from.
 
-
-def _calibration(probs: Floats, labels: NDArray[Any], predicted: NDArray[Any]) -> dict[str, Any]:
-    """Negative log-likelihood in nats, Brier score, expected calibration error, and the bins that it comes from.
-
-    A bin holds the confidences above its lower edge, up to its upper one.
+    A bin holds the confidences above its lower edge, up to and including its upper one. The first two are written out:
+    scikit-learn's log_loss clips at 2e-16 and, like its Brier score, warns if float32 rows do not sum to exactly 1.
     """
-    rows, confidence = np.arange(len(labels)), probs.max(axis=1)
-    right = predicted == labels
-    one_hot = np.eye(probs.shape[1])[labels]
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    bins: list[dict[str, Any]] = []
-    for number in range(BINS):
-        here = place == number
-        count = int(here.sum())
-        bins.append(
-            {
-                "low": number / BINS,
-                "high": (number + 1) / BINS,
-                "count": count,
-                "confidence": float(confidence[here].mean()) if count else None,
-                "accuracy": float(right[here].mean()) if count else None,
-            }
-        )
-    gaps = sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in bins if b["count"])
+    confidence = probs.max(axis=1)
+    bin_of = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bins, gaps = [], 0.0
+    for n in range(BINS):
+        inside = bin_of == n
+        count, mean, accuracy = int(inside.sum()), None, None
+        if count:
+            mean, accuracy = float(confidence[inside].mean()), float(right[inside].mean())
+            gaps += count * abs(mean - accuracy)
+        edges = {"low": n / BINS, "high": (n + 1) / BINS}
+        bins.append({**edges, "count": count, "confidence": mean, "accuracy": accuracy})
+    of_label = probs[np.arange(len(labels)), labels]
     return {
-        "nll": float(-np.log(np.maximum(probs[rows, labels], LEAST)).mean()),
-        "brier": float(((probs - one_hot) ** 2).sum(axis=1).mean()),
+        "nll": float(-np.log(np.maximum(of_label, TINIEST)).mean()),
+        "brier": float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()),
         "ece": gaps / len(labels),
         "bins": bins,
     }
 
 
 def _coverage(confidence: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-    """The accuracy on the images that are answered, where the least confident ones are not: El-Yaniv and Wiener 2010.
+    """Accuracy if only the most confident answers are given, at several coverages: El-Yaniv and Wiener 2010.
 
     Of images with the same confidence the first ones are answered.
     """
     order = np.argsort(-confidence, kind="stable")
     correct, total = np.cumsum(right[order]), len(right)
-    answered = [-(-total * permille // 1000) for permille in (round(1000 * part) for part in COVERAGES)]
-    rows = [
-        {
-            "coverage": part,
-            "images": count,
-            "wrong": int(count - correct[count - 1]),
-            "accuracy": float(correct[count - 1] / count),
-            "least": float(confidence[order[count - 1]]),
-        }
-        for part, count in zip(COVERAGES, answered, strict=True)
-    ]
+    rows = []
+    for coverage in COVERAGES:
+        count = -(-total * round(1000 * coverage) // 1000)  # in whole permille: rounded up, and exactly
+        wrong, accuracy = int(count - correct[count - 1]), float(correct[count - 1] / count)
+        least = float(confidence[order[count - 1]])
+        rows.append({"coverage": coverage, "images": count, "wrong": wrong, "accuracy": accuracy, "least": least})
     shown = sorted({max(1, round(total * part / POINTS)) for part in range(POINTS // 2, POINTS + 1)})
     return {"rows": rows, "curve": [[count / total, float(correct[count - 1] / count)] for count in shown]}
 
 
 def _detector(rejected: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the detector of what is no digit does to the test images, all of which are digits."""
-    kept = accuracy_share(int((right & ~rejected).sum()), int((~rejected).sum()))
-    total = len(right)
+    """What the outlier detector does to the test images, all of which are real: it should accept them."""
+    accepted = accuracy_share(int((right & ~rejected).sum()), int((~rejected).sum()))
     return {
-        **kept,
-        "coverage": kept["images"] / total,
+        **accepted,
+        "coverage": accepted["images"] / len(right),
         "rejected": int(rejected.sum()),
         "rejected_wrong": int((rejected & ~right).sum()),
     }
 
 
 def _mistakes(test: Predictions, probs: Floats, which: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Those images, (N,), that were misread, the surest mistake first; `index` is the place in the dataset."""
+    """The mistakes among the images `which` (N,), the most confident first; `index` is the position in the dataset."""
     rows = np.flatnonzero(which)
     rows = rows[np.argsort(-probs[rows, np.array(test.predicted)[rows]], kind="stable")]
     return [

@@ -1,0 +1,35 @@
+"""The data a checkpoint was trained on, as its own configuration describes it. Reads data, trains nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.runs.checkpoint import METADATA_KEY, config_of
+
+__all__ = ["datamodule_from_checkpoint", "require_same_data"]
+
+
+def datamodule_from_checkpoint(
+    content: Mapping[str, Any], data_dir: str | None = None, *, download: bool = True
+) -> MNISTDataModule:
+    """The data module a checkpoint was trained with, prepared and set up.
+
+    content: see `load_checkpoint`. data_dir: the folder of the files (default: the run's). download: False leaves out
+    `prepare_data`. Raises InputError if files are missing or damaged.
+    """
+    data = MNISTDataModule(**config_of(content)["data"] | ({"data_dir": data_dir} if data_dir else {}))
+    if download:
+        data.prepare_data()
+    data.setup()
+    return data
+
+
+def require_same_data(content: Mapping[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
+    """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
+    if content[METADATA_KEY]["data"] != data.fingerprint:
+        raise InputError(
+            f"{checkpoint} was trained on other data than {data.data_dir} holds; pass the folder of its data as "
+            "--data_dir"
+        )
