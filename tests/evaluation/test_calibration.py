@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and most of what is no digit is refused."""
+"""The temperature minimizes the loss, the detector rejects what is not a digit, and both survive in the checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,15 @@ import torch.nn.functional as F
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.evaluation.calibration import COVERAGE, THRESHOLD, CalibratedNetwork, calibrate, load_calibrated
+from mnist_lit.evaluation.calibration import (
+    BATCH,
+    COVERAGE,
+    THRESHOLD,
+    CalibratedNetwork,
+    calibrate,
+    load_calibrated,
+    predict_batches,
+)
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
 
@@ -28,16 +36,16 @@ def val(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor]:
     return digits_data.digits.train_images[chosen], digits_data.digits.train_labels[chosen]
 
 
-def test_fit_calibrates_what_it_saves(trained: Path) -> None:
+def test_fit_calibrates_the_best_checkpoint_only(trained: Path) -> None:
     _, labels, threshold, _ = load_calibrated(trained / "checkpoints" / "best.ckpt")
     assert labels == tuple("0123456789")
     assert threshold == THRESHOLD
-    assert load_calibrated(trained / "checkpoints" / LAST_CKPT)[2] == 1  # it is not what is read with
+    assert load_calibrated(trained / "checkpoints" / LAST_CKPT)[2] == 1  # inference uses best.ckpt
 
 
-def test_the_temperature_is_the_best_of_a_grid(calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]) -> None:
+def test_no_temperature_of_a_grid_is_better(calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]) -> None:
     images, labels = val
-    log_probs, _ = calibrated.look(images)
+    log_probs, _ = calibrated.log_probs_and_features(images)
 
     def nll(temperature: float) -> float:
         return float(F.cross_entropy(log_probs / temperature, labels))
@@ -49,14 +57,16 @@ def test_the_temperature_is_the_best_of_a_grid(calibrated: CalibratedNetwork, va
     assert torch.allclose(calibrated(images)[0], F.softmax(log_probs / best, dim=1))
 
 
-def test_the_threshold_covers_what_it_says(calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]) -> None:
+def test_the_threshold_accepts_the_promised_share_of_digits(
+    calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]
+) -> None:
     outliers = calibrated(val[0])[1]
     accepted = int((outliers <= THRESHOLD).sum())
     assert accepted >= COVERAGE * len(outliers)
-    assert accepted == len(outliers)  # of 180 images one in a thousand is none
+    assert accepted == len(outliers)  # one in a thousand of 180 images rounds to none
 
 
-def test_noise_and_blank_paper_are_refused(calibrated: CalibratedNetwork) -> None:
+def test_noise_and_blank_paper_are_rejected(calibrated: CalibratedNetwork) -> None:
     noise = torch.randint(0, 256, (50, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert (calibrated(noise)[1] > THRESHOLD).all()
     assert (calibrated(torch.zeros(1, 28, 28, dtype=torch.uint8))[1] > THRESHOLD).all()
@@ -76,47 +86,30 @@ def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, di
     assert not torch.equal(one.offset, fewer.offset)
 
 
-def test_a_run_on_all_images_takes_temperature_and_coverage_of_another(
-    cli: Cli, trained: Path, digits_data: MNISTDataModule
-) -> None:
-    fit = ("--data.dataset", "digits", "--data.val_size", "0", "--trainer.max_epochs", "1")
-    assert cli("fit", *fit)[0] == 0
-    code, _, err = cli("calibrate")
-    assert code == 2
-    assert "trained on all images" in err
-    code, out, err = cli("calibrate", "--like", str(trained), "--output", "slim.ckpt")
-    assert (code, err) == (0, "")
-    settings = load_checkpoint(trained / "checkpoints" / "best.ckpt")[METADATA_KEY]["calibration"]
-    slim = load_checkpoint("slim.ckpt")
-    assert f"temperature {float(settings['state']['temperature']):.3f}" in out
-    mine = slim[METADATA_KEY]["calibration"]["state"]
-    assert torch.equal(mine["temperature"], settings["state"]["temperature"])
-    assert not torch.equal(mine["offset"], settings["state"]["offset"])  # it is of another detector
-    assert digits_data.digits is not None
-    seen = digits_data.digits.train_images[digits_data.train_indices]
-    rejected = [
-        int((load_calibrated(path)[0](seen)[1] > THRESHOLD).sum())
-        for path in (trained / "checkpoints" / "best.ckpt", "slim.ckpt")
-    ]
-    assert abs(rejected[0] - rejected[1]) <= 1
-    assert "optimizer_states" not in slim
-    assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
-
-
-def test_a_killed_calibration_is_made_up_for_by_resuming(cli: Cli) -> None:
+def test_resuming_repeats_a_killed_calibration(cli: Cli) -> None:
     fit = ("fit", "--data.dataset", "digits", "--data.val_size", "180", "--trainer.max_epochs", "1", "--resume", "auto")
     assert cli(*fit)[0] == 0
     best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
     content = load_checkpoint(best)
-    wanted = content[METADATA_KEY].pop("calibration")["state"]["offset"]
-    for finished in (True, False):  # killed after the mark that the training is over, and before it
+    expected = content[METADATA_KEY].pop("calibration")["state"]["offset"]
+    for finished in (True, False):  # killed after the run was marked as finished, and before
         save_checkpoint(content, best)
         if not finished:
             best.parents[1].joinpath(FINISHED_MARK).unlink()
         code, out, _ = cli(*fit)
         assert code == 0
         assert "is finished" in out
-        assert torch.equal(load_checkpoint(best)[METADATA_KEY]["calibration"]["state"]["offset"], wanted)
+        assert torch.equal(load_checkpoint(best)[METADATA_KEY]["calibration"]["state"]["offset"], expected)
+
+
+def test_batches_give_the_bits_of_each_batch(calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]) -> None:
+    log_probs, features = predict_batches(calibrated, val[0])
+    assert (log_probs.shape, features.shape) == ((180, 10), (180, 266))
+    for start in (0, BATCH):
+        batch = slice(start, start + BATCH)
+        expected = calibrated.log_probs_and_features(val[0][batch])
+        assert torch.equal(log_probs[batch], expected[0])
+        assert torch.equal(features[batch], expected[1])
 
 
 @pytest.mark.parametrize("damage", ["shape", "missing", "foreign", "nan", "threshold"])
@@ -146,8 +139,3 @@ def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) ->
         save_checkpoint(content, Path("damaged.ckpt"))
         with pytest.raises(InputError, match="do not fit the network"):
             load_calibrated("damaged.ckpt")
-
-
-def test_the_model_that_ships_is_not_written_over(cli: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, err = cli("calibrate", "--model", "pretrained")
-    assert (code, err) == (2, "mnist-lit: the model that ships stays as it is; expected --output\n")

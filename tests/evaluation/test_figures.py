@@ -1,11 +1,11 @@
-"""Figures show what they are given, where they say."""
+"""Figures show their images, captions and counts where they should."""
 
 import numpy as np
 
-from mnist_lit.evaluation.figures import BLUE, CELL, GAP, LINE, MARGIN, PAPER, ZOOM, confusion_matrix, gallery
+from mnist_lit.evaluation.figures import BLUE, CELL, GAP, LINE, MARGIN, PAPER, ZOOM, confusion_matrix, gallery, tiles
 
 
-def test_a_gallery_holds_each_image_at_its_place() -> None:
+def test_a_gallery_shows_each_image_in_its_cell() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
     picture = gallery(images, [f"{n}\n#{n}" for n in range(5)], columns=2)
     side = 28 * ZOOM
@@ -18,17 +18,17 @@ def test_a_gallery_holds_each_image_at_its_place() -> None:
         assert (picture[y + side : y + side + 2 * LINE, x : x + side] < 128).any()  # a caption
 
 
-def test_a_gallery_of_nothing_says_so() -> None:
+def test_an_empty_gallery_says_none() -> None:
     picture = gallery(np.zeros((0, 28, 28), np.uint8), [], columns=8)
     assert (picture < 128).any()
 
 
 def cell(picture: np.ndarray, true: int, predicted: int) -> list[int]:
-    """The colour in a corner of a cell, where no text is."""
+    """The color in a cell's corner, outside its text."""
     return [int(value) for value in picture[MARGIN + true * CELL + 3, MARGIN + predicted * CELL + 3]]
 
 
-def test_a_matrix_has_true_classes_down_and_predicted_ones_across() -> None:
+def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     counts = np.diag([90, 100, 100])
     counts[0, 2] = 10
     picture = confusion_matrix(counts, ["0", "1", "2"])
@@ -39,5 +39,13 @@ def test_a_matrix_has_true_classes_down_and_predicted_ones_across() -> None:
     assert cell(picture, 2, 0) == list(PAPER)
 
 
-def test_a_class_that_never_occurs_is_drawn() -> None:
+def test_a_class_without_images_is_drawn() -> None:
     assert confusion_matrix(np.zeros((2, 2), int), ["a", "b"]).dtype == np.uint8
+
+
+def test_tiles_lie_in_rows_one_transparent_pixel_apart() -> None:
+    sheet = tiles(np.full((3, 2, 2, 3), 7, np.uint8), columns=2)
+    assert sheet.shape == (5, 5, 4)
+    assert sheet[..., 3].tolist()[0] == [255, 255, 0, 255, 255]
+    assert sheet[3:, 3:, 3].max() == 0  # the fourth is missing
+    assert (sheet[:2, :2, :3] == 7).all()

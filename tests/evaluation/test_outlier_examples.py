@@ -1,4 +1,4 @@
-"""Pictures that are no digit: of every kind, and the same for the same arguments."""
+"""Synthetic outliers contain no digits, and the same arguments give the same images."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.outlier_examples import make_outliers
 
 
-def test_they_are_a_pure_function_of_their_arguments(digits_data: MNISTDataModule) -> None:
+def test_the_same_arguments_give_the_same_images(digits_data: MNISTDataModule) -> None:
     assert digits_data.digits is not None
     images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
     made = make_outliers(images, labels, 120, seed=0)
@@ -16,7 +16,7 @@ def test_they_are_a_pure_function_of_their_arguments(digits_data: MNISTDataModul
     assert not np.array_equal(made, make_outliers(images, labels, 120, seed=1))
 
 
-def test_no_digit_is_among_them(digits_data: MNISTDataModule) -> None:
+def test_no_outlier_is_a_digit(digits_data: MNISTDataModule) -> None:
     assert digits_data.digits is not None
     images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
     made = make_outliers(images, labels, 120, seed=0)
@@ -24,11 +24,11 @@ def test_no_digit_is_among_them(digits_data: MNISTDataModule) -> None:
     assert not any(image.tobytes() in known for image in made)
     mirrored = {image[:, ::-1].tobytes(): label for image, label in zip(images, labels, strict=True)}
     found = [mirrored[image.tobytes()] for image in made if image.tobytes() in mirrored]
-    assert len(found) == 15  # an eighth, and none of those that a mirror leaves a digit
+    assert len(found) == 15  # an eighth, and none that stays a digit when mirrored
     assert not set(found) & {0, 1, 8}
 
 
-def test_classes_that_all_stay_themselves_do_not_stop_it() -> None:
-    noughts = np.zeros((3, 28, 28), np.uint8)
-    noughts[:, 5:20, 5:20] = 200
-    assert len(make_outliers(noughts, np.zeros(3, np.int64), 12, seed=0)) == 12
+def test_digits_that_can_neither_be_mirrored_nor_rotated_are_enough() -> None:
+    zeros = np.zeros((3, 28, 28), np.uint8)
+    zeros[:, 5:20, 5:20] = 200
+    assert len(make_outliers(zeros, np.zeros(3, np.int64), 12, seed=0)) == 12

@@ -1,4 +1,4 @@
-"""Intervals and tests agree with their definitions, and can say that they see no difference."""
+"""Intervals and tests agree with their definitions and with published tables."""
 
 import math
 from itertools import product
@@ -9,15 +9,14 @@ import pytest
 from mnist_lit.evaluation.statistics import mcnemar, spread, welch, wilson_interval
 
 
-def test_the_spread_is_students_interval() -> None:
+def test_the_interval_of_the_mean_is_students() -> None:
     values = [99.31, 99.36, 99.40, 99.33, 99.38]
     found = spread(values)
     sd = math.sqrt(sum((v - 99.356) ** 2 for v in values) / 4)
     assert found.n == 5
     assert list(found[1:3]) == pytest.approx([99.356, sd])
-    assert found.high - found.mean == pytest.approx(
-        2.776445 * sd / math.sqrt(5)
-    )  # t of 4 degrees of freedom, a table's
+    t = 2.776445  # from a table, for 4 degrees of freedom
+    assert found.high - found.mean == pytest.approx(t * sd / math.sqrt(5))
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
@@ -26,13 +25,13 @@ def test_one_value_has_no_spread() -> None:
     assert all(math.isnan(value) for value in spread([3.0])[2:])
 
 
-def test_the_mean_lies_in_its_interval_as_often_as_promised() -> None:
+def test_95_percent_of_the_intervals_contain_the_mean() -> None:
     draws = np.random.default_rng(0).normal(5, 2, size=(2000, 4))
     inside = sum(low <= 5 <= high for _, _, _, low, high in map(spread, draws.tolist()))
     assert 0.93 < inside / 2000 < 0.97
 
 
-def test_welch_finds_nothing_as_often_as_promised_and_a_difference_where_there_is_one() -> None:
+def test_welch_errs_in_5_percent_of_equal_groups_and_finds_a_difference() -> None:
     generator = np.random.default_rng(1)
     alike = [welch(*generator.normal(0, 1, size=(2, 5)).tolist()).p for _ in range(1000)]
     assert 0.02 < np.mean([p < 0.05 for p in alike]) < 0.07
@@ -42,7 +41,7 @@ def test_welch_finds_nothing_as_often_as_promised_and_a_difference_where_there_i
     assert apart.value == pytest.approx(1.0)
 
 
-def test_groups_without_spread_are_not_told_apart() -> None:
+def test_groups_without_spread_have_no_p_value_unless_equal() -> None:
     assert welch([1.0, 1.0], [1.0, 1.0]).p == 1
     apart = welch([0.9934, 0.9934], [0.9935, 0.9935])
     assert math.isnan(apart.p)
@@ -50,18 +49,18 @@ def test_groups_without_spread_are_not_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), list(product((0, 1, 5, 9), repeat=2)))
-def test_mcnemars_p_is_the_sum_of_the_binomials_tails(only_first: int, only_second: int) -> None:
+def test_mcnemars_p_is_the_sum_of_the_binomial_tails(only_first: int, only_second: int) -> None:
     n, least = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(n, k) for k in range(least + 1)) / 2**n
     found = mcnemar(only_first, only_second, 1000)
     assert found.p == pytest.approx(min(1.0, 2 * tail))
     assert found.value == pytest.approx((only_second - only_first) / 1000)
     assert found.low <= found.value <= found.high
-    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)  # interval and test never disagree
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)  # interval and test agree
 
 
 def test_mcnemars_interval_is_clopper_and_pearsons() -> None:
-    found = mcnemar(3, 11, 1000)  # of 11 of 14 it is 0.4920 to 0.9534
+    found = mcnemar(3, 11, 1000)  # from a table: 0.4920 to 0.9534 for 11 of 14
     assert [found.low, found.high] == pytest.approx([(2 * 0.4920 - 1) * 0.014, (2 * 0.9534 - 1) * 0.014], abs=3e-6)
 
 
@@ -71,10 +70,10 @@ def test_welchs_interval_is_students_with_welchs_degrees_of_freedom() -> None:
     parts = [np.var(values, ddof=1) / len(values) for values in (first, second)]
     freedom = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, (6, 10), strict=True))
     assert 6.5 < freedom < 7.5
-    assert (found.high - found.low) / 2 == pytest.approx(2.3646 * sum(parts) ** 0.5, rel=0.02)  # a table's t of 7
+    assert (found.high - found.low) / 2 == pytest.approx(2.3646 * sum(parts) ** 0.5, rel=0.02)  # t from a table, for 7
 
 
-def test_wilsons_interval_holds_bounds_that_a_normal_one_would_leave() -> None:
+def test_wilsons_interval_stays_within_0_and_1() -> None:
     low, high = wilson_interval(10_000, 10_000)
     assert high == pytest.approx(1)
     assert low == pytest.approx(1 / (1 + 1.959964**2 / 10_000))

@@ -194,14 +194,9 @@ def calibrate_checkpoint(
     """
     content = load_checkpoint(source)
     settings = config_of(content)["data"]
+    share, are_digits = settings.get("continental", 0.0), settings.get("dataset") in ("mnist", "digits")
     calibrated = calibrate(
-        network_of(content),
-        data,
-        train,
-        val,
-        continental_share=settings.get("continental", 0.0),
-        are_digits=settings.get("dataset") in ("mnist", "digits"),
-        like=like,
+        network_of(content), data, train, val, continental_share=share, are_digits=are_digits, like=like
     )
     content[METADATA_KEY]["calibration"] = calibrated.checkpoint_entry()
     content = content if source == target else strip_for_sharing(content)

@@ -95,7 +95,7 @@ def group_scores(
 
 
 def training_curves(run: Path) -> dict[str, list[list[float]]]:
-    """Each training curve as [steps taken, value]; a long one is thinned to the means of neighbouring points."""
+    """Each training curve as [steps taken, value]; a long one is thinned to the means of neighboring points."""
     curves = {}
     for name in ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr"):
         points = np.array([(step + 1, value) for step, value in read_curve(run, name)], float).reshape(-1, 2)

@@ -1,0 +1,44 @@
+"""`mnist-lit calibrate` calibrates a checkpoint after training, if needed like another run of the same recipe."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.calibration import THRESHOLD, load_calibrated
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_on_all_images_takes_temperature_and_coverage_from_another(
+    cli: Cli, trained: Path, digits_data: MNISTDataModule
+) -> None:
+    fit = ("--data.dataset", "digits", "--data.val_size", "0", "--trainer.max_epochs", "1")
+    assert cli("fit", *fit)[0] == 0
+    code, _, err = cli("calibrate")
+    assert code == 2
+    assert "trained on all images" in err
+    code, out, err = cli("calibrate", "--like", str(trained), "--output", "slim.ckpt")
+    assert (code, err) == (0, "")
+    settings = load_checkpoint(trained / "checkpoints" / "best.ckpt")[METADATA_KEY]["calibration"]
+    slim = load_checkpoint("slim.ckpt")
+    assert f"temperature {float(settings['state']['temperature']):.3f}" in out
+    state = slim[METADATA_KEY]["calibration"]["state"]
+    assert torch.equal(state["temperature"], settings["state"]["temperature"])
+    assert not torch.equal(state["offset"], settings["state"]["offset"])  # another detector has another scale
+    assert digits_data.digits is not None
+    images = digits_data.digits.train_images[digits_data.train_indices]
+    rejected = [
+        int((load_calibrated(path)[0](images)[1] > THRESHOLD).sum())
+        for path in (trained / "checkpoints" / "best.ckpt", "slim.ckpt")
+    ]
+    assert abs(rejected[0] - rejected[1]) <= 1
+    assert "optimizer_states" not in slim
+    assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
+
+
+def test_the_shipped_model_is_never_overwritten(cli: Cli) -> None:
+    code, _, err = cli("calibrate", "--model", "pretrained")
+    assert (code, err) == (2, "mnist-lit: the shipped model is never overwritten; add --output FILE\n")

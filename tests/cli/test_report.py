@@ -1,0 +1,46 @@
+"""`mnist-lit report` prints only JSON with --json, and reports wrong input in one line."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shapes import shapes
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
+    shapes()
+    fit = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
+    assert cli(*fit, "--trainer.max_epochs", "1", "--data.batch_size", "24")[0] == 0
+    Path("my-shapes/.mnist-lit.npz").unlink()
+    code, out, err = cli("report", "--json", "--images", "3")
+    assert code == 0
+    assert "reading 102 pictures of my-shapes" in err
+    report = json.loads(out)
+    assert report["classes"] == ["circle", "square", "triangle"]
+    assert "--data.data_dir my-shapes" in report["origin"]["commands"][0]
+    assert cli("report", "--images", "3")[0] == 0
+    html = Path("lightning_logs/version_0/report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<span class="quiet">(test/[^<]+)</span>', html)
+    assert shown[0] == report["files"][report["test"]["mistakes"][0]["index"]]  # one epoch leaves mistakes
+    assert Path("my-shapes", shown[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("version_9",), "version_9"),
+        ((), "lightning_logs"),
+        (("--images", "0"), "--images: expected 1 or more, got 0"),
+        (("--json", "--output", "x.html"), "expected --json or --output, got both"),
+        (("--jsn",), "did you mean json?"),
+    ],
+)
+def test_wrong_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str) -> None:
+    code, out, err = cli("report", *args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err

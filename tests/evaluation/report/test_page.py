@@ -1,0 +1,83 @@
+"""The page shows the report's numbers, loads nothing, and escapes every name."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnist_lit.evaluation.report.activations import LayerActivations
+from mnist_lit.evaluation.report.page import render_page
+from mnist_lit.evaluation.report.scores import run_scores, training_curves
+from mnist_lit.runs.results import Predictions
+
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "x" * 300, "Ω & é", *"56789"]
+
+
+def render(report: dict[str, Any]) -> str:
+    """The page of some numbers, with noise as images."""
+    images = np.random.default_rng(0).integers(0, 256, (360, 28, 28), np.uint8)
+    layer = LayerActivations("conv1", 32, [0, 1], images[:2])
+    return render_page(report, images, np.zeros((32, 3, 3, 3), np.uint8), [layer])
+
+
+def test_every_number_on_the_page_is_in_the_json(page: str, numbers: dict[str, Any]) -> None:
+    shown = re.findall(r'<data[^>]* data-key="([^"]+)" value="([^"]*)">', page)
+    assert len(shown) > 400
+    for path, value in shown:
+        found: Any = numbers
+        for part in path.split("."):
+            found = found[int(part)] if isinstance(found, list) else found[part]
+        assert value == ("" if found is None else str(found)), path
+
+
+def test_numbers_stand_under_their_headings(page: str, numbers: dict[str, Any]) -> None:
+    test = numbers["test"]
+    assert f">{100 * test['accuracy']:.2f} %</data>" in page
+    assert "<h2>Confusion matrix</h2>" in page
+    head, rows = re.findall(r'<section id="classes">.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', page, re.S)[0]
+    assert re.findall(r">([^<>]+)</th>", head)[1:5] == ["images", "precision", "recall", "F1"]
+    for scores, row in zip(test["classes"], rows.split("</tr>")[:-1], strict=True):
+        shares = [f"{100 * scores[name]:.2f} %" for name in ("precision", "recall", "f1")]
+        assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *shares]
+
+
+def test_the_page_loads_nothing_and_contains_no_local_path(
+    page: str, numbers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert not re.search(r"https?:|<script|url\(|@import|<iframe", page)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert "default-src 'none'" in page
+    for text in (page, json.dumps(numbers)):
+        assert str(tmp_path_factory.getbasetemp()) not in text  # the run's command line contains this folder
+    assert "mnist-lit fit --config quickstart --trainer.max_epochs 5 --data.val_size 180\n" in page
+    assert len(page.encode()) < 1_000_000
+
+
+def test_hostile_names_are_escaped_everywhere(numbers: dict[str, Any]) -> None:
+    classes = [{**one, "name": name} for one, name in zip(numbers["test"]["classes"], HOSTILE, strict=True)]
+    report = {**numbers, "classes": HOSTILE, "test": {**numbers["test"], "classes": classes}}
+    html = render({**report, "name": HOSTILE[0], "files": HOSTILE * 36})
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 3
+    assert "{{ 7 * 7 }}" in html
+
+
+def test_many_classes_get_a_list_of_confused_pairs_instead_of_a_matrix(numbers: dict[str, Any]) -> None:
+    count = 300
+    names = [f"class {n}" for n in range(count)]
+    labels = [n % count for n in range(360)]
+    predicted = [(label + 1) % count if label == 7 else label for label in labels]
+    probs = np.full((360, count), 1e-4)
+    probs[np.arange(360), predicted] = 1
+    test = run_scores(Predictions(list(range(360)), labels, predicted, probs.tolist(), names), None, None)
+    assert test["confusion"] is None
+    assert test["confused"] == [{"true": 7, "predicted": 8, "count": 2}]
+    html = render({**numbers, "classes": names, "test": test, "curves": training_curves(Path("no run"))})
+    assert 'class="matrix' not in html
+    assert "not calibrated" in html
+    assert "Learning rate" not in html
+    assert len(html.encode()) < 1_000_000

@@ -1,0 +1,40 @@
+"""The report names the recipe, the data and the commands that reproduce a run, without the machine's paths."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.report.provenance import provenance
+from mnist_lit.runs.checkpoint import load_checkpoint
+
+
+def test_the_origin_is_the_checkpoints_own(numbers: dict[str, Any], digits_data: MNISTDataModule) -> None:
+    origin = numbers["origin"]
+    assert origin["data"] == {"dataset": "digits", "md5": digits_data.fingerprint, "train": 1257, "val": 180}
+    assert (origin["epochs"], origin["seed"]) == (5, 0)
+    settings = {setting["name"]: setting["value"] for setting in origin["settings"]}
+    assert (settings["data.dataset"], settings["trainer.max_epochs"]) == ("digits", 5)
+    assert not {"data.data_dir", "trainer.default_root_dir", "data.seed"} & {*settings}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "reported"),
+    [
+        ("fit --config /home/me/r.yaml --model.lr 0.1", "fit --config r.yaml --model.lr 0.1"),
+        ("fit --config=/home/me/r.yaml", "fit --config r.yaml"),
+        ("fit --data.data_dir /data --trainer.default_root_dir=/logs --seed_everything 3", "fit --seed_everything 3"),
+        ("fit --model.init_from '/home/my runs/best.ckpt'", "fit --model.init_from best.ckpt"),
+    ],
+)
+def test_a_command_keeps_no_path(recorded: str, reported: str, trained: Path, digits_data: MNISTDataModule) -> None:
+    run = Path("lightning_logs/version_4").resolve()
+    run.mkdir(parents=True)
+    run.joinpath("config.yaml").write_text(f"# mnist-lit {recorded}\n")
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert provenance(run, [run], content, digits_data)["commands"] == [
+        f"mnist-lit {reported}",
+        "mnist-lit test --ckpt_path lightning_logs/version_4",
+        "mnist-lit report version_4",
+    ]

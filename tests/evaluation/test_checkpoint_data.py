@@ -1,0 +1,35 @@
+"""A checkpoint's data module holds the data and the split that it was trained on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+
+
+def test_the_split_is_the_runs_own(trained: Path, digits_data: MNISTDataModule) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    data = datamodule_from_checkpoint(content, "elsewhere")
+    assert data.data_dir == "elsewhere"
+    assert torch.equal(data.val_indices, digits_data.val_indices)
+    require_same_data(content, data, "best.ckpt")
+
+
+def test_other_data_is_refused_in_one_line(trained: Path, digits_data: MNISTDataModule) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    content[METADATA_KEY]["data"] = "0" * 32
+    with pytest.raises(InputError, match=r"^best\.ckpt was trained on other data than data holds; .*--data_dir$"):
+        require_same_data(content, digits_data, "best.ckpt")
+
+
+def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[MNISTDataModule] = []
+    monkeypatch.setattr(MNISTDataModule, "prepare_data", prepared.append)
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert datamodule_from_checkpoint(content, download=False).digits is not None
+    assert prepared == []
+    assert [datamodule_from_checkpoint(content)] == prepared  # the control
