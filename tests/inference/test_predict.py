@@ -1,172 +1,81 @@
-"""`mnist-lit predict`: tables for people and programs; a bad file costs a row, not the run."""
+"""Files become rows: each file has at least one, whatever is wrong with it."""
 
 import csv
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
 from mnist_lit.imaging.mnist_format import FoundDigit, find_digit
+from mnist_lit.inference.predict import BATCH_SIZE, Row, expand_paths, read_rows, to_csv, to_jsonl
+from mnist_lit.inference.reader import DigitReader
 
-Cli = Callable[..., tuple[int, str, str]]
-PRETRAINED = ("--model", "pretrained")
+
+@pytest.fixture(scope="module")
+def reader() -> DigitReader:
+    return DigitReader.load("pretrained")
 
 
-def draw(path: str, *, digits: int = 1) -> None:
-    """A picture of that many ones."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("L", (90 * digits, 160), 235)
-    for number in range(digits):
-        ImageDraw.Draw(image).line([(50 + 90 * number, 20), (42 + 90 * number, 140)], fill=20, width=9)
+def draw_one(path: str) -> None:
+    """Save a picture of a one."""
+    image = Image.new("L", (90, 160), 235)
+    ImageDraw.Draw(image).line([(50, 20), (42, 140)], fill=20, width=9)
     image.save(path)
 
 
-def test_a_table_for_people(cli: Cli) -> None:
-    draw("one.png")
-    code, out, err = cli("predict", "one.png")
-    assert code == 0
-    assert err.startswith("predict: ")
-    assert "pretrained/model.onnx" in err
-    heading, row = out.splitlines()
-    assert heading.split() == ["file", "digit", "probability", "status"]
-    name, digit, probability, status = row.split()
-    assert (name, digit, status) == ("one.png", "1", "ok")
-    assert float(probability.rstrip("%")) > 90
+def rows_of(reader: DigitReader, files: Sequence[str]) -> list[Row]:
+    return list(read_rows(reader, files, many=False, show=False))
 
 
-def test_a_bad_file_costs_one_row(cli: Cli) -> None:
-    draw("one.png")
-    Path("bad.png").write_bytes(b"no picture")
-    code, out, err = cli("predict", "bad.png", "one.png", "missing.png", *PRETRAINED)
-    assert code == 1
-    rows = out.splitlines()[1:]
-    assert [row.split()[0] for row in rows] == ["bad.png", "one.png", "missing.png"]
-    assert ["error" in row for row in rows] == [True, False, True]
-    assert "Traceback" not in out + err
-
-
-def test_whatever_a_file_does_the_others_keep_their_rows(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw("one.png")
+def test_a_bad_file_does_not_cost_the_others_their_rows(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_one("one.png")
     Image.new("L", (33, 33)).save("strange.png")
     os.mkfifo("pipe.png")
-    Path("folder.png").mkdir()
-    find = find_digit
 
     def failing(picture: Image.Image) -> FoundDigit | None:
         if picture.size == (33, 33):
             raise MemoryError
-        return find(picture)
+        return find_digit(picture)
 
     monkeypatch.setattr("mnist_lit.inference.predict.find_digit", failing)
-    long = "x" * 5000 + ".png"
-    code, out, _ = cli("predict", "strange.png", "pipe.png", long, "one.png", *PRETRAINED)
-    assert code == 1
-    rows = out.splitlines()[1:]
-    assert ["error" in row for row in rows] == [True, True, True, False]
-    assert "could not be read (MemoryError)" in rows[0]
+    rows = rows_of(reader, ["strange.png", "pipe.png", "x" * 5000 + ".png", "one.png"])
+    assert [row.reading is None for row in rows] == [True, True, True, False]
+    assert rows[0].message == "could not be read (MemoryError)"
+    assert rows[1].message == "expected a picture, got a device or a pipe"
 
 
-def test_names_that_are_no_utf_8_can_be_written(cli: Cli) -> None:
-    draw("one.png")
+def test_more_files_than_a_batch_keep_their_order(reader: DigitReader) -> None:
+    draw_one("one.png")
+    files = ["one.png" if index % 2 else "missing.png" for index in range(BATCH_SIZE + 2)]
+    rows = rows_of(reader, files)
+    assert [row.file for row in rows] == files
+    assert [row.reading is None for row in rows] == [file == "missing.png" for file in files]
+
+
+def test_names_that_are_not_utf_8_can_be_written(reader: DigitReader) -> None:
     name = os.fsdecode(b"\xff.png")
+    draw_one("one.png")
     Path("one.png").rename(name)
-    for output in ("rows.csv", "rows.jsonl"):
-        assert cli("predict", name, name + "missing", "--output", output, *PRETRAINED)[0] == 1
-        assert Path(output).read_text(encoding="utf-8").count("\N{REPLACEMENT CHARACTER}.png") >= 2
+    rows = rows_of(reader, [name, name + "missing"])
+    for text in (to_csv(rows), to_jsonl(rows)):
+        assert text.encode().decode().count("\N{REPLACEMENT CHARACTER}.png") >= 2
 
 
-def test_a_table_for_programs(cli: Cli) -> None:
-    draw("=cmd.png")
-    Image.new("L", (40, 30), 250).save("blank.png")
-    Path("bad.png").touch()
-    for name in ("rows.csv", "rows.jsonl"):
-        code, out, err = cli("predict", "=cmd.png", "blank.png", "bad.png", "--output", name, *PRETRAINED)
-        assert (code, out) == (1, "")
-        assert err.splitlines()[-1] == f"predict: 3 rows in {name}: 1 ok, 1 rejected, 1 error"
-    with Path("rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "box", "digit", "probability", "status", "message"]
-    assert rows[0]["file"] == "'=cmd.png"  # no formula
-    assert [row["status"] for row in rows] == ["ok", "rejected", "error"]
-    assert len(rows[0]["box"].split()) == 4
-    lines = [json.loads(line) for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["file"] for line in lines] == ["=cmd.png", "blank.png", "bad.png"]
-    assert lines[0]["digit"] == "1"
-    assert lines[1]["message"] == "nothing is written here"
-    assert lines[1]["digit"] is lines[1]["probability"] is None
-    assert lines[2]["box"] is lines[2]["digit"] is lines[2]["probability"] is None
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_no_csv_cell_is_a_formula(start: str) -> None:
+    rows = [Row(start + "cmd.png", None, start + "message")]
+    _, line = csv.reader(to_csv(rows).splitlines())
+    assert (line[0], line[-1]) == (f"'{start}cmd.png", f"'{start}message")
+    assert json.loads(to_jsonl(rows))["file"] == f"{start}cmd.png"
 
 
-def test_folders_and_standard_input_and_what_the_network_saw(cli: Cli) -> None:
-    draw("folder/a.png")
-    draw("folder/inner/b.JPG")
-    Path("folder/notes.txt").touch()
-    for _ in range(2):  # the second time there are pictures of what was seen
-        code, out, _ = cli("predict", "folder", "--show", *PRETRAINED)
-        assert code == 0
-        assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
-    with Image.open("folder/a.png.seen.png") as seen:
-        assert (seen.size, seen.mode) == ((224, 224), "L")
-        assert seen.getpixel((0, 0)) == 0
-    program = [sys.executable, "-m", "mnist_lit", "predict", "-", *PRETRAINED]
-    run = subprocess.run(program, input=Path("folder/a.png").read_bytes(), capture_output=True, check=True, timeout=60)
-    assert run.stdout.decode().splitlines()[1].split()[:2] == ["-", "1"]
+def test_folders_stand_for_their_pictures() -> None:
+    for path in ("folder/b.JPG", "folder/inner/a.png", "folder/notes.txt", "folder/a.png.seen.png"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
     Path("empty").mkdir()
-    code, out, _ = cli("predict", "empty", "folder/a.png", *PRETRAINED)
-    assert code == 1
-    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["read", "ok"]  # the other one is read all the same
-
-
-def test_many_digits_have_a_row_and_a_box_each(cli: Cli) -> None:
-    draw("three.png", digits=3)
-    code, out, _ = cli("predict", "three.png", "--many", *PRETRAINED)
-    assert code == 0
-    rows = [row.split() for row in out.splitlines()[1:]]
-    assert [row[1] for row in rows] == ["1", "1", "1"]
-    assert [int(row[4]) for row in rows] == sorted(int(row[4]) for row in rows)
-
-
-def test_no_torch_is_imported_for_an_exported_model() -> None:
-    draw("one.png")
-    program = (
-        "import sys; from mnist_lit.cli import main\n"
-        "assert main(['predict', 'one.png', '--model', 'pretrained']) == 0\n"
-        "assert not {'torch', 'lightning'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_wrong_options_get_one_line(cli: Cli) -> None:
-    draw("one.png")
-    assert cli("predict", "one.png", "--output", "rows.txt", *PRETRAINED)[0] == 2
-    code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
-    assert (code, err.splitlines()[-1]) == (2, "mnist-lit: cannot write missing/rows.csv: No such file or directory")
-    assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
-        2,
-        "mnist-lit: threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
-    )
-
-
-@pytest.mark.parametrize(("folder", "wanted"), [("drawn", 0.97), ("paper", 0.985)])
-def test_digits_that_people_wrote_are_read(folder: str, wanted: float, shared: Path, cli: Cli) -> None:
-    assert cli("predict", str(shared / "real-digits" / folder), "--output", "rows.csv", *PRETRAINED)[0] == 0
-    with shared.joinpath("real-digits", folder, "labels.csv").open(newline="", encoding="utf-8") as file:
-        labels = {str(shared / "real-digits" / folder / row["file"]): row["label"] for row in csv.DictReader(file)}
-    with Path("rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    right = sum(row["status"] == "ok" and row["digit"] == labels[row["file"]] for row in rows)
-    assert len(rows) == len(labels)
-    assert right / len(rows) >= wanted
-
-
-def test_hostile_files_get_a_reading_or_one_line(shared: Path, cli: Cli) -> None:
-    files = [str(path) for path in sorted((shared / "odd-images").glob("*/*")) if path.is_file()]
-    code, out, err = cli("predict", *files, *PRETRAINED)
-    assert code == 1
-    assert len(out.splitlines()) == 1 + len(files)
-    assert "Traceback" not in out + err
+    expected = ["empty", "folder/b.JPG", "folder/inner/a.png", "missing.png"]
+    assert list(expand_paths(["empty", "folder", "missing.png"])) == expected

@@ -1,27 +1,25 @@
-"""`mnist-lit export`: a checkpoint as one ONNX file that reads digits without torch.
-
-uint8 images (B, 28, 28) in; probabilities (B, C) and outlier scores (B,) out. Calibration, threshold and the names of
-the classes are in its metadata. Trains nothing.
-"""
+"""`mnist-lit export`: write a checkpoint as one ONNX file that reads digits without torch."""
 
 from pathlib import Path
 
-from mnist_lit.inference.export import export_onnx
 from mnist_lit.system.arguments import CommandParser
 
 __all__ = ["main"]
 
 
 def main(command: str, args: list[str]) -> None:
-    """Export, read the file back, compare, and only then put it in its place."""
+    """Export a checkpoint and print where it went."""
     parser = CommandParser(
-        command,
-        "Write a checkpoint as one ONNX file, and check it against the checkpoint on real images.",
+        command, "Write a checkpoint as one ONNX file and check it against the checkpoint on real images."
     )
-    where = "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped one)"
-    parser.add_argument("--model", "--ckpt_path", dest="model", help=where)
-    target = "where to write it (default: model.onnx in the checkpoint's run, or here)"
-    parser.add_argument("--output", type=Path, help=target)
-    parser.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
+    parser.add_model_argument(
+        "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped model)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="the file to write (default: model.onnx in the checkpoint's run, else here)"
+    )
+    parser.add_data_dir_argument()
     options = parser.parse_args(args)
+    from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need
+
     print(export_onnx(options.model, options.output, options.data_dir))

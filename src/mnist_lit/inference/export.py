@@ -1,7 +1,7 @@
-"""`mnist-lit export`: a checkpoint as one ONNX file that reads digits without torch.
+"""Export a checkpoint as one ONNX file that onnxruntime runs without torch.
 
-uint8 images (B, 28, 28) in; probabilities (B, C) and outlier scores (B,) out. Calibration, threshold and the names of
-the classes are in its metadata. Trains nothing.
+Input: uint8 images (B, 28, 28). Outputs: calibrated probabilities (B, C) and outlier scores (B,). Class names,
+rejection threshold and recipe are in the file's metadata.
 """
 
 import json
@@ -11,64 +11,67 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import yaml
 
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
+from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
+from mnist_lit.inference.onnx_model import ONNX_FILE, Images
 from mnist_lit.inference.reader import DigitReader
+from mnist_lit.runs.checkpoint import METADATA_KEY, portable_config
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
-from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 
 __all__ = ["BATCH_SIZES", "TOLERANCE", "export_onnx", "max_difference", "onnx_bytes"]
 
-TOLERANCE = 1e-5  # by which probabilities may differ from the checkpoint's
-BATCH_SIZES = (1, 7, 512)
+TOLERANCE = 1e-5  # largest allowed difference from the checkpoint's probabilities and outlier scores
+BATCH_SIZES = (1, 7, 512)  # the exported file's batch size is dynamic: compare small, odd and large batches
+SMALL_BATCH_IMAGES = 1000  # compared in all but the largest batch size, to save time
 
 
 def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
-    """Write, check, and say in one line what was written. Raises InputError where packages or files are missing."""
-    from mnist_lit.evaluation.calibration import load_calibrated
-    from mnist_lit.runs.checkpoint import METADATA_KEY, config_of
+    """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
 
+    Raises InputError if packages or files are missing or the target cannot be written.
+    """
     source = locate_model(model)
-    calibrated, labels, threshold, content = load_calibrated(source)
-    run = run_of_checkpoint(source)
+    network, labels, threshold, content = load_calibrated(source)
     if output and output.suffix != ".onnx":
         raise InputError(f"--output: expected a name that ends in .onnx, got {output}")
-    target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / "model.onnx"
-    images = _images(config_of(content)["data"], data_dir)
-    data = onnx_bytes(calibrated, labels, threshold, content[METADATA_KEY])
-    aside = target.with_name(f".{target.stem}.checked.onnx")
-    try:
-        write_atomic(aside, data)
-        worst = max_difference(DigitReader.load(source), DigitReader.load(aside), images)
-        if not worst <= TOLERANCE:
-            raise RuntimeError(f"the export differs from {source} by {worst:.1e}, so it was not written")
-        aside.replace(target)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
-    calibrates = "" if threshold < 1 else "; not calibrated, so it rejects nothing: see `mnist-lit calibrate`"
-    return f"exported {source} to {target}: within {worst:.1e} of it on {len(images):,} images{calibrates}"
+    run = run_of_checkpoint(source)
+    target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / ONNX_FILE
+    images = _test_images(content, data_dir)
+    data = onnx_bytes(network, labels, threshold, content[METADATA_KEY])
+    unchecked = target.with_name(f".{target.stem}.checked.onnx")
+    with report_write_errors(target):
+        try:
+            write_atomic(unchecked, data)
+            difference = max_difference(DigitReader.load(source), DigitReader.load(unchecked), images)
+            if not difference <= TOLERANCE:
+                raise RuntimeError(f"the export differs from {source} by {difference:.1e} and was not written")
+            unchecked.replace(target)
+        finally:
+            unchecked.unlink(missing_ok=True)
+    note = "" if threshold < 1 else "; not calibrated, so it rejects nothing: see `mnist-lit calibrate`"
+    return f"exported {source} to {target}: within {difference:.1e} of it on {len(images):,} images{note}"
 
 
-def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, provenance: Mapping[str, Any]) -> bytes:
-    """A `Calibrated` network as an ONNX file. Raises InputError where the packages for that are missing."""
-    import torch
-    import yaml
-
-    from mnist_lit.runs.checkpoint import portable_config
-
+def onnx_bytes(
+    network: CalibratedNetwork, labels: tuple[str, ...], threshold: float, metadata: Mapping[str, Any]
+) -> bytes:
+    """A calibrated network as an ONNX file. metadata: the checkpoint's. Raises InputError if packages are missing."""
     try:
         import onnx
-        import onnxscript  # noqa: F401  # torch's exporter wants it
+        import onnxscript  # noqa: F401  # torch.onnx.export requires it
     except ModuleNotFoundError as error:
         raise InputError(f"export needs {error.name}; pip install 'mnist-lit[export]'") from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own future
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
         program = torch.onnx.export(
-            calibrated,
+            network,
             (torch.zeros(2, 28, 28, dtype=torch.uint8),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -79,47 +82,38 @@ def onnx_bytes(calibrated: Any, labels: tuple[str, ...], threshold: float, prove
     assert program is not None
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]  # where in this machine's folders each node came from
+        del part.metadata_props[:]  # stack traces, which name folders of this machine
         part.doc_string = ""
-    told = {
+    properties = {
         "labels": json.dumps(labels),
         "threshold": repr(threshold),
-        "temperature": repr(float(calibrated.temperature)),
-        "config": portable_config(provenance["config"]),
-        "dataset": str(yaml.safe_load(provenance["config"])["data"]["dataset"]),
-        "data": provenance["data"],
-        "versions": json.dumps(provenance["versions"]),
-        "scores": json.dumps(provenance["scores"]),
+        "temperature": repr(float(network.temperature)),
+        "config": portable_config(metadata["config"]),
+        "dataset": str(yaml.safe_load(metadata["config"])["data"]["dataset"]),
+        "data": metadata["data"],
+        "versions": json.dumps(metadata["versions"]),
+        "scores": json.dumps(metadata["scores"]),
     }
-    onnx.helper.set_model_props(model, told)
+    onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
-def max_difference(one: DigitReader, other: DigitReader, images: NDArray[np.uint8]) -> float:
-    """By how much two readers' probabilities and outlier scores differ at most, the other's in batches of 1, 7 and 512.
-
-    Of the smaller batches a thousand images are looked at.
-    """
-    wanted = _all(one, images, max(BATCH_SIZES))
-    return max(
-        float(np.abs(wanted[:count] - _all(other, images[:count], size)).max())
-        for size, count in ((size, len(images) if size == max(BATCH_SIZES) else 1000) for size in BATCH_SIZES)
-    )
-
-
-def _all(reader: DigitReader, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    parts = [reader.classify(images[start : start + size]) for start in range(0, len(images), size)]
-    return np.concatenate([np.column_stack(part) for part in parts])
+def max_difference(reference: DigitReader, exported: DigitReader, images: Images) -> float:
+    """The largest absolute difference of probabilities and outlier scores, over all of BATCH_SIZES; NaN if any is."""
+    expected = np.column_stack(reference.classify(images, max(BATCH_SIZES)))  # (N, C + 1)
+    differences = []
+    for batch_size in BATCH_SIZES:
+        count = len(images) if batch_size == max(BATCH_SIZES) else SMALL_BATCH_IMAGES
+        scores = np.column_stack(exported.classify(images[:count], batch_size))
+        differences.append(np.abs(expected[:count] - scores).max())
+    return float(np.max(differences))
 
 
-def _images(settings: dict[str, Any], data_dir: str | None) -> NDArray[np.uint8]:
-    """The test images of the run's dataset, if it is here; else of the digits that need no files."""
-    from mnist_lit.datamodule import MNISTDataModule
-
+def _test_images(content: Mapping[str, Any], data_dir: str | None) -> Images:
+    """Test images of the checkpoint's dataset, or of the embedded digits if its files are not on this machine."""
     try:
-        data = MNISTDataModule(**settings | ({"data_dir": data_dir} if data_dir else {}))
-        data.setup()
+        data = datamodule_from_checkpoint(content, data_dir, download=False)
     except InputError:
         if data_dir:
             raise

@@ -218,7 +218,7 @@ def test_a_picture_is_chosen_dropped_or_pasted_and_its_digits_are_boxed(visit: C
         visitor.reads("47")
         visitor.page.click("#clear")
     visitor.page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
-    api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is no picture")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is not a picture")
 
 
 def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:

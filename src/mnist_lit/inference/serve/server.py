@@ -1,4 +1,13 @@
-"""uvicorn, taught to wait for no client, to refuse as the rest does, and to lose no request at the end."""
+"""uvicorn with what its settings cannot do; all use of its undocumented API is here, checked against uvicorn 0.54.0.
+
+`timeout_keep_alive` and `timeout_graceful_shutdown` are uvicorn's own, and h11 limits a request's head to 16 KiB. By
+hand, because uvicorn has no setting for it or answers in plain text without our headers:
+- a deadline for a request's head: `timeout_keep_alive` starts only after the first response;
+- a deadline for a response that nobody reads;
+- too many connections: `limit_concurrency` answers in plain text and logs every refusal;
+- invalid HTTP: `send_400_response` answers in plain text;
+- requests that arrive while the server shuts down: uvicorn closes idle connections at once.
+"""
 
 import asyncio
 import socket
@@ -13,105 +22,101 @@ from mnist_lit.inference.serve.limits import HEADERS
 
 __all__ = ["Connection", "Server"]
 
-CONNECTIONS = 800  # at a time; most systems let a process open 1,024 files
-GRACE = 1.0  # seconds at the end in which an open connection may still ask once
-PATIENCE = 30  # seconds for the answers under way at the end
+MAX_CONNECTIONS = 800  # most systems let a process open 1,024 files
+GRACE = 1.0  # seconds at shutdown in which an open connection may send one more request
+SHUTDOWN_TIMEOUT = 30  # seconds for responses in progress at shutdown
 CLOSING = {**HEADERS, "connection": "close"}
 BUSY = JSONResponse({"detail": "too many connections at once; try again"}, 503, {**CLOSING, "retry-after": "1"})
 
 
 class Connection(H11Protocol):
-    """A client's connection. As long as it may be idle, so long may a head take to come, and an answer lie untaken."""
+    """A client's connection with two more deadlines, `timeout_keep_alive` seconds each.
 
-    _timer: asyncio.TimerHandle | None = None
-    _taking: asyncio.TimerHandle | None = None
+    Head: from the connection, or the first bytes of a later request, until the request's head is complete. Reader:
+    while part of a response is unread, from one time that the client reads some of it to the next.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The clock starts."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of all that is not taken
-        if len(self.connections) > CONNECTIONS:
-            self.app = BUSY
-        self._watch()
+        transport.set_write_buffer_limits(high=0)  # `pause_writing` is then called for any unread byte
+        if len(self.connections) > MAX_CONNECTIONS:  # 0.54.0: the set of open connections
+            self.app = BUSY  # 0.54.0: the ASGI application that `handle_events` calls
+        self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        """The clock stops with a whole head, and starts again with the first bytes of the next."""
         super().data_received(data)
-        self._watch()
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The clocks stop."""
         super().connection_lost(exc)
-        self._stop()
-        self._taken()
+        self._stop_head_timer()
+        self._stop_read_timer()
 
     def pause_writing(self) -> None:
-        """Another clock starts: some of an answer is not taken yet."""
         super().pause_writing()
-        self._look(0)
+        self._watch_reader(0)
 
     def resume_writing(self) -> None:
-        """It stops: all is taken."""
         super().resume_writing()
-        self._taken()
+        self._stop_read_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, where no answer is under way, and hang up."""
-        if not self.cycle or self.cycle.response_complete or not self.cycle.response_started:
-            said = JSONResponse({"detail": msg}, 400, CLOSING)
-            head = b"".join(b"%s: %s\r\n" % header for header in said.raw_headers)
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, said.body))
+        if not self.cycle or self.cycle.response_complete or not self.cycle.response_started:  # 0.54.0
+            response = JSONResponse({"detail": msg}, 400, CLOSING)
+            head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, response.body))
         self.transport.close()
 
-    def _watch(self) -> None:
-        if self.cycle and not self.cycle.response_complete:
-            self._stop()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+    def _watch_head(self) -> None:
+        if self.cycle and not self.cycle.response_complete:  # 0.54.0: a request is being answered
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
 
-    def _look(self, before: int) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left == before:
+    def _watch_reader(self, unread_before: int) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread == unread_before:
             self.transport.abort()
         else:
-            self._taking = self.loop.call_later(self.timeout_keep_alive, self._look, left)
+            self._read_timer = self.loop.call_later(self.timeout_keep_alive, self._watch_reader, unread)
 
-    def _taken(self) -> None:
-        if self._taking:
-            self._taking.cancel()
-            self._taking = None
+    def _stop_head_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _stop(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer:
+            self._read_timer.cancel()
 
 
 class Server(uvicorn.Server):
-    """Serves an application. seconds: that a connection may be idle, and a request's head may take."""
+    """Serves an application. seconds: for which a connection may be idle, and for a request's head to arrive."""
 
     def __init__(self, app: FastAPI, *, seconds: int) -> None:
         self.app = app
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                ws="none",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=seconds,
-                timeout_graceful_shutdown=PATIENCE,
-            )
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=seconds,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         )
+        super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no new connections, let the open ones get their answers, then end as uvicorn does."""
+        """Accept no new connections, let the open ones get their responses, then shut down as uvicorn does."""
         self.app.state.closing = True
-        for server in self.servers:
+        for server in self.servers:  # 0.54.0: the listening asyncio servers
             server.close()
-        until = time.monotonic() + GRACE
-        while self.server_state.connections and time.monotonic() < until:
+        deadline = time.monotonic() + GRACE
+        while self.server_state.connections and time.monotonic() < deadline:  # 0.54.0
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)

@@ -1,0 +1,47 @@
+"""`mnist-lit export`: where the file goes, and what is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_lit.errors import InputError
+from mnist_lit.evaluation.calibration import load_calibrated
+from mnist_lit.inference.reader import DigitReader
+
+pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
+
+Cli = Callable[..., tuple[int, str, str]]
+RUN = Path("lightning_logs/version_0")
+
+
+def test_the_file_goes_into_the_run(cli: Cli, trained: Path) -> None:
+    shutil.copytree(trained, RUN)
+    RUN.joinpath("model.onnx").unlink(missing_ok=True)
+    code, out, err = cli("export")
+    assert (code, err) == (0, "")
+    assert f"{RUN}/model.onnx: within " in out
+    assert "on 360 images" in out
+    threshold = load_calibrated(RUN / "checkpoints" / "best.ckpt").threshold
+    assert DigitReader.load(RUN / "model.onnx").threshold == threshold < 1
+    assert [path.name for path in RUN.glob("*.onnx")] == ["model.onnx"]
+
+
+def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
+    code, _, err = cli("export", "--model", "pretrained", "--output", "missing/model.onnx")
+    assert code == 2
+    assert err == "mnist-lit: cannot write missing/model.onnx: No such file or directory\n"
+    assert cli("export", "--model", "nothing.ckpt")[0] == 2
+
+
+def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
+    fit = ("fit", "--data.dataset", "digits", "--trainer.max_epochs", "1")
+    assert cli(*fit, "--data.val_size", "0", "--data.data_dir", "/far/away")[0] == 0
+    code, out, err = cli("export")
+    assert (code, err) == (0, "")
+    assert "not calibrated, so it rejects nothing" in out
+    assert DigitReader.load(RUN / "model.onnx").threshold == 1
+    with pytest.raises(InputError, match="not calibrated"):
+        DigitReader.load(RUN / "model.onnx", threshold=0.5)
+    assert b"/far/away" not in RUN.joinpath("model.onnx").read_bytes()

@@ -1,0 +1,139 @@
+"""`mnist-lit predict`: a table on the terminal or in a file; a bad file costs a row, not the run."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+Cli = Callable[..., tuple[int, str, str]]
+PRETRAINED = ("--model", "pretrained")
+
+
+def draw(path: str, *, digits: int = 1) -> None:
+    """Save a picture of this many ones."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("L", (90 * digits, 160), 235)
+    for number in range(digits):
+        ImageDraw.Draw(image).line([(50 + 90 * number, 20), (42 + 90 * number, 140)], fill=20, width=9)
+    image.save(path)
+
+
+def test_the_table_on_the_terminal(cli: Cli) -> None:
+    draw("one.png")
+    code, out, err = cli("predict", "one.png")
+    assert code == 0
+    assert err.startswith("predict: ")
+    assert "pretrained/model.onnx" in err
+    heading, row = out.splitlines()
+    assert heading.split() == ["file", "digit", "probability", "status"]
+    name, digit, probability, status = row.split()
+    assert (name, digit, status) == ("one.png", "1", "ok")
+    assert float(probability.rstrip("%")) > 90
+
+
+def test_a_bad_file_costs_one_row(cli: Cli) -> None:
+    draw("one.png")
+    Path("bad.png").write_bytes(b"no picture")
+    code, out, err = cli("predict", "bad.png", "one.png", "missing.png", *PRETRAINED)
+    assert code == 1
+    rows = out.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["bad.png", "one.png", "missing.png"]
+    assert ["error" in row for row in rows] == [True, False, True]
+    assert "Traceback" not in out + err
+
+
+def test_the_table_in_a_file(cli: Cli) -> None:
+    draw("=cmd.png")
+    Image.new("L", (40, 30), 250).save("blank.png")
+    Path("bad.png").touch()
+    for name in ("rows.csv", "rows.jsonl"):
+        code, out, err = cli("predict", "=cmd.png", "blank.png", "bad.png", "--output", name, *PRETRAINED)
+        assert (code, out) == (1, "")
+        assert err.splitlines()[-1] == f"predict: 3 rows in {name}: 1 ok, 1 rejected, 1 error"
+    with Path("rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "box", "digit", "probability", "status", "message"]
+    assert rows[0]["file"] == "'=cmd.png"  # not a formula
+    assert [row["status"] for row in rows] == ["ok", "rejected", "error"]
+    assert len(rows[0]["box"].split()) == 4
+    lines = [json.loads(line) for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["file"] for line in lines] == ["=cmd.png", "blank.png", "bad.png"]
+    assert lines[0]["digit"] == "1"
+    assert lines[1]["message"] == "nothing is written here"
+    assert lines[1]["digit"] is lines[1]["probability"] is None
+    assert lines[2]["box"] is lines[2]["digit"] is lines[2]["probability"] is None
+
+
+def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
+    draw("folder/a.png")
+    draw("folder/inner/b.JPG")
+    Path("folder/notes.txt").touch()
+    for _ in range(2):  # the second time the pictures of the first --show are there
+        code, out, _ = cli("predict", "folder", "--show", *PRETRAINED)
+        assert code == 0
+        assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
+    with Image.open("folder/a.png.seen.png") as seen:
+        assert (seen.size, seen.mode) == ((224, 224), "L")
+        assert seen.getpixel((0, 0)) == 0
+    program = [sys.executable, "-m", "mnist_lit", "predict", "-", *PRETRAINED]
+    run = subprocess.run(program, input=Path("folder/a.png").read_bytes(), capture_output=True, check=True, timeout=60)
+    assert run.stdout.decode().splitlines()[1].split()[:2] == ["-", "1"]
+    Path("empty").mkdir()
+    code, out, _ = cli("predict", "empty", "folder/a.png", *PRETRAINED)
+    assert code == 1
+    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["read", "ok"]  # the other one is still read
+
+
+def test_many_gives_each_digit_a_row_and_a_box(cli: Cli) -> None:
+    draw("three.png", digits=3)
+    code, out, _ = cli("predict", "three.png", "--many", *PRETRAINED)
+    assert code == 0
+    rows = [row.split() for row in out.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["1", "1", "1"]
+    assert [int(row[4]) for row in rows] == sorted(int(row[4]) for row in rows)
+
+
+def test_an_exported_model_is_read_without_torch() -> None:
+    draw("one.png")
+    program = (
+        "import sys; from mnist_lit.cli import main\n"
+        "assert main(['predict', 'one.png', '--model', 'pretrained']) == 0\n"
+        "assert not {'torch', 'lightning'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_invalid_options_are_one_line(cli: Cli) -> None:
+    draw("one.png")
+    assert cli("predict", "one.png", "--output", "rows.txt", *PRETRAINED)[0] == 2
+    code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
+    assert (code, err.splitlines()[-1]) == (2, "mnist-lit: cannot write missing/rows.csv: No such file or directory")
+    assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
+        2,
+        "mnist-lit: threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
+    )
+
+
+@pytest.mark.parametrize(("folder", "accuracy"), [("drawn", 0.97), ("paper", 0.985)])
+def test_real_handwriting_is_read(folder: str, accuracy: float, shared: Path, cli: Cli) -> None:
+    assert cli("predict", str(shared / "real-digits" / folder), "--output", "rows.csv", *PRETRAINED)[0] == 0
+    with shared.joinpath("real-digits", folder, "labels.csv").open(newline="", encoding="utf-8") as file:
+        labels = {str(shared / "real-digits" / folder / row["file"]): row["label"] for row in csv.DictReader(file)}
+    with Path("rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["status"] == "ok" and row["digit"] == labels[row["file"]] for row in rows)
+    assert len(rows) == len(labels)
+    assert right / len(rows) >= accuracy
+
+
+def test_hostile_files_get_a_row_each(shared: Path, cli: Cli) -> None:
+    files = [str(path) for path in sorted((shared / "odd-images").glob("*/*")) if path.is_file()]
+    code, out, err = cli("predict", *files, *PRETRAINED)
+    assert code == 1
+    assert len(out.splitlines()) == 1 + len(files)
+    assert "Traceback" not in out + err

@@ -1,0 +1,92 @@
+"""`mnist-lit serve`: which model it serves, where it listens, and that its process has no torch."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the serve extra is not installed")
+
+from mnist_lit.cli.serve import _exported_model
+from mnist_lit.inference.reader import DigitReader
+from mnist_lit.runs.locate import PRETRAINED_DIR
+
+Cli = Callable[..., tuple[int, str, str]]
+MODEL = PRETRAINED_DIR / "model.onnx"
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """The newest run's checkpoint, empty."""
+    path = Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def test_the_process_has_no_torch() -> None:
+    program = """
+import sys, threading, os, signal, time, urllib.request
+from mnist_lit.inference.serve import server
+run = server.Server.run
+def watched(self, sockets):
+    def look():
+        urllib.request.urlopen("http://127.0.0.1:%d/health" % sockets[0].getsockname()[1]).read()
+        print([name for name in sys.modules if name.partition(".")[0] in ("torch", "torchvision", "lightning")])
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=look).start()
+    run(self, sockets)
+server.Server.run = watched
+from mnist_lit.cli.main import main
+sys.exit(main(["serve", "--model", sys.argv[1], "--port", "0"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(MODEL)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == "[]"
+
+
+def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, out, err = cli("serve", "--model", str(MODEL), "--port", port)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"cannot listen on 127.0.0.1, port {port}" in err
+    for option in (("--host", "no.such.host.invalid"), ("--port", "70000"), ("--threads", "0")):
+        code, out, err = cli("serve", "--model", str(MODEL), *option)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("package", ["fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn"])
+def test_a_missing_package_is_named_with_its_extra(package: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("answers", "app", "bodies", "limits", "metrics", "server"):
+        monkeypatch.delitem(sys.modules, f"mnist_lit.inference.serve.{module}", raising=False)
+        monkeypatch.delattr(f"mnist_lit.inference.serve.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = cli("serve", "--model", str(MODEL), "--port", "99999")  # the next error
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"serving needs {package}; pip install 'mnist-lit[serve]'" in err
+
+
+def test_a_checkpoint_has_to_be_exported_first(cli: Cli, checkpoint: Path) -> None:
+    for model in (str(checkpoint), "latest", "lightning_logs/version_0"):
+        code, _, err = cli("serve", "--model", model)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"`mnist-lit export --model {checkpoint}` writes model.onnx" in err
+
+
+def test_without_runs_the_shipped_model_is_served() -> None:
+    assert _exported_model(None) == (DigitReader.load("pretrained").path, "")
+
+
+def test_the_newest_runs_exported_model_is_served_if_there_is_one(checkpoint: Path) -> None:
+    assert "the newest run has no model.onnx" in _exported_model(None)[1]
+    exported = Path("lightning_logs/version_0/model.onnx")
+    exported.write_bytes(MODEL.read_bytes())
+    assert _exported_model(None) == _exported_model("latest") == (exported, "")
+    os.utime(checkpoint, (time.time() + 9,) * 2)
+    assert _exported_model(None)[1] == " (older than its checkpoint; `mnist-lit export` updates it)"
