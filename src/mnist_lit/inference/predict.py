@@ -39,11 +39,8 @@ class Row(NamedTuple):
 
     def cells(self) -> dict[str, Any]:
         """The row's values by column; None where there is no value."""
-        values: tuple[Any, ...]
-        if self.reading is None:
-            values = (None, None, None, "error", encodable(self.message))
-        else:
-            reading = self.reading
+        values: tuple[Any, ...] = (None, None, None, "error", encodable(self.message))
+        if reading := self.reading:
             digit = (reading.digit, round(reading.probability, 6)) if reading.digit else (None, None)
             values = (list(reading.box), *digit, reading.status, reading.message or None)
         return dict(zip(COLUMNS, (encodable(self.file), *values), strict=True))
@@ -68,13 +65,11 @@ def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bo
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         results = zip(files, threads.map(functools.partial(_find, many=many), files), strict=True)
         while batch := list(itertools.islice(results, BATCH_SIZE)):
-            digits = [digit for _, result in batch if not isinstance(result, InputError) for digit in result[0]]
-            readings = iter(reader.readings(digits))
-            for file, result in batch:
-                if isinstance(result, InputError):
-                    yield Row(file, None, str(result))
+            readings = iter(reader.readings([digit for _, (found, _, _) in batch for digit in found]))
+            for file, (found, size, error) in batch:
+                if error:
+                    yield Row(file, None, error)
                     continue
-                found, size = result
                 of_file = [next(readings) for _ in found] or [reader.blank(size)]
                 failure = _show(file, of_file) if show else ""
                 yield from (Row(file, reading) for reading in of_file)
@@ -82,8 +77,8 @@ def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bo
                     yield Row(file, None, failure)
 
 
-def _find(file: str, *, many: bool) -> tuple[list[FoundDigit], tuple[int, int]] | InputError:
-    """A picture's digits and its size, or the error for its row: one bad file must not cost the others theirs."""
+def _find(file: str, *, many: bool) -> tuple[list[FoundDigit], tuple[int, int], str]:
+    """A picture's digits, its size and an error message: one bad file must not cost the others their rows."""
     try:
         if file == STDIN and sys.stdin is None:
             raise InputError("expected a picture on standard input, got no standard input")
@@ -93,11 +88,11 @@ def _find(file: str, *, many: bool) -> tuple[list[FoundDigit], tuple[int, int]] 
             raise InputError("expected a picture, got a device or a pipe")
         picture = open_picture(sys.stdin.buffer if file == STDIN else Path(file))
         digits = find_digits(picture) if many else [find_digit(picture)]
-        return [digit for digit in digits if digit], picture.info["size"]
+        return [digit for digit in digits if digit], picture.info["size"], ""
     except InputError as error:
-        return error
+        return [], (0, 0), str(error)
     except Exception as error:
-        return InputError(f"could not be read ({type(error).__name__})")
+        return [], (0, 0), f"could not be read ({type(error).__name__})"
 
 
 def _show(file: str, readings: Sequence[Reading]) -> str:

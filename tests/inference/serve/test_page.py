@@ -1,4 +1,4 @@
-"""The pages, in a browser: digits are drawn with the mouse and read, and nothing is asked of anybody else."""
+"""The pages in a browser: digits drawn with the mouse are read, and nothing is loaded from another address."""
 
 import io
 import math
@@ -71,7 +71,7 @@ def browser() -> Iterator["Browser"]:
 
 
 class Visitor:
-    """Somebody at the page."""
+    """A person using the page."""
 
     def __init__(self, page: "Page") -> None:
         self.page = page
@@ -79,7 +79,7 @@ class Visitor:
         self.number = page.locator("#number")
 
     def draw(self, digit: str, x: float = 0.3, y: float = 0.15, size: float = 0.7) -> None:
-        """Draw a digit at a place, all in shares of the pad's side."""
+        """Draw a digit; coordinates are fractions of the pad's side."""
         pad = self.page.locator("#paper").bounding_box()
         assert pad
         for stroke in DIGITS[digit]:
@@ -93,35 +93,35 @@ class Visitor:
             self.page.mouse.up()
 
     def reads(self, number: str) -> None:
-        """The page comes to say so."""
+        """Wait until the page shows this number."""
         api.expect(self.number).to_have_text(number)
 
 
 @pytest.fixture
 def visit(browser: "Browser", server: str) -> Iterator[Callable[..., Visitor]]:
-    """Opens the page. At the end: the console was silent, and nobody but the server was asked for anything."""
-    contexts, complaints, asked = [], [], []
+    """Opens the page. Checks at the end that the console is empty and only the server received requests."""
+    contexts, console, requested = [], [], []
 
     def open_page(path: str = "", **options: Any) -> Visitor:
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: console.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
         page.goto(server + path)
         return Visitor(page)
 
     yield open_page
     for context in contexts:
         context.close()
-    assert not [url for url in asked if not url.startswith((server, "data:"))]
-    of_the_tests = ("ERR_INTERNET_DISCONNECTED", "status of 500")
-    assert not [text for text in complaints if not any(own in text for own in of_the_tests)]
+    assert not [url for url in requested if not url.startswith((server, "data:"))]
+    expected = ("ERR_INTERNET_DISCONNECTED", "status of 500")
+    assert not [text for text in console if not any(part in text for part in expected)]
 
 
-def test_each_digit_is_read_as_it_is_drawn(visit: Callable[..., Visitor]) -> None:
+def test_each_drawn_digit_is_read(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     for digit in DIGITS:
         visitor.draw(digit)
@@ -131,7 +131,7 @@ def test_each_digit_is_read_as_it_is_drawn(visit: Callable[..., Visitor]) -> Non
         visitor.reads("–")
 
 
-def test_a_finger_draws_without_moving_the_page(visit: Callable[..., Visitor]) -> None:
+def test_a_finger_draws_without_scrolling_the_page(visit: Callable[..., Visitor]) -> None:
     page = visit(viewport={"width": 360, "height": 500}, has_touch=True).page
     pad, fingers = page.locator("#paper").bounding_box(), page.context.new_cdp_session(page)
     assert pad
@@ -143,7 +143,7 @@ def test_a_finger_draws_without_moving_the_page(visit: Callable[..., Visitor]) -
     assert page.evaluate("scrollY") == 0
 
 
-def test_several_digits_are_read_as_a_number_or_as_one(visit: Callable[..., Visitor]) -> None:
+def test_several_digits_are_read_as_a_number_or_as_one_digit(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     for place, digit in enumerate("372"):
         visitor.draw(digit, x=0.06 + 0.32 * place, y=0.3, size=0.38)
@@ -172,7 +172,7 @@ def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None
     api.expect(visitor.page.locator("#undo")).to_be_disabled()
 
 
-def test_everything_is_reached_by_keyboard_and_is_labelled(visit: Callable[..., Visitor]) -> None:
+def test_everything_is_labelled_and_reachable_by_keyboard(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.draw("7")
     visitor.reads("7")
@@ -189,7 +189,7 @@ def test_everything_is_reached_by_keyboard_and_is_labelled(visit: Callable[..., 
     assert visitor.page.get_by_role("meter").count() == 10
 
 
-def test_a_picture_is_chosen_dropped_or_pasted_and_its_digits_are_boxed(visit: Callable[..., Visitor]) -> None:
+def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visit: Callable[..., Visitor]) -> None:
     image = Image.new("RGB", (600, 300), "white")
     pen = ImageDraw.Draw(image)
     for place, digit in enumerate("47"):
@@ -236,7 +236,7 @@ def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
     api.expect(visitor.words).to_contain_text("Not a digit")
 
 
-def test_without_the_network_the_drawing_stays_and_is_read_when_it_is_back(visit: Callable[..., Visitor]) -> None:
+def test_an_offline_drawing_is_kept_and_read_once_the_server_is_back(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.draw("3")
     visitor.reads("3")
@@ -249,26 +249,26 @@ def test_without_the_network_the_drawing_stays_and_is_read_when_it_is_back(visit
     api.expect(visitor.page.locator("#trouble")).to_be_hidden()
 
 
-def test_a_server_that_fails_is_quoted_and_not_asked_again(visit: Callable[..., Visitor]) -> None:
-    visitor, asked = visit(), []
+def test_a_server_error_is_shown_and_not_retried(visit: Callable[..., Visitor]) -> None:
+    visitor, requested = visit(), []
 
     def fail(route: "Route") -> None:
-        asked.append(route.request.url)
+        requested.append(route.request.url)
         route.fulfill(status=500, body="no JSON")
 
     visitor.page.route("**/predict*", fail)
     visitor.page.clock.install()
     visitor.draw("7")
-    api.expect(visitor.page.get_by_role("alert")).to_have_text("The server says: 500 Internal Server Error")
+    api.expect(visitor.page.get_by_role("alert")).to_have_text("The server answered: 500 Internal Server Error")
     visitor.page.clock.run_for(10_000)
-    assert len(asked) == 1
+    assert len(requested) == 1
     visitor.page.unroute("**/predict*")
     visitor.draw("7")
     api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.parametrize("width", [320, 360, 768])
-def test_a_narrow_screen_has_nothing_beside_it(visit: Callable[..., Visitor], width: int) -> None:
+def test_nothing_overflows_a_narrow_screen(visit: Callable[..., Visitor], width: int) -> None:
     visitor = visit(viewport={"width": width, "height": 740}, has_touch=True, device_scale_factor=2)
     for place, digit in enumerate("1372"):
         visitor.draw(digit, x=0.04 + 0.24 * place, y=0.3, size=0.3)
@@ -276,21 +276,21 @@ def test_a_narrow_screen_has_nothing_beside_it(visit: Callable[..., Visitor], wi
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_the_apis_description_works_without_the_internet(visit: Callable[..., Visitor]) -> None:
+def test_the_api_documentation_works_offline(visit: Callable[..., Visitor]) -> None:
     api.expect(visit("docs").page.get_by_text("/predict", exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
-def test_a_report_is_whole_asks_for_nothing_and_fits_the_screen(
+def test_a_report_is_self_contained_and_fits_the_screen(
     browser: "Browser", trained: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     assert main(["report", str(trained), "--images", "40", "--output", "report.html"]) == 0
-    asked: list[str] = []
-    complaints: list[str] = []
+    requested: list[str] = []
+    console: list[str] = []
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: console.append(message.text))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(Path("report.html").resolve().as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 2)")
@@ -298,5 +298,5 @@ def test_a_report_is_whole_asks_for_nothing_and_fits_the_screen(
     for link in page.get_by_role("navigation").get_by_role("link").all():
         assert page.locator(link.get_attribute("href") or "").is_visible()
     context.close()
-    assert [url for url in asked if not url.startswith("data:")] == [Path("report.html").resolve().as_uri()]
-    assert not complaints
+    assert [url for url in requested if not url.startswith("data:")] == [Path("report.html").resolve().as_uri()]
+    assert not console

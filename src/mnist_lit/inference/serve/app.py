@@ -10,6 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import generate_latest
 
 from mnist_lit import __version__
 from mnist_lit.inference.reader import DigitReader
@@ -56,7 +57,7 @@ def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def prometheus() -> Response:
         """Counts and durations for Prometheus."""
-        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(generate_latest(metrics), headers={"content-type": CONTENT_TYPE})
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:

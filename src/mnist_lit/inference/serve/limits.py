@@ -145,9 +145,10 @@ class _Body:
         limits = self._guard.limits
         try:
             async with asyncio.timeout_at(self._deadline):
-                message = await self._next()
+                message = await self._receive()
         except TimeoutError as error:
             raise HTTPException(408, f"expected the body within {limits.seconds} s") from error
+        self.complete = not message.get("more_body")
         size = len(message.get("body", b""))
         self.size += size
         self._guard.bytes_held += size
@@ -162,12 +163,7 @@ class _Body:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
                 while not self.complete:
-                    await self._next()
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        self.complete = not message.get("more_body", False)
-        return message
+                    self.complete = not (await self._receive()).get("more_body")
 
 
 def _log_line(scope: Scope, error: Exception) -> str:

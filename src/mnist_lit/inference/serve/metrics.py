@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -12,15 +12,15 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # sec
 ROUTES = ("/", "/predict", "/health", "/metrics", "/docs")  # other paths share a label: clients can invent any number
 
 
-class Metrics:
-    """One application's metrics, in a registry of their own."""
+class Metrics(CollectorRegistry):
+    """One application's metrics; the library's global registry stays unused."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._requests = Counter("mnist_lit_requests", "Requests answered.", ("route", "status"), registry=registry)
+        super().__init__()
+        self._requests = Counter("mnist_lit_requests", "Requests answered.", ("route", "status"), registry=self)
         seconds = "From a request's head to the end of its answer."
-        self._seconds = Histogram("mnist_lit_request_seconds", seconds, ("route",), buckets=BUCKETS, registry=registry)
-        self.readings = Counter("mnist_lit_readings", "Digits read, by status.", ("status",), registry=registry)
+        self._seconds = Histogram("mnist_lit_request_seconds", seconds, ("route",), buckets=BUCKETS, registry=self)
+        self.readings = Counter("mnist_lit_readings", "Digits read, by status.", ("status",), registry=self)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -30,10 +30,6 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics without `_created` samples, which the library can only switch off for the whole process."""
-        for metric in self._registry.collect():
+        for metric in super().collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
-
-    def text(self) -> bytes:
-        """All metrics in Prometheus's text format."""
-        return generate_latest(self)

@@ -52,8 +52,8 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop_head_timer()
-        self._stop_read_timer()
+        for timer in filter(None, (self._head_timer, self._read_timer)):
+            timer.cancel()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -61,7 +61,8 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_read_timer()
+        if self._read_timer:
+            self._read_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
         if not self.cycle or self.cycle.response_complete or not self.cycle.response_started:  # 0.54.0
@@ -72,7 +73,9 @@ class Connection(H11Protocol):
 
     def _watch_head(self) -> None:
         if self.cycle and not self.cycle.response_complete:  # 0.54.0: a request is being answered
-            self._stop_head_timer()
+            if self._head_timer:
+                self._head_timer.cancel()
+                self._head_timer = None
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
 
@@ -82,15 +85,6 @@ class Connection(H11Protocol):
             self.transport.abort()
         else:
             self._read_timer = self.loop.call_later(self.timeout_keep_alive, self._watch_reader, unread)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer:
-            self._read_timer.cancel()
 
 
 class Server(uvicorn.Server):

@@ -1,23 +1,23 @@
-// Draw or drop a picture; the server reads it after each stroke. Positions are shares of the pad's side, 0 … 1.
+// Draw or drop a picture; the server reads it after every stroke. Coordinates are fractions of the pad's side, 0 … 1.
 "use strict";
 
-const PEN = 0.055; // the stroke's width
-const SENT = 336; // the side of the drawing that the server gets, in pixels
-const PATIENCE = 300; // milliseconds until the page says that it waits for an answer
-const RETRY = 3000; // milliseconds until an unreachable server is asked again
-const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and read as soon as it is back.";
+const PEN = 0.055; // stroke width
+const SENT = 336; // side of the drawing sent to the server, in pixels
+const PATIENCE = 300; // milliseconds before the page shows that it is waiting for an answer
+const RETRY = 3000; // milliseconds before an unreachable server is tried again
+const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 
 const $ = (id) => document.getElementById(id);
 const paper = $("paper");
 const EMPTY = { strokes: [], picture: null };
 
-let states = [EMPTY]; // what undo goes back through; never empty, and no state is ever changed
+let states = [EMPTY]; // the undo history: never empty, and its states are never modified
 let stroke = null; // [x, y] of each point, while a pointer is down
-let readings = []; // of the newest answer
-let chosen = 0; // which of them the bars show
-let asking = null; // the AbortController of the question under way
+let readings = []; // from the latest answer
+let chosen = 0; // index of the one that the bars show
+let asking = null; // AbortController of the request in progress
 let retry = 0;
-let digits = true; // whether the classes are digits; a model of your own may have any names
+let digits = true; // false if the model has other classes than the digits
 
 const now = () => states.at(-1);
 const rejected = (reading) => reading.status !== "ok";
@@ -47,7 +47,7 @@ function draw(context, side, ink) {
     context.moveTo(...at[0]);
     for (let i = 1; i < at.length - 1; i++) {
       const middle = [(at[i][0] + at[i + 1][0]) / 2, (at[i][1] + at[i + 1][1]) / 2];
-      context.quadraticCurveTo(...at[i], ...middle); // through the middles, so that corners are round
+      context.quadraticCurveTo(...at[i], ...middle); // through the midpoints, which rounds the corners
     }
     context.lineTo(...at.at(-1));
     context.stroke();
@@ -98,7 +98,7 @@ paper.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   paper.setPointerCapture(event.pointerId);
   if (now().picture) states.push(EMPTY);
-  asking?.abort(); // what was drawn is about to change
+  asking?.abort(); // the drawing is about to change
   stroke = [point(event)];
   show();
 });
@@ -125,7 +125,7 @@ async function take(file) {
   try {
     go({ strokes: [], picture: { file, bitmap: await createImageBitmap(file) } });
   } catch {
-    complain(`${file.name || "This"} is no picture that the browser can show.`);
+    complain(`${file.name || "This file"} is not a picture that this browser can show.`);
   }
 }
 
@@ -165,20 +165,20 @@ async function sent() {
 async function read() {
   asking?.abort();
   clearTimeout(retry);
-  if (!now().strokes.length && !now().picture) return tell([]);
+  if (!now().strokes.length && !now().picture) return setReadings([]);
   const { signal } = (asking = new AbortController());
   const waiting = setTimeout(() => ($("words").textContent = "Reading…"), PATIENCE);
   const body = new FormData();
   body.append("file", await sent());
   const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal }).catch(() => null);
-  const told = await answer?.json().catch(() => null); // null where it is no JSON
+  const result = await answer?.json().catch(() => null); // null if it is not JSON
   clearTimeout(waiting);
   if (signal.aborted) return;
   if (!answer) {
-    tell([], OUT_OF_REACH);
+    setReadings([], OUT_OF_REACH);
     retry = setTimeout(read, RETRY);
-  } else if (answer.ok && told) tell(told.readings);
-  else tell([], `The server says: ${told?.detail ?? `${answer.status} ${answer.statusText}`}`);
+  } else if (answer.ok && result) setReadings(result.readings);
+  else setReadings([], `The server answered: ${result?.detail ?? `${answer.status} ${answer.statusText}`}`);
 }
 
 function complain(trouble) {
@@ -186,14 +186,14 @@ function complain(trouble) {
   $("trouble").hidden = !trouble;
 }
 
-function tell(found, trouble = "") {
+function setReadings(found, trouble = "") {
   complain(trouble);
   readings = found;
   chosen = 0;
-  tellAll();
+  renderReadings();
 }
 
-function tellAll() {
+function renderReadings() {
   const { strokes, picture } = now();
   const several = readings.length > 1;
   const written = readings.map((reading) => (rejected(reading) ? "?" : reading.digit)).join(digits ? "" : " ");
@@ -207,36 +207,36 @@ function tellAll() {
   $("seen").hidden = nothing;
   if (!nothing) $("seen").src = reading.image;
   paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${written || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
-  tellEach(several);
-  tellBars(reading);
-  tellBoxes(several || picture);
+  renderChoices(several);
+  renderBars(reading);
+  renderBoxes(several || picture);
 }
 
 function words(several, written, reading, drawn) {
-  if (!drawn) return "Nothing is drawn yet.";
+  if (!drawn) return "Nothing drawn yet.";
   if (!$("trouble").hidden) return "Not read yet.";
   if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
     const not = readings.filter(rejected).length;
-    return `${readings.length} ${digits ? "digits" : "found"}: ${written}${not ? `, ${not} not to be read` : ""}`;
+    return `${readings.length} ${digits ? "digits" : "found"}: ${written}${not ? `, ${not} rejected` : ""}`;
   }
-  if (rejected(reading)) return `${other()}. The nearest is ${reading.digit}.`;
-  return `Reads ${reading.digit}, ${percent(reading.probability)} sure`;
+  if (rejected(reading)) return `${other()}. The closest is ${reading.digit}.`;
+  return `Read as ${reading.digit}, ${percent(reading.probability)} sure`;
 }
 
 const other = () => (digits ? "Not a digit" : "None of the classes");
 
-function tellEach(several) {
+function renderChoices(several) {
   $("each").hidden = !several;
   $("each").replaceChildren(
     ...(several ? readings : []).map((reading, index) => {
-      const name = rejected(reading) ? `${other().toLowerCase()}, nearest ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
+      const name = rejected(reading) ? `${other().toLowerCase()}, closest to ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
       const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
       const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
       button.classList.toggle("rejected", rejected(reading));
       button.addEventListener("click", () => {
         chosen = index;
-        tellAll();
+        renderReadings();
         $("each").children[index].focus();
       });
       return button;
@@ -244,7 +244,7 @@ function tellEach(several) {
   );
 }
 
-function tellBars(reading) {
+function renderBars(reading) {
   const names = reading ? Object.keys(reading.probabilities) : [...$("bars").children].map((bar) => bar.dataset.name);
   if (names.join() !== [...$("bars").children].map((bar) => bar.dataset.name).join()) setBars(names);
   for (const bar of $("bars").children) {
@@ -266,22 +266,22 @@ function setBars(names) {
   );
 }
 
-function tellClasses(names) {
+function renderClassNames(names) {
   const some = names.length > 12 ? `one of ${names.length} classes` : names.join(", ");
   document.title = "mnist-lit: draw";
   document.querySelector("h1").textContent = "Draw";
-  document.querySelector("header p").textContent = `${some}; a small network says which.`;
+  document.querySelector("header p").textContent = `${some}; a small network recognizes it.`;
   document.querySelector("#many + span").textContent = "Several";
   document.body.classList.add("named");
 }
 
-function tellBoxes(wanted) {
+function renderBoxes(visible) {
   const { picture } = now();
   const [width, height] = picture ? [picture.bitmap.width, picture.bitmap.height] : [SENT, SENT];
   const longer = Math.max(width, height);
   const place = fitted({ width, height });
   $("boxes").replaceChildren(
-    ...(wanted ? readings : []).filter((reading) => reading.digit).map((reading) => {
+    ...(visible ? readings : []).filter((reading) => reading.digit).map((reading) => {
       const [left, top, right, bottom] = reading.box.map((edge) => edge / longer);
       const box = make("div", { class: "box" }, make("b", {}, rejected(reading) ? "?" : reading.digit));
       box.classList.toggle("rejected", rejected(reading));
@@ -293,7 +293,7 @@ function tellBoxes(wanted) {
   );
 }
 
-// The rest
+// Controls and start
 
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clear);
@@ -310,13 +310,13 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 
 async function begin() {
   setBars([..."0123456789"]);
-  tell([]);
+  setReadings([]);
   try {
     const { model, labels, threshold } = await (await fetch("health")).json();
     $("model").textContent = `Model ${model}, rejects outliers above ${threshold.toPrecision(2)}`;
     setBars(labels);
     digits = labels.every((label) => /^[0-9]$/.test(label));
-    if (!digits) tellClasses(labels);
+    if (!digits) renderClassNames(labels);
   } catch {
     complain(OUT_OF_REACH);
   }
