@@ -1,4 +1,4 @@
-"""Two runs or groups differ, or cannot be told apart; what cannot be compared is refused."""
+"""Two runs or groups differ or cannot be distinguished, or comparing them is refused."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ LOGS = Path("lightning_logs")
 
 
 def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -> None:
-    """A run that was tested, with these images wrong."""
+    """Write a tested run with these images wrong."""
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("checkpoints/best.ckpt").touch()
     run.joinpath("finished").touch()
@@ -27,7 +27,7 @@ def test_two_runs_that_differ(cli: Cli) -> None:
     assert "A is better" in cli("compare", "version_1", "version_0")[1]
 
 
-def test_two_runs_that_cannot_be_told_apart(cli: Cli) -> None:
+def test_two_runs_that_cannot_be_distinguished(cli: Cli) -> None:
     write(LOGS / "version_0", range(30))
     write(LOGS / "version_1", range(5, 34))
     out = cli("compare", "lightning_logs/version_0", "version_1")[1]
@@ -47,7 +47,7 @@ def test_groups_are_compared_over_their_seeds(cli: Cli) -> None:
     assert "not distinguishable" in cli("compare", "version_0", "version_2")[1]
 
 
-def test_what_cannot_be_compared_is_refused(cli: Cli) -> None:
+def test_incomparable_runs_are_refused(cli: Cli) -> None:
     write(LOGS / "version_0", [])
     write(LOGS / "version_1", [], shift=1)
     write(LOGS / "version_2/seed_0", [])
@@ -56,11 +56,11 @@ def test_what_cannot_be_compared_is_refused(cli: Cli) -> None:
     LOGS.joinpath("version_3/predictions.csv").unlink()
     for second, message in (
         ("version_1", "not tested on the same images"),
-        ("version_2", "one run says nothing of its spread"),
+        ("version_2", "a single run has no spread over seeds"),
         ("version_3", "mnist-lit test --ckpt_path lightning_logs/version_3"),
         ("version_9", "no run with a checkpoint"),
         ("vresion_1", "did you mean version_1?"),
-        ("version_0", "both are lightning_logs/version_0"),
+        ("version_0", "got lightning_logs/version_0 twice"),
     ):
         code, _, err = cli("compare", "version_0", second)
         assert (code, message in err) == (2, True), err

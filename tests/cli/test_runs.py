@@ -1,4 +1,4 @@
-"""`mnist-lit runs` tells what the run folders hold, and stands a damaged one."""
+"""`mnist-lit runs` summarizes the run folders, damaged ones included."""
 
 import os
 from collections.abc import Callable
@@ -21,26 +21,26 @@ def write(run: Path) -> None:
     run.joinpath("predictions.csv").write_text("index,label,predicted\n0,1,1\n1,2,2\n2,3,8\n3,4,4\n")
 
 
-def test_a_run_is_told_from_its_folder(tmp_path: Path) -> None:
+def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "version_0")
-    told = summarize_run(tmp_path / "version_0")
-    assert (told.run, told.took, told.epochs) == ("version_0", "46 s", "3")
-    assert told.best_val == "95.00% (2)"  # the first of equals
-    assert told.test == "75.00% of 4"
-    assert told.command == "fit --config tutorial"
+    row = summarize_run(tmp_path / "version_0")
+    assert (row.run, row.duration, row.epochs) == ("version_0", "46 s", "3")
+    assert row.best_val == "95.00% (2)"  # the first of equals
+    assert row.test == "75.00% of 4"
+    assert row.command == "fit --config tutorial"
 
 
-def test_what_is_missing_or_damaged_stays_empty(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_leave_columns_empty(tmp_path: Path) -> None:
     assert set(summarize_run(tmp_path / "version_7")[1:]) == {"", "0, unfinished"}
     write(tmp_path / "version_8")
     tmp_path.joinpath("version_8/metrics.csv").write_bytes(b"epoch,val/acc\n\xff\xfe,much\n")
     tmp_path.joinpath("version_8/predictions.csv").write_text("")
     tmp_path.joinpath("version_8/config.yaml").write_bytes(b"\xff")
-    told = summarize_run(tmp_path / "version_8")
-    assert (told.epochs, told.best_val, told.test, told.command) == ("", "", "", "")
+    row = summarize_run(tmp_path / "version_8")
+    assert (row.epochs, row.best_val, row.test, row.command) == ("", "", "", "")
 
 
-def test_runs_lists_all_in_their_order(cli: Cli) -> None:
+def test_runs_are_listed_oldest_first(cli: Cli) -> None:
     for number in (10, 9):
         write(Path(f"lightning_logs/version_{number}"))
     code, out, err = cli("runs")

@@ -1,10 +1,10 @@
-"""verify-resume compares to the bit, and finds a difference that is there."""
+"""verify-resume compares bit for bit and finds a planted difference."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,33 +27,36 @@ class Unkeyed(Callback):
 """
 
 
-def verify(*args: str) -> tuple[int, str]:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path]), "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "mnist_lit", "verify-resume", *args]
-    run = subprocess.run(program, env=env, capture_output=True, text=True, check=False, timeout=600)
-    return run.returncode, run.stdout + run.stderr
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fits find the test's own callbacks, and use one thread."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", *sys.path]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def test_a_planted_difference_is_found_with_its_tensor_and_step() -> None:
-    # torch's generator starts anew with the process; nothing saves where it stood
+@pytest.mark.usefixtures("environment")
+def test_a_planted_difference_is_found_with_its_tensor_and_step(cli: Cli) -> None:
+    # torch's global generator restarts with each process, and no checkpoint saves its state
     Path("planted.py").write_text(UNKEYED.format(size=1e-6))
-    code, out = verify(*FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "2")
+    code, out, _ = cli("verify-resume", *FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "1")
     assert code == 1, out
     assert "different: last.ckpt: first at state_dict.network." in out
     assert "different: curves: first at step " in out
 
 
-@pytest.mark.slow
-def test_the_same_without_it_is_equal() -> None:
+@pytest.mark.slow  # seven fits
+@pytest.mark.usefixtures("environment")
+def test_without_the_planted_difference_all_is_equal(cli: Cli) -> None:
     Path("planted.py").write_text(UNKEYED.format(size=0))
-    code, out = verify(*FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "5", "--folder", "kept")
+    args = ("--trainer.callbacks+", "planted.Unkeyed", "--kills", "5", "--folder", "kept")
+    code, out, _ = cli("verify-resume", *FIT, *args)
     assert code == 0, out
     assert "equal: " in out
     assert "killed: 5 times (1 while training, 1 during a save, 1 during a validation, 1 in the first second" in out
     assert {path.name for path in Path("kept").iterdir()} == {"undisturbed", "killed"}
 
 
-def test_a_fit_that_ended_before_is_set_back_and_killed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_ends_before_its_kill_is_restored_and_killed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
 
     def kill(killer: KillableFit, moment: str, seconds: float) -> bool:
@@ -69,15 +72,14 @@ def test_a_fit_that_ended_before_is_set_back_and_killed_sooner(monkeypatch: pyte
     assert len(waits) == 7
 
 
-def test_wrong_input_is_the_fits_own_line(cli: Cli) -> None:
-    assert cli("verify-resume", "--kills=-1") == (2, "", "mnist-lit: --kills: expected 0 or more, got -1\n")
+def test_a_failed_fit_is_reported_in_its_own_words(cli: Cli) -> None:
     code, out, err = cli("verify-resume", *FIT, "--model.lrr", "1")
     assert (code, out) == (2, "")
     assert err == "mnist-lit: the fit failed: unknown option model.lrr; did you mean model.lr?\n"
 
 
-def test_states_are_compared_to_the_bit() -> None:
-    def content(value: float) -> dict[str, object]:
+def test_states_are_compared_bit_for_bit() -> None:
+    def content(value: float) -> dict[str, Any]:
         weights = torch.tensor([0.0, value])
         return {"state_dict": {"a": torch.zeros(3), "b": weights}, "global_step": 3, METADATA_KEY: {"scores": {}}}
 
@@ -88,9 +90,15 @@ def test_states_are_compared_to_the_bit() -> None:
     assert state_difference(content(1), {**content(1), "epoch": 1}) == "epoch: None and 1"
     shorter = {**content(1), "state_dict": {"a": torch.zeros(3)}}
     assert state_difference(content(1), shorter) == "state_dict.b, which only one has"
+    assert state_difference(shorter, content(1)) == "state_dict.b, which only one has"
+    calibrated = {**content(1), METADATA_KEY: {"scores": {}, "calibration": {"temperature": 2.0}, "config": "ignored"}}
+    assert (
+        state_difference(calibrated, {**calibrated, METADATA_KEY: {**calibrated[METADATA_KEY], "config": ""}}) is None
+    )
+    assert state_difference(content(1), calibrated) == "calibration, which only one has"
 
 
-def test_missing_and_doubled_points_of_curves_are_found(cli: Cli) -> None:
+def test_missing_and_repeated_points_of_curves_are_found(cli: Cli) -> None:
     assert cli("fit", *FIT)[0] == 0
     assert cli("fit", *FIT)[0] == 0
     one, other = (Path(f"lightning_logs/version_{number}") for number in range(2))

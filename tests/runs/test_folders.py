@@ -1,4 +1,4 @@
-"""Run folders are fresh, and the newest is found."""
+"""Run folders are new ones, and the newest is found."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import best_checkpoint, create_run, newest_checkpoint, run_of_checkpoint
+from mnist_lit.runs.folders import (
+    all_runs,
+    best_checkpoint,
+    create_named_run,
+    create_run,
+    find_run,
+    finished_members,
+    group_members,
+    newest_checkpoint,
+    run_name,
+    run_of_checkpoint,
+)
 
 
 def save(run: Path, name: str) -> Path:
@@ -16,30 +27,30 @@ def save(run: Path, name: str) -> Path:
     return path
 
 
-def test_twenty_runs_at_once_get_twenty_folders(tmp_path: Path) -> None:
+def test_twenty_concurrent_runs_get_twenty_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
         made = list(pool.map(lambda _: create_run(tmp_path / "logs"), range(20)))
     assert sorted(run.name for run in made) == sorted(f"version_{n}" for n in range(20))
 
 
-def test_numbers_go_on_from_the_highest_and_other_names_are_no_runs(tmp_path: Path) -> None:
+def test_numbers_continue_from_the_highest_and_other_names_are_ignored(tmp_path: Path) -> None:
     for name in ("version_9", "version_10", "version_x", "notes"):
         tmp_path.joinpath(name).mkdir()
     tmp_path.joinpath("README.md").touch()
     assert create_run(tmp_path).name == "version_11"
 
 
-def test_the_newest_run_counts_by_number_and_only_with_a_checkpoint(tmp_path: Path) -> None:
-    for nothing in (tmp_path / "none", tmp_path):
+def test_the_newest_run_is_the_highest_number_with_a_checkpoint(tmp_path: Path) -> None:
+    for empty in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match="nothing was trained"):
-            newest_checkpoint(nothing)
+            newest_checkpoint(empty)
     made = [create_run(tmp_path) for _ in range(12)]
     save(made[2], "best.ckpt")
     best = save(made[10], "best.ckpt")
     assert newest_checkpoint(tmp_path) == best  # not version_2, not the empty version_11
 
 
-def test_without_a_best_the_last_counts(tmp_path: Path) -> None:
+def test_without_a_best_checkpoint_the_last_is_used(tmp_path: Path) -> None:
     run = create_run(tmp_path)
     last = save(run, "last.ckpt")
     assert best_checkpoint(run) == last
@@ -50,3 +61,30 @@ def test_a_checkpoint_outside_a_run_belongs_to_its_own_folder(tmp_path: Path) ->
     assert run_of_checkpoint(Path("logs/version_3/checkpoints/best.ckpt")) == Path("logs/version_3")
     assert run_of_checkpoint(tmp_path / "model.ckpt") == tmp_path
     assert run_of_checkpoint(Path("model.ckpt")) == Path.cwd()
+
+
+def test_a_groups_runs_are_listed_by_seed() -> None:
+    logs = Path("lightning_logs")
+    for name in ("version_10", "version_9/seed_10", "version_9/seed_2", "version_9/seed_x"):
+        logs.joinpath(name).mkdir(parents=True)
+    assert group_members(logs / "version_10") == []
+    runs = all_runs(logs)
+    assert [run_name(run) for run in runs] == ["version_9/seed_2", "version_9/seed_10", "version_10"]
+    with pytest.raises(InputError, match=r"seed_2 is unfinished; .* --resume auto"):
+        finished_members(logs / "version_9")
+    for run in runs:
+        run.joinpath("finished").touch()
+        save(run, "best.ckpt")
+    assert finished_members(logs / "version_9") == runs[:2] == group_members(find_run("version_9"))
+    with pytest.raises(InputError, match=r"at version_90; did you mean version_9"):
+        find_run("version_90")
+
+
+def test_a_named_run_is_created_once(tmp_path: Path) -> None:
+    run = create_named_run(tmp_path / "group" / "seed_3")
+    assert create_named_run(run) == run  # a kill left it empty
+    run.joinpath("config.yaml").touch()
+    with pytest.raises(InputError, match=r"seed_3 already exists; --resume auto continues it"):
+        create_named_run(run)
+    with pytest.raises(InputError, match="cannot make a run folder in"):
+        create_named_run(run / "config.yaml" / "seed_0")

@@ -1,10 +1,19 @@
-"""A run folder's files are read as far as they can be."""
+"""A run folder's results, also of damaged files."""
 
 from pathlib import Path
 
 import pytest
 
-from mnist_lit.runs.results import Predictions, best_validation, completed_epochs, ensemble_accuracy, read_predictions
+from mnist_lit.runs.results import (
+    Predictions,
+    Validation,
+    best_validation,
+    completed_epochs,
+    ensemble_accuracy,
+    read_curve,
+    read_predictions,
+    read_validations,
+)
 
 HEAD = "index,label,predicted\n"
 PREDICTIONS = "index,label,predicted,prob_0,prob_1\n0,1,1,0.2,0.8\n1,0,1,0.4,0.6\n2,0,0,0.9,0.1\n"
@@ -27,7 +36,7 @@ def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
     assert read_predictions(tmp_path) is None
 
 
-def test_the_best_validation_is_of_equals_the_one_with_the_lower_loss(tmp_path: Path) -> None:
+def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path) -> None:
     assert best_validation(tmp_path) is None
     assert completed_epochs(tmp_path) == 0
     rows = (
@@ -42,6 +51,21 @@ def test_the_best_validation_is_of_equals_the_one_with_the_lower_loss(tmp_path: 
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
     assert best_validation(tmp_path) == (0.95, 3)
     assert completed_epochs(tmp_path) == 3
+    assert read_validations(tmp_path) == [Validation(0.9, 0.1, 1), Validation(0.95, 0.3, 2), Validation(0.95, 0.2, 3)]
+
+
+def test_validations_are_ranked_by_accuracy_then_loss_then_epoch() -> None:
+    ranked = [Validation(0.9, 0.1, 1), Validation(0.95, 0.3, 2), Validation(0.95, 0.2, 4), Validation(0.95, 0.2, 3)]
+    for number, better in enumerate(ranked):
+        assert better.is_better_than(None)
+        assert [better.is_better_than(other) for other in ranked] == [number > i for i in range(len(ranked))]
+
+
+def test_a_curve_has_the_steps_at_which_its_scalar_was_logged(tmp_path: Path) -> None:
+    assert read_curve(tmp_path, "lr") == []
+    tmp_path.joinpath("metrics.csv").write_text("lr,step,val/acc\n0.5,0,\n,0,0.9\n0.25,1,\n")
+    assert read_curve(tmp_path, "lr") == [(0, 0.5), (1, 0.25)]
+    assert read_curve(tmp_path, "val/acc") == [(0, 0.9)]
 
 
 def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
@@ -50,7 +74,7 @@ def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
     assert read_predictions(tmp_path) is None
 
 
-def test_an_ensemble_takes_the_mean_of_the_probabilities() -> None:
+def test_an_ensemble_averages_probabilities() -> None:
     sure, unsure = [[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]]
     tests = [Predictions([0, 1], [0, 1], [int(b > a) for a, b in probs], probs, ["a", "b"]) for probs in (sure, unsure)]
     assert [test.acc for test in tests] == [1, 0]

@@ -1,4 +1,4 @@
-"""Memory is kept where glibc can keep it."""
+"""glibc keeps freed memory."""
 
 import platform
 import subprocess
@@ -10,9 +10,9 @@ from mnist_lit.system.malloc import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
-from mnist_lit.system.malloc import keep_freed_memory as keep_memory
+from mnist_lit.system.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
-    keep_memory()
+    keep_freed_memory()
 buffer = bytearray(64 << 20); del buffer
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):

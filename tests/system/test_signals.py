@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C save and end, wherever they come; the rest is as if they had not."""
+"""SIGTERM and Ctrl-C save the run and end it, and it resumes exactly."""
 
+import functools
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mnist_lit.cli.main import main
 from mnist_lit.errors import StoppedBySignal
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.module import MNISTModule
@@ -18,9 +20,24 @@ from mnist_lit.system.signals import DeferredSignals, raise_on_signal
 Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
 FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps an epoch
+LONG_FIT = (*FIT, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9")
 
 
-def test_inside_at_once_both_raise_and_after_it_all_is_as_before() -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of LONG_FIT with a `val_check_interval`, trained once."""
+
+    @functools.cache
+    def train(interval: str) -> Path:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        options = ("--trainer.val_check_interval", interval, "--trainer.default_root_dir", str(folder))
+        assert main([*LONG_FIT, *options]) == 0
+        return folder / RUN
+
+    return train
+
+
+def test_both_signals_raise_inside_and_the_handlers_are_restored() -> None:
     before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
     for signum in (signal.SIGTERM, signal.SIGINT):
         with pytest.raises(StoppedBySignal, match=signum.name), raise_on_signal():
@@ -28,20 +45,20 @@ def test_inside_at_once_both_raise_and_after_it_all_is_as_before() -> None:
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_what_is_noted_raises_nothing_until_ctrl_c_is_pressed_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    noted = DeferredSignals()
+def test_a_deferred_signal_raises_only_when_ctrl_c_is_pressed_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    deferred = DeferredSignals()
     with raise_on_signal():
-        noted.install()
+        deferred.install()
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
-        assert noted.signum == signal.SIGTERM
+        assert deferred.signum == signal.SIGTERM
         monkeypatch.setattr("mnist_lit.system.signals.PATIENCE", 0)
         with pytest.raises(StoppedBySignal, match="SIGINT"):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_other_threads_leave_the_signals_alone() -> None:
+def test_other_threads_do_not_touch_the_handlers() -> None:
     def enter() -> None:
         with raise_on_signal():
             pass
@@ -52,16 +69,21 @@ def test_other_threads_leave_the_signals_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "at", "saved", "every"),
+    ("signum", "at", "saved", "interval"),
     [(signal.SIGTERM, 7, 7, "1.0"), (signal.SIGINT, 9, 10, "1.0"), (signal.SIGTERM, 7, 7, "1")],
-    ids=["within", "at_the_epochs_end", "before_a_validation"],
+    ids=["within_an_epoch", "at_an_epochs_end", "before_a_validation"],
 )
-def test_a_fit_saves_ends_and_goes_on_exactly(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, at: int, saved: int, every: str
+def test_an_interrupted_fit_saves_and_resumes_exactly(
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Callable[[str], Path],
+    signum: signal.Signals,
+    at: int,
+    saved: int,
+    interval: str,
 ) -> None:
-    options = ("--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9", "--trainer.val_check_interval", every)
-    fit = (*FIT, "--trainer.max_epochs", "3", *options)
-    assert cli(*fit, "--trainer.default_root_dir", "whole")[0] == 0
+    whole = undisturbed(interval)
+    fit = (*LONG_FIT, "--trainer.val_check_interval", interval)
     step = MNISTModule.optimizer_step
 
     def interrupted(self: MNISTModule, *args: Any, **kwargs: Any) -> None:
@@ -77,14 +99,13 @@ def test_a_fit_saves_ends_and_goes_on_exactly(
     assert load_checkpoint(RUN / "checkpoints/last.ckpt")["global_step"] == saved
     code, _, err = cli(*fit, "--resume", "auto")
     assert (code, err) == (0, "")
-    whole = Path("whole") / RUN
     contents = (load_checkpoint(run / "checkpoints/last.ckpt") for run in (whole, RUN))
     assert state_difference(*contents) is None
     assert curve_difference(whole, RUN) is None
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_before_the_first_step_nothing_is_left_behind(
+def test_before_the_first_step_nothing_is_kept(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals
 ) -> None:
     monkeypatch.setattr("mnist_lit.datamodule.MNISTDataModule.prepare_data", lambda self: signal.raise_signal(signum))

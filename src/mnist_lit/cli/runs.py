@@ -1,4 +1,4 @@
-"""`mnist-lit runs`: what was trained, with scores, read from the run folders. The standard library only."""
+"""`mnist-lit runs`: list the runs with their scores, read from the run folders. No torch."""
 
 import contextlib
 import time
@@ -6,29 +6,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import FINISHED_MARK, LOGS, all_runs, run_name
+from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, LOGS, all_runs, run_name
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
+from mnist_lit.system.console import print_table
 
 __all__ = ["RunSummary", "main", "summarize_run"]
 
-COMMAND = "# mnist-lit "  # how a run's config.yaml opens
+COMMAND_PREFIX = "# mnist-lit "  # of the first line of a run's config.yaml
 
 
 class RunSummary(NamedTuple):
-    """One run, as its folder tells; empty where it does not."""
+    """One run's row of the table; what its folder does not say is empty."""
 
     run: str
     started: str
-    took: str  # until its newest checkpoint
-    epochs: str  # with "unfinished" where training did not come to its end
-    best_val: str  # accuracy, and the epoch it was reached in
-    test: str  # accuracy, and of how many images
+    duration: str  # until its newest checkpoint
+    epochs: str  # with "unfinished" if training has not ended
+    best_val: str  # accuracy (epoch)
+    test: str  # accuracy, and the number of images
     command: str
 
 
 def summarize_run(run: Path) -> RunSummary:
-    """Read a run folder; raises nothing where files are missing or damaged."""
-    config, last = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    """Read a run folder; missing and damaged files leave their columns empty."""
+    config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     epochs, best, tested = completed_epochs(run), best_validation(run), read_predictions(run)
     line = ""
@@ -41,27 +42,24 @@ def summarize_run(run: Path) -> RunSummary:
         str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
         f"{best[0]:.2%} ({best[1]})" if best else "",
         f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
-        line.removeprefix(COMMAND) if line.startswith(COMMAND) else "",
+        line.removeprefix(COMMAND_PREFIX) if line.startswith(COMMAND_PREFIX) else "",
     )
 
 
 def main(command: str, args: list[str]) -> None:
     """Print the table, the newest run last."""
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: mnist-lit {command} [FOLDER]\n\nWhat was trained in FOLDER (default: {LOGS}), with scores.")
+        print(f"usage: mnist-lit {command} [FOLDER]\n\nList the runs in FOLDER (default: {LOGS}) with their scores.")
         return
     if len(args) > 1 or (args and args[0].startswith("-")):
         raise InputError(f"{command} takes a folder, got {' '.join(args)}")
     root = Path(*args or [LOGS])
     if not root.is_dir():
         raise InputError(f"no folder {root}; nothing was trained here yet" if not args else f"no folder {root}")
-    table = [summarize_run(run) for run in all_runs(root)]
-    if not table:
+    rows = [summarize_run(run) for run in all_runs(root)]
+    if not rows:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
-    head = RunSummary("run", "started", "took", "epochs", "best val/acc", "test/acc", "mnist-lit …")
-    widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
-    for row in (head, *table):
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(["run", "started", "took", "epochs", "best val/acc", "test/acc", "mnist-lit …"], rows)
 
 
 def _duration(seconds: float) -> str:

@@ -1,50 +1,52 @@
-"""`mnist-lit summary`: the network, layer by layer, measured on the real thing."""
+"""`mnist-lit summary`: the network layer by layer, measured with hooks in one forward pass."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
+from mnist_lit.system.console import print_table
 
 __all__ = ["LayerRow", "layer_rows", "main"]
 
 
 class LayerRow(NamedTuple):
-    """One layer as it ran on one image."""
+    """One layer, for one image."""
 
     name: str
-    shape: tuple[int, ...]  # of its output, without the batch
+    shape: tuple[int, ...]  # of the output, without the batch dimension
     parameters: int
     multiply_adds: int
-    receptive_field: int  # side, in pixels of the input; 0 where the whole image is seen
+    receptive_field: int  # side in input pixels; 0 if the layer sees the complete image
 
 
 def layer_rows(network: nn.Module) -> list[LayerRow]:
-    """Run one blank image through the network and note each layer: output shape, parameters, multiply-adds.
+    """Run a blank (1, 1, 28, 28) image through the network and measure each layer in the order of execution.
 
-    Receptive fields after Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning".
+    By hand, because Lightning's ModelSummary and torchinfo have no receptive field. Its recurrence is from Dumoulin and
+    Visin 2016, "A guide to convolution arithmetic for deep learning": a kernel of side k widens it by (k - 1) × jump,
+    where jump, the distance between neighbouring outputs in input pixels, is the product of all strides so far.
     """
     rows: list[LayerRow] = []
     field, jump = 1, 1
 
-    def note(name: str, module: nn.Module) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal field, jump
-            parameters = sum(p.numel() for p in module.parameters())
-            weights = sum(p.numel() for p in module.parameters() if p.ndim > 1)
-            if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-                kernel, stride = (v if isinstance(v, int) else v[0] for v in (module.kernel_size, module.stride))
-                field, jump = field + (kernel - 1) * jump, jump * stride
-                places = output[0, 0].numel()
-            else:
-                field, places = 0, 1
-            rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * places, field))
+    def measure(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal field, jump
+        positions = 1
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride = (v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride))
+            field, jump = field + (kernel - 1) * jump, jump * stride
+            positions = output[0, 0].numel()
+        else:
+            field = 0
+        parameters = sum(p.numel() for p in layer.parameters())
+        weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+        rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * positions, field))
 
-        return module.register_forward_hook(hook)
-
-    hooks = [note(name, module) for name, module in network.named_children()]
+    hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in network.named_children()]
     with torch.no_grad():
         network(torch.zeros(1, 1, 28, 28))
     for hook in hooks:
@@ -60,11 +62,11 @@ def main(command: str, args: list[str]) -> None:
     if args:
         raise InputError(f"summary takes no options, got {' '.join(args)}")
     rows = layer_rows(TutorialCNN())
-    print(f"{'layer':<8}{'output':>14}{'parameters':>12}{'multiply-adds':>15}{'receptive field':>17}")
-    print(f"{'input':<8}{'1 × 28 × 28':>14}")
-    for row in rows:
+    total = LayerRow("total", (), sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows), 0)
+    header = ["layer", "output", "parameters", "multiply-adds", "receptive field"]
+    table = [["input", "1 × 28 × 28"]]
+    for row in (*rows, total):
         field = f"{row.receptive_field} × {row.receptive_field}" if row.receptive_field else "all"
-        shape = " × ".join(map(str, row.shape))
-        print(f"{row.name:<8}{shape:>14}{row.parameters:>12,}{row.multiply_adds:>15,}{field:>17}")
-    total = sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
-    print(f"{'total':<8}{'':>14}{total[0]:>12,}{total[1]:>15,}")
+        counts = [f"{row.parameters:,}", f"{row.multiply_adds:,}"]
+        table.append([row.name, " × ".join(map(str, row.shape)), *counts, "" if row is total else field])
+    print_table(header, table, right=range(1, 5))

@@ -1,7 +1,7 @@
-"""`mnist-lit sweep`: try settings of a space, a `fit` each, and choose by validation.
+"""`mnist-lit sweep`: try settings from a search space, one `fit` each, and choose by validation accuracy.
 
-Any number of processes, here or on other machines, share one study; each trial is a process of its own, so that what
-ends one ends no other. Trains nothing itself, and never looks at the test images.
+Any number of processes, on one or several machines, can share one study. Each trial is a subprocess, so a crash ends
+only that trial. A sweep never looks at the test images.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.experiments.space import read_space
-from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, print_trials, run_trial, write_trials
+from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.recipes import find_recipe, recipe_name
 from mnist_lit.system.arguments import CommandParser
@@ -23,71 +23,66 @@ __all__ = ["main"]
 
 
 def main(command: str, args: list[str]) -> int:
-    """Run trials until the study has as many as were asked for, then print them; 1 where none of them has a score.
+    """Run trials until the study has enough of them, then print them; returns 1 if none has a score.
 
-    Raises InputError on wrong input, Stopped once the trial that ran has saved.
+    Raises InputError on wrong input, StoppedBySignal once the running trial has saved.
     """
-    given, rest = _options(command, args)
+    options, rest = _parse(command, args)
     try:
         from mnist_lit.experiments.study import Study, storage_errors
     except ModuleNotFoundError as error:
         raise InputError(f"a sweep needs {error.name}; pip install 'mnist-lit[sweep]'") from error
     if launched_externally():
-        raise InputError("a sweep starts processes of its own; start it once on each machine, by itself")
-    fit = ["--config", str(find_recipe(given.config)), *rest]
-    name = given.study or Path(given.config).stem
+        raise InputError("a sweep starts its own processes; start it without a launcher, once on each machine")
+    fit = ["--config", str(find_recipe(options.config)), *rest]
+    name = options.study or Path(options.config).stem
     if not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"--study: expected a name of letters, digits, -, _ and ., got {name}")
     folder = Path(logs_root(fit), LOGS, f"sweep_{name}")
-    space = read_space(Path(given.space))
-    settings, space = check_space(fit, space)
-    with storage_errors(given.storage, opening=True):
-        study = Study(name, folder, given.storage, seed=given.seed)
-    with storage_errors(given.storage):
+    settings, space = check_space(fit, read_space(Path(options.space)))
+    with storage_errors(options.storage, opening=True):
+        study = Study(name, folder, options.storage, seed=options.seed)
+    with storage_errors(options.storage):
         check_same_study(study, settings, space)
-        shared = study.agree("fit", shlex.join(["mnist-lit", "fit", *map(recipe_name, fit)]))
+        fit_command = study.setdefault("fit", shlex.join(["mnist-lit", "fit", *map(recipe_name, fit)]))
         print(f"sweep: {folder}", flush=True)
-        noted = DeferredSignals()
-        noted.install()  # nothing is to end between two entries of the study
-        while not noted.signum and (trial := study.next(given.trials, space)):
+        signals = DeferredSignals()
+        signals.install()  # a signal must not interrupt an update of the study
+        while not signals.signum and (trial := study.next(options.trials, space)):
             try:
-                run_trial(trial, fit, noted, prune=given.prune)
+                run_trial(trial, fit, signals, prune=options.prune)
             finally:
-                trial.release()
-        tried = study.tried()
-        print_trials(study, tried, shared)
-        write_trials(folder / "trials.csv", tried)
-    if noted.signum:
-        raise StoppedBySignal(noted.signum, "(the same command goes on)")
-    return 0 if any(trial.state == "complete" for trial in tried) else 1
+                trial.lock.release()
+        trials = study.results()
+        report_trials(study, trials, fit_command)
+    if signals.signum:
+        raise StoppedBySignal(signals.signum, "(repeat the command to continue)")
+    return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _options(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our options, and those that are for `fit`."""
+def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The sweep's own options, and the arguments for `fit`."""
     parser = CommandParser(
         command,
-        "Try settings, a fit each, and choose by the best val/acc. The same command again goes on; several at once, "
-        "also on other machines, share the study. Other options are for fit.",
+        "Try settings, one fit each, and choose by the best val/acc. Repeat the command to continue; run it several "
+        "times at once, also on other machines, to share the study. Other options go to `fit`.",
     )
-    parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE of fit …]"
+    parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE for fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
-    parser.add_argument("--space", required=True, metavar="FILE", help="YAML: which options to try, and their values")
-    parser.add_argument("--trials", type=int, default=20, help="of the study, over all processes; 0 lists; default: 20")
+    parser.add_argument("--space", required=True, metavar="FILE", help="YAML: the options to try and their values")
+    trials = "trials of the study in all, over all processes; 0 only lists them; default: 20"
+    parser.add_argument("--trials", type=int, default=20, help=trials)
     parser.add_argument("--study", metavar="NAME", help="default: the config's name")
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        default=os.environ.get(STORAGE, ""),
-        help=f"a database's address, better given as the variable {STORAGE}; default: a journal in the study's folder",
-    )
-    prune = "end trials early that are worse than half of the others; default: yes"
+    storage = f"a database URL, or set {STORAGE} to keep its password private; default: a journal in the study's folder"
+    parser.add_argument("--storage", metavar="URL", default=os.environ.get(STORAGE, ""), help=storage)
+    prune = "end trials early that are worse than the median; default: yes"
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True, help=prune)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of settings, not of the fits; default: 0")
-    given, rest = parser.parse_known_args(args)
+    parser.add_argument("--seed", type=int, default=0, help="for choosing settings, not for the fits; default: 0")
+    options, rest = parser.parse_known_args(args)
     if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
-        raise InputError("--config: expected one for a sweep")
-    if given.trials < 0 or given.seed < 0:
+        raise InputError("--config: expected one for a sweep, got several")
+    if options.trials < 0 or options.seed < 0:
         raise InputError("--trials and --seed: expected 0 or more")
-    if given.storage and "://" not in given.storage:
-        raise InputError("--storage: expected a database's address, as postgresql://user:password@host/name")
-    return given, rest
+    if options.storage and "://" not in options.storage:
+        raise InputError("--storage: expected a database URL, as postgresql://user:password@host/name")
+    return options, rest

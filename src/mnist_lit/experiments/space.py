@@ -1,10 +1,10 @@
-"""A sweep's space: the options it tries, and what values each may take. A YAML file that says it in a line each.
+"""A sweep's search space, read from YAML: one option per line, with a range or a list of values.
 
     model.lr: {low: 0.001, high: 0.1, log: true}
     data.batch_size: {low: 32, high: 256, step: 32}
     model.optimizer: [sgd, adamw]
 
-Whether `fit` has such options is for `fit` to say. Knows nothing of how values are chosen.
+`fit` itself checks that it has these options. Knows nothing about how values are chosen.
 """
 
 import math
@@ -19,11 +19,10 @@ from mnist_lit.errors import InputError
 __all__ = ["Range", "Space", "read_space", "to_arguments"]
 
 Value = bool | int | float | str | None
-KEYS = "low, high, step, log"
 
 
 class Range(NamedTuple):
-    """The numbers from low to high, both among them: whole ones if all three are. With `log` their orders are alike."""
+    """The numbers from low to high, inclusive; integers if all three are. `log` draws them on a logarithmic scale."""
 
     low: int | float
     high: int | float
@@ -35,27 +34,29 @@ Space = dict[str, Range | list[Value]]
 
 
 def read_space(path: Path) -> Space:
-    """The options and their values. Raises InputError with the option that cannot be understood."""
+    """The options and their values. Raises InputError that names the option it cannot understand."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} is no space: expected lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`")
+        raise InputError(f"{path}: expected lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`, got no mapping")
     return {str(name): _values(f"{path}: {name}", values) for name, values in content.items()}
 
 
 def to_arguments(settings: Mapping[str, Value]) -> list[str]:
-    """Settings as the command line of a fit.
+    """Settings as arguments for `fit`.
 
     >>> to_arguments({"model.lr": 0.01, "model.nesterov": True, "trainer.precision": None})
     ['--model.lr', '0.01', '--model.nesterov', 'true', '--trainer.precision', 'null']
     """
-    return [text for name, value in settings.items() for text in (f"--{name}", _spelt(value))]
-
-
-def _spelt(value: Value) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    args = []
+    for name, value in settings.items():
+        args += [
+            f"--{name}",
+            str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value),
+        ]
+    return args
 
 
 def _values(name: str, given: Any) -> Range | list[Value]:
@@ -63,7 +64,7 @@ def _values(name: str, given: Any) -> Range | list[Value]:
         if not given or not all(value is None or isinstance(value, bool | int | float | str) for value in given):
             raise InputError(f"{name}: expected a list of numbers and words, got {given}")
         return given
-    if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*KEYS.split(", ")}:
+    if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*Range._fields}:
         raise InputError(
             f"{name}: expected a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}"
         )
@@ -72,22 +73,22 @@ def _values(name: str, given: Any) -> Range | list[Value]:
     if low is None or high is None or not -math.inf < low <= high < math.inf:
         raise InputError(f"{name}: expected low ≤ high, both finite, got {low} and {high}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
-        raise InputError(f"{name}: log: expected true or false; true goes with low > 0 and without step")
+        raise InputError(f"{name}: log: expected true or false; true needs low > 0 and no step")
     if step is not None and not 0 < step < math.inf:
         raise InputError(f"{name}: step: expected more than 0, got {step}")
-    if step is not None and not _leads(low, high, step):
+    if step is not None and not _divides(step, high - low):
         raise InputError(f"{name}: step: expected one that leads from {low} to {high}, got {step}")
     return Range(low, high, step, log)
 
 
-def _leads(low: float, high: float, step: float) -> bool:
-    """Whether whole steps lead from low to high."""
-    steps = (high - low) / step
-    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-6 and (round(steps) > 0 or low == high)
+def _divides(step: float, distance: float) -> bool:
+    """Whether a whole number of steps covers the distance, up to rounding."""
+    steps = distance / step
+    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-6 and (round(steps) > 0 or distance == 0)
 
 
 def _number(name: str, given: Any) -> int | float | None:
-    """A number; YAML 1.1 takes 1e-3 for a word."""
+    """The number, or None. YAML 1.1 reads 1e-3 as a string."""
     try:
         if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
             return given

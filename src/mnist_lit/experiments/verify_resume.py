@@ -1,16 +1,16 @@
-"""`mnist-lit verify-resume`: train once undisturbed and once under kills, and compare bit for bit.
+"""Prove that a killed run resumes exactly: train once undisturbed and once with kills, and compare bit for bit.
 
-Runs the command itself, in processes of its own, and kills them with SIGKILL. Trains nothing here.
+The fits are subprocesses, killed with SIGKILL. A kill leaves a process no chance to tidy up, so what survives it also
+survives a power cut or the kernel's out-of-memory killer.
 """
 
-import csv
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,121 +22,127 @@ from torch import Tensor
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
-from mnist_lit.runs.folders import LAST_CKPT, LOGS, PREVIOUS_CKPT, all_runs
+from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
+from mnist_lit.system.csv_file import read_csv
+from mnist_lit.system.subprocesses import start_command
 
 __all__ = ["KillableFit", "ValidationMarker", "curve_difference", "state_difference", "verify_resume"]
 
-CLOCKS = ("train/images_per_second",)  # scalars that no two runs share
+SPEEDS = ("train/images_per_second",)  # scalars that differ between any two runs; only their steps are compared
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
-VALIDATING, VALIDATED = "validating", "validated"  # files that `Validating` leaves for who kills
-FIRST, STARTING, TRAINING, SAVE, VALIDATION = MOMENTS = (
-    "in the first second",
-    "while starting",
-    "while training",
-    "during a save",
-    "during a validation",
-)
+VALIDATING, VALIDATED = "validating", "validated"  # files of `ValidationMarker`
+# The moments to kill at.
+FIRST_SECOND, STARTING, TRAINING = "in the first second", "while starting", "while training"
+SAVING, IN_VALIDATION = "during a save", "during a validation"
+ATTEMPTS = 4  # at one kill
+
+Point = tuple[int, str, str]  # step, name, value
 
 
 def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
-    """Train once undisturbed and once with `kills` kills, both in `folder`; return 0 only if all bits are equal."""
-    undisturbed, killed = folder / "undisturbed", folder / "killed"
-    whole = KillableFit(fit, undisturbed)
-    whole.finish()
-    print(f"undisturbed: {whole.ended - whole.began:.1f} s, {whole.steps()} steps", flush=True)
-    draw = random.Random(seed)
-    # Each kind in turn, so that also a few kills meet them all; together they leave the run some way to go.
-    kinds = [TRAINING, SAVE, *([VALIDATION] if undisturbed.joinpath(VALIDATED).exists() else []), FIRST, STARTING]
-    most = {FIRST: 1.0, STARTING: whole.started - whole.began}  # seconds
-    counts = dict.fromkeys(kinds, 0)
-    resuming = KillableFit([*fit, "--resume", "auto"], killed)
+    """Train once undisturbed and once with `kills` kills, both in `folder`; returns 0 only if all bits are equal."""
+    undisturbed = KillableFit(fit, folder / "undisturbed")
+    undisturbed.finish()
+    run = _run(undisturbed.folder)
+    steps = load_checkpoint(run / CHECKPOINTS / LAST_CKPT)["global_step"]
+    print(f"undisturbed: {undisturbed.ended - undisturbed.started:.1f} s, {steps} steps", flush=True)
+    generator = random.Random(seed)
+    # In rotation, so that even a few kills cover all kinds; TRAINING comes first, to leave something to resume from.
+    moments = [TRAINING, SAVING, *([IN_VALIDATION] if (undisturbed.folder / VALIDATED).exists() else [])]
+    moments += [FIRST_SECOND, STARTING]
+    longest = {FIRST_SECOND: 1.0, STARTING: undisturbed.trained - undisturbed.started}  # seconds
+    counts = dict.fromkeys(moments, 0)
+    killed = KillableFit([*fit, "--resume", "auto"], folder / "killed")
     for number in range(kills):
-        moment = kinds[number % len(kinds)]
-        seconds = draw.uniform(0, most.get(moment, (whole.ended - whole.started) / kills))
-        if not _kill(resuming, moment, seconds):
-            break  # too little is left of it
+        moment = moments[number % len(moments)]
+        seconds = generator.uniform(0, longest.get(moment, (undisturbed.ended - undisturbed.trained) / kills))
+        if not _kill(killed, moment, seconds):
+            break  # too little of the run is left
         counts[moment] += 1
         print(f"kill {number + 1}: {moment}", flush=True)
-    resuming.finish()
-    said = ", ".join(f"{count} {moment}" for moment, count in counts.items() if count)
-    print(f"killed: {sum(counts.values())} times" + (f" ({said})" if said else ""))
-    if kills and not any(counts.values()):
+    killed.finish()
+    listed = ", ".join(f"{count} {moment}" for moment, count in counts.items() if count)
+    print(f"killed: {sum(counts.values())} times" + (f" ({listed})" if listed else ""))
+    if kills and not listed:
         print("nothing was verified: the fit ended before it could be killed; make it longer")
         return 1
-    return _judge(*(_run(place) for place in (undisturbed, killed)))
+    return _compare(run, _run(killed.folder))
 
 
-def _kill(resuming: "KillableFit", moment: str, seconds: float) -> bool:
-    """Kill at a moment; where the run is faster than that, set it back and try again in half the time, a few times."""
-    resuming.folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as before:
-        shutil.copytree(resuming.folder, before, dirs_exist_ok=True)
-        for attempt in range(4):
-            if resuming.kill(moment, seconds / 2**attempt):
+def _kill(fit: "KillableFit", moment: str, seconds: float) -> bool:
+    """Kill at a moment. If the fit ends first, restore its folder and try again after half the time, a few times."""
+    fit.folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as backup:
+        shutil.copytree(fit.folder, backup, dirs_exist_ok=True)
+        for attempt in range(ATTEMPTS):
+            if fit.kill(moment, seconds / 2**attempt):
                 return True
-            shutil.rmtree(resuming.folder)
-            shutil.copytree(before, resuming.folder)
+            shutil.rmtree(fit.folder)
+            shutil.copytree(backup, fit.folder)
     return False
 
 
-def _judge(one: Path, other: Path) -> int:
-    tensors = 0
-    lines = []
-    for path in sorted(one.glob("checkpoints/*.ckpt")):
-        twin = other / "checkpoints" / path.name
-        if path.name == PREVIOUS_CKPT:  # the one before the last: a kill may add one
+def _compare(one: Path, other: Path) -> int:
+    """Compare two runs' checkpoints and curves and print the verdict; returns 0 if they are equal, else 1."""
+    tensors, differences = 0, []
+    for path in sorted(one.glob(f"{CHECKPOINTS}/*.ckpt")):
+        twin = other / CHECKPOINTS / path.name
+        if path.name == PREVIOUS_CKPT:  # may be of another step: a kill can cause one more save
             continue
         if not twin.is_file():
-            lines.append(f"{path.name}: missing")
+            differences.append(f"{path.name}: missing")
             continue
         contents = load_checkpoint(path), load_checkpoint(twin)
-        tensors += sum(1 for _, value in _leaves(contents[0]) if isinstance(value, Tensor))
-        if found := state_difference(*contents):
-            lines.append(f"{path.name}: first at {found}")
-    if found := curve_difference(one, other):
-        lines.append(f"curves: {found}")
-    print(*([f"different: {line}" for line in lines] or [f"equal: {tensors} tensors and every curve"]), sep="\n")
-    return 1 if lines else 0
+        tensors += sum(isinstance(value, Tensor) for _, value in _leaves(contents[0]))
+        if difference := state_difference(*contents):
+            differences.append(f"{path.name}: first at {difference}")
+    if difference := curve_difference(one, other):
+        differences.append(f"curves: {difference}")
+    lines = [f"different: {line}" for line in differences] or [f"equal: {tensors} tensors and every curve"]
+    print(*lines, sep="\n")
+    return 1 if differences else 0
 
 
 def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first place where two checkpoints' training states differ in a bit, or None. Not compared: their paths."""
-    told = ("scores", "calibration")
-    scores = [{name: content[METADATA_KEY].get(name) for name in told} for content in (one, other)]
-    mine, theirs = (
-        dict(_leaves({**{key: content.get(key) for key in STATE}, **score}))
-        for content, score in zip((one, other), scores, strict=True)
-    )
-    for place in [*mine, *(place for place in theirs if place not in mine)]:
-        if place not in mine or place not in theirs:
-            return f"{place}, which only one has"
-        a, b = mine[place], theirs[place]
+    """The first difference between two checkpoints' training states, or None if all bits are equal."""
+    mine, theirs = _training_state(one), _training_state(other)
+    for name in mine | theirs:
+        if name not in mine or name not in theirs:
+            return f"{name}, which only one has"
+        a, b = mine[name], theirs[name]
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             if a.dtype != b.dtype or not torch.equal(a, b):
-                where = int((a != b).flatten().nonzero()[0]) if a.shape == b.shape and a.dtype == b.dtype else 0
-                return f"{place}, element {where} of {a.numel()}"
+                element = int((a != b).flatten().nonzero()[0]) if a.shape == b.shape and a.dtype == b.dtype else 0
+                return f"{name}, element {element} of {a.numel()}"
         elif a != b:
-            return f"{place}: {a} and {b}"
+            return f"{name}: {a} and {b}"
     return None
 
 
+def _training_state(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides how training continues; not the paths and versions, which may differ."""
+    state = {name: content.get(name) for name in STATE}
+    return dict(_leaves(state | {name: content[METADATA_KEY].get(name) for name in ("scores", "calibration")}))
+
+
 def curve_difference(one: Path, other: Path) -> str | None:
-    """The first step where two runs' scalars differ, are missing or doubled, or None. Of speeds only steps count."""
-    for read in (_table, _events):
-        mine, theirs = (sorted(read(run), key=lambda point: (point[1], point[0])) for run in (one, other))
+    """The first difference between two runs' curves, or None: a value that differs, is missing or comes twice."""
+    for read in (_csv_points, _tensorboard_points):
+        mine, theirs = sorted(read(one)), sorted(read(other))
         for a, b in zip(mine, theirs, strict=False):
             if a != b:
-                return f"first at step {min(a[1], b[1])}: {_said(a)} and {_said(b)}"
+                texts = (f"{name} {value} at step {step}" for step, name, value in (a, b))
+                return f"first at step {min(a, b)[0]}: {' and '.join(texts)}"
         if len(mine) != len(theirs):
             return f"{len(mine)} and {len(theirs)} points"
     return None
 
 
 class ValidationMarker(Callback):
-    """Shows from outside that a fit is validating, which nothing else does."""
+    """Mark a running validation with a file, since nothing else shows it to other processes."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave a file."""
+        """Create the file."""
         if trainer.is_global_zero:
             Path(trainer.default_root_dir, VALIDATING).touch()
 
@@ -147,115 +153,96 @@ class ValidationMarker(Callback):
 
 
 class KillableFit:
-    """A fit in a process of its own, and when it began, took its first step and ended, in seconds."""
+    """A fit in a subprocess, and when it started, began to train and ended, in seconds of the monotonic clock."""
 
     def __init__(self, fit: Sequence[str], folder: Path) -> None:
         self.folder = folder
-        fit = [
-            *fit,
-            "--trainer.callbacks+",
-            "mnist_lit.experiments.verify_resume.ValidationMarker",
-            "--trainer.default_root_dir",
-            str(folder),
-        ]
-        self._command = [sys.executable, "-m", "mnist_lit", "fit", *fit]
-        self.began = self.started = self.ended = 0.0
+        marker = f"{ValidationMarker.__module__}.{ValidationMarker.__name__}"
+        self._args = [*fit, "--trainer.callbacks+", marker, "--trainer.default_root_dir", str(folder)]
+        self.started = self.trained = self.ended = 0.0
 
     def finish(self) -> None:
-        """Run to the end. Raises InputError with the fit's own line if it fails."""
-        with tempfile.TemporaryFile() as said:
-            process = self._start(said)
-            try:
-                self._wait_for_steps(process, said)
-                code = process.wait()
-            finally:
-                process.kill()
+        """Run to the end. Raises InputError with the fit's own error message if it fails."""
+        with self._process() as (process, output):
+            self._wait_for_training(process, output)
+            code = process.wait()
             self.ended = time.monotonic()
-            self.started = self.started or self.ended
+            self.trained = self.trained or self.ended
             if code:
-                said.seek(0)
-                lines = said.read().decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
+                lines = output.read_text(errors="replace").strip().splitlines() or [f"exit code {code}"]
                 raise InputError(f"the fit failed: {lines[-1].removeprefix('mnist-lit: ')}")
 
     def kill(self, moment: str, seconds: float) -> bool:
-        """Start and kill: so many seconds after the start or the first step, or at the next save or validation after.
+        """Start, wait so many seconds, from the start or from the first step, and kill at the next such moment.
 
-        False if the process ended before.
+        Returns False if the fit ended before.
         """
         self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
-        with tempfile.TemporaryFile() as said:
-            process = self._start(said)
-            if moment not in (FIRST, STARTING):
-                self._wait_for_steps(process, said)
-            until = time.monotonic() + seconds
-            while process.poll() is None and time.monotonic() < until:
+        with self._process() as (process, output):
+            if moment not in (FIRST_SECOND, STARTING):
+                self._wait_for_training(process, output)
+            end = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < end:
                 time.sleep(0.001)
-            awaited = {SAVE: f"{LOGS}/*/checkpoints/.*.part", VALIDATION: VALIDATING}.get(moment)
-            while awaited and process.poll() is None and not any(self.folder.glob(awaited)):
-                pass
-            if moment == VALIDATION:
+            sign = {SAVING: f"{LOGS}/*/{CHECKPOINTS}/.*.part", IN_VALIDATION: VALIDATING}.get(moment)
+            while sign and process.poll() is None and not any(self.folder.glob(sign)):
+                pass  # a save takes milliseconds
+            if moment == IN_VALIDATION:
                 time.sleep(seconds % 0.2)
-            if process.poll() is not None:
-                return False
-            process.kill()
-            process.wait()
-            return True
+            return process.poll() is None
 
-    def steps(self) -> int:
-        """How many steps its newest checkpoint has."""
-        return int(load_checkpoint(_run(self.folder) / "checkpoints" / LAST_CKPT)["global_step"])
+    @contextmanager
+    def _process(self) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        """A process of the fit, killed on exit, and the file with its output."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "output")
+            self.started = time.monotonic()
+            with output.open("wb") as file:
+                process = start_command("fit", self._args, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                yield process, output
+            finally:
+                process.kill()
+                process.wait()
 
-    def _start(self, said: Any) -> subprocess.Popen[bytes]:
-        self.began = time.monotonic()
-        return subprocess.Popen(self._command, stdout=said, stderr=subprocess.STDOUT)
-
-    def _wait_for_steps(self, process: subprocess.Popen[bytes], said: Any) -> None:
+    def _wait_for_training(self, process: subprocess.Popen[bytes], output: Path) -> None:
         while process.poll() is None:
-            said.seek(0)
-            if b"fit: " in said.read():
-                self.started = time.monotonic()
+            if b"fit: " in output.read_bytes():
+                self.trained = time.monotonic()
                 return
             time.sleep(0.005)
 
 
 def _run(folder: Path) -> Path:
-    found = all_runs(folder / LOGS)
-    if len(found) != 1 or not found[0].joinpath("checkpoints", LAST_CKPT).is_file():
-        raise InputError(f"expected one run with a checkpoint in {folder}, got {len(found)}")
-    return found[0]
+    runs = all_runs(folder / LOGS)
+    if len(runs) != 1 or not runs[0].joinpath(CHECKPOINTS, LAST_CKPT).is_file():
+        raise InputError(f"expected one run with a checkpoint in {folder}, got {len(runs)}")
+    return runs[0]
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value within dicts and lists, with its place."""
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value in nested dicts and lists, with its path, as `optimizer_states[0].state`."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{place}[{number}]")
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{name}[{index}]")
     else:
-        yield place, value
+        yield name, value
 
 
-def _table(run: Path) -> Iterator[tuple[str, int, str]]:
-    with run.joinpath("metrics.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            step = int(row.pop("step"))
-            for name, value in row.items():
-                if value:
-                    yield name, step, "" if name in CLOCKS else value
+def _csv_points(run: Path) -> Iterator[Point]:
+    for row in read_csv(run / METRICS_CSV):
+        step = int(row.pop("step"))
+        yield from ((step, name, "" if name in SPEEDS else value) for name, value in row.items() if value)
 
 
-def _events(run: Path) -> Iterator[tuple[str, int, str]]:
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()  # 0: all of them
+def _tensorboard_points(run: Path) -> Iterator[Point]:
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()  # 0: keep all
     for name in events.Tags()["scalars"]:
         for event in events.Scalars(name):
-            yield name, event.step, "" if name in CLOCKS else repr(event.value)
+            yield event.step, name, "" if name in SPEEDS else repr(event.value)
     for name in events.Tags()["images"]:
         for image in events.Images(name):
-            yield name, image.step, str(hash(image.encoded_image_string))
-
-
-def _said(point: tuple[str, int, str]) -> str:
-    name, step, value = point
-    return f"{name} {value} at step {step}"
+            yield image.step, name, str(hash(image.encoded_image_string))

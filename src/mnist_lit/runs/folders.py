@@ -1,14 +1,15 @@
-"""Run folders: name a fresh one, find the newest, say where a fit begins. The standard library only.
+"""Run folders: their layout, creating new ones and finding existing ones. The standard library only.
 
-lightning_logs/version_N/      one run; or a group, whose runs seed_0/, seed_1/ … differ in their seeds alone
-    config.yaml            the command, and the whole configuration of the run
-    metrics.csv            scalars; events.out.tfevents.* hold the same for TensorBoard
-    checkpoints/best.ckpt  the best by validation; without validation there is none, and last.ckpt counts
+lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … that differ only in their seeds
+    config.yaml            the command and the complete configuration
+    metrics.csv            scalars; TensorBoard's events.out.tfevents.* hold the same
+    checkpoints/best.ckpt  the best by validation; a run without validation has only last.ckpt
     checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
-    checkpoints/epoch_N.ckpt  each epoch's, with `keep_epochs`
-    predictions.csv        written by `mnist-lit test`, as are TensorBoard's scalars in test/
-    report.html            written by `mnist-lit report`; a group's lies in its own folder
-    finished               an empty file: training came to its end
+    checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
+    predictions.csv        written by `mnist-lit test`, together with TensorBoard scalars in test/
+    report.html            written by `mnist-lit report`, for a group in the group's folder
+    finished               an empty file: training ran to its end
+    group.txt              in a group's folder: the command that its runs share
 """
 
 import contextlib
@@ -17,40 +18,27 @@ from pathlib import Path
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = [
-    "FINISHED_MARK",
-    "LAST_CKPT",
-    "LOGS",
-    "PREVIOUS_CKPT",
-    "all_runs",
-    "best_checkpoint",
-    "create_named_run",
-    "create_run",
-    "find_run",
-    "finished_members",
-    "group_members",
-    "newest_checkpoint",
-    "run_name",
-    "run_number",
-    "run_of_checkpoint",
-]
+__all__ = ["BEST_CKPT", "CHECKPOINTS", "CONFIG_YAML", "FINISHED_MARK", "GROUP_TXT", "LAST_CKPT", "LOGS", "METRICS_CSV"]
+__all__ += ["MODEL_ONNX", "PREDICTIONS_CSV", "PREVIOUS_CKPT", "REPORT_HTML", "all_runs", "best_checkpoint"]
+__all__ += ["create_named_run", "create_run", "find_run", "finished_members", "group_members", "newest_checkpoint"]
+__all__ += ["run_name", "run_number", "run_of_checkpoint"]
 
-LOGS, FINISHED_MARK = "lightning_logs", "finished"
-LAST_CKPT, PREVIOUS_CKPT = "last.ckpt", "previous.ckpt"
+LOGS = "lightning_logs"
+CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
+REPORT_HTML, MODEL_ONNX, GROUP_TXT, FINISHED_MARK = "report.html", "model.onnx", "group.txt", "finished"
+CHECKPOINTS = "checkpoints"
+BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 def create_run(root: Path) -> Path:
-    """Make and return the next `version_N` under `root`; no two processes get the same.
-
-    Raises InputError where no folder can be made.
-    """
+    """Create and return the next `version_N` under `root`, a new one for each process. Raises InputError on failure."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        latest = max((run_number(run) for run in root.iterdir()), default=-1)
+        number = max((run_number(run) for run in root.iterdir()), default=-1)
         while True:
-            latest += 1
+            number += 1
             with contextlib.suppress(FileExistsError):
-                run = root / f"version_{latest}"
+                run = root / f"version_{number}"
                 run.mkdir()
                 return run
     except OSError as error:
@@ -58,12 +46,9 @@ def create_run(root: Path) -> Path:
 
 
 def create_named_run(run: Path) -> Path:
-    """Make and return this run folder, or the one that a kill left empty.
-
-    Raises InputError where there is such a run, or no folder can be made.
-    """
-    if run.joinpath("config.yaml").exists():
-        raise InputError(f"{run} is there; --resume auto goes on with it, if no other process holds it")
+    """Create and return this run folder, or reuse one that a kill left empty. Raises InputError if it holds a run."""
+    if run.joinpath(CONFIG_YAML).exists():
+        raise InputError(f"{run} already exists; --resume auto continues it, unless another process is using it")
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,45 +57,48 @@ def create_named_run(run: Path) -> Path:
 
 
 def best_checkpoint(run: Path) -> Path | None:
-    """A run's best checkpoint, or its last where nothing was validated, or None."""
-    paths = (run / "checkpoints" / name for name in ("best.ckpt", LAST_CKPT, PREVIOUS_CKPT))
+    """A run's best checkpoint, its last one if it had no validation, or None."""
+    paths = (run / CHECKPOINTS / name for name in (BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT))
     return next((path for path in paths if path.is_file()), None)
 
 
 def all_runs(root: Path) -> list[Path]:
-    """The run folders under `root`, the oldest first, a group's by their seeds."""
-    found = sorted((run for run in root.glob("version_*") if run_number(run) >= 0), key=run_number)
-    return [run for folder in found for run in group_members(folder) or [folder]]
+    """The run folders under `root`, oldest first; a group's runs are listed by seed."""
+    return [run for folder in _numbered(root, "version") for run in group_members(folder) or [folder]]
 
 
 def group_members(group: Path) -> list[Path]:
-    """A group's runs by their seeds; none where the folder is no group."""
-    return sorted(
-        (run for run in group.glob("seed_*") if run_number(run, "seed") >= 0), key=lambda run: run_number(run, "seed")
-    )
+    """A group's runs by seed; empty if the folder is not a group."""
+    return _numbered(group, "seed")
+
+
+def _numbered(root: Path, kind: str) -> list[Path]:
+    """The folders `KIND_N` in `root`, by N."""
+    found = {run: run_number(run, kind) for run in root.glob(f"{kind}_*")}
+    return sorted((run for run, number in found.items() if number >= 0), key=lambda run: found[run])
 
 
 def find_run(given: str) -> Path:
-    """The run or group at a path, or of that name in the usual place. Raises InputError where there is neither."""
+    """The run or group at a path, or of that name in `lightning_logs`. Raises InputError if there is neither."""
     for path in (Path(given), Path(LOGS, given)):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
     known = {run_name(run): run for run in all_runs(Path(LOGS))}
     known |= {run.parent.name: run.parent for run in known.values() if run.parent.name != LOGS}
-    raise InputError(f"no run with a checkpoint, and no group of such, at {given}{did_you_mean(given, known)}")
+    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{did_you_mean(given, known)}")
 
 
 def finished_members(group: Path) -> list[Path]:
-    """A group's runs, once all of them are trained. Raises InputError where one is not: half a run is no seed."""
-    found = group_members(group)
-    for run in found:
+    """A group's runs. Raises InputError if one of them is unfinished: the group's spread would not count it."""
+    members = group_members(group)
+    for run in members:
         if not run.joinpath(FINISHED_MARK).exists() or not best_checkpoint(run):
-            raise InputError(f"{run} is unfinished; the command that began the group goes on with --resume auto")
-    return found
+            raise InputError(f"{run} is unfinished; repeat the group's `fit` command with --resume auto")
+    return members
 
 
 def newest_checkpoint(root: Path) -> Path:
-    """The best checkpoint of the newest run that has one. Raises InputError where nothing was trained."""
+    """The best checkpoint of the newest run that has one. Raises InputError if there is none."""
     path = next((path for path in map(best_checkpoint, reversed(all_runs(root))) if path), None)
     if path is None:
         raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or name a model")
@@ -118,18 +106,18 @@ def newest_checkpoint(root: Path) -> Path:
 
 
 def run_name(run: Path) -> str:
-    """What a run is called among all: `version_7`, or `version_7/seed_0` in a group, `sweep_x/trial_3` in a sweep."""
-    inside = max(run_number(run, "seed"), run_number(run, "trial")) >= 0
-    return f"{run.parent.name}/{run.name}" if inside else run.name
+    """A run's unique name: `version_7`, `version_7/seed_0` in a group, `sweep_x/trial_3` in a sweep."""
+    is_nested = max(run_number(run, "seed"), run_number(run, "trial")) >= 0
+    return f"{run.parent.name}/{run.name}" if is_nested else run.name
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path:
-    """The folder that holds what belongs to a checkpoint: its run's, or else its own."""
+    """The folder for a checkpoint's predictions and report: its run's, or its own if it lies outside a run."""
     folder = checkpoint.parent if checkpoint.parent.name else checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    return folder.parent if folder.name == CHECKPOINTS else folder
 
 
 def run_number(run: Path, kind: str = "version") -> int:
-    """The N of `version_N`, or of another kind; -1 of other names."""
+    """The N of `version_N`, or of another kind; -1 for any other name."""
     name, _, digits = run.name.partition("_")
     return int(digits) if name == kind and digits.isdecimal() else -1

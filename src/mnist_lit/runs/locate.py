@@ -1,4 +1,4 @@
-"""Which file is meant by a model's name: a path, a run, the newest run, the shipped one. The standard library only."""
+"""Resolve a model's name to a file: a path, a run, the newest run or the shipped model. The standard library only."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckp
 
 
 def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
-    """The model's file: a path, a run by its folder or its name, `latest` or `pretrained`.
+    """The file of a model given by path, run folder, run name, `latest` or `pretrained`.
 
-    None is `latest` where there is a run, else `pretrained`. shipped: which of its files is meant then.
-    Raises InputError where there is no such file.
+    None means `latest` if there is a run, otherwise `pretrained`; `shipped` is the file to use of the shipped model.
+    Raises InputError if there is no such file.
     """
     if model is None or str(model) == LATEST:
         try:
@@ -32,16 +32,16 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
         found = best_checkpoint(path) if path.is_dir() else path
         if found and found.is_file():
             return found
-    near = did_you_mean(str(model), [LATEST, PRETRAINED, *map(run_name, all_runs(Path(LOGS)))])
-    raise InputError(f"no model at {model}{near or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
+    hint = did_you_mean(str(model), [LATEST, PRETRAINED, *map(run_name, all_runs(Path(LOGS)))])
+    raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 
 
 def is_pretrained(path: Path) -> bool:
-    """Whether a file is one of the shipped model's."""
+    """Whether a file belongs to the shipped model."""
     return path.resolve().parent == PRETRAINED_DIR.resolve()
 
 
 def published_score() -> str:
-    """What the shipped model's provenance says of its score, in one line."""
-    told = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
-    return f"{told['accuracy']:.2%} (mean of n = {told['n']} seeds {told['mean']:.3%} ± {told['sd']:.3%})"
+    """The shipped model's test accuracy and its spread over seeds, in one line."""
+    score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    return f"{score['accuracy']:.2%} (mean of n = {score['n']} seeds {score['mean']:.3%} ± {score['sd']:.3%})"

@@ -1,11 +1,9 @@
-"""A run's scalars on disk: `metrics.csv` and TensorBoard's events. Written, flushed, and cut back to a checkpoint.
+"""A run's scalars on disk, as `metrics.csv` and TensorBoard events: log, flush, and truncate to a checkpoint.
 
-A checkpoint holds how long each file was when it was saved. A run that goes on from it first cuts the files to that, so
-that its curves have every step once, whatever was written after the checkpoint. Knows nothing of models.
+A checkpoint stores the length of each file when it was saved. A resumed run first truncates the files to these lengths,
+so its curves have every step exactly once, whatever was logged after the checkpoint. Knows nothing about models.
 """
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,30 +12,31 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mnist_lit.runs.folders import METRICS_CSV
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.csv_file import csv_text, read_csv_rows
 
 __all__ = ["ResumableCSVLogger", "create_loggers", "flush_loggers", "log_lengths", "truncate_logs"]
 
-METRICS_CSV = "metrics.csv"
 TENSORBOARD_EVENTS = "events.out.tfevents.*"
 
 
 class ResumableCSVLogger(Logger):
-    """`metrics.csv`: a row for whatever is logged together, a column for each name.
+    """Write `metrics.csv`: a row per call of `log_metrics`, a column per metric, in alphabetical order.
 
-    Lightning's would delete the rows of a run that goes on, and tears the file if it is killed while a column is added.
+    By hand: Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file.
     """
 
-    EVERY = 100  # rows between two writings, at most
+    BUFFERED_ROWS = 100  # at most
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_CSV
         self._columns: list[str] = []
-        self._waiting: list[dict[str, Any]] = []
+        self._buffer: list[dict[str, Any]] = []
 
     @property
     def name(self) -> str:
-        """The folder of all runs has no name of its own, as TensorBoard's."""
+        """Empty, as for TensorBoard: runs lie directly in the folder of all runs."""
         return ""
 
     @property
@@ -46,50 +45,47 @@ class ResumableCSVLogger(Logger):
         return self.path.parent.name
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` says more."""
+        """Do nothing: `config.yaml` holds more."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep a row until it is written."""
-        self._waiting.append({**metrics, "step": step})
-        if len(self._waiting) >= self.EVERY:
+        """Buffer a row."""
+        self._buffer.append({**metrics, "step": step})
+        if len(self._buffer) >= self.BUFFERED_ROWS:
             self.save()
 
     @rank_zero_only
     def save(self) -> None:
-        """Append the rows that wait; a new column rewrites the file, whole or not at all."""
-        if not self._waiting:
+        """Append the buffered rows; a new column rewrites the file atomically."""
+        if not self._buffer:
             return
         if not self._columns and self.path.exists():
-            self._columns = _rows(self.path)[0]
-        columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
+            self._columns = _read_rows(self.path)[0]
+        columns = sorted({*self._columns, *(name for row in self._buffer for name in row)})
+        new = [[row.get(name) for name in columns] for row in self._buffer]
         if columns == self._columns:
-            writer.writerows(self._waiting)
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                file.write(text.getvalue())
+                file.write(csv_text(new))
         else:
-            head, *rows = _rows(self.path) if self.path.exists() else [[]]
-            writer.writeheader()
-            writer.writerows(dict(zip(head, row, strict=False)) for row in rows)
-            writer.writerows(self._waiting)
-            write_atomic(self.path, text.getvalue().encode())
-        self._columns, self._waiting = columns, []
+            header, *rows = _read_rows(self.path) if self.path.exists() else [[]]
+            by_name = (dict(zip(header, row, strict=False)) for row in rows)
+            old = [[row.get(name) for name in columns] for row in by_name]
+            write_atomic(self.path, csv_text([columns, *old, *new]).encode())
+        self._columns, self._buffer = columns, []
 
     def finalize(self, status: str) -> None:
-        """Write what waits."""
+        """Write the buffered rows."""
         self.save()
 
 
 def create_loggers(run: Path) -> list[Logger]:
-    """The same scalars for TensorBoard and as `metrics.csv`, both in the run folder itself."""
+    """Loggers that write the same scalars to TensorBoard events and `metrics.csv`, both directly in the run folder."""
     return [TensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False), ResumableCSVLogger(run)]
 
 
 @rank_zero_only
 def flush_loggers(loggers: Iterable[Logger]) -> None:
-    """Have everything that was logged in the files. Raises OSError where they cannot be written."""
+    """Write everything that was logged to the files. Raises OSError if they cannot be written."""
     for logger in loggers:
         logger.save()
         if isinstance(logger, TensorBoardLogger):
@@ -97,30 +93,27 @@ def flush_loggers(loggers: Iterable[Logger]) -> None:
 
 
 def log_lengths(run: Path) -> dict[str, int]:
-    """How long each file is: rows of `metrics.csv`, since a new column rewrites it, and bytes of the events."""
-    found = {path.name: path.stat().st_size for path in run.glob(TENSORBOARD_EVENTS)}
+    """The length of each log: events in bytes, `metrics.csv` in rows, since a new column changes its bytes."""
+    lengths = {path.name: path.stat().st_size for path in run.glob(TENSORBOARD_EVENTS)}
     if run.joinpath(METRICS_CSV).exists():
-        found[METRICS_CSV] = len(_rows(run / METRICS_CSV)) - 1
-    return found
+        lengths[METRICS_CSV] = len(_read_rows(run / METRICS_CSV)) - 1
+    return lengths
 
 
 def truncate_logs(run: Path, to: Mapping[str, int]) -> None:
-    """Cut each file to the length that `lengths` gave, and remove those that it did not know."""
+    """Truncate each log to its length in `to`, see `log_lengths`, and remove the logs that are not in it."""
     for path in run.glob(TENSORBOARD_EVENTS):
         if path.name not in to:
             path.unlink()
         elif path.stat().st_size > to[path.name]:
             os.truncate(path, to[path.name])
-    table = run / METRICS_CSV
+    metrics = run / METRICS_CSV
     if METRICS_CSV not in to:
-        table.unlink(missing_ok=True)
-    elif table.exists():
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(_rows(table)[: to[METRICS_CSV] + 1])
-        write_atomic(table, text.getvalue().encode())
+        metrics.unlink(missing_ok=True)
+    elif metrics.exists():
+        write_atomic(metrics, csv_text(_read_rows(metrics)[: to[METRICS_CSV] + 1]).encode())
 
 
-def _rows(table: Path) -> list[list[str]]:
-    """The head and the rows; [[]] of an empty file."""
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        return list(csv.reader(file)) or [[]]
+def _read_rows(metrics: Path) -> list[list[str]]:
+    """The header and the rows; [[]] for an empty file. A damaged byte must not stop a run from resuming."""
+    return read_csv_rows(metrics, errors="replace") or [[]]

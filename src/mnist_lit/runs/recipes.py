@@ -1,4 +1,4 @@
-"""The shipped recipes, found by name, and what is no part of a recipe. The standard library only."""
+"""The shipped recipes by name, and the settings that belong to a machine rather than to a recipe."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,28 +7,27 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = [
-    "NETWORK_SETTINGS",
-    "find_recipe",
-    "recipe_name",
-    "recipe_names",
-    "recipe_options",
-    "recipes_dir",
-    "without_removed_options",
-]
+__all__ = ["MACHINE_SETTINGS", "NETWORK_SETTINGS", "PRIVATE_SETTINGS"]
+__all__ += ["find_recipe", "recipe_name", "recipe_names", "recipe_options", "recipes_dir"]
 
-NETWORK_SETTINGS = ("mirrors", "timeout")  # settings of a place, not of a run: no file says which address is asked
-MACHINE_SETTINGS = {  # options that say where a recipe runs, not what it does
-    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "default_root_dir"),
-    "data": ("data_dir", *NETWORK_SETTINGS),
+# Settings of the machine that a recipe runs on, by kind. They are not part of the recipe: a run resumes, and a sweep
+# continues, whatever their values.
+MACHINE_SETTINGS = {
+    "hardware": ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    "paths": ("trainer.default_root_dir", "trainer.callbacks.dirpath", "data.data_dir"),
+    "network": ("data.mirrors", "data.timeout"),
 }
+_PATHS, NETWORK_SETTINGS = (
+    tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS[kind]) for kind in ("paths", "network")
+)
+PRIVATE_SETTINGS = (*_PATHS, *NETWORK_SETTINGS)  # removed, at any depth, before a checkpoint or a report is shared
 
 
 REMOVED_OPTIONS = {"data": {"elastic": 0.0}}  # section → option → the default at which old files still load
 
 
 def recipes_dir() -> Path:
-    """Where the shipped recipes lie: inside the package in a wheel, beside `src` in a checkout."""
+    """The folder of the shipped recipes: inside the package in a wheel, beside `src` in a checkout."""
     installed = Path(__file__).parents[1] / "configs"
     return installed if installed.is_dir() else Path(__file__).parents[3] / "configs"
 
@@ -39,35 +38,35 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The config at a path, or else the shipped recipe of that name. Raises InputError where there is neither."""
+    """The config at a path, or the shipped recipe of that name. Raises InputError if there is neither."""
     try:
         path = next((path for path in (Path(name), recipes_dir() / f"{name}.yaml") if path.is_file()), None)
-    except OSError:  # no file can have such a name
+    except OSError:  # not a possible file name
         path = None
     if path is None:
-        raise InputError(
-            f"no config at {name}{did_you_mean(Path(name).stem, recipe_names())} (recipes: {', '.join(recipe_names())})"
-        )
+        names = recipe_names()
+        raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
     return path
 
 
 def recipe_name(arg: str) -> str:
-    """A shipped recipe's name, of its path; anything else as it is."""
+    """The name of the shipped recipe at this path; any other argument unchanged."""
     return {str(recipes_dir() / f"{name}.yaml"): name for name in recipe_names()}.get(arg, arg)
 
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's options and their values, without its places.
+    """A configuration as a flat mapping from option to value, without the machine settings.
 
     >>> recipe_options({"seed_everything": 0, "data": {"val_size": 5000, "data_dir": "data"}})
     {'seed_everything': 0, 'data.val_size': 5000}
     """
+    machine = [option for options in MACHINE_SETTINGS.values() for option in options]
     sections = {section: values for section, values in config.items() if isinstance(values, dict)}
     return {name: value for name, value in config.items() if name not in sections} | {
         f"{section}.{name}": value
         for section, values in sections.items()
         for name, value in values.items()
-        if name not in MACHINE_SETTINGS.get(section, ())
+        if f"{section}.{name}" not in machine
     }
 
 

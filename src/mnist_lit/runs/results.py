@@ -1,70 +1,75 @@
-"""What a run folder's tables say: `metrics.csv` of training, `predictions.csv` of the test. Standard library only."""
+"""Read a run folder's results: `metrics.csv` from training, `predictions.csv` from the test. Standard library only."""
 
-import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-__all__ = [
-    "Predictions",
-    "Validation",
-    "best_validation",
-    "completed_epochs",
-    "ensemble_accuracy",
-    "read_curve",
-    "read_predictions",
-    "read_validations",
-]
+from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV
+from mnist_lit.system.csv_file import read_csv
+
+__all__ = ["Predictions", "Validation", "best_validation", "completed_epochs", "ensemble_accuracy"]
+__all__ += ["read_curve", "read_predictions", "read_validations"]
+
+Row = dict[str, str]
+T = TypeVar("T")
 
 
 class Predictions(NamedTuple):
-    """What a run said of each test image, in the dataset's order."""
+    """A run's predictions for the test images, in the dataset's order."""
 
     indices: list[int]
     labels: list[int]
     predicted: list[int]
-    probs: list[list[float]]  # of each class
-    classes: list[str]  # what the labels 0 … C - 1 stand for
+    probs: list[list[float]]  # per image, one for each class
+    classes: list[str]  # the names of labels 0 … C - 1
 
     @property
     def right(self) -> int:
-        """How many it read right."""
+        """The number of correct predictions."""
         return sum(label == predicted for label, predicted in zip(self.labels, self.predicted, strict=True))
 
     @property
     def acc(self) -> float:
-        """The share that it read right, in [0, 1]."""
+        """The accuracy, in [0, 1]."""
         return self.right / len(self.labels)
 
 
 class Validation(NamedTuple):
-    """One validation: accuracy in [0, 1], loss in nats, and the epoch it was in, from 1 on."""
+    """One validation: accuracy in [0, 1], mean loss in nats, and the epoch, counted from 1."""
 
     acc: float
     loss: float
     epoch: int
 
     def rank(self) -> tuple[float, float, int]:
-        """More is better: the accuracy, of equals the one with the lower loss, then the earlier."""
+        """A sort key, greater is better: the higher accuracy, then the lower loss, then the earlier epoch."""
         return self.acc, -self.loss, -self.epoch
+
+    def is_better_than(self, other: "Validation | None") -> bool:
+        """Whether this ranks above the other; anything is better than none.
+
+        >>> Validation(0.9, 0.3, 2).is_better_than(Validation(0.9, 0.4, 1))
+        True
+        """
+        return other is None or self.rank() > other.rank()
 
 
 def read_predictions(run: Path) -> Predictions | None:
-    """The newest whole test of a run; None where there was none, or its file is damaged."""
+    """The newest complete test of a run; None if there is none or its file is damaged."""
     names = ("index", "label", "predicted")
-    others = (*names, "file")
-    with contextlib.suppress(LookupError, TypeError, ValueError):
-        rows = _rows(run / "predictions.csv")
+    with suppress(LookupError, TypeError, ValueError):
+        rows = _read(run / PREDICTIONS_CSV)
         indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
-        classes = [name for name in rows[0] if name not in others]
+        classes = [name for name in rows[0] if name not in (*names, "file")]
         probs = [[float(row[name]) for name in classes] for row in rows]
         return Predictions(indices, labels, predicted, probs, [name.removeprefix("prob_") for name in classes])
     return None
 
 
 def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
-    """The accuracy of the mean of several runs' probabilities, in [0, 1]."""
+    """The accuracy of several runs' mean probabilities, in [0, 1]."""
     right = 0
     for image, label in enumerate(tests[0].labels):
         total = [sum(column) for column in zip(*(test.probs[image] for test in tests), strict=True)]
@@ -73,43 +78,39 @@ def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
 
 
 def read_validations(run: Path) -> list[Validation]:
-    """A run's validations, the first first."""
-    found = []
-    for row in _rows(run / "metrics.csv"):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            found.append(Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1))
-    return found
+    """A run's validations, oldest first."""
+    return _parse_metrics(
+        run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1)
+    )
 
 
 def best_validation(run: Path) -> tuple[float, int] | None:
-    """The best validation accuracy, of equals the one with the lower loss, and its epoch, from 1 on.
-
-    None where nothing was validated.
-    """
+    """The best validation's accuracy and its epoch, counted from 1; None if nothing was validated."""
     best = max(read_validations(run), key=Validation.rank, default=None)
     return best and (best.acc, best.epoch)
 
 
 def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
-    """A scalar of the training as (step, value), steps counted from 0; empty where it was never logged."""
-    points = []
-    for row in _rows(run / "metrics.csv"):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            points.append((int(row["step"]), float(row[name])))
-    return points
+    """A training scalar as (step, value), steps counted from 0; empty if it was never logged."""
+    return _parse_metrics(run, lambda row: (int(row["step"]), float(row[name])))
 
 
 def completed_epochs(run: Path) -> int:
-    """How many epochs came to their end."""
-    done = 0
-    for row in _rows(run / "metrics.csv"):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            done = int(row["epoch"]) + 1 if row["train/loss"] else done
-    return done
+    """The number of completed epochs."""
+    return max(_parse_metrics(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it cannot be read whole."""
-    with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _parse_metrics(run: Path, parse: Callable[[Row], T]) -> list[T]:
+    """The rows of `metrics.csv` that can be parsed; the others hold different scalars, or are damaged."""
+    parsed = []
+    for row in _read(run / METRICS_CSV):
+        with suppress(LookupError, TypeError, ValueError):
+            parsed.append(parse(row))
+    return parsed
+
+
+def _read(path: Path) -> list[Row]:
+    """The rows of a CSV file; none if any part of it is unreadable."""
+    with suppress(OSError, UnicodeDecodeError, csv.Error):
+        return read_csv(path)
     return []

@@ -1,1 +1,1 @@
-"""What the operating system provides: processes, signals, atomic files, memory, command-line arguments."""
+"""Operating-system services: processes, signals, atomic files, memory, the terminal, command-line arguments."""

@@ -1,4 +1,4 @@
-"""What a parser complained of, as one line with the nearest valid name. The standard library only."""
+"""Command-line parsing whose errors are one line and name the nearest valid option. The standard library only."""
 
 import argparse
 import difflib
@@ -10,25 +10,21 @@ from mnist_lit.errors import InputError
 
 __all__ = ["CommandParser", "did_you_mean", "explain_error"]
 
-UNKNOWN = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
-WRONG = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
-WANTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
-TYPES = {
-    "<class 'float'>": "a number",
-    "<class 'int'>": "a whole number",
-    "<class 'bool'>": "true or false",
-    "<class 'NoneType'>": "",
-}
-PLAIN = {
+# How argparse and jsonargparse word their errors.
+UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+WRONG_VALUE = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
+EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
+TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
+REWORDED = {
     r"Call to compute_fn of link .* failed: ": "",
-    "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or say cpu",
+    "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
 ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs"}
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The options of a command; what is wrong with them is an InputError, in one line."""
+    """The options of one command. Raises InputError, in one line, if they are wrong."""
 
     def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
         super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
@@ -42,12 +38,12 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
 
     def error(self, message: str) -> NoReturn:
-        """Say it with the nearest option."""
+        """Raise InputError instead of printing the usage and exiting."""
         raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean X?` where a valid name is close, of the same section or else the same in another, else nothing.
+    """`; did you mean X?` for the closest valid name, of the same section if it has any close one; "" if none is close.
 
     >>> did_you_mean("model.lrr", ["model.lr", "data.val_size"])
     '; did you mean model.lr?'
@@ -66,7 +62,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def explain_error(message: str, valid: Iterable[str]) -> str:
-    """What jsonargparse or Lightning says, in one line, with the nearest of the valid options or values.
+    """An error of argparse, jsonargparse or Lightning in one line, with the nearest of the valid options or values.
 
     >>> explain_error("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
     'unknown option data.batchsize; did you mean data.batch_size?'
@@ -75,22 +71,22 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     >>> explain_error('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
     'a.b: expected sgd or adamw, got adam; did you mean adamw?'
     """
-    if unknown := UNKNOWN.search(message):
+    if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{did_you_mean(name, valid)}"
-    if wrong := WRONG.match(message):
+    if wrong := WRONG_VALUE.match(message):
         name, got = wrong.groups()
-        wanted = list(dict.fromkeys(choice for want in WANTED.findall(message) for choice in _choices(want)))
-        if any("<" in want or " but " in want for want in wanted):  # a class's path, and the like
+        expected = list(dict.fromkeys(choice for found in EXPECTED.findall(message) for choice in _choices(found)))
+        if any("<" in choice or " but " in choice for choice in expected):  # an import path, for example
             return f"{name}: cannot take {got}"
-        return f"{name}: expected {' or '.join(filter(None, wanted))}, got {got}{did_you_mean(got, wanted)}"
-    for pattern, said in PLAIN.items():
-        message = re.sub(pattern, said, message)
+        return f"{name}: expected {' or '.join(filter(None, expected))}, got {got}{did_you_mean(got, expected)}"
+    for pattern, words in REWORDED.items():
+        message = re.sub(pattern, words, message)
     return " ".join(message.split())
 
 
-def _choices(want: str) -> list[str]:
-    """The values, or the kind of value, that jsonargparse wanted."""
-    if literal := re.fullmatch(r"typing\.Literal\[(.*)\]", want):
+def _choices(expected: str) -> list[str]:
+    """The values, or the kind of value, in jsonargparse's `Expected a …`."""
+    if literal := re.fullmatch(r"typing\.Literal\[(.*)\]", expected):
         return [choice.strip(" '") for choice in literal[1].split(",")]
-    return [TYPES.get(want, want)]
+    return [TYPE_NAMES.get(expected.removeprefix("<class '").removesuffix("'>"), expected)]

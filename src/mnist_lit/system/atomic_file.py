@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. The standard library only."""
+"""Files that appear complete or not at all. The standard library only."""
 
 import os
 from collections.abc import Iterator
@@ -19,24 +19,25 @@ def report_write_errors(path: Path) -> Iterator[None]:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+# A rename within a folder is atomic on POSIX, so readers find either the old file or the new one. Without the first
+# fsync a power cut can leave the new name on an empty file; without the second it can undo the rename.
 def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
-    """Write beside the target, flush, rename, flush the folder: whoever opens it finds the old file or the new one.
+    """Write a partial file beside the target, then rename it over the target. The old file moves to `previous`.
 
-    `previous` names where the old file goes. Between the two renames only that one is there.
-    Raises OSError, and then leaves the target as it was and nothing beside it.
+    Raises OSError, and then leaves the target unchanged and no partial file.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if previous and path.exists():
             path.replace(previous)
-        aside.replace(path)
+        partial.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be opened
+        partial.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -45,6 +46,6 @@ def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = N
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote here left behind; to be called while nobody else writes."""
-    for aside in folder.glob(".*.part"):
-        aside.unlink(missing_ok=True)
+    """Remove the partial files of killed processes. Call this only while no other process writes to the folder."""
+    for partial in folder.glob(".*.part"):
+        partial.unlink(missing_ok=True)

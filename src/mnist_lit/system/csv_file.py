@@ -1,4 +1,4 @@
-"""CSV files: one way to write them, whole or not at all, and one way to read them."""
+"""CSV files: one way to format them and one way to read them."""
 
 import csv
 import io
@@ -20,9 +20,12 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def read_csv_rows(path: Path) -> list[list[str]]:
-    """All rows, the header first. Raises OSError, UnicodeDecodeError or csv.Error if the file cannot be read whole."""
-    with path.open(newline="", encoding="utf-8") as file:
+def read_csv_rows(path: Path, *, errors: str = "strict") -> list[list[str]]:
+    """All rows, the header first. Raises OSError, UnicodeDecodeError or csv.Error if any part is unreadable.
+
+    errors: what to do with bytes that are not UTF-8, as for `open`; "replace" reads a damaged file.
+    """
+    with path.open(newline="", encoding="utf-8", errors=errors) as file:
         return list(csv.reader(file))
 
 

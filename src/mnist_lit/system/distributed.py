@@ -1,4 +1,4 @@
-"""The processes that share a fit: which one this is, and what all of them hold. torch only."""
+"""Collectives over the processes of one fit; without a process group each works on this process alone. torch only."""
 
 from typing import Any
 
@@ -10,48 +10,43 @@ __all__ = ["all_gather_objects", "is_peer_failure", "rank_and_world_size", "rank
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's rank among those that share a step, and how many they are."""
-    return (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
+    """This process's rank, and the number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
 
 
 def all_gather_objects(mine: Any) -> list[Any]:
-    """What every process holds, by rank, on all of them. On the CPU: tensors come as they went."""
-    if not _several():
+    """Every process's object in rank order, on all of them. The objects travel pickled, tensors included."""
+    if not _is_distributed():
         return [mine]
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, mine)
-    return everyone
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, mine)
+    return gathered
 
 
-def rank_ordered_mean(
-    state: object,
-    bucket: dist.GradBucket,  # type: ignore[name-defined]
-) -> torch.futures.Future[Tensor]:
-    """DDP's mean of the gradients, added in the order of the ranks: a communication hook.
-
-    An all-reduce adds in an order that depends on the place in a bucket, and DDP rearranges its buckets after
-    the first step of each process: three processes that go on would round otherwise than three that never stopped.
-    """
+# DDP's all-reduce adds in an order that depends on where a gradient lies in its bucket, and DDP rebuilds the buckets
+# after the first step of each process: three resumed processes would round differently from three that never stopped.
+# Adding in rank order costs more traffic and makes a resumed run exact.
+def rank_ordered_mean(state: object, bucket: "dist.GradBucket") -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """A DDP communication hook: the mean of the gradients, added in the order of the ranks."""
     mine = bucket.buffer()
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    work = dist.all_gather(everyone, mine, async_op=True)
+    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    work = dist.all_gather(gathered, mine, async_op=True)
 
     def mean(done: torch.futures.Future[Any]) -> Tensor:
         done.wait()
-        total = everyone[0]
-        for gradients in everyone[1:]:
+        total = gathered[0]
+        for gradients in gathered[1:]:
             total += gradients
-        return total.div_(len(everyone))
+        return total.div_(len(gathered))
 
     return work.get_future().then(mean)
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether an error says that another process has ended."""
-    return (
-        _several() and isinstance(error, RuntimeError) and ("gloo" in str(error) or isinstance(error, dist.DistError))
-    )
+    """Whether an error means that another process of this fit has ended."""
+    is_from_backend = isinstance(error, dist.DistError) or "gloo" in str(error)
+    return _is_distributed() and isinstance(error, RuntimeError) and is_from_backend
 
 
-def _several() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()

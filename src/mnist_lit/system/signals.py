@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: an end at once, or one that waits for a good moment. The standard library only."""
+"""SIGTERM and Ctrl-C: raised at once, or deferred until the program asks. The standard library only."""
 
 import ctypes
 import os
@@ -14,14 +14,13 @@ from mnist_lit.errors import StoppedBySignal
 
 __all__ = ["DeferredSignals", "die_with_parent", "raise_on_signal"]
 
-BOTH = (signal.SIGTERM, signal.SIGINT)
-PATIENCE = 5.0  # seconds after which a second Ctrl-C waits for nothing; torchrun sends a second signal by itself
+PATIENCE = 5.0  # seconds after which a second Ctrl-C stops at once; sooner it may be torchrun forwarding the first
 
 
 @contextmanager
 def raise_on_signal() -> Iterator[None]:
-    """Inside, either signal raises Stopped wherever the program is."""
-    before = _handle(_raise)
+    """Inside, SIGTERM and SIGINT raise StoppedBySignal wherever the program is."""
+    before = _set_handler(_raise)
     try:
         yield
     finally:
@@ -30,15 +29,15 @@ def raise_on_signal() -> Iterator[None]:
 
 
 class DeferredSignals:
-    """Either signal is only written down, from `install` on, for whoever asks at a good moment."""
+    """After `install`, SIGTERM and SIGINT only set `signum`, which the program checks when it can stop cleanly."""
 
     def __init__(self) -> None:
         self.signum = 0
         self._since = 0.0
 
     def install(self) -> None:
-        """Take the place of whatever handled the signals; who did so before puts it back."""
-        _handle(self._note)
+        """Replace the current handlers, for good: an enclosing `raise_on_signal` restores them."""
+        _set_handler(self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum and signum == signal.SIGINT and time.monotonic() - self._since > PATIENCE:
@@ -48,11 +47,11 @@ class DeferredSignals:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to end this process together with the one that started it; elsewhere nothing happens."""
+    """Ask Linux to kill this process when its parent ends; does nothing elsewhere."""
     if sys.platform == "linux":
         parent, set_parent_death_signal = os.getppid(), 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it ended in between
+        if os.getppid() != parent:  # it ended before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -60,8 +59,8 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise StoppedBySignal(signum)
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, signal.Handlers]:
-    """Set the handler; what handled each before. Only the main thread may, so elsewhere nothing happens."""
+def _set_handler(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, signal.Handlers]:
+    """Handle both signals; returns the handlers before. Python allows this in the main thread only; {} elsewhere."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {signum: signal.signal(signum, handler) for signum in BOTH}  # type: ignore[misc]
+    return {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGINT)}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Commands of ours that another one starts, a process each, and what their arguments say. Knows no torch."""
+"""Run `mnist-lit` commands as subprocesses, and read the options that concern them. No torch."""
 
 import os
 import subprocess
@@ -15,31 +15,30 @@ from mnist_lit.errors import StoppedBySignal
 
 __all__ = ["launched_externally", "logs_root", "pop_option", "run_command", "start_command", "stop_command"]
 
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # variables of who starts several of this process
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 
 
 def launched_externally() -> bool:
-    """Whether torchrun, SLURM or the like has started several of this process."""
+    """Whether torchrun, SLURM or the like has started several copies of this process."""
     return any(name in os.environ for name in LAUNCHERS) or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def start_command(command: str, args: Sequence[str], **popen: Any) -> subprocess.Popen[bytes]:
-    """Start `mnist-lit command`; `popen` are subprocess's own options."""
+    """Start `mnist-lit COMMAND`; `popen` are options of subprocess.Popen."""
     return subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args], **popen)
 
 
-def stop_command(process: subprocess.Popen[bytes], signum: int) -> int:
-    """Pass a signal on and wait until the process has saved; returns its exit code."""
-    with suppress(OSError, ValueError):  # on Windows it has had its Ctrl-C, and takes no other
+def stop_command(process: subprocess.Popen[bytes], signum: int) -> None:
+    """Forward a signal and wait until the process has saved and ended."""
+    with suppress(OSError, ValueError):  # Windows has already sent it Ctrl-C, and knows no other signal
         process.send_signal(signum)
     while process.poll() is None:
         with suppress(StoppedBySignal):
             process.wait()
-    return process.returncode
 
 
 def run_command(command: str, args: Sequence[str], **popen: Any) -> int:
-    """Run `mnist-lit command` to its end; returns its exit code. A signal is passed on before it is raised."""
+    """Run `mnist-lit COMMAND` to its end and return its exit code. A signal is forwarded before it is raised."""
     process = start_command(command, args, **popen)
     try:
         code = process.wait()
@@ -50,7 +49,7 @@ def run_command(command: str, args: Sequence[str], **popen: Any) -> int:
 
 
 def logs_root(args: Sequence[str]) -> str:
-    """Where the run folders of a fit are: as its arguments say, or else its config; "" is here."""
+    """The folder that a fit with these arguments makes `lightning_logs` in, by option or config; "" is the current."""
     given = pop_option(args, "--trainer.default_root_dir")[0]
     for option, path in pairwise(args):
         if not given and option == "--config":

@@ -1,0 +1,130 @@
+"""A study's trials are shared by processes, and no password appears anywhere."""
+
+import json
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from mnist_lit.errors import InputError
+from mnist_lit.experiments.space import Range
+from mnist_lit.experiments.study import Study, mask_secrets, storage_errors
+from mnist_lit.runs.results import Validation
+
+SECRET = "s3cr/et"
+URL = "postgresql://me:s3cr%2Fet@127.0.0.1:1/studies"
+
+
+def test_processes_with_one_seed_try_different_settings_and_each_number_once() -> None:
+    given: dict[str, Range | list[Any]] = {"lr": Range(0.0, 1.0)}
+    studies = [Study("s", Path("here")) for _ in range(2)]
+    trials = [study.next(3, given) for study in (*studies, studies[0], studies[1])]
+    assert [trial and trial.number for trial in trials] == [0, 1, 2, None]
+    assert len({trial.settings["lr"] for trial in trials if trial}) == 3
+    again = Study("t", Path("there")).next(3, given)
+    assert again
+    assert trials[0]
+    assert again.settings == trials[0].settings  # a function of seed and number
+
+
+def test_another_machines_trial_is_taken_over_after_minutes_without_a_heartbeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Range | list[Any]] = {"lr": Range(0.0, 1.0)}
+    with monkeypatch.context() as patch:
+        patch.setattr("platform.node", lambda: "far")
+        far = Study("s", Path("far"), "sqlite:///studies.db").next(1, given)
+    assert far
+    far.report([Validation(0.5, 1.0, 1)])
+    near = Study("s", Path("near"), "sqlite:///studies.db")
+    assert near.next(1, given) is None
+    later = time.time() + 301
+    monkeypatch.setattr("time.time", lambda: later)
+    mine = near.next(1, given)
+    assert mine
+    assert (mine.number, mine.settings) == (far.number, far.settings)
+    mine.finish("complete", acc=0.75)
+    assert far.report([Validation(0.5, 1.0, 1), Validation(0.6, 1.0, 2)])  # alive after all, but too late
+    far.finish("failed", reason="late")
+    far.finish("complete", acc=0.5)
+    assert near.optuna.best_value == 0.75
+
+
+def test_database_errors_are_shown_without_the_password() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    error = OperationalError("SELECT 1", {}, RuntimeError(f"bad password {SECRET} of me\nmore"))
+    for opening, kind in ((True, InputError), (False, OSError)):
+        with (
+            pytest.raises(kind, match=r"cannot use postgresql://…: .*bad password \*\*\* of me") as caught,
+            storage_errors(URL, opening=opening),
+        ):
+            raise error
+        assert SECRET not in "".join(traceback.format_exception(caught.value))  # as --debug shows it
+    with pytest.raises(InputError, match=r"ValueError$"), storage_errors("pg://u:one/two@h", opening=True):
+        int("one")
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("pg://me:a@b:c@host/d", "a@b:c"),
+        ("pg://me:a%40b@host/d", "a@b or a%40b"),
+        ("pg://me:hush@host/x?options=a@b", "hush"),
+        ("pg://host/d?password=x%20y", "x y, x%20y"),
+        ("mssql://?odbc_connect=UID%3Dme%3BPWD%3Dhush", "hush"),
+    ],
+)
+def test_every_spelling_of_a_password_is_masked(url: str, text: str) -> None:
+    assert set(mask_secrets(text, url)) <= {*"*, or"}
+
+
+def test_trials_are_listed_from_best_to_worst(tmp_path: Path) -> None:
+    study = Study("s", tmp_path)
+    scores = [Validation(0.5, 1.0, 1), Validation(0.75, 2.0, 1), Validation(0.75, 1.0, 2)]
+    for score in scores:
+        trial = study.next(4, {"lr": [1]})
+        assert trial
+        trial.report([score])
+        trial.finish("complete", acc=score.acc)
+    failed = study.next(4, {"lr": [1]})
+    assert failed
+    failed.finish("failed", reason="why")
+    results = study.results()
+    assert [result.best for result in results] == [*reversed(scores), None]
+    assert (results[-1].state, results[-1].reason, study.run_of(results[-1])) == (
+        "failed",
+        "why",
+        f"{tmp_path}/trial_3",
+    )
+
+
+def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
+    study = Study("s", Path("here"))
+    first = study.next(1, {"lr": Range(0.0, 1.0)})
+    assert first
+    assert study.next(1, {"lr": Range(0.0, 1.0)}) is None
+    first.finish("waiting")
+    first.lock.release()
+    again = study.next(1, {"lr": Range(0.0, 1.0)})
+    assert again
+    assert (again.number, again.settings) == (first.number, first.settings)
+
+
+def test_optuna_still_has_the_private_name_that_we_use() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({})
+    for trial in (study.trials[0], study.ask()):
+        assert trial._trial_id == 0, "Optuna renamed _trial_id, which experiments/study.py uses"
+    assert hasattr(optuna.storages.BaseStorage, "set_trial_state_values"), "Optuna removed set_trial_state_values"
+
+
+def test_neither_sweep_nor_study_imports_torch() -> None:
+    program = "import json, sys, mnist_lit.cli.sweep, mnist_lit.experiments.study; print(json.dumps([*sys.modules]))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert not {"torch", "lightning"} & {*loaded}

@@ -1,0 +1,90 @@
+"""Subprocesses end with their exit code, and signals are forwarded to them."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lit.errors import StoppedBySignal
+from mnist_lit.system.signals import raise_on_signal
+from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command, start_command
+
+WAIT_FOR_SIGTERM = """
+import pathlib, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path("saved").touch(), sys.exit()))
+pathlib.Path("ready").touch()
+signal.pause()
+"""
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let `start_command` run a Python program instead."""
+
+    def use(text: str) -> None:
+        def start(command: str, args: Sequence[str], **popen: Any) -> subprocess.Popen[bytes]:
+            return subprocess.Popen([sys.executable, "-c", text, *args], **popen)
+
+        monkeypatch.setattr("mnist_lit.system.subprocesses.start_command", start)
+
+    return use
+
+
+def test_a_command_is_this_package() -> None:
+    with start_command("--version", [], stdout=subprocess.PIPE) as process:
+        assert process.communicate()[0].startswith(b"mnist-lit ")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("", 0), ("import sys; sys.exit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)],
+    ids=["success", "failure", "killed"],
+)
+def test_the_exit_code_is_returned_as_a_shell_does(program: Callable[[str], None], text: str, code: int) -> None:
+    program(text)
+    assert run_command("fit", []) == code
+
+
+def test_a_signal_is_forwarded_and_the_process_may_save(program: Callable[[str], None], tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not tmp_path.joinpath("ready").exists():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+
+    program(WAIT_FOR_SIGTERM)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(StoppedBySignal, match="SIGTERM"), raise_on_signal():
+        run_command("fit", [])
+    thread.join()
+    assert tmp_path.joinpath("saved").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "launched"),
+    [({}, False), ({"WORLD_SIZE": "2"}, True), ({"SLURM_NTASKS": "1"}, False), ({"SLURM_NTASKS": "2"}, True)],
+)
+def test_a_launcher_is_recognized_by_its_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], launched: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launched_externally() == launched
+
+
+def test_an_option_is_removed_in_both_spellings() -> None:
+    assert pop_option(["--a", "1", "--seeds", "3", "--b"], "--seeds") == ("3", ["--a", "1", "--b"])
+    assert pop_option(["--seeds=3", "--seeds=4"], "--seeds") == ("4", [])
+    assert pop_option(["--a"], "--seeds") == ("", ["--a"])
+
+
+def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
+    Path("mine.yaml").write_text("trainer: {default_root_dir: there}")
+    assert logs_root(["--config", "mine.yaml"]) == "there"
+    assert logs_root(["--config", "mine.yaml", "--trainer.default_root_dir=here"]) == "here"
+    assert logs_root(["--config", "gone.yaml"]) == ""
