@@ -132,7 +132,9 @@ def test_a_refused_group_leaves_no_folder(cli: Cli, in_process: None) -> None:
 
 
 def test_help_is_printed_once(cli: Cli, in_process: None) -> None:
-    assert cli("fit", "--seeds", "2", "--help")[1].count("--seeds SEEDS") == 1
+    out = cli("fit", "--seeds", "2", "--help")[1]
+    assert "--seeds SEEDS" in out
+    assert out.count("usage: ") == 1
 
 
 def test_a_group_has_one_recipe(cli: Cli, group: Path) -> None:

@@ -38,7 +38,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_planted_difference_is_found_with_its_tensor_and_step(cli: Cli) -> None:
     # torch's global generator restarts with each process, and no checkpoint saves its state
     Path("planted.py").write_text(UNKEYED.format(size=1e-6))
-    code, out, _ = cli("verify-resume", *FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "1")
+    code, out, _ = cli("verify-resume", *FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "2")
     assert code == 1, out
     assert "different: last.ckpt: first at state_dict.network." in out
     assert "different: curves: first at step " in out

@@ -1,9 +1,11 @@
 """Subprocesses end with their exit code, and signals are forwarded to them."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ from mnist_lit.system.signals import raise_on_signal
 from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command, start_command
 
 WAIT_FOR_SIGTERM = """
-import pathlib, signal, sys
+import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path("saved").touch(), sys.exit()))
 pathlib.Path("ready").touch()
-signal.pause()
+time.sleep(60)
 """
 
 
@@ -53,8 +55,8 @@ def test_the_exit_code_is_returned_as_a_shell_does(program: Callable[[str], None
 def test_a_signal_is_forwarded_and_the_process_may_save(program: Callable[[str], None], tmp_path: Path) -> None:
     def interrupt() -> None:
         while not tmp_path.joinpath("ready").exists():
-            pass
-        signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)  # raise_signal would not wake the main thread
 
     program(WAIT_FOR_SIGTERM)
     thread = threading.Thread(target=interrupt)

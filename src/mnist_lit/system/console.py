@@ -13,7 +13,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=bool(header))
     for index in range(max(map(len, [header, *rows]))):
-        title = header[index] if header else ""
+        title = header[index] if index < len(header) else ""
         table.add_column(title, justify="right" if index in right else "left", no_wrap=True, header_style="")
     for row in rows:
         table.add_row(*map(Text, row))
