@@ -2,36 +2,33 @@
 
     python benchmarks/memory.py --data_dir data
 
-`fit` sets 5,000 images aside, and validates and calibrates at its end; the other two only train. Of a process from its
-start to its end, as the operating system counts it; of several processes the largest.
+`fit` sets 5,000 images aside, then validates and calibrates at its end; the other two only train. The operating system
+measures each process from start to end; of several processes the largest counts.
 """
 
-import sys
 from pathlib import Path
 
-from contest import fit, measured, options, report
-from throughput import NAMES, PLAIN, TUTORIAL
+from measurement import benchmark_parser, fit, measure_command, report
+from throughput import NAMES, PLAIN, TUTORIAL, contestant_command
 
-SIZES = (64, 128, 512)
+BATCH_SIZES = (64, 128, 512)
 
 
 def main() -> None:
-    """Run each in a process of its own, in turn."""
-    given = options(__doc__, steps=50, rounds=3).parse_args()
-    data_dir = str(Path(given.data_dir).resolve())
+    """Run every contestant in a process of its own, in turn."""
+    options = benchmark_parser(__doc__, data_dir="data", steps=50, rounds=3).parse_args()
+    data_dir = str(Path(options.data_dir).resolve())
     rounds: dict[str, list[float]] = {}
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(given.steps)]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(options.steps)]
     limits += ["--data.val_size", "5000", "--data.data_dir", data_dir]
-    others = ["--data_dir", data_dir, "--steps", str(given.steps)]
-    throughput = [sys.executable, str(Path(__file__).with_name("throughput.py"))]
-    for _ in range(given.rounds):
-        for size in SIZES:
-            found = fit("--config", "tutorial", "--data.batch_size", str(size), *limits)
-            rounds.setdefault(f"`mnist-lit fit`, {size}", []).append(found.peak_mib)
+    for _ in range(options.rounds):
+        for size in BATCH_SIZES:
+            run = fit("--config", "tutorial", "--data.batch_size", str(size), *limits)
+            rounds.setdefault(f"`mnist-lit fit`, {size}", []).append(run.peak_mib)
         for contestant in (TUTORIAL, PLAIN):
-            _, peak, _ = measured([*throughput, "--only", contestant, *others])
-            rounds.setdefault(f"{NAMES[contestant]}, 512", []).append(peak)
-    report("Peak memory", "MiB", rounds, "`mnist-lit fit`, 128", given.output)
+            _, peak_mib, _ = measure_command(contestant_command(contestant, data_dir, options.steps))
+            rounds.setdefault(f"{NAMES[contestant]}, 512", []).append(peak_mib)
+    report("Peak memory", "MiB", rounds, "`mnist-lit fit`, 128", options.output)
 
 
 if __name__ == "__main__":

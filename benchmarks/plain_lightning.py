@@ -1,6 +1,6 @@
-"""The tutorial's recipe as one would first write it with Lightning: what `mnist-lit fit` is measured against.
+"""The tutorial's recipe as a first version with Lightning would look: a contestant for `mnist-lit fit`.
 
-Lightning's trainer as it comes, torchvision's dataset and transforms, a DataLoader with two workers.
+Lightning's Trainer with its defaults, torchvision's dataset and transforms, a DataLoader with two workers.
 """
 
 import tempfile
@@ -16,8 +16,8 @@ from mnist_lit.model import TutorialCNN
 from tutorial_loop import BATCH, loader
 
 
-class Plain(pl.LightningModule):
-    """The network, its loss and accuracy logged each step, and the clock."""
+class PlainModule(pl.LightningModule):
+    """The network, its loss and accuracy, and a clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Plain(pl.LightningModule):
         self.seconds = 0.0
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The mean loss."""
+        """Return the mean loss; log it and the accuracy."""
         images, labels = batch
         log_probs = self.model(images)
         loss = F.nll_loss(log_probs, labels)
@@ -34,22 +34,22 @@ class Plain(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The tutorial's."""
+        """The tutorial's SGD."""
         return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock before the first batch is asked for."""
+        """Start the clock before the first batch is requested."""
         self.start = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stop it after each step."""
+        """Read the clock after every step."""
         self.seconds = time.perf_counter() - self.start
 
 
 def train(data_dir: str, steps: int) -> float:
-    """Images a second over `steps` steps of 512."""
+    """Train for `steps` steps of 512 images, at most an epoch; returns images per second."""
     with tempfile.TemporaryDirectory() as root:
-        module, batches = Plain(), loader(root, data_dir)
+        module, batches = PlainModule(), loader(root, data_dir)
         trainer = pl.Trainer(max_epochs=1, limit_train_batches=steps, default_root_dir=root, enable_progress_bar=False)
         trainer.fit(module, batches)
         if torch.cuda.is_available():

@@ -1,8 +1,9 @@
-"""`mnist-lit predict` on a folder of many pictures, beside opening them with Pillow alone.
+"""`mnist-lit predict` on a folder of many pictures, beside decoding them with Pillow alone.
 
     python benchmarks/predict.py
 
-The pictures are the embedded digits, drawn four times as large, as PNG files; each command is a process of its own.
+The pictures are the embedded digits, enlarged and saved as PNG files. Each command runs in a process of its own, whose
+start and end count.
 """
 
 import sys
@@ -12,48 +13,44 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from contest import measured, options, report
+from measurement import benchmark_parser, measure_command, report
 from mnist_lit.data.datasets import load_dataset
 
-DECODE = (
+PREDICT, DECODE = "mnist-lit predict", "Pillow, decoding alone"
+DECODE_PROGRAM = (
     "import sys, pathlib; from PIL import Image; [Image.open(f).load() for f in pathlib.Path(sys.argv[1]).iterdir()]"
 )
 
 
-def write(folder: Path, count: int, side: int) -> None:
-    """`count` pictures, dark on light and slightly rough."""
+def write_pictures(folder: Path, count: int, side: int) -> None:
+    """Write `count` pictures of `side`×`side` pixels: dark digits on light, slightly noisy paper."""
     data = load_dataset("digits", "")
     images = np.concatenate([data.train_images.numpy(), data.test_images.numpy()])
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(count):
         picture = Image.fromarray(235 - (images[number % len(images)] * 0.8).astype(np.uint8))
-        rough = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)) + draw.normal(0, 3, (side, side))
-        Image.fromarray(rough.clip(0, 255).astype(np.uint8)).save(folder / f"{number:05}.png")
+        noisy = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)) + rng.normal(0, 3, (side, side))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{number:05}.png")
 
 
 def main() -> None:
-    """Run in turn; images a second, start and end of the process included."""
-    asked = options(__doc__, rounds=3, files=10_000, side=112).parse_args()
-    rates: dict[str, list[float]] = {"mnist-lit predict": [], "Pillow, decoding alone": []}
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "pictures"
+    """Run both in turn."""
+    options = benchmark_parser(__doc__, rounds=3, files=10_000, side=112).parse_args()
+    rates: dict[str, list[float]] = {PREDICT: [], DECODE: []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "pictures"
         folder.mkdir()
-        write(folder, asked.files, asked.side)
-        program = [sys.executable, "-m", "mnist_lit", "predict", str(folder), "--model", "pretrained"]
+        write_pictures(folder, options.files, options.side)
+        predict = [sys.executable, "-m", "mnist_lit", "predict", str(folder), "--model", "pretrained"]
         commands = {
-            "mnist-lit predict": [*program, "--output", str(Path(place) / "rows.csv")],
-            "Pillow, decoding alone": [sys.executable, "-c", DECODE, str(folder)],
+            PREDICT: [*predict, "--output", str(Path(temporary) / "rows.csv")],
+            DECODE: [sys.executable, "-c", DECODE_PROGRAM, str(folder)],
         }
-        for _ in range(asked.rounds):
+        for _ in range(options.rounds):
             for name, command in commands.items():
-                rates[name].append(asked.files / measured(command)[0])
-    report(
-        f"Reading {asked.files:,} files of {asked.side}×{asked.side}",
-        "files/s",
-        rates,
-        "Pillow, decoding alone",
-        asked.output,
-    )
+                rates[name].append(options.files / measure_command(command)[0])
+    title = f"Reading {options.files:,} files of {options.side}×{options.side}"
+    report(title, "files/s", rates, DECODE, options.output)
 
 
 if __name__ == "__main__":

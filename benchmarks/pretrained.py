@@ -1,11 +1,11 @@
-"""The model that ships in the package, from runs of `reader`: checkpoint, ONNX file and provenance.
+"""Build the model that ships in the package from runs of `reader`: checkpoint, ONNX file and provenance.
 
     mnist-lit fit --config reader --seeds 3
     mnist-lit test --ckpt_path lightning_logs/version_0
     mnist-lit fit --config reader --data.val_size 5000
     python benchmarks/pretrained.py lightning_logs/version_0 lightning_logs/version_1
 
-The first seed is shipped, whatever the others score. Temperature and threshold come from the run that set images aside.
+The first seed ships, whatever the others score. Temperature and threshold come from the run with a validation set.
 """
 
 import argparse
@@ -34,38 +34,39 @@ TERMS = (
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("group", type=Path, help="of seeds of the recipe, tested")
+    parser.add_argument("group", type=Path, help="a tested group of seeds of the recipe")
     parser.add_argument("like", type=Path, help="a run of the recipe with data.val_size")
-    parser.add_argument("--data_dir", default="data", help="the folder of MNIST's files (default: data)")
+    parser.add_argument("--data_dir", default="data", help="folder with MNIST's four archives (default: data)")
     options = parser.parse_args()
 
     members = finished_members(options.group)
     tests = [test for test in map(read_predictions, members) if test]
     if len(tests) != len(members):
-        raise SystemExit(f"test all of {options.group} first")
-    target = PRETRAINED_DIR
-    target.mkdir(exist_ok=True)
-    data = ("--data_dir", options.data_dir)
-    like = str(options.like / "checkpoints" / LAST_CKPT)  # as long trained as what ships, if not its best by validation
-    made = ("--ckpt_path", str(members[0]), "--like", like, "--output", str(target / "model.ckpt"), *data)
-    exported = ("--model", str(target / "model.ckpt"), "--output", str(target / "model.onnx"), *data)
-    if (
-        mnist_lit(["calibrate", "--ckpt_path", like, *data])
-        or mnist_lit(["calibrate", *made])
-        or mnist_lit(["export", *exported])
+        raise SystemExit(
+            f"expected predictions.csv in all {len(members)} runs of {options.group}, got {len(tests)}; test them"
+        )
+    PRETRAINED_DIR.mkdir(exist_ok=True)
+    checkpoint = PRETRAINED_DIR / "model.ckpt"
+    # The last checkpoint, not the best by validation: like the model that ships, it was trained to the end.
+    like = str(options.like / "checkpoints" / LAST_CKPT)
+    for command in (
+        ["calibrate", "--ckpt_path", like],
+        ["calibrate", "--ckpt_path", str(members[0]), "--like", like, "--output", str(checkpoint)],
+        ["export", "--model", str(checkpoint), "--output", str(checkpoint.with_suffix(".onnx"))],
     ):
-        raise SystemExit(1)
-    told = load_checkpoint(target / "model.ckpt")[METADATA_KEY]
+        if mnist_lit([*command, "--data_dir", options.data_dir]):
+            raise SystemExit(1)
+    metadata = load_checkpoint(checkpoint)[METADATA_KEY]
     images = load_dataset("mnist", options.data_dir).test_images.numpy()
     scores = spread([test.acc for test in tests])
-    validated = best_validation(options.like)
+    validation = best_validation(options.like)
     provenance = {
         "recipe": "reader",
-        "config": told["config"],
+        "config": metadata["config"],
         "seed": run_number(members[0], "seed"),
         "command": members[0].joinpath("config.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# "),
-        "data": {"md5 of all images and labels": told["data"], "images": 60000},
-        "versions": told["versions"],
+        "data": {"md5 of all images and labels": metadata["data"], "images": 60000},
+        "versions": metadata["versions"],
         "test": {
             "images": len(tests[0].labels),
             "accuracy": tests[0].acc,
@@ -75,21 +76,21 @@ def main() -> None:
         },
         "calibration": {
             "from": "a run of the same recipe and seed with 5,000 of the training images set aside",
-            "its validation accuracy": validated and validated[0],
-            "temperature": float(told["calibration"]["state"]["temperature"]),
-            "threshold": told["calibration"]["threshold"],
+            "its validation accuracy": validation and validation[0],
+            "temperature": float(metadata["calibration"]["state"]["temperature"]),
+            "threshold": metadata["calibration"]["threshold"],
             "coverage": {
-                "of that run's validation images": told["calibration"]["coverage"],
-                "of the test images, measured afterwards": _coverage(images),
+                "of that run's validation images": metadata["calibration"]["coverage"],
+                "of the test images, measured afterwards": coverage(images),
             },
         },
         "terms": TERMS,
     }
-    target.joinpath("provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    PRETRAINED_DIR.joinpath("provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
 
 
-def _coverage(images: NDArray[np.uint8]) -> float:
-    """The share of images that the shipped model does not reject."""
+def coverage(images: NDArray[np.uint8]) -> float:
+    """The share of images that the shipped model accepts."""
     reader = DigitReader.load(PRETRAINED)
     return float((reader.classify(images)[1] <= reader.threshold).mean())
 

@@ -1,14 +1,13 @@
-"""How well the shipped model reads what people write, and refuses what is no digit.
+"""How well the shipped model reads real pictures, and how reliably it rejects images that are not digits.
 
     python benchmarks/reading.py --data_dir data --pictures FOLDER FOLDER
 
-Each folder of pictures holds a `labels.csv` with the columns file, label, kind. Squeezing a picture to 28×28 stands
-beside the reader: it is what most projects do. What is no digit is drawn here: blank paper, noise, garments as
-Fashion-MNIST has them, and letters in a hand's strokes; none of it is what the detector learnt from.
+Each folder of pictures holds a `labels.csv` with the columns file, label and kind. The baseline is what most projects
+do: shrink the whole picture to 28×28. The images that are not digits are drawn here: blank paper, noise, garments like
+Fashion-MNIST's, and handwritten letters; the detector was trained on none of them.
 """
 
-import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from contest import keep, options
+from measurement import benchmark_parser, save_results
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import center_digit, fit_to_box
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.reader import DigitReader
+from mnist_lit.system.csv_file import read_csv
 
 Images = NDArray[np.uint8]
-COUNT = 1000  # of each kind of what is no digit
+COUNT = 1000  # images of each kind that is not a digit
 COVERAGES = (1.0, 0.9999, 0.999, 0.995, 0.99, 0.98, 0.95)
-STROKES = {  # corners in a box of 4 wide and 6 high, a stroke each
+STROKES = {  # one string per stroke: its corners, as the digits x and y, on a grid 4 wide and 6 high
     "A": ("06 20 46", "13 33"),
     "C": ("41 20 02 04 26 45",),
     "E": ("40 00 06 46", "03 33"),
@@ -50,7 +50,7 @@ STROKES = {  # corners in a box of 4 wide and 6 high, a stroke each
     "n": ("02 06", "04 13 33 44 46"),
     "x": ("02 46", "42 06"),
 }
-GARMENTS = {  # outlines in 28×28
+GARMENTS = {  # outlines as x,y in 28×28 pixels
     "shirt": "6,2 11,4 17,4 22,2 27,10 22,13 21,26 7,26 6,13 1,10",
     "trousers": "8,2 20,2 23,26 16,26 14,9 12,26 5,26",
     "dress": "11,2 17,2 18,10 22,26 6,26 10,10",
@@ -60,18 +60,18 @@ GARMENTS = {  # outlines in 28×28
 }
 
 
-def letter(draw: np.random.Generator) -> Images:
-    """A capital or small letter in a hand's strokes: slanted, of any pen, corners a little off."""
-    strokes = STROKES[list(STROKES)[draw.integers(len(STROKES))]]
-    turn = np.deg2rad(draw.uniform(-12, 12))
-    slant = draw.uniform(-0.25, 0.25)
+def letter(rng: np.random.Generator) -> Images:
+    """A handwritten letter, uint8 (28, 28): rotated, slanted, of any pen width, its corners slightly displaced."""
+    strokes = STROKES[list(STROKES)[rng.integers(len(STROKES))]]
+    angle = np.deg2rad(rng.uniform(-12, 12))
+    slant = rng.uniform(-0.25, 0.25)
     paper = Image.new("L", (200, 200))
-    pen = int(draw.integers(9, 19))
+    pen = int(rng.integers(9, 19))
     for stroke in strokes:
-        corners = np.array([[int(corner[0]) - 2, int(corner[1]) - 3] for corner in stroke.split()])
-        corners = corners + draw.normal(0, 0.18, (1, 2)) + draw.normal(0, 0.12, corners.shape)
-        x = corners[:, 0] + slant * corners[:, 1]
-        x, y = x * np.cos(turn) - corners[:, 1] * np.sin(turn), x * np.sin(turn) + corners[:, 1] * np.cos(turn)
+        corners = np.array([[int(corner[0]) - 2, int(corner[1]) - 3] for corner in stroke.split()])  # (N, 2), x and y
+        corners = corners + rng.normal(0, 0.18, (1, 2)) + rng.normal(0, 0.12, corners.shape)
+        x, y = corners[:, 0] + slant * corners[:, 1], corners[:, 1]
+        x, y = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
         points = [(100 + 24 * a, 100 + 24 * b) for a, b in zip(x, y, strict=True)]
         ImageDraw.Draw(paper).line(points, fill=255, width=pen, joint="curve")
         for a, b in points:
@@ -79,58 +79,57 @@ def letter(draw: np.random.Generator) -> Images:
     return fit_to_box(np.asarray(paper.filter(ImageFilter.GaussianBlur(2))))
 
 
-def garment(draw: np.random.Generator) -> Images:
-    """A filled outline with some texture, as large as Fashion-MNIST's."""
-    outline = GARMENTS[list(GARMENTS)[draw.integers(len(GARMENTS))]]
+def garment(rng: np.random.Generator) -> Images:
+    """A filled, textured outline of Fashion-MNIST's size, uint8 (28, 28)."""
+    outline = GARMENTS[list(GARMENTS)[rng.integers(len(GARMENTS))]]
     paper = Image.new("L", (28, 28))
-    corners = [tuple(float(v) + draw.normal(0, 0.7) for v in corner.split(",")) for corner in outline.split()]
-    ImageDraw.Draw(paper).polygon(corners, fill=int(draw.integers(90, 256)))
-    return (np.asarray(paper) * draw.uniform(draw.uniform(0.4, 1), 1, (28, 28))).astype(np.uint8)
+    corners = [tuple(float(v) + rng.normal(0, 0.7) for v in corner.split(",")) for corner in outline.split()]
+    ImageDraw.Draw(paper).polygon(corners, fill=int(rng.integers(90, 256)))
+    return (np.asarray(paper) * rng.uniform(rng.uniform(0.4, 1), 1, (28, 28))).astype(np.uint8)
 
 
-def nothings() -> dict[str, Images]:
-    """Each kind of what is no digit, uint8 (1000, 28, 28) each."""
-    draw = np.random.default_rng(0)
-    grey = draw.integers(0, 60, (COUNT, 1, 1)) + np.zeros((COUNT, 28, 28))
+def non_digits() -> dict[str, Images]:
+    """Kind → uint8 (1000, 28, 28) images that are not digits."""
+    rng = np.random.default_rng(0)
+    gray = rng.integers(0, 60, (COUNT, 1, 1)) + np.zeros((COUNT, 28, 28))
     return {
-        "blank": np.clip(grey + draw.normal(0, 3, grey.shape), 0, 255).astype(np.uint8),
-        "uniform noise": draw.integers(0, 256, (COUNT, 28, 28)).astype(np.uint8),
-        "garments": np.stack([garment(draw) for _ in range(COUNT)]),
-        "letters": np.stack([letter(draw) for _ in range(COUNT)]),
+        "blank": np.clip(gray + rng.normal(0, 3, gray.shape), 0, 255).astype(np.uint8),
+        "uniform noise": rng.integers(0, 256, (COUNT, 28, 28)).astype(np.uint8),
+        "garments": np.stack([garment(rng) for _ in range(COUNT)]),
+        "letters": np.stack([letter(rng) for _ in range(COUNT)]),
     }
 
 
-def squeezed(picture: Image.Image) -> Images:
-    """What most projects do: grey, dark paper if need be inverted to it, scaled to 28×28."""
-    grey = np.asarray(picture.convert("L").resize((28, 28), Image.Resampling.BILINEAR))
-    return 255 - grey if np.median(grey) > 127 else grey
+def squeeze(picture: Image.Image) -> Images:
+    """The baseline, uint8 (28, 28): convert to grayscale, shrink to 28×28, invert if the paper is light."""
+    gray = np.asarray(picture.convert("L").resize((28, 28), Image.Resampling.BILINEAR))
+    return 255 - gray if np.median(gray) > 127 else gray
 
 
-def read(reader: DigitReader, folder: Path) -> dict[str, dict[str, int]]:
-    """By kind: how many pictures, read right, rejected, in error, and right when squeezed."""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    with folder.joinpath("labels.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            count = counts[row["kind"]]
-            count["pictures"] += 1
-            try:
-                picture = open_picture(folder / row["file"])
-            except InputError:
-                count["errors"] += 1
-                continue
-            reading = reader.read(picture)
-            count["rejected"] += reading.status == "rejected"
-            count["right"] += reading.status == "ok" and reading.digit == row["label"]
-            count["right, were nothing rejected"] += reading.digit == row["label"]
-            best = int(reader.classify(squeezed(picture)[None])[0].argmax())
-            count["right when squeezed"] += reader.labels[best] == row["label"]
+def count_readings(reader: DigitReader, folder: Path) -> dict[str, dict[str, int]]:
+    """Per kind: the numbers of pictures, of correct and rejected ones, of files that cannot be read, and so on."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in read_csv(folder / "labels.csv"):
+        count = counts[row["kind"]]
+        count["pictures"] += 1
+        try:
+            picture = open_picture(folder / row["file"])
+        except InputError:
+            count["errors"] += 1
+            continue
+        reading = reader.read(picture)
+        count["rejected"] += reading.status == "rejected"
+        count["right"] += reading.status == "ok" and reading.digit == row["label"]
+        count["right, were nothing rejected"] += reading.digit == row["label"]
+        best = int(reader.classify(squeeze(picture)[None])[0].argmax())
+        count["right when squeezed"] += reader.labels[best] == row["label"]
     return {kind: dict(count) for kind, count in counts.items()}
 
 
-def coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy against coverage on the test images: where the most outlying are left out, and at the threshold."""
-    probabilities, outliers = reader.classify(images)
-    right = probabilities.argmax(axis=1) == labels
+def accuracy_by_coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Accuracy on the test images that the threshold accepts, and on the least outlying share of them."""
+    probs, outliers = reader.classify(images)
+    right = probs.argmax(axis=1) == labels
     order = outliers.argsort()
     accepted = outliers <= reader.threshold
     return {
@@ -139,55 +138,48 @@ def coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> 
     }
 
 
-def through_the_door(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, float]:
-    """The test images' accuracy as they are, and as pictures that come in through `pixels`; nothing is rejected."""
-    door = np.stack([center_digit(image) for image in images])
+def accuracy_as_pictures(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, float]:
+    """The test images' accuracy as they are, and converted by `center_digit` like any picture; nothing is rejected."""
+    centered = np.stack([center_digit(image) for image in images])
     accuracy = {
-        name: float((reader.classify(part)[0].argmax(axis=1) == labels).mean())
-        for name, part in (("as they are", images), ("through pixels", door))
+        name: float((reader.classify(version)[0].argmax(axis=1) == labels).mean())
+        for name, version in (("as they are", images), ("through center_digit", centered))
     }
-    return {**accuracy, "images unchanged": float((door == images).all(axis=(1, 2)).mean())}
+    return {**accuracy, "images unchanged": float((centered == images).all(axis=(1, 2)).mean())}
 
 
 def main() -> None:
     """Print the tables."""
-    parser = options(__doc__, model="pretrained")
+    parser = benchmark_parser(__doc__, data_dir="data", model="pretrained")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders with a labels.csv each")
-    asked = parser.parse_args()
-    reader = DigitReader.load(asked.model)
-    print(
-        f"{reader.path}\n\n| Pictures | n | right | were nothing rejected | rejected | squeezed |",
-        "|---|---|---|---|---|---|",
-        sep="\n",
-    )
-    found: dict[str, Any] = {"pictures": {}}
-    for folder in asked.pictures:
-        for kind, count in read(reader, folder).items():
-            found["pictures"][f"{folder.name}: {kind}"] = count
-            n = count["pictures"]
-            shares = (
-                f"{count.get(name, 0) / n:.2%}"
-                for name in ("right", "right, were nothing rejected", "rejected", "right when squeezed")
-            )
-            print(f"| {folder.name}: {kind} | {n} | {' | '.join(shares)} |")
-    print("\n| No digit | rejected |\n|---|---|")
-    found["rejected"] = {}
-    for kind, images in nothings().items():
-        found["rejected"][kind] = float((reader.classify(images)[1] > reader.threshold).mean())
-        print(f"| {kind} | {found['rejected'][kind]:.1%} |")
-    data = load_dataset("mnist", asked.data_dir)
+    options = parser.parse_args()
+    reader = DigitReader.load(options.model)
+    results: dict[str, Any] = {"pictures": {}, "rejected": {}}
+    print(f"{reader.path}\n\n| Pictures | n | right | right if nothing were rejected | rejected | squeezed |")
+    print("|---|---|---|---|---|---|")
+    columns = ("right", "right, were nothing rejected", "rejected", "right when squeezed")
+    for folder in options.pictures:
+        for kind, count in count_readings(reader, folder).items():
+            results["pictures"][f"{folder.name}: {kind}"] = count
+            shares = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
+            print(f"| {folder.name}: {kind} | {count['pictures']} | {shares} |")
+    print("\n| Not a digit | rejected |\n|---|---|")
+    for kind, images in non_digits().items():
+        results["rejected"][kind] = float((reader.classify(images)[1] > reader.threshold).mean())
+        print(f"| {kind} | {results['rejected'][kind]:.1%} |")
+    data = load_dataset("mnist", options.data_dir)
     images, labels = data.test_images.numpy(), data.test_labels.numpy()
-    found["coverage"] = coverage(reader, images, labels)
-    found["door"] = through_the_door(reader, images, labels)
-    _print(found["coverage"]["at the threshold"], "MNIST's test images at the threshold")
-    _print(found["coverage"]["curve"], "Accuracy by coverage")
-    _print(found["door"], "MNIST's test images as pictures")
-    keep(asked.output, "Reading", found)
+    results["coverage"] = accuracy_by_coverage(reader, images, labels)
+    results["as_pictures"] = accuracy_as_pictures(reader, images, labels)
+    _print_shares(results["coverage"]["at the threshold"], "MNIST's test images at the threshold")
+    _print_shares(results["coverage"]["curve"], "Accuracy by coverage")
+    _print_shares(results["as_pictures"], "MNIST's test images as pictures")
+    save_results(options.output, "Reading", results)
 
 
-def _print(values: Mapping[Any, float], title: str) -> None:
+def _print_shares(shares: Mapping[Any, float], title: str) -> None:
     print(f"\n| {title} | |\n|---|---|")
-    print(*(f"| {name} | {value:.3%} |" for name, value in values.items()), sep="\n")
+    print(*(f"| {name} | {share:.3%} |" for name, share in shares.items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Images a second on the tutorial's recipe: `mnist-lit fit`, a bare loop, the tutorial's own, and plain Lightning.
+"""Images per second on the tutorial's recipe: `mnist-lit fit`, a bare loop, the tutorial's own, and plain Lightning.
 
     python benchmarks/throughput.py --data_dir data
 
-The bare loop is the least that a step can be: forward, loss, backward, optimizer, on batches that lie ready as
-standardized tensors. No warp, no metrics, no logging, no checkpoint. The tutorial's loop and the plain Lightning
-version read with torchvision and two workers.
+The bare loop is the least a step can cost: forward, loss, backward and optimizer on prepared batches of standardized
+tensors. No warp, metrics, logging or checkpoint. The tutorial's loop and plain Lightning load the images with
+torchvision in two workers.
 """
 
 import subprocess
@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from contest import fit, options, report
+from measurement import benchmark_parser, fit, report
 
 BARE, TUTORIAL, PLAIN = "bare", "tutorial", "lightning"
 NAMES = {BARE: "bare step loop", TUTORIAL: "the tutorial's loop", PLAIN: "plain Lightning"}
 
 
-def train(contestant: str) -> Callable[[str, int], float]:
-    """What trains: (data_dir, steps) → images a second."""
+def trainer_of(contestant: str) -> Callable[[str, int], float]:
+    """A contestant's training function: (data_dir, steps) → images per second."""
     if contestant == BARE:
         import bare_loop
 
@@ -33,32 +33,41 @@ def train(contestant: str) -> Callable[[str, int], float]:
     return plain_lightning.train
 
 
+def contestant_command(contestant: str, data_dir: str, steps: int) -> list[str]:
+    """The command that runs one contestant alone and prints its images per second on the last line."""
+    return [sys.executable, __file__, "--only", contestant, "--data_dir", data_dir, "--steps", str(steps)]
+
+
+def images_per_second(contestant: str, data_dir: str, steps: int) -> float:
+    """Run one contestant in a process of its own."""
+    command = contestant_command(contestant, data_dir, steps)
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(run.stdout.splitlines()[-1])
+
+
 def main() -> None:
     """Run the contestants in turn, each in a process of its own."""
-    parser = options(__doc__, steps=118, rounds=3)
-    parser.add_argument("--only", choices=NAMES, help="run one of the others in this process, and print its figure")
-    parser.add_argument("--precision", help="a second fit in this precision, as bf16-mixed where the processor has it")
-    given = parser.parse_args()
-    data_dir = str(Path(given.data_dir).resolve())
-    if given.only:
-        print(train(given.only)(data_dir, given.steps))
+    parser = benchmark_parser(__doc__, data_dir="data", steps=118, rounds=3)
+    parser.add_argument("--only", choices=NAMES, help="run one of the others in this process and print its rate")
+    parser.add_argument("--precision", help="add a second fit in this precision, for example bf16-mixed")
+    options = parser.parse_args()
+    data_dir = str(Path(options.data_dir).resolve())
+    if options.only:
+        print(trainer_of(options.only)(data_dir, options.steps))
         return
-    ours = {"`mnist-lit fit`": list[str]()}
-    if given.precision:
-        ours[f"`mnist-lit fit`, {given.precision}"] = ["--trainer.precision", given.precision]
-    rounds: dict[str, list[float]] = {name: [] for name in (*ours, *NAMES.values())}
-    place = ["--data_dir", data_dir, "--steps", str(given.steps)]
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(given.steps)]
-    for _ in range(given.rounds):
-        for name, precision in ours.items():
-            rate = fit("--config", "tutorial", "--data.data_dir", data_dir, *limits, *precision).images_per_second
-            rounds[name].append(rate)
+    fits = {"`mnist-lit fit`": list[str]()}
+    if options.precision:
+        fits[f"`mnist-lit fit`, {options.precision}"] = ["--trainer.precision", options.precision]
+    rounds: dict[str, list[float]] = {name: [] for name in (*fits, *NAMES.values())}
+    fit_args = ["--config", "tutorial", "--data.data_dir", data_dir]
+    fit_args += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(options.steps)]
+    for _ in range(options.rounds):
+        for name, precision in fits.items():
+            rounds[name].append(fit(*fit_args, *precision).images_per_second)
         for contestant, name in NAMES.items():
-            alone = [sys.executable, __file__, "--only", contestant, *place]
-            run = subprocess.run(alone, capture_output=True, text=True, check=True)
-            rounds[name].append(float(run.stdout.splitlines()[-1]))
+            rounds[name].append(images_per_second(contestant, data_dir, options.steps))
     for reference in (NAMES[BARE], NAMES[TUTORIAL]):
-        report("Training", "images/s", rounds, reference, given.output)
+        report("Training", "images/s", rounds, reference, options.output)
 
 
 if __name__ == "__main__":

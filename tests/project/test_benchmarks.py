@@ -1,82 +1,103 @@
-"""Benchmarks answer, and their table says what was measured."""
+"""The benchmarks run, and their tables show what was measured."""
 
 import json
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+COMMANDS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+Cli = Callable[..., tuple[int, str, str]]
+Script = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks import each other as top-level modules."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Run a benchmark in this process; returns what it printed."""
+
+    def run(name: str, *args: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *args])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        assert not code
+        return capsys.readouterr().out
+
+    return run
 
 
 def run(*args: str) -> str:
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout
 
 
-COMMANDS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_benchmark_explains_itself_and_the_readme_names_it(name: str) -> None:
-    assert f"python benchmarks/{name}" in " ".join(run(str(FOLDER / name), "--help").split())
+def test_a_benchmark_has_a_help_text_and_an_entry_in_the_readme(name: str, script: Script) -> None:
+    assert f"python benchmarks/{name}" in script(name, "--help")
     assert f"python benchmarks/{name}" in FOLDER.joinpath("README.md").read_text(encoding="utf-8")
 
 
-def test_the_page_of_recipes_is_made_from_the_measured_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
+def test_the_recipes_page_is_generated_from_the_saved_ladder() -> None:
     import ladder
 
     rungs = json.loads(ladder.RESULT.read_text(encoding="utf-8"))["rungs"]
-    assert [*rungs] == [ladder.LOOP, ladder.MENDED, *(rung.name for rung in ladder.RUNGS)]
+    assert [*rungs] == [ladder.LOOP, ladder.RESCORED, *(rung.name for rung in ladder.RUNGS)]
     assert ladder.PAGE.read_text(encoding="utf-8") == ladder.page(rungs)
     rungs[ladder.LOOP]["val"][0] += 0.01  # the control
     assert ladder.PAGE.read_text(encoding="utf-8") != ladder.page(rungs)
 
 
-def test_a_process_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    from contest import measured
+def test_a_command_is_measured_with_its_peak_memory_and_output() -> None:
+    from measurement import measure_command
 
     program = "import time; held = b'x' * (300 << 20); time.sleep(0.3); print(held.count(b'x') >> 20)"
-    seconds, peak, said = measured([sys.executable, "-c", program])
-    assert said == "300\n"
+    seconds, peak_mib, output = measure_command([sys.executable, "-c", program])
+    assert output == "300\n"
     assert 0.3 < seconds < 30
-    assert 300 < peak < 400
-    small = measured([sys.executable, "-c", "print(7)"])
-    assert small[1] < 100
+    assert 300 < peak_mib < 400
+    _, small_mib, _ = measure_command([sys.executable, "-c", "print(7)"])
+    assert small_mib < 100
 
 
-def test_the_table_gives_medians_and_ratios_round_by_round(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import contest
+def test_the_table_shows_medians_and_per_round_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import measurement
 
     rounds = {"ours": [2.0, 30.0, 4.0], "theirs": [1.0, 10.0, 4.0]}
-    contest.report("Speed", "images/s", rounds, "theirs", tmp_path / "out.json")
-    out = capsys.readouterr().out
-    assert "| ours | 4 | 2 – 30 | 2.0000 | 3 |" in out
+    measurement.report("Speed", "images/s", rounds, "theirs", tmp_path / "out.json")
+    assert "| ours | 4 | 2 – 30 | 2.0000 | 3 |" in capsys.readouterr().out
     written = json.loads(tmp_path.joinpath("out.json").read_text())
     assert written["rounds"] == rounds
     assert written["machine"]["torch"]
 
 
-@pytest.mark.slow
-def test_the_epochs_of_a_run_are_scored() -> None:
-    recipe = ["--data.dataset", "digits", "--data.val_size", "96", "--trainer.limit_train_batches", "2"]
-    fit = ["-m", "mnist_lit", "fit", *recipe, "--keep_epochs", "true", "--trainer.max_epochs", "2"]
-    run(*fit)
-    out = run(str(FOLDER / "epochs.py"), "lightning_logs/version_0", "--output", "out.json")
+def test_every_kept_epoch_of_a_run_is_scored(cli: Cli, script: Script) -> None:
+    recipe = ["--data.dataset", "digits", "--data.val_size", "0", "--trainer.limit_train_batches", "2"]
+    assert cli("fit", *recipe, "--keep_epochs", "true", "--trainer.max_epochs", "2")[0] == 0
+    out = script("epochs.py", "lightning_logs/version_0", "--output", "out.json")
     right = json.loads(Path("out.json").read_text())["right"]
     assert list(right) == ["1", "2"]
     assert f"| 2 | {right['2']} of 360 | {right['2'] / 360:.2%} |  |" in out
-    last = run("-m", "mnist_lit", "test", "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt")
+    code, last, _ = cli("test", "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt")
+    assert code == 0
     assert f"right         {right['2']}\n" in last
 
 
 @pytest.mark.slow
-def test_the_contestants_train_and_are_measured(mnist_dir: str) -> None:
+def test_every_contestant_trains_and_is_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
     for name in ("`mnist-lit fit`", "bare step loop", "the tutorial's loop", "plain Lightning"):
         assert out.count(f"| {name} |") == 2, name
@@ -84,18 +105,16 @@ def test_the_contestants_train_and_are_measured(mnist_dir: str) -> None:
 
 @pytest.mark.slow
 def test_memory_and_scaling_are_measured(mnist_dir: str) -> None:
-    out = run(str(FOLDER / "memory.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
-    assert "| `mnist-lit fit`, 128 |" in out
-    out = run(
-        str(FOLDER / "scaling.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1", "--output", "s.json"
-    )
-    found = json.loads(Path("s.json").read_text())
-    assert [*found["sizes"]] == ["1", "4", "16"]
-    assert [*found["devices"]] == ["1", "2"]
+    small = ["--data_dir", mnist_dir, "--steps", "2", "--rounds", "1"]
+    assert "| `mnist-lit fit`, 128 |" in run(str(FOLDER / "memory.py"), *small)
+    run(str(FOLDER / "scaling.py"), *small, "--output", "scaling.json")
+    results = json.loads(Path("scaling.json").read_text())
+    assert [*results["sizes"]] == ["1", "4", "16"]
+    assert [*results["devices"]] == ["1", "2"]
 
 
 @pytest.mark.slow
-def test_a_recipes_time_to_its_accuracy_is_measured(mnist_dir: str) -> None:
+def test_a_recipes_time_to_accuracy_is_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "time_to_accuracy.py"), "--data_dir", mnist_dir, "--seeds", "1", "--steps", "2")
     assert "| images seen |" in out
     assert "| seeds that reach 99.34% |" in out

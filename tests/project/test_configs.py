@@ -1,4 +1,4 @@
-"""Every shipped recipe runs, is flat and complete, and says what to expect of it."""
+"""Every shipped recipe runs, is flat and complete, and states its expected result."""
 
 import csv
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_a_recipe_is_two_levels_of_plain_values(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_opens_with_its_command_result_and_duration(path: Path) -> None:
+def test_a_recipes_header_states_its_command_result_and_duration(path: Path) -> None:
     header = path.read_text(encoding="utf-8").partition("\nseed_everything")[0]
     assert header.startswith(f"# mnist-lit fit --config {path.stem}\n")
     for word in ("Expect", "Takes", "torch 2."):
@@ -39,7 +39,7 @@ def test_a_recipe_opens_with_its_command_result_and_duration(path: Path) -> None
     assert "TODO" not in header
 
 
-GOLDEN = {  # the losses of the first steps; whoever changes one of these changed the recipe
+GOLDEN = {  # training losses of the first five steps; a change here is a change of the recipe
     "best": [6.529906, 4.497173, 3.114912, 2.815862, 2.745793],
     "fast": [5.979500, 2.999012, 2.589546, 2.105683, 1.804977],
     "quickstart": [5.654158, 25.793240, 12.709274, 8.207747, 5.209413],
@@ -53,14 +53,14 @@ def test_every_recipe_has_golden_losses() -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_recipe_begins_with_its_golden_losses(name: str, cli: Cli, request: pytest.FixtureRequest) -> None:
+def test_a_recipe_reproduces_its_golden_losses(name: str, cli: Cli, request: pytest.FixtureRequest) -> None:
     fit = ["fit", "--config", name, "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
     if yaml.safe_load(recipes_dir().joinpath(f"{name}.yaml").read_text(encoding="utf-8"))["data"]["dataset"] == "mnist":
         fit += ["--data.data_dir", request.getfixturevalue("mnist_dir")]
     assert cli(*fit, "--trainer.limit_val_batches", "0")[0] == 0
     with Path("lightning_logs/version_0/metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
-    assert losses == pytest.approx(GOLDEN[name], rel=1e-3)  # other processors round otherwise, and Muon shows it
+    assert losses == pytest.approx(GOLDEN[name], rel=1e-3)  # other CPUs round differently, which Muon amplifies
 
 
 def test_the_quickstart_reaches_98_percent(cli: Cli) -> None:

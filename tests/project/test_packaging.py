@@ -1,4 +1,4 @@
-"""The wheel is whole: it runs from an empty folder, recipes included."""
+"""The wheel is complete: it works from an empty folder, recipes and shipped model included."""
 
 import json
 import os
@@ -19,28 +19,23 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel's contents, and nothing of the checkout."""
+    """A folder with the wheel's contents and nothing from the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(folder),
-        str(ROOT),
-    ]
-    subprocess.run(build, check=True, capture_output=True)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", str(folder), str(ROOT)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
 
 
-def test_the_wheel_holds_the_package_the_recipes_and_the_licence(installed: Path) -> None:
+def run_installed(installed: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the wheel's package instead of the checkout's."""
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, check=True)
+
+
+def test_the_wheel_contains_the_package_the_recipes_and_the_license(installed: Path) -> None:
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     source = {
         path.relative_to(ROOT / "src").as_posix()
@@ -54,12 +49,9 @@ def test_the_wheel_holds_the_package_the_recipes_and_the_licence(installed: Path
 
 
 def test_the_wheel_trains_and_tests_from_an_empty_folder(installed: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(installed)}
-
     def run(*args: str) -> str:
-        program = [sys.executable, *args]
-        done = subprocess.run(program, env=env, capture_output=True, text=True, check=True)
-        assert done.stderr == ""  # no known noise, and nothing else either
+        done = run_installed(installed, *args)
+        assert done.stderr == ""  # no warnings
         return done.stdout
 
     where = run("-c", "import mnist_lit; print(mnist_lit.__file__)")
@@ -68,33 +60,25 @@ def test_the_wheel_trains_and_tests_from_an_empty_folder(installed: Path) -> Non
     assert "images        360" in run("-m", "mnist_lit", "test")
 
 
-def test_the_wheel_reads_a_picture_with_the_model_it_ships(installed: Path) -> None:
+def test_the_wheel_reads_a_picture_with_its_shipped_model(installed: Path) -> None:
     image = Image.new("L", (120, 160), 235)
     ImageDraw.Draw(image).line([(70, 20), (60, 140)], fill=20, width=9)
     image.save("one.png")
-    program = [sys.executable, "-m", "mnist_lit", "predict", "one.png"]
-    env = {**os.environ, "PYTHONPATH": str(installed)}
-    done = subprocess.run(program, env=env, capture_output=True, text=True, check=True)
+    done = run_installed(installed, "-m", "mnist_lit", "predict", "one.png")
     assert done.stdout.splitlines()[1].split()[:2] == ["one.png", "1"]
     assert str(installed / "mnist_lit" / "pretrained" / "model.onnx") in done.stderr
 
 
-def test_the_shipped_model_is_five_megabytes_at_most_and_says_where_it_comes_from() -> None:
+def test_the_shipped_model_is_at_most_five_megabytes_and_has_its_provenance() -> None:
     folder = ROOT / "src/mnist_lit/pretrained"
     assert {path.name for path in folder.iterdir()} == {"model.ckpt", "model.onnx", "provenance.json"}
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 5_000_000
-    told = json.loads(folder.joinpath("provenance.json").read_text(encoding="utf-8"))
-    assert told["recipe"] == "reader"
-    assert told["test"]["n"] >= 3
+    provenance = json.loads(folder.joinpath("provenance.json").read_text(encoding="utf-8"))
+    assert provenance["recipe"] == "reader"
+    assert provenance["test"]["n"] >= 3
     content = load_checkpoint(folder / "model.ckpt")
-    assert content["mnist_lit"]["config"] == told["config"]
-    assert all(
-        float(content["hyper_parameters"][name]) == value
-        for name, value in recipe("reader")["model"].items()
-        if isinstance(value, float)
-    )
-
-
-def recipe(name: str) -> dict[str, dict[str, object]]:
-    content: dict[str, dict[str, object]] = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
-    return content
+    assert content["mnist_lit"]["config"] == provenance["config"]
+    recipe = yaml.safe_load(find_recipe("reader").read_text(encoding="utf-8"))
+    numbers = {name: value for name, value in recipe["model"].items() if isinstance(value, float)}
+    assert numbers
+    assert {name: float(content["hyper_parameters"][name]) for name in numbers} == numbers
