@@ -1,8 +1,14 @@
-"""What tests share. Every test runs in an empty folder of its own."""
+"""Shared fixtures. Every test runs in its own empty folder and on one thread.
 
+Two pytest-xdist workers share two cores, so torch and the processes that tests start may use one thread each.
+"""
+
+import contextlib
+import copy
 import functools
 import http.server
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +17,18 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
+import mnist_lit.datamodule
 from mnist_lit.cli.main import main
+from mnist_lit.data.datasets import InMemoryDataset
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation import calibration
 from mnist_lit.system.malloc import keep_freed_memory
 
 keep_freed_memory()
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +38,27 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _embedded_digits_are_read_once() -> Iterator[None]:
+    """Placing 1,797 digits into 28×28 takes 0.3 s, as long as a short fit; every test gets its own copy."""
+    load = mnist_lit.datamodule.load_dataset
+    cached = functools.cache(lambda: load("digits", ""))
+
+    def load_dataset(dataset: Any, data_dir: str | Path) -> InMemoryDataset:
+        return copy.deepcopy(cached()) if dataset == "digits" else load(dataset, data_dir)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist_lit.datamodule, "load_dataset", load_dataset)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """A folder with real data beside the project, on the machines that have one."""
-    place = os.environ.get("MNIST_LIT_SHARED")
-    if not place:
+    """The folder with real data beside the project, on machines that have one."""
+    folder = os.environ.get("MNIST_LIT_SHARED")
+    if not folder:
         pytest.skip("needs real data: MNIST_LIT_SHARED is not set")
-    return Path(place)
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -43,24 +69,74 @@ def mnist_dir(shared: Path) -> str:
 
 @pytest.fixture(scope="session")
 def digits_data() -> MNISTDataModule:
-    """The embedded digits, set up; not to be changed."""
+    """The embedded digits, set up; read-only."""
     data = MNISTDataModule(dataset="digits", val_size=180)
     data.setup()
     return data
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on the embedded digits, calibrated; not to be changed."""
-    folder = tmp_path_factory.mktemp("trained")
-    options = ("--trainer.max_epochs", "5", "--data.val_size", "180", "--trainer.default_root_dir", str(folder))
-    assert main(["fit", "--config", "quickstart", *options]) == 0
-    return folder / "lightning_logs" / "version_0"
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Fill a folder once per test session: the first pytest-xdist worker that needs it does, the others reuse it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_once: Callable[..., Path]) -> Path:
+    """The folder of a calibrated run on the embedded digits; read-only."""
+
+    def fit(folder: Path) -> None:
+        options = ("--trainer.max_epochs", "5", "--data.val_size", "180", "--trainer.default_root_dir", str(folder))
+        assert main(["fit", "--config", "quickstart", *options]) == 0
+
+    return make_once("trained", fit) / "lightning_logs" / "version_0"
+
+
+@pytest.fixture
+def small_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on a dozen images instead of hundreds, which would take longer than the rest of a short fit."""
+    calibrate = calibration.calibrate
+
+    def calibrate_on_few(network: Any, data: Any, train: Any, val: Any, **options: Any) -> Any:
+        return calibrate(network, data, train[:12], val[:12], **options)
+
+    monkeypatch.setattr(calibration, "calibrate", calibrate_on_few)
+
+
+@pytest.fixture(scope="session")
+def tiny_fit() -> tuple[str, ...]:
+    """`fit` on the embedded digits, two optimizer steps per epoch."""
+    data = ("--data.dataset", "digits", "--data.val_size", "64", "--data.batch_size", "32")
+    return "fit", *data, "--trainer.limit_train_batches", "2"
+
+
+@pytest.fixture
+def tiny_run(make_once: Callable[..., Path], tiny_fit: tuple[str, ...]) -> Path:
+    """A fresh copy of a run of one epoch, in lightning_logs/version_0."""
+
+    def fit(folder: Path) -> None:
+        with contextlib.chdir(folder):  # its files name no folder, so the copy is like a run that was trained there
+            assert main([*tiny_fit, "--trainer.max_epochs", "1", "--model.lr", "0.03"]) == 0
+
+    shutil.copytree(make_once("tiny_run", fit) / "lightning_logs", "lightning_logs")
+    return Path("lightning_logs/version_0")
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Serve a folder on this machine, each file after a delay in seconds; its address. `asked` collects the paths."""
+    """Serve a folder on this machine, each file after `delay` seconds; `asked` collects the requested paths."""
     servers = []
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -91,7 +167,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run `mnist-lit` in-process: its exit code, what it printed, what it complained of."""
+    """Run `mnist-lit` in-process; returns its exit code, stdout and stderr."""
 
     def run(*args: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -105,9 +181,20 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 
 @pytest.fixture
-def images() -> torch.Tensor:
+def error_line(cli: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """Run a command that must fail with exit code 2 and one line on stderr; returns that line."""
+
+    def run(*args: str) -> str:
+        code, _, err = cli(*args)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert err.startswith("mnist-lit: ")
+        return err
+
+    return run
+
+
+@pytest.fixture
+def images(digits_data: MNISTDataModule) -> torch.Tensor:
     """Sixteen of the embedded digits: uint8 (16, 28, 28)."""
-    data = MNISTDataModule(dataset="digits", val_size=180)
-    data.setup()
-    assert data.digits is not None
-    return data.digits.train_images[:16]
+    assert digits_data.digits is not None
+    return digits_data.digits.train_images[:16].clone()

@@ -1,4 +1,8 @@
-"""Several processes train and count as one does. By subprocess: Lightning starts the command itself again."""
+"""Several processes train and evaluate like one.
+
+By subprocess, because Lightning starts the command again for every other process. Two processes take seconds to import
+torch, so the tests share the run of two processes that nothing interrupts.
+"""
 
 import contextlib
 import csv
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,100 +28,32 @@ Cli = Callable[..., tuple[int, str, str]]
 
 PAGE = Path(__file__).parents[2].joinpath("docs/distributed.md").read_text(encoding="utf-8")
 COMMANDS = [shlex.split(line) for line in re.findall(r"```sh\n(.*?)\n```", PAGE)]
-QUICK = ["--data.val_size", "1277", "--data.batch_size", "32", "--trainer.max_epochs", "2"]  # 5 steps an epoch
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"}
 RUN = Path("lightning_logs/version_0")
-DDP = ["--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices"]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"}
+DDP = ("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices")
+QUICK = ("--data.val_size", "1277", "--data.batch_size", "32", "--trainer.max_epochs", "2")  # 5 steps per epoch
+QUICKSTART = ("--config", "quickstart", *QUICK)
+# 1,257 images in steps of 157: the ninth has one image, and rank 0 has none of it
+UNEVEN = ("--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05")
+PLAIN_SGD = ("--model.momentum", "0", "--model.schedule", "constant", "--data.degrees", "15")
+ONE_EPOCH = (*PLAIN_SGD, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1")
+FEW_STEPS = ("--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1")
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def command(*args: str, cwd: str) -> str:
-    """What `mnist-lit` printed, run in a folder made for it."""
-    Path(cwd).mkdir()
+def run_in(folder: Path, *args: str) -> str:
+    """Run `mnist-lit` in a folder; returns what all its processes printed."""
     program = [sys.executable, "-m", "mnist_lit", *args]
-    run = subprocess.run(program, cwd=cwd, env=ENV, capture_output=True, text=True, check=False, timeout=900)
+    run = subprocess.run(program, cwd=folder, env=ENV, capture_output=True, text=True, check=False, timeout=900)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("images  ") <= 1, "each process printed"
+    assert run.stdout.count("images  ") <= 1, "more than one process printed"
     return run.stdout
 
 
-def column(run: str, name: str) -> list[float]:
-    with Path(run, "lightning_logs/version_0/metrics.csv").open() as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
-
-
-def pictures(run: str) -> list[str]:
-    return list(EventAccumulator(f"{run}/lightning_logs/version_0").Reload().Tags()["images"])
-
-
-def compare(
-    cli: Cli, recipe: list[str], steps: int, *, near: float = 1e-5, other: tuple[str, str] = ("--seed_everything", "1")
-) -> None:
-    """The same losses, step by step, and the same scores; with the other option the losses are further away."""
-    fit = ["fit", *recipe, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--model.momentum", "0"]
-    fit += ["--model.schedule", "constant", "--data.degrees", "15"]
-    command(*fit, *DDP, "2", cwd="two")
-    for run, options in (("one", []), ("control", [*other, "--trainer.limit_train_batches", "9"])):
-        Path(run).mkdir()
-        with contextlib.chdir(run):
-            assert cli(*fit, "--trainer.accelerator", "cpu", *options)[0] == 0
-    one, two, control = (column(run, "train/loss_step") for run in ("one", "two", "control"))
-    assert len(one) == steps
-    assert two == pytest.approx(one, rel=near)
-    assert control != pytest.approx(one[:9], rel=1e-4)
-    for name in ("train/acc", "train/loss", "val/loss"):
-        assert column("two", name) == pytest.approx(column("one", name), rel=1e-3, abs=1e-5)
-    assert pictures("two") == pictures("one")
-
-
-# 1,257 images in steps of 157: the ninth has one image, and the first process none of it
-UNEVEN = ["--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05"]
-
-
-def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli) -> None:
-    compare(cli, UNEVEN, steps=9)
-
-
-@pytest.mark.slow
-def test_two_processes_take_sams_steps_as_one(cli: Cli) -> None:
-    # the gradient uphill jumps where rounding moves a pooling's maximum
-    compare(cli, [*UNEVEN, "--model.sam_rho", "0.05"], steps=9, near=1e-4, other=("--model.sam_rho", "0"))
-
-
-def test_three_processes_count_every_test_image_once(cli: Cli) -> None:
-    recipe = ["--data.dataset", "digits", "--data.val_size", "96", "--data.batch_size", "51"]  # 360 = 7 · 51 + 3
-    recipe += ["--trainer.limit_train_batches", "2", "--trainer.accelerator", "cpu"]
-    Path("run").mkdir()
-    with contextlib.chdir("run"):
-        assert cli("fit", *recipe, "--trainer.max_epochs", "1")[0] == 0
-    best = str(Path("run/lightning_logs/version_0/checkpoints/best.ckpt").resolve())
-    alone = cli("test", "--ckpt_path", best, "--trainer.accelerator", "cpu")[1]
-    rows = Path("run/lightning_logs/version_0/predictions.csv").read_text()
-    three = command("test", "--ckpt_path", best, *DDP, "3", cwd="b")
-    assert "images        360" in alone
-    assert [line for line in alone.splitlines() if "/loss" not in line] == [
-        line for line in three.splitlines() if "/loss" not in line
-    ]
-    again = Path("run/lightning_logs/version_0/predictions.csv").read_text()
-    assert [row.split(",")[:3] for row in again.splitlines()] == [row.split(",")[:3] for row in rows.splitlines()]
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_on_mnist(cli: Cli, mnist_dir: str) -> None:
-    # at the tutorial's rate; at 0.05 training itself blows up rounding after some 50 steps, from 2e-6 to 1
-    compare(cli, ["--config", "tutorial", "--data.data_dir", mnist_dir], steps=118)
-
-
-@pytest.mark.slow
-def test_two_processes_that_diverge_say_so_once() -> None:
-    fit = ["fit", "--data.dataset", "digits", "--data.val_size", "96", "--data.batch_size", "64", "--model.lr", "1e30"]
-    program = [sys.executable, "-m", "mnist_lit", *fit, *DDP, "2", "--trainer.accumulate_grad_batches", "2"]
-    run = subprocess.run(program, env=ENV, capture_output=True, text=True, check=False, timeout=300)
-    assert run.returncode == 2
-    assert [line.partition(",")[0] for line in run.stderr.splitlines()] == ["mnist-lit: the loss is nan at step 10"]
-
-
 def start(*args: str, out: str = "out") -> subprocess.Popen[bytes]:
-    """A command of the page or of `mnist-lit`, with this environment's programs; what it says goes to a file."""
+    """Start `mnist-lit` or a command of the page with this environment's programs; its output goes to a file."""
     variables = dict(arg.split("=") for arg in args[:1] if "=" in arg)
     name, *options = args[len(variables) :]
     module = {"mnist-lit": "mnist_lit", "torchrun": "torch.distributed.run"}[name]
@@ -127,16 +63,16 @@ def start(*args: str, out: str = "out") -> subprocess.Popen[bytes]:
 
 
 def wait_until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while not done():
         assert process.poll() is None, Path("out").read_text()
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def steps(name: str = LAST_CKPT) -> int:
-    with contextlib.suppress(InputError):  # there is none yet, or it is on its way between its names
-        return int(load_checkpoint(RUN / "checkpoints" / name)["global_step"])
+def saved_steps() -> int:
+    with contextlib.suppress(InputError):  # nothing saved yet, or the file is just being renamed
+        return int(load_checkpoint(RUN / "checkpoints" / LAST_CKPT)["global_step"])
     return 0
 
 
@@ -144,119 +80,207 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def fit(devices: int, *options: str, cwd: str) -> dict[str, object]:
-    """The last checkpoint of a fit on so many processes."""
-    command("fit", "--config", "quickstart", *QUICK, *DDP, str(devices), *options, cwd=cwd)
-    return load_checkpoint(Path(cwd) / RUN / "checkpoints/last.ckpt")
+def assert_same_run(one: Path, other: Path, *, curves: bool = True) -> None:
+    """Bit for bit, in the folders that hold lightning_logs."""
+    states = (load_checkpoint(folder / RUN / "checkpoints" / LAST_CKPT) for folder in (one, other))
+    assert state_difference(*states) is None
+    assert not curves or curve_difference(one / RUN, other / RUN) is None
 
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.fixture
+def uneven_run(make_once: Callable[..., Path]) -> Path:
+    """The folder of a run of two processes with uneven steps; read-only."""
+    return make_once("uneven_run", lambda folder: run_in(folder, "fit", *UNEVEN, *ONE_EPOCH, *DDP, "2"))
+
+
+@pytest.fixture
+def quickstart_run(make_once: Callable[..., Path]) -> Path:
+    """The folder of a quickstart run of two processes; read-only."""
+    options = (*DDP, "2", "--checkpoint_every_n_steps", "1")
+    return make_once("quickstart_run", lambda folder: run_in(folder, "fit", *QUICKSTART, *options))
+
+
+def column(folder: Path, name: str) -> list[float]:
+    with folder.joinpath(RUN, "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def image_tags(folder: Path) -> list[str]:
+    return list(EventAccumulator(str(folder / RUN)).Reload().Tags()["images"])
+
+
+def compare_with_one_process(
+    cli: Cli, two: Path, fit: Sequence[str], steps: int, *, near: float = 1e-5, other: Sequence[str] = ()
+) -> None:
+    """The same losses, step by step, and the same scores; the control, with another option, is further away."""
+    one, control = Path("one"), Path("control")
+    for folder, options in ((one, ()), (control, (*(other or ("--seed_everything", "1")), *FEW_STEPS))):
+        folder.mkdir()
+        with contextlib.chdir(folder):
+            assert cli("fit", *fit, "--trainer.accelerator", "cpu", *options)[0] == 0
+    losses, expected, others = (column(folder, "train/loss_step") for folder in (two, one, control))
+    assert len(expected) == steps
+    assert losses == pytest.approx(expected, rel=near)
+    assert others != pytest.approx(expected[: len(others)], rel=1e-4)
+    for name in ("train/acc", "train/loss", "val/loss"):
+        assert column(two, name) == pytest.approx(column(one, name), rel=1e-3, abs=1e-5)
+    assert image_tags(two) == image_tags(one)
+
+
+def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli, uneven_run: Path) -> None:
+    compare_with_one_process(cli, uneven_run, (*UNEVEN, *ONE_EPOCH), steps=9)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_sam_steps_as_one(cli: Cli, tmp_path: Path) -> None:
+    # the gradient at the perturbed weights jumps where rounding moves a pooling's maximum
+    fit = (*UNEVEN, *ONE_EPOCH, "--model.sam_rho", "0.05")
+    two = tmp_path / "two"
+    two.mkdir()
+    run_in(two, "fit", *fit, *DDP, "2")
+    compare_with_one_process(cli, two, fit, steps=9, near=1e-4, other=("--model.sam_rho", "0"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_on_mnist(cli: Cli, mnist_dir: str, tmp_path: Path) -> None:
+    # at the tutorial's rate; at 0.05 training itself amplifies rounding from 2e-6 to 1 in some 50 steps
+    fit = ("--config", "tutorial", "--data.data_dir", mnist_dir, *ONE_EPOCH)
+    two = tmp_path / "two"
+    two.mkdir()
+    run_in(two, "fit", *fit, *DDP, "2")
+    compare_with_one_process(cli, two, fit, steps=118)
+
+
+def test_three_processes_score_every_test_image_once(cli: Cli, tiny_run: Path) -> None:
+    test = ("test", "--ckpt_path", str(tiny_run / "checkpoints/best.ckpt"), "--data.batch_size", "51")  # 360 = 7·51 + 3
+    one_process = cli(*test, "--trainer.accelerator", "cpu")[1]
+    rows = tiny_run.joinpath("predictions.csv").read_text()
+    three_processes = run_in(Path(), *test, *DDP, "3")
+    assert "images        360" in one_process
+    assert [line for line in three_processes.splitlines() if "/loss" not in line] == [
+        line for line in one_process.splitlines() if "/loss" not in line
+    ]
+    again = tiny_run.joinpath("predictions.csv").read_text()
+    assert [row.split(",")[:3] for row in again.splitlines()] == [row.split(",")[:3] for row in rows.splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_that_diverge_report_it_once() -> None:
+    fit = ["fit", "--data.dataset", "digits", "--data.val_size", "96", "--data.batch_size", "64", "--model.lr", "1e30"]
+    program = [sys.executable, "-m", "mnist_lit", *fit, *DDP, "2", "--trainer.accumulate_grad_batches", "2"]
+    run = subprocess.run(program, env=ENV, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 2
+    assert [line.partition(",")[0] for line in run.stderr.splitlines()] == ["mnist-lit: the loss is nan at step 10"]
 
 
 @linux
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_a_signal_to_any_process_saves_and_ends_them_all(rank: int) -> None:
-    whole = fit(2, cwd="whole")
-    options = ["--config", "quickstart", *QUICK, *DDP, "2", "--checkpoint_every_n_steps", "1", "--resume", "auto"]
-    process = start("mnist-lit", "fit", *options)
-    wait_until(lambda: steps() > 2, process)
-    both = [process.pid, *children(process)]
-    for pid in both if rank == 2 else both[rank : rank + 1]:
-        os.kill(pid, signal.SIGTERM)
+@pytest.mark.parametrize(
+    "ranks", [[1], pytest.param([0], marks=pytest.mark.slow), pytest.param([0, 1], marks=pytest.mark.slow)], ids=str
+)
+def test_a_signal_to_any_process_saves_and_stops_all_and_the_run_resumes(ranks: list[int], uneven_run: Path) -> None:
+    fit = ("fit", *UNEVEN, *ONE_EPOCH, *DDP, "2", "--checkpoint_every_n_steps", "1", "--resume", "auto")
+    process = start("mnist-lit", *fit)
+    wait_until(lambda: saved_steps() > 0, process)
+    processes = [process.pid, *children(process)]
+    for rank in ranks:
+        os.kill(processes[rank], signal.SIGTERM)
     assert process.wait(30) == 143, Path("out").read_text()
     assert "stopped by SIGTERM at step" in Path("out").read_text()
-    assert steps()
-    assert not any(map(alive, both))
-    process = start("mnist-lit", "fit", *options)
+    assert 0 < saved_steps() < 9
+    assert not any(map(is_alive, processes))
+    process = start("mnist-lit", *fit)
     assert process.wait(120) == 0, Path("out").read_text()
-    assert state_difference(load_checkpoint(RUN / "checkpoints/last.ckpt"), whole) is None
-    assert curve_difference(RUN, Path("whole") / RUN) is None
+    assert_same_run(Path(), uneven_run)
 
 
 @linux
 @pytest.mark.slow
-def test_torchrun_starts_a_dead_process_again_and_the_run_goes_on_to_the_same_bits() -> None:
-    whole = fit(2, "--checkpoint_every_n_steps", "1", cwd="whole")
+def test_torchrun_restarts_a_killed_process_and_the_run_resumes_to_the_same_bits(quickstart_run: Path) -> None:
     (torchrun,) = (line for line in COMMANDS if "--max-restarts" in line)
     process = start(*torchrun, *QUICK, "--checkpoint_every_n_steps", "1")
-    wait_until(lambda: steps() > 2, process)
-    victim = children(process)[-1]
-    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: saved_steps() > 2, process)
+    os.kill(children(process)[-1], signal.SIGKILL)
     assert process.wait(240) == 0, Path("out").read_text()
-    assert re.search(r"fit: \S+, from step \d+ on", Path("out").read_text())
+    assert re.search(r"fit: \S+, from step \d+", Path("out").read_text())
     assert all_runs(Path("lightning_logs")) == [RUN]
-    assert state_difference(load_checkpoint(RUN / "checkpoints/last.ckpt"), whole) is None
-    assert curve_difference(RUN, Path("whole") / RUN) is None
+    assert_same_run(Path(), quickstart_run)
 
 
 @linux
 @pytest.mark.slow
-def test_a_process_that_dies_ends_the_others_and_the_run_goes_on() -> None:
-    options = ["--config", "quickstart", *QUICK, *DDP, "3", "--checkpoint_every_n_steps", "1", "--resume", "auto"]
-    whole = fit(3, "--checkpoint_every_n_steps", "1", cwd="whole")
+def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path: Path) -> None:
+    fit = ("fit", *QUICKSTART, *DDP, "3", "--checkpoint_every_n_steps", "1")
+    uninterrupted = tmp_path / "uninterrupted"
+    uninterrupted.mkdir()
+    run_in(uninterrupted, *fit)
     for victim in (2, 0):
-        process = start("mnist-lit", "fit", *options, "--trainer.max_epochs", "2")
-        before = steps()
-        wait_until(lambda before=before: steps() > before + 1, process)  # type: ignore[misc]
-        everyone = [process.pid, *children(process)]
-        os.kill(everyone[victim], signal.SIGKILL)
+        process = start("mnist-lit", *fit, "--resume", "auto")
+        before = saved_steps()
+        wait_until(lambda before=before: saved_steps() > before + 1, process)  # type: ignore[misc]
+        processes = [process.pid, *children(process)]
+        os.kill(processes[victim], signal.SIGKILL)
         assert process.wait(30) in (1, -signal.SIGKILL)
         time.sleep(1)
-        assert not any(map(alive, everyone))
+        assert not any(map(is_alive, processes))
         assert "Traceback" not in Path("out").read_text()
-    assert start("mnist-lit", "fit", *options).wait(120) == 0, Path("out").read_text()
-    assert state_difference(load_checkpoint(RUN / "checkpoints/last.ckpt"), whole) is None
+    assert start("mnist-lit", *fit, "--resume", "auto").wait(120) == 0, Path("out").read_text()
+    assert_same_run(Path(), uninterrupted, curves=False)
 
 
 @pytest.mark.slow
-def test_two_nodes_train_as_one_machine() -> None:
-    whole = fit(2, cwd="whole")
+def test_two_nodes_train_like_two_processes(quickstart_run: Path) -> None:
     (torchrun,) = (line for line in COMMANDS if "--nnodes" in line)
-    nodes = [start(*torchrun, *QUICK, out=f"node_{number}") for number in range(2)]
-    assert [node.wait(240) for node in nodes] == [0, 0], Path("node_0").read_text() + Path("node_1").read_text()
-    assert all_runs(Path("lightning_logs")) == [RUN]
-    assert state_difference(load_checkpoint(RUN / "checkpoints/last.ckpt"), whole) is None
-    # and a finished one says so on all of them
-    nodes = [start(*torchrun, *QUICK, out=f"node_{number}") for number in range(2)]
-    assert [node.wait(240) for node in nodes] == [0, 0], Path("node_0").read_text() + Path("node_1").read_text()
-    assert "is finished" in Path("node_0").read_text() + Path("node_1").read_text()
+    for _ in range(2):  # the second time the run is finished, on both nodes
+        nodes = [start(*torchrun, *QUICK, out=f"node_{number}") for number in range(2)]
+        codes, output = [node.wait(240) for node in nodes], Path("node_0").read_text() + Path("node_1").read_text()
+        assert codes == [0, 0], output
+        assert all_runs(Path("lightning_logs")) == [RUN]
+    assert "is finished" in output
+    assert_same_run(Path(), quickstart_run)
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(cli: Cli) -> None:
-    one = [*QUICK, "--model.optimizer", "sgd", "--model.lr", "0.001", "--model.momentum", "0"]
-    alone = fit(1, *one, cwd="alone")
-    options = ["--config", "quickstart", *one, "--checkpoint_every_n_steps", "1", "--resume", "auto"]
-    process = start("mnist-lit", "fit", *options, *DDP, "3")
-    wait_until(lambda: steps() > 2, process)
+def test_a_run_resumes_with_another_number_of_processes(cli: Cli, tmp_path: Path) -> None:
+    fit = ("fit", *QUICKSTART, "--model.optimizer", "sgd", "--model.lr", "0.001", "--model.momentum", "0")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    with contextlib.chdir(alone):
+        assert cli(*fit, "--trainer.accelerator", "cpu")[0] == 0
+    resume = (*fit, "--checkpoint_every_n_steps", "1", "--resume", "auto")
+    process = start("mnist-lit", *resume, *DDP, "3")
+    wait_until(lambda: saved_steps() > 2, process)
     process.terminate()
     assert process.wait(30) == 143
-    assert cli("fit", *options, "--trainer.accelerator", "cpu")[0] == 0
-    assert column(".", "train/loss") == pytest.approx(column("alone", "train/loss"), rel=1e-5)
-    assert load_checkpoint(RUN / "checkpoints/last.ckpt")["global_step"] == alone["global_step"]
+    assert cli(*resume, "--trainer.accelerator", "cpu")[0] == 0
+    assert column(Path(), "train/loss") == pytest.approx(column(alone, "train/loss"), rel=1e-5)
+    assert load_checkpoint(RUN / "checkpoints/last.ckpt")["global_step"] == 10
 
 
 @pytest.mark.slow
-def test_the_pages_other_commands_run() -> None:
+def test_the_other_commands_of_the_page_run() -> None:
     for line in COMMANDS:
         if line[0] == "mnist-lit":
             assert start(*line, *QUICK).wait(240) == 0, Path("out").read_text()
     assert "equal: " in Path("out").read_text()
 
 
-def test_two_fits_at_once_get_two_folders_and_share_nothing() -> None:
-    alone = fit(1, cwd="alone")
-    both = [start("mnist-lit", "fit", "--config", "quickstart", *QUICK, out=f"out_{n}") for n in range(2)]
+def test_two_simultaneous_fits_get_separate_folders_and_do_not_affect_each_other(cli: Cli, tmp_path: Path) -> None:
+    both = [start("mnist-lit", "fit", *QUICKSTART, out=f"out_{number}") for number in range(2)]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    with contextlib.chdir(alone):
+        assert cli("fit", *QUICKSTART)[0] == 0
     assert [process.wait(120) for process in both] == [0, 0]
+    expected = load_checkpoint(alone / RUN / "checkpoints/last.ckpt")
     for number in range(2):
         run = Path(f"lightning_logs/version_{number}")
-        assert state_difference(load_checkpoint(run / "checkpoints/last.ckpt"), alone) is None
-        assert curve_difference(run, Path("alone") / RUN) is None
+        assert state_difference(load_checkpoint(run / "checkpoints/last.ckpt"), expected) is None
+        assert curve_difference(run, alone / RUN) is None
     assert len(list(Path("lightning_logs").iterdir())) == 2

@@ -1,4 +1,4 @@
-"""Files are saved whole, and loaded safely or refused in one line."""
+"""Checkpoints are saved atomically, and loaded safely or refused in one line."""
 
 import multiprocessing
 import os
@@ -14,40 +14,42 @@ import torch
 from torch import nn
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_weights, metadata
-from mnist_lit.runs.resume import newest_readable, restore_run
-from mnist_lit.runs.start import RunStart
+from mnist_lit.runs.checkpoint import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_weights
+from mnist_lit.runs.resume import newest_readable
+
+METADATA = {"config": "model: {}\n", "data": "f00", "classes": ["0", "1"], "scores": {"val/acc": 0.5}, "curves": {}}
 
 
-def content() -> dict[str, object]:
-    said = metadata("model: {}\n", "f00", "01", {"val/acc": torch.tensor(0.5)})
-    return {"state_dict": nn.Linear(2, 1).state_dict(), METADATA_KEY: said}
+def content() -> dict[str, Any]:
+    metadata = {**METADATA, "versions": {"mnist-lit": "2.0.0"}}
+    return {"state_dict": nn.Linear(2, 1).state_dict(), METADATA_KEY: metadata}
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (os.mkdir, ("ran",))
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    torch.save(content(), tmp_path / "a.ckpt")
+def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path: Path) -> None:
+    saved = content()
+    AtomicCheckpointIO().save_checkpoint(saved, tmp_path / "a.ckpt")
     loaded = load_checkpoint(tmp_path / "a.ckpt")
-    assert loaded[METADATA_KEY]["scores"] == {"val/acc": 0.5}
-    assert loaded[METADATA_KEY]["config"] == "model: {}\n"
-    assert set(loaded[METADATA_KEY]["versions"]) == {"mnist-lit", "python", "torch", "lightning"}
+    assert loaded[METADATA_KEY] == saved[METADATA_KEY]
+    assert all(weights.equal(loaded["state_dict"][name]) for name, weights in saved["state_dict"].items())
 
 
-def hostile(kind: str, path: Path) -> None:
+def write_hostile(kind: str, path: Path) -> None:
+    """A file that is not a checkpoint of ours, or only nearly."""
     torch.save(content(), path)
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     if kind == "text":
         path.write_text("not a checkpoint")
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "truncated":
-        path.write_bytes(whole[: len(whole) // 2])
+        path.write_bytes(intact[: len(intact) // 2])
     elif kind == "payload":
         torch.save({**content(), "extra": Payload()}, path)
     elif kind == "payload in the optimizer":
@@ -63,9 +65,9 @@ def hostile(kind: str, path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("archive/data.pkl", bytes(200_000_000))
     elif kind == "compressed":
-        with zipfile.ZipFile(path) as whole_archive, zipfile.ZipFile("b", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in whole_archive.namelist():
-                archive.writestr(name, whole_archive.read(name))
+        with zipfile.ZipFile(path) as stored, zipfile.ZipFile("b", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in stored.namelist():
+                archive.writestr(name, stored.read(name))
         Path("b").replace(path)
     elif kind == "another project's":
         torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "os.mkdir", "path": "ran"}}, path)
@@ -85,9 +87,9 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_anything_else_is_refused_in_one_line_and_runs_nothing(kind: str, tmp_path: Path) -> None:
-    hostile(kind, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"a\.ckpt is no checkpoint") as refused:
+def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_path: Path) -> None:
+    write_hostile(kind, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"a\.ckpt .*checkpoint") as refused:
         load_checkpoint(tmp_path / "a.ckpt")
     assert "\n" not in str(refused.value)
     assert not Path("ran").exists()
@@ -96,23 +98,23 @@ def test_anything_else_is_refused_in_one_line_and_runs_nothing(kind: str, tmp_pa
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     torch.save(content(), path)
-    whole, sound = path.read_bytes(), load_checkpoint(path)
+    intact, expected = path.read_bytes(), load_checkpoint(path)
     refused = 0
-    for place in range(0, len(whole), 7):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
+    for position in range(0, len(intact), 7):
+        flipped = bytearray(intact)
+        flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
         try:
             read = load_checkpoint(path)
         except InputError:
             refused += 1
         else:
-            assert read[METADATA_KEY] == sound[METADATA_KEY]
-            assert all(weights.equal(read["state_dict"][name]) for name, weights in sound["state_dict"].items())
-    assert refused > len(whole) / 7 / 4  # the rest is padding, dates and the like
+            assert read[METADATA_KEY] == expected[METADATA_KEY]
+            assert all(weights.equal(read["state_dict"][name]) for name, weights in expected["state_dict"].items())
+    assert refused > len(intact) / 7 / 4  # the other bits are padding, dates and the like
 
 
-def test_torch_alone_would_take_damaged_weights(tmp_path: Path) -> None:
+def test_torch_alone_would_accept_damaged_weights(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     weights = torch.full((64,), 3.0)
     torch.save({**content(), "state_dict": {"weights": weights}}, path)
@@ -122,8 +124,8 @@ def test_torch_alone_would_take_damaged_weights(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def save_on_and_on(run: Path, done: Connection) -> None:
-    """Save, say so, and again; until killed."""
+def save_repeatedly(run: Path, done: Connection) -> None:
+    """Save and report each step, until killed."""
     state: dict[str, object] = {"loops": {}, "best": None, "train_scores": []}
     big = {**content(), **state, "state_dict": {"weights": torch.arange(500_000.0)}}
     for step in range(1_000_000):
@@ -132,7 +134,7 @@ def save_on_and_on(run: Path, done: Connection) -> None:
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_kill_during_a_save_loses_nothing_that_was_saved(kills: int, tmp_path: Path) -> None:
+def test_a_kill_during_a_save_never_loses_a_saved_step(kills: int, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mnist_lit.runs.checkpoint"])
     draw = random.Random(0)
@@ -141,7 +143,7 @@ def test_a_kill_during_a_save_loses_nothing_that_was_saved(kills: int, tmp_path:
         run = tmp_path / f"version_{number}"
         run.joinpath("checkpoints").mkdir(parents=True)
         ours, theirs = processes.Pipe(duplex=False)
-        saver = processes.Process(target=save_on_and_on, args=(run, theirs))
+        saver = processes.Process(target=save_repeatedly, args=(run, theirs))
         saver.start()
         assert ours.poll(60)
         done = ours.recv()
@@ -160,22 +162,14 @@ def test_a_kill_during_a_save_loses_nothing_that_was_saved(kills: int, tmp_path:
         newest = newest_readable(run)
         assert newest
         assert load_checkpoint(newest)["global_step"] >= done
-        if newest.name != "last.ckpt":  # it was on its way between its names, not torn
+        if newest.name != "last.ckpt":  # killed between two renames; no file is torn
             assert not run.joinpath("checkpoints/last.ckpt").exists()
             between += 1
     print(f"{kills} kills, {during} while a file was written, {between} between two renames, no file torn")
     assert during
 
 
-def test_what_a_kill_left_beside_the_checkpoints_is_removed(tmp_path: Path) -> None:
-    checkpoints = tmp_path / "checkpoints"
-    checkpoints.mkdir()
-    checkpoints.joinpath(".last.ckpt.1234.part").write_bytes(b"half")
-    restore_run(RunStart(tmp_path), "f00")
-    assert not any(checkpoints.iterdir())
-
-
-def test_the_payload_would_run_if_it_were_let(tmp_path: Path) -> None:
+def test_unpickling_the_payload_would_run_it() -> None:
     pickle.loads(pickle.dumps(Payload()))
     assert Path("ran").exists()
 
@@ -185,6 +179,6 @@ def test_a_missing_file_is_named() -> None:
         load_checkpoint("gone.ckpt")
 
 
-def test_weights_that_do_not_fit_are_refused() -> None:
+def test_weights_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="do not fit"):
         load_weights(nn.Linear(3, 1), content())

@@ -1,4 +1,4 @@
-"""What is killed goes on as if nothing had been: from every checkpoint, to the same bits and the same curves."""
+"""`--resume auto` continues a killed run from any checkpoint to the same weights, bit for bit, and the same curves."""
 
 import shutil
 from collections.abc import Callable
@@ -16,8 +16,12 @@ from mnist_lit.runs.resume import lock_run
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
-SMALL = ("--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps an epoch
-FIT = ("fit", *SMALL, "--data.degrees", "10", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1")
+DATA = ("--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps per epoch
+LIMITS = ("--trainer.max_epochs", "3", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1")
+FIT = ("fit", *DATA, "--data.degrees", "10", *LIMITS)
+SHORT_FIT = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 def state(run: Path, name: str = "last.ckpt") -> dict[str, Any]:
@@ -25,16 +29,16 @@ def state(run: Path, name: str = "last.ckpt") -> dict[str, Any]:
 
 
 def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The run folder as it is after each save, which is what a kill leaves if it comes then."""
+    """Copies of the run folder after each save: what a kill at that moment would leave."""
     taken: list[Path] = []
     save = SaveBestAndLast.save
 
-    def watched(self: SaveBestAndLast, trainer: Any, name: str = LAST_CKPT) -> None:
+    def save_and_copy(self: SaveBestAndLast, trainer: Any, name: str = LAST_CKPT) -> None:
         save(self, trainer, name)
         taken.append(Path(f"snapshot_{len(taken)}_{name}_at_{trainer.global_step}"))
         shutil.copytree("lightning_logs", taken[-1])
 
-    monkeypatch.setattr(SaveBestAndLast, "save", watched)
+    monkeypatch.setattr(SaveBestAndLast, "save", save_and_copy)
     return taken
 
 
@@ -66,108 +70,100 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         ),
     ],
 )
-def test_a_run_goes_on_from_every_checkpoint_to_the_same_bits_and_curves(
+def test_a_run_resumes_from_every_checkpoint_to_the_same_bits_and_curves(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     fit = (*FIT, *options, "--checkpoint_every_n_steps", "1")
     with monkeypatch.context() as patch:
         taken = snapshots(patch)
         assert cli(*fit)[0] == 0
-    shutil.move("lightning_logs", "whole")
+    shutil.move("lightning_logs", "uninterrupted")
     assert len(taken) >= 9
     for folder in taken:
         shutil.copytree(folder, "lightning_logs")
         code, _, err = cli(*fit, "--resume", "auto")
         assert (code, err) == (0, ""), folder
         assert list(Path("lightning_logs").iterdir()) == [RUN]
-        assert state_difference(state(Path("whole/version_0")), state(RUN)) is None, folder
-        assert curve_difference(Path("whole/version_0"), RUN) is None, folder
+        assert state_difference(state(Path("uninterrupted/version_0")), state(RUN)) is None, folder
+        assert curve_difference(Path("uninterrupted/version_0"), RUN) is None, folder
         assert RUN.joinpath(FINISHED_MARK).exists()
         shutil.rmtree("lightning_logs")
 
 
-def test_the_newest_checkpoint_that_can_be_read_counts_and_the_others_are_named(cli: Cli) -> None:
+def test_an_unreadable_checkpoint_is_reported_and_the_one_before_it_is_used(cli: Cli) -> None:
     fit = (*FIT, "--trainer.max_epochs", "2", "--checkpoint_every_n_steps", "2")
     assert cli(*fit)[0] == 0
-    whole = state(RUN)
+    uninterrupted = state(RUN)
     RUN.joinpath(FINISHED_MARK).unlink()
-    last = RUN / "checkpoints/last.ckpt"
+    last, partial = RUN / "checkpoints/last.ckpt", RUN / "checkpoints/.last.ckpt.1234.part"
     last.write_bytes(last.read_bytes()[:-100])
+    partial.write_bytes(b"left by a kill during a save")
     code, out, err = cli(*fit, "--resume", "auto")
     assert (code, err.count("\n")) == (0, 1)
-    assert "checkpoints/last.ckpt is no checkpoint" in err
-    assert "passed over" in err
-    assert f"fit: {RUN}, from step 8 on" in out
-    assert state_difference(state(RUN), whole) is None
+    assert f"{last} " in err
+    assert f"fit: {RUN}, from step 8" in out
+    assert not partial.exists()
+    assert state_difference(state(RUN), uninterrupted) is None
 
 
-def test_a_finished_run_says_so_and_changes_nothing(cli: Cli) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
-    assert cli(*fit, "--resume", "auto")[0] == 0  # nothing to resume: a fresh start
-    before = {path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*") if path.name != ".lock"}
-    code, out, err = cli(*fit, "--resume", "auto")
-    assert (code, err) == (0, "")
-    assert out == f"fit: {RUN} is finished; its best is {RUN}/checkpoints/best.ckpt\n"
-    assert before == {
-        path: path.stat().st_mtime_ns for path in Path("lightning_logs").rglob("*") if path.name != ".lock"
-    }
-    # also where it was killed between its last save and the mark
-    RUN.joinpath(FINISHED_MARK).unlink()
-    code, out, err = cli(*fit, "--resume", "auto")
-    assert (code, err) == (0, "")
-    assert "is finished" in out
+def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
+    assert cli(*SHORT_FIT, "--resume", "auto")[0] == 0  # nothing to resume: a new run
+    paths = [path for path in Path("lightning_logs").rglob("*") if path.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    finished = (0, f"fit: {RUN} is finished; its best is {RUN}/checkpoints/best.ckpt\n", "")
+    assert cli(*SHORT_FIT, "--resume", "auto") == finished
+    assert before == {path: path.stat().st_mtime_ns for path in paths}
+    RUN.joinpath(FINISHED_MARK).unlink()  # as if killed between the last save and the mark
+    assert cli(*SHORT_FIT, "--resume", "auto") == finished
     assert RUN.joinpath(FINISHED_MARK).exists()
 
 
-def test_another_recipe_starts_afresh_and_other_places_do_not(cli: Cli) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
-    assert cli(*fit)[0] == 0
-    assert "is finished" in cli(*fit, "--resume", "auto", "--data.data_dir", "b", "--trainer.accelerator", "cpu")[1]
-    code, _, err = cli(*fit, "--resume", "auto", "--model.lr", "0.01")
-    assert (code, err) == (0, f"resume: {RUN} has model.lr 0.05, not 0.01; starting afresh\n")
+def test_a_changed_recipe_starts_a_new_run_and_a_changed_machine_setting_does_not(cli: Cli) -> None:
+    assert cli(*SHORT_FIT)[0] == 0
+    elsewhere = ("--data.data_dir", "b", "--trainer.accelerator", "cpu")
+    assert "is finished" in cli(*SHORT_FIT, "--resume", "auto", *elsewhere)[1]
+    code, _, err = cli(*SHORT_FIT, "--resume", "auto", "--model.lr", "0.01")
+    assert (code, err.count("\n")) == (0, 1)
+    assert f"{RUN} has model.lr 0.05, not 0.01" in err
     assert len(all_runs(Path("lightning_logs"))) == 2
 
 
-def test_a_run_that_is_held_is_passed_over(cli: Cli) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
-    assert cli(*fit)[0] == 0
+def test_a_run_held_by_another_process_is_skipped(cli: Cli) -> None:
+    assert cli(*SHORT_FIT)[0] == 0
     lock = lock_run(RUN)
     assert lock
     assert lock_run(RUN) is None
-    code, _, err = cli(*fit, "--resume", "auto")
-    assert (code, err) == (0, f"resume: {RUN} is held by another process; passed over\n")
+    code, _, err = cli(*SHORT_FIT, "--resume", "auto")
     lock.release()
+    assert (code, err.count("\n")) == (0, 1)
+    assert str(RUN) in err
+    assert "another process" in err
     assert len(all_runs(Path("lightning_logs"))) == 2
 
 
-def test_a_run_killed_before_its_first_checkpoint_is_begun_again_in_its_folder(cli: Cli) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
-    assert cli(*fit)[0] == 0
-    shutil.copytree(RUN, "whole")
+def test_a_run_killed_before_its_first_checkpoint_starts_again_in_its_folder(cli: Cli) -> None:
+    assert cli(*SHORT_FIT)[0] == 0
+    shutil.copytree(RUN, "uninterrupted")
     shutil.rmtree(RUN / "checkpoints")
     RUN.joinpath(FINISHED_MARK).unlink()
-    code, out, err = cli(*fit, "--resume", "auto")
+    code, out, err = cli(*SHORT_FIT, "--resume", "auto")
     assert (code, err) == (0, "")
     assert f"fit: {RUN}\n" in out
-    assert curve_difference(Path("whole"), RUN) is None
-    assert state_difference(state(Path("whole")), state(RUN)) is None
+    assert curve_difference(Path("uninterrupted"), RUN) is None
+    assert state_difference(state(Path("uninterrupted")), state(RUN)) is None
 
 
-def test_other_data_are_refused(cli: Cli) -> None:
-    fit = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
-    assert cli(*fit)[0] == 0
+def test_a_run_trained_on_other_data_is_not_resumed(cli: Cli, error_line: Callable[..., str]) -> None:
+    assert cli(*SHORT_FIT)[0] == 0
     RUN.joinpath(FINISHED_MARK).unlink()
     content = torch.load(RUN / "checkpoints/last.ckpt")
     content[METADATA_KEY]["data"] = "0" * 32
     torch.save(content, RUN / "checkpoints/last.ckpt")
-    code, _, err = cli(*fit, "--resume", "auto")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "trained on other data" in err
+    assert "trained on other data" in error_line(*SHORT_FIT, "--resume", "auto")
     assert RUN.joinpath("metrics.csv").exists()
 
 
-def test_resume_and_a_checkpoint_of_ones_own_are_one_too_many(cli: Cli) -> None:
-    assert cli(*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")[0] == 0
-    code, _, err = cli(*FIT, "--resume", "auto", "--ckpt_path", str(RUN / "checkpoints/last.ckpt"))
-    assert (code, err.count("\n")) == (2, 1)
-    assert "leave --ckpt_path out" in err
+def test_resume_and_ckpt_path_exclude_each_other(cli: Cli, error_line: Callable[..., str], tiny_run: Path) -> None:
+    line = error_line(*FIT, "--resume", "auto", "--ckpt_path", str(tiny_run / "checkpoints/last.ckpt"))
+    assert "leave" in line
+    assert "--ckpt_path" in line

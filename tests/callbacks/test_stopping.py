@@ -1,0 +1,74 @@
+"""A fit that diverges stops with one line, and its bad weights are never saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lit.module import MNISTModule
+
+Cli = Callable[..., tuple[int, str, str]]
+ErrorLine = Callable[..., str]
+CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
+
+def after_step(number: int, spoil: Callable[[MNISTModule], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change the weights right after an optimizer step, counted from 0."""
+    optimizer_step = MNISTModule.optimizer_step
+
+    def spoiling_step(self: MNISTModule, *args: Any, **kwargs: Any) -> None:
+        optimizer_step(self, *args, **kwargs)
+        if self.trainer.global_step == number:
+            with torch.no_grad():
+                spoil(self)
+
+    monkeypatch.setattr(MNISTModule, "optimizer_step", spoiling_step)
+
+
+def test_a_loss_that_becomes_nan_stops_a_fit_without_a_checkpoint(
+    error_line: ErrorLine, tiny_fit: tuple[str, ...]
+) -> None:
+    line = error_line(*tiny_fit, "--trainer.max_epochs", "3", "--model.lr", "1e30")
+    assert "the loss is nan at step " in line
+    assert "lower model.lr, which is 1e+30 (no checkpoint was saved yet)" in line
+
+
+def test_a_fit_that_diverges_later_keeps_its_last_good_checkpoint(
+    cli: Cli, error_line: ErrorLine, tiny_fit: tuple[str, ...]
+) -> None:
+    schedule = ["--model.schedule", "step", "--model.step_size", "1", "--model.gamma", "1e9"]
+    line = error_line(*tiny_fit, "--trainer.max_epochs", "9", "--model.lr", "0.03", *schedule)
+    assert f"({CHECKPOINTS}/best.ckpt was saved before)" in line
+    for name in ("best", "last"):
+        content = torch.load(CHECKPOINTS / f"{name}.ckpt")
+        assert content["epoch"] == 0
+        assert all(weights.isfinite().all() for weights in content["state_dict"].values())
+    assert cli("test")[0] == 0
+
+
+def test_validation_catches_exploded_weights_before_they_are_saved(
+    error_line: ErrorLine, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(module: MNISTModule) -> None:
+        for weights in module.network.parameters():
+            weights.mul_(1e9)
+
+    after_step(3, explode, monkeypatch)  # the second epoch's last step: no training loss sees these weights
+    assert "val/loss is nan at step 4, in epoch 2" in error_line(*tiny_fit, "--trainer.max_epochs", "2")
+    assert torch.load(CHECKPOINTS / "last.ckpt")["global_step"] == 2
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    error_line: ErrorLine, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step(3, lambda module: module.network.fc2.bias[3].fill_(torch.nan), monkeypatch)
+    line = error_line(*tiny_fit, "--trainer.max_epochs", "2", "--data.val_size", "0")
+    assert "weights are not finite at step 4, in epoch 2" in line
+    for path in CHECKPOINTS.iterdir():
+        content = torch.load(path)
+        assert content["global_step"] == 2
+        assert all(weights.isfinite().all() for weights in content["state_dict"].values())

@@ -1,0 +1,53 @@
+"""The table at the end of a fit, and the speed that it and TensorBoard report."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_lit.callbacks.figures import TensorBoardFigures
+from mnist_lit.module import MNISTModule
+
+Cli = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
+
+def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    code, out, err = cli(*tiny_fit, "--trainer.max_epochs", "2")
+    assert (code, err) == (0, "")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["fit:"] == "fit: lightning_logs/version_0"
+    assert list(lines)[1:] == ["epochs", "time", "best", "checkpoint", "next", "curves"]
+    assert "2  (4 steps)" in lines["epochs"]
+    assert "images/s" in lines["time"]
+    assert Path(lines["checkpoint"].split()[1]).is_file()
+    assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
+
+
+def test_images_per_second_leave_out_validation_and_figures(
+    cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mnist_lit.callbacks.tables.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def takes(owner: type, name: str, seconds: float) -> None:
+        method = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            clock[0] += seconds
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, timed)
+
+    takes(MNISTModule, "training_step", 2)
+    takes(MNISTModule, "validation_step", 50)
+    takes(TensorBoardFigures, "on_validation_end", 70)
+    code, out, _ = cli(*tiny_fit, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1")
+    assert code == 0
+    assert "(16 images/s while training)" in out
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/images_per_second")] == [(n, 16) for n in range(4)]
