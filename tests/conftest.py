@@ -19,9 +19,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-import mnist_lit.datamodule
 from mnist_lit.cli.main import main
-from mnist_lit.data.datasets import InMemoryDataset
+from mnist_lit.data.datasets import DatasetName, InMemoryDataset, load_dataset
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation import calibration
 from mnist_lit.system.malloc import keep_freed_memory
@@ -40,15 +39,14 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _embedded_digits_are_read_once() -> Iterator[None]:
-    """Placing 1,797 digits into 28×28 takes 0.3 s, as long as a short fit; every test gets its own copy."""
-    load = mnist_lit.datamodule.load_dataset
-    cached = functools.cache(lambda: load("digits", ""))
+    """Placing 1,797 digits into 28×28 takes 0.3 CPU seconds, a short fit 1; every test gets its own copy."""
+    digits = functools.cache(lambda: load_dataset("digits", ""))
 
-    def load_dataset(dataset: Any, data_dir: str | Path) -> InMemoryDataset:
-        return copy.deepcopy(cached()) if dataset == "digits" else load(dataset, data_dir)
+    def load(dataset: DatasetName, data_dir: str | Path) -> InMemoryDataset:
+        return copy.deepcopy(digits()) if dataset == "digits" else load_dataset(dataset, data_dir)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mnist_lit.datamodule, "load_dataset", load_dataset)
+        patch.setattr("mnist_lit.datamodule.load_dataset", load)
         yield
 
 
@@ -85,6 +83,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         folder, done = root / name, root / f"{name}.done"
         with FileLock(root / f"{name}.lock"):
             if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # left by a worker that failed
                 folder.mkdir()
                 fill(folder)
                 done.touch()

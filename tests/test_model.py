@@ -1,4 +1,4 @@
-"""The network is the tutorial's, layer by layer."""
+"""The network is the tutorial's, layer by layer, checked against hand-written shapes, counts and arithmetic."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from mnist_lit.cli.summary import layer_rows
 from mnist_lit.model import MEAN, STD, TutorialCNN, standardize
 
-TABLE = {  # name: output shape, parameters, receptive field; the tutorial's numbers, its prose corrected
+TABLE = {  # layer: output shape, parameters, receptive field; from the tutorial's code, its text is wrong in places
     "conv1": ((32, 26, 26), 320, 3),
     "conv2": ((64, 24, 24), 18_496, 5),
     "pool1": ((64, 12, 12), 0, 6),
@@ -18,18 +18,18 @@ TABLE = {  # name: output shape, parameters, receptive field; the tutorial's num
 }
 
 
-def test_each_layer_has_the_tutorials_shape_count_and_receptive_field() -> None:
+def test_each_layer_has_the_tutorials_shape_parameters_and_receptive_field() -> None:
     rows = layer_rows(TutorialCNN())
     assert [(row.shape, row.parameters, row.receptive_field) for row in rows] == list(TABLE.values())
     assert sum(row.parameters for row in rows) == 593_200
 
 
-def test_multiply_adds_are_what_a_hand_count_gives() -> None:
+def test_multiply_adds_match_a_hand_count() -> None:
     by_hand = [26 * 26 * 32 * 9, 24 * 24 * 64 * 32 * 9, 0, 10 * 10 * 128 * 64 * 9, 8 * 8 * 256 * 128 * 9, 0]
     assert [row.multiply_adds for row in layer_rows(TutorialCNN())] == [*by_hand, 4096 * 50, 50 * 10]
 
 
-def test_the_forward_pass_is_convolutions_pools_and_matrix_products_and_nothing_else() -> None:
+def test_the_forward_pass_matches_the_layers_written_out() -> None:
     network, x = TutorialCNN(), torch.randn(3, 1, 28, 28)
     f = torch.nn.functional
     w = dict(network.named_parameters())
@@ -47,7 +47,7 @@ def test_probabilities_sum_to_one() -> None:
     torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(5))
 
 
-def test_the_mask_is_multiplied_onto_the_4096_features() -> None:
+def test_the_mask_multiplies_the_4096_features() -> None:
     network, x = TutorialCNN(), torch.randn(2, 1, 28, 28)
     assert network(x, torch.ones(2, 4096)).equal(network(x))
     silenced = network(x, torch.zeros(2, 4096))
@@ -55,7 +55,7 @@ def test_the_mask_is_multiplied_onto_the_4096_features() -> None:
     assert not network(x)[0].equal(network(x)[1])
 
 
-def test_paper_and_ink_are_standardized_by_mnists_constants() -> None:
+def test_paper_and_ink_are_standardized_with_mnists_mean_and_std() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
     standardized = standardize(pixels)
     assert standardized.shape == (2, 1, 28, 28)
@@ -67,7 +67,7 @@ def test_paper_and_ink_are_standardized_by_mnists_constants() -> None:
     [torch.zeros(1, 28, 28), torch.zeros(28, 28, dtype=torch.uint8), torch.zeros(1, 27, 28, dtype=torch.uint8)],
     ids=["float", "no batch", "27 rows"],
 )
-def test_standardize_resizes_and_converts_nothing(pixels: torch.Tensor) -> None:
+def test_standardize_refuses_other_shapes_and_dtypes(pixels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\)"):
         standardize(pixels)
 

@@ -1,4 +1,4 @@
-"""Training is the plain loop it says it is; metrics are sums over images divided by counts; resumes are exact."""
+"""Training matches a plain loop, metrics are sums over images divided by counts, and resuming is exact."""
 
 import copy
 import csv
@@ -16,7 +16,6 @@ from mnist_lit.data.keyed_random import DROPOUT, uniform
 from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.metrics import MeanNLL
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import Muon
@@ -63,9 +62,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def data(**options: Any) -> MNISTDataModule:
-    return MNISTDataModule(
-        dataset="digits", val_size=1277, batch_size=32, degrees=15, elastic=2, **options
-    )  # 5 steps an epoch
+    """160 training images: 5 steps per epoch."""
+    return MNISTDataModule(dataset="digits", val_size=1277, batch_size=32, degrees=15, **options)
 
 
 def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **options: Any) -> pl.Trainer:
@@ -76,7 +74,7 @@ def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **option
 
 
 class EveryStep(Checkpoint):
-    """Save after each step as `step=N.ckpt`."""
+    """Save `step=N.ckpt` after every step."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -86,7 +84,7 @@ class EveryStep(Checkpoint):
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Bit for bit, over whatever nests in a state dict."""
+    """Whether two nested state dicts are equal bit for bit."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
@@ -94,7 +92,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def test_the_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone() -> None:
+def test_the_seed_alone_determines_the_initial_weights() -> None:
     before = torch.random.get_rng_state()
     one, same_seed, other = (MNISTModule(seed=seed).state_dict() for seed in (1, 1, 2))
     assert same(one, same_seed)
@@ -102,7 +100,7 @@ def test_the_seed_decides_the_initial_weights_and_leaves_the_global_generator_al
     assert torch.random.get_rng_state().equal(before)
 
 
-def test_he_initialization_has_hes_variance_and_no_bias() -> None:
+def test_he_initialization_has_the_right_variance_and_zero_biases() -> None:
     weights = MNISTModule(init="he").network.state_dict()
     assert weights["conv4.weight"].std() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)
     assert weights["fc1.weight"].std() == pytest.approx(math.sqrt(2 / 4096), rel=0.02)
@@ -110,7 +108,7 @@ def test_he_initialization_has_hes_variance_and_no_bias() -> None:
 
 
 def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, list[float]]:
-    """The recipe's optimizer, and the factors on its rates for ten steps, written out."""
+    """The recipe's optimizer, and its learning rate factors for ten steps, written out."""
     if recipe == "sgd":
         factors = [1 / 4, 2 / 4, 3 / 4, *(1 - step / 7 for step in range(7))]
         return torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01), factors
@@ -126,7 +124,7 @@ def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, l
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_training_is_the_plain_loop(recipe: str) -> None:
+def test_training_matches_a_plain_loop(recipe: str) -> None:
     module, datamodule = MNISTModule(**RECIPES[recipe], seed=3), data(seed=3)
     network = copy.deepcopy(module.network)
     initial = copy.deepcopy(network.state_dict())
@@ -137,21 +135,19 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
     for epoch in range(2):
         loader.set_epoch(epoch)
         for batch in loader:
-            warped = datamodule.on_after_batch_transfer(batch, 0)
+            augmented = datamodule.on_after_batch_transfer(batch, 0)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factors[step]
             mask = None
             if recipe == "adamw":
                 mask = (uniform(3, epoch, batch.indices, 4096, stream=DROPOUT) >= 0.3) / 0.7
             optimizer.zero_grad()
-            log_probs = network(standardize(warped.images), mask)
-            loss = F.nll_loss(log_probs, warped.labels)
+            log_probs = network(standardize(augmented.images), mask)
+            loss = F.nll_loss(log_probs, augmented.labels)
             if recipe == "adamw":
-                loss = F.cross_entropy(log_probs, warped.labels, label_smoothing=0.2)
+                loss = F.cross_entropy(log_probs, augmented.labels, label_smoothing=0.2)
             loss.backward()  # type: ignore[no-untyped-call]
-            if (
-                recipe == "sam"
-            ):  # the same arithmetic: the gradient uphill jumps where rounding moves a pooling's maximum
+            if recipe == "sam":  # the same arithmetic, as rounding that moves a pooling's maximum changes the gradient
                 gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
                 start = copy.deepcopy(network.state_dict())
                 share = 0.1 / (torch.nn.utils.get_total_norm(gradients.values()) + 1e-12)
@@ -159,50 +155,52 @@ def test_training_is_the_plain_loop(recipe: str) -> None:
                     for weight, gradient in gradients.items():
                         weight.add_(gradient * share)
                 optimizer.zero_grad()
-                F.nll_loss(network(standardize(warped.images)), warped.labels).backward()  # type: ignore[no-untyped-call]
+                F.nll_loss(network(standardize(augmented.images)), augmented.labels).backward()  # type: ignore[no-untyped-call]
                 network.load_state_dict(start)
             optimizer.step()
             step += 1
     assert step == 10
     for name, weight in network.state_dict().items():
         trained = module.network.state_dict()[name]
-        if recipe == "adamw":  # rounding may turn the sign of a gradient near 0, which its first steps follow
+        if recipe == "adamw":  # rounding may flip the sign of a gradient near 0, which Adam's first steps follow
             assert (trained - weight).norm() < 0.01 * (weight - initial[name]).norm(), name
         else:
             torch.testing.assert_close(trained, weight, rtol=1e-4, atol=5e-5)
         assert (weight - initial[name]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("images", [128, 160, 100], ids=["whole groups", "a last group of one", "a smaller last batch"])
-def test_accumulated_batches_are_one_step_over_all_their_images(images: int) -> None:
-    whole, parts = MNISTModule(lr=0.05, schedule="constant"), MNISTModule(lr=0.05, schedule="constant")
-    size = 1437 - images
-    fit(whole, MNISTDataModule(dataset="digits", val_size=size, batch_size=min(128, images)))
-    fit(parts, MNISTDataModule(dataset="digits", val_size=size, batch_size=32), accumulate_grad_batches=4)
-    for name, weight in whole.state_dict().items():
-        torch.testing.assert_close(parts.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("images", [128, 160, 100], ids=["full groups", "a last group of one", "a smaller last batch"])
+def test_accumulated_batches_equal_one_large_batch(images: int) -> None:
+    large, accumulated = (MNISTModule(lr=0.05, schedule="constant") for _ in range(2))
+    val_size = 1437 - images
+    fit(large, MNISTDataModule(dataset="digits", val_size=val_size, batch_size=min(128, images)))
+    fit(accumulated, MNISTDataModule(dataset="digits", val_size=val_size, batch_size=32), accumulate_grad_batches=4)
+    for name, weight in large.state_dict().items():
+        torch.testing.assert_close(accumulated.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("stop", [3, 7], ids=["in the first epoch", "in the second epoch"])
-def test_a_resume_in_mid_epoch_is_exact(recipe: str, stop: int, tmp_path: Path) -> None:
-    trainer = fit(MNISTModule(**RECIPES[recipe]), enable_checkpointing=True, callbacks=[EveryStep(tmp_path)])
-    final = torch.load(tmp_path / "step=10.ckpt", weights_only=True)
-    again = fit(
-        MNISTModule(**RECIPES[recipe]),
-        enable_checkpointing=True,
-        callbacks=[EveryStep(tmp_path / "resumed")],
-        ckpt_path=tmp_path / f"step={stop}.ckpt",
-    )
-    assert again.global_step == trainer.global_step == 10
-    other = torch.load(tmp_path / "resumed" / "step=10.ckpt", weights_only=True)
-    assert same(final["state_dict"], other["state_dict"])
-    assert same(final["optimizer_states"], other["optimizer_states"])
+def test_resuming_in_mid_epoch_is_exact(recipe: str, tmp_path: Path) -> None:
+    def fit_saving(folder: Path, ckpt_path: Path | None = None) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "enable_checkpointing": True,
+            "callbacks": [EveryStep(folder)],
+            "ckpt_path": ckpt_path,
+        }
+        assert fit(MNISTModule(**RECIPES[recipe]), **options).global_step == 10
+        last: dict[str, Any] = torch.load(folder / "step=10.ckpt", weights_only=True)
+        return last
+
+    uninterrupted = fit_saving(tmp_path)
+    for stop in (3, 7):  # in the first and in the second epoch
+        resumed = fit_saving(tmp_path / f"from {stop}", tmp_path / f"step={stop}.ckpt")
+        assert same(uninterrupted["state_dict"], resumed["state_dict"])
+        assert same(uninterrupted["optimizer_states"], resumed["optimizer_states"])
     before = torch.load(tmp_path / "step=9.ckpt", weights_only=True)
-    assert not same(before["state_dict"], other["state_dict"])  # the control
+    assert not same(before["state_dict"], uninterrupted["state_dict"])  # the control
 
 
-def test_options_beat_what_a_resumed_optimizer_brings_along(tmp_path: Path) -> None:
+def test_options_beat_those_of_a_resumed_optimizer_state(tmp_path: Path) -> None:
     keep: dict[str, Any] = {"enable_checkpointing": True, "callbacks": [EveryStep(tmp_path)]}
     fit(MNISTModule(lr=0.05, schedule="constant"), max_epochs=1, **keep)
     module = MNISTModule(lr=0.01, momentum=0.5, schedule="constant")
@@ -211,7 +209,7 @@ def test_options_beat_what_a_resumed_optimizer_brings_along(tmp_path: Path) -> N
     assert (group["lr"], group["momentum"]) == (0.01, 0.5)
 
 
-def test_the_average_follows_the_weights_and_is_what_evaluates() -> None:
+def test_the_ema_follows_the_weights_and_is_what_evaluates() -> None:
     weights: list[dict[str, torch.Tensor]] = []
 
     class Watch(pl.Callback):
@@ -251,16 +249,7 @@ def test_dropout_is_keyed_by_image_and_epoch() -> None:
     assert mask.mean() == pytest.approx(1, abs=0.02)
 
 
-def test_the_mean_loss_weighs_images_not_batches() -> None:
-    log_probs = torch.randn(7, 10).log_softmax(dim=1)
-    labels = torch.randint(0, 10, (7,))
-    metric = MeanNLL()
-    metric.update(log_probs[:6], labels[:6])
-    metric.update(log_probs[6:], labels[6:])
-    torch.testing.assert_close(metric.compute(), F.nll_loss(log_probs, labels))
-
-
-def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
+def test_scores_match_a_hand_count() -> None:
     module, datamodule = MNISTModule(), data()
     trainer = pl.Trainer(**QUIET)
     trainer.test(module, datamodule=datamodule, verbose=False)
@@ -290,8 +279,8 @@ def test_scores_are_what_a_hand_count_gives(tmp_path: Path) -> None:
     assert scores["test/ece"] == pytest.approx(sum(abs(gap) * count for gap, count in gaps) / len(labels), abs=1e-5)
 
 
-def test_training_scores_count_the_warped_training_images_and_no_others() -> None:
-    module, datamodule = MNISTModule(lr=1e-12), data()  # a rate so small that the weights stay what they are
+def test_training_scores_count_the_augmented_training_images_and_no_others() -> None:
+    module, datamodule = MNISTModule(lr=1e-12), data()  # too small a rate to change the weights
     trainer = fit(module, datamodule, max_epochs=2, limit_val_batches=1.0, val_check_interval=0.5)
     loader = datamodule.train_dataloader()
     loader.set_epoch(1)
@@ -310,7 +299,7 @@ def test_a_schedule_without_an_end_is_refused_in_one_line() -> None:
         fit(MNISTModule(schedule="linear"), max_epochs=-1, max_time="00:00:00:01")
 
 
-def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
+def test_sam_with_accumulated_batches_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.sam_rho: expected 0"):
         fit(MNISTModule(sam_rho=0.1), accumulate_grad_batches=2)
 
@@ -322,7 +311,7 @@ def test_sharpness_is_not_sought_over_accumulated_batches() -> None:
      {"sam_rho": math.inf}],
     ids=str,
 )  # fmt: skip
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"model.{next(iter(options))}: expected"):
         MNISTModule(**options)
 
@@ -332,7 +321,7 @@ def test_hyperparameters_are_plain_scalars_and_strings() -> None:
     assert all(isinstance(value, int | float | str) for value in data().hparams.values())
 
 
-def test_the_rate_that_is_logged_is_the_rate_that_is_used(tmp_path: Path) -> None:
+def test_the_logged_learning_rate_is_the_one_used(tmp_path: Path) -> None:
     used: list[float] = []
 
     class Watch(pl.Callback):

@@ -1,4 +1,4 @@
-"""Schedules against their formulas, Muon against matrices and against AdamW."""
+"""Schedules against torch's, Muon against an SVD and torch's AdamW, SAM against a first-order estimate."""
 
 import copy
 import math
@@ -9,75 +9,67 @@ import torch.nn.functional as F
 from torch import nn
 
 from mnist_lit.model import TutorialCNN, standardize
-from mnist_lit.optim import (
-    Muon,
-    OptimizerName,
-    ScheduleName,
-    build_optimizer,
-    lr_factor,
-    orthogonalize,
-    perturbed_weights,
-)
+from mnist_lit.module import MNISTModule
+from mnist_lit.optim import Muon, OptimizerName, ScheduleName, lr_factor, orthogonalize, perturbed_weights
 
 
-def rates(name: ScheduleName, steps: int = 60, warmup: float = 0.0) -> list[float]:
+def factors(name: ScheduleName, steps: int = 60, warmup: float = 0.0) -> list[float]:
     return [
         lr_factor(name, step, total_steps=steps, steps_per_epoch=2, warmup=warmup, step_size=5, gamma=0.1)
         for step in range(steps)
     ]
 
 
-def test_step_is_torchs_step_lr() -> None:
+def test_step_matches_torchs_step_lr() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.1)
     for epoch in range(30):
-        assert rates("step")[2 * epoch : 2 * epoch + 2] == pytest.approx([theirs.get_last_lr()[0]] * 2)
+        assert factors("step")[2 * epoch : 2 * epoch + 2] == pytest.approx([theirs.get_last_lr()[0]] * 2)
         optimizer.step()
         theirs.step()
 
 
-def test_cosine_is_torchs_cosine_annealing() -> None:
+def test_cosine_matches_torchs_cosine_annealing() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
-    for rate in rates("cosine"):
-        assert rate == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+    for factor in factors("cosine"):
+        assert factor == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
         optimizer.step()
         theirs.step()
 
 
-def test_linear_falls_evenly_and_constant_stays() -> None:
-    assert rates("linear") == pytest.approx([1 - step / 60 for step in range(60)])
-    assert set(rates("constant")) == {1.0}
+def test_linear_falls_linearly_and_constant_stays() -> None:
+    assert factors("linear") == pytest.approx([1 - step / 60 for step in range(60)])
+    assert set(factors("constant")) == {1.0}
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
-def test_warmup_rises_evenly_to_the_height_and_never_above(name: ScheduleName) -> None:
-    warm = rates(name, warmup=0.2)
+def test_warmup_rises_linearly_to_the_peak_and_never_above(name: ScheduleName) -> None:
+    warm = factors(name, warmup=0.2)
     assert warm[:13] == pytest.approx([(step + 1) / 13 for step in range(13)])
     assert max(warm) == 1.0 == warm[12]
     assert min(warm) > 0
 
 
-def test_every_rate_is_finite_where_the_run_has_no_end() -> None:
-    rate = lr_factor("constant", 10**9, total_steps=math.inf, steps_per_epoch=1)
-    assert rate == 1.0
+def test_a_constant_rate_needs_no_end() -> None:
+    assert lr_factor("constant", 10**9, total_steps=math.inf, steps_per_epoch=1) == 1.0
 
 
 @pytest.mark.parametrize("shape", [(32, 9), (50, 4096), (256, 1152), (40, 40)])
-def test_orthogonalize_keeps_directions_and_levels_singular_values(shape: tuple[int, int]) -> None:
+def test_orthogonalize_keeps_singular_vectors_and_evens_out_singular_values(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
     ours = orthogonalize(matrix)
-    values = u.T @ ours @ vt.T  # diagonal, if the directions are kept
-    if shape != (40, 40):  # a square random matrix has singular values near 0, which five steps do not lift
+    values = u.T @ ours @ vt.T  # diagonal if the singular vectors are kept
+    if shape != (40, 40):  # a square random matrix has singular values near 0, too small for five steps
         assert values.diag().min() > 0.6
     assert values.diag().max() < 1.3
     assert (values - values.diag().diag()).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("shape", [(32, 9), (64, 288), (50, 4096), (300, 7)])
-def test_orthogonalize_is_the_iteration_written_out(shape: tuple[int, int]) -> None:
+def test_orthogonalize_matches_the_iteration_written_out(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape) * torch.logspace(0, -4, shape[1])  # columns of very different size
     x = (matrix / matrix.norm()).double()
@@ -88,10 +80,10 @@ def test_orthogonalize_is_the_iteration_written_out(shape: tuple[int, int]) -> N
     assert not torch.allclose(orthogonalize(matrix, steps=4).double(), x, rtol=1e-3, atol=1e-5)
 
 
-def test_muon_takes_each_parameter_once_and_only_matrices_orthogonally() -> None:
-    network = TutorialCNN()
-    muon = build_optimizer("muon", network, lr=0.02, momentum=0.95, nesterov=False, weight_decay=0.1, aux_lr=0.002)
-    names = {parameter: name for name, parameter in network.named_parameters()}
+def test_muon_orthogonalizes_hidden_weights_and_leaves_the_rest_to_adamw() -> None:
+    module = MNISTModule(optimizer="muon")
+    muon = module.configure_optimizers()
+    names = {parameter: name for name, parameter in module.network.named_parameters()}
     matrices, rest = ([names[p] for p in group["params"]] for group in muon.param_groups)
     assert matrices == [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3", "conv4", "fc1")]
     assert sorted(matrices + rest) == sorted(names.values())
@@ -110,7 +102,7 @@ def test_muons_first_step_is_the_orthogonalized_gradient() -> None:
     assert overlap > 0.98
 
 
-def test_muons_rest_is_torchs_adamw() -> None:
+def test_muons_other_parameters_follow_torchs_adamw() -> None:
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.arange(5.0)) for _ in range(2))
     muon = Muon([], [ours], aux_lr=0.01, weight_decay=0.1)
@@ -125,14 +117,12 @@ def test_muons_rest_is_torchs_adamw() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_each_optimizer_by_name_lowers_a_loss(name: OptimizerName) -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2))
-    x, y = torch.randn(64, 6), torch.randint(0, 2, (64,))
-    optimizer = build_optimizer(name, network, lr=0.02, momentum=0.9, nesterov=False, weight_decay=0.0, aux_lr=0.01)
+def test_each_optimizer_lowers_the_loss(name: OptimizerName, images: torch.Tensor) -> None:
+    module, labels = MNISTModule(optimizer=name, lr=0.01), torch.arange(16) % 10
+    optimizer = module.configure_optimizers()
     losses = []
-    for _ in range(60):
-        loss = nn.functional.cross_entropy(network(x), y)
+    for _ in range(12):
+        loss = F.nll_loss(module.network(standardize(images)), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -140,15 +130,15 @@ def test_each_optimizer_by_name_lowers_a_loss(name: OptimizerName) -> None:
     assert losses[-1] < losses[0] * 0.95
 
 
-def test_uphill_the_loss_is_higher_and_the_weights_come_back_to_the_bit() -> None:
+def test_perturbed_weights_raise_the_loss_and_are_restored_bit_for_bit() -> None:
     torch.manual_seed(0)
     network = TutorialCNN().double()
     images, labels = standardize(torch.randint(256, (20, 28, 28), dtype=torch.uint8)).double(), torch.arange(20) % 10
     before = copy.deepcopy(network.state_dict())
     loss = F.nll_loss(network(images), labels)
     loss.backward()  # type: ignore[no-untyped-call]
-    slope = torch.nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
+    gradient_norm = torch.nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
     with perturbed_weights(network, 1e-5):
         higher = F.nll_loss(network(images), labels).detach()
-    assert float(higher - loss.detach()) == pytest.approx(1e-5 * float(slope), rel=1e-3)
+    assert float(higher - loss.detach()) == pytest.approx(1e-5 * float(gradient_norm), rel=1e-3)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
