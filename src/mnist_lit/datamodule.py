@@ -21,8 +21,6 @@ from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 
-__all__ = ["MNISTDataModule"]
-
 
 class MNISTDataModule(pl.LightningDataModule):
     """MNIST, datasets of the same format, or a folder of pictures.

@@ -3,8 +3,6 @@
 import signal
 from typing import Any
 
-__all__ = ["InputError", "StoppedBySignal", "TrainingDiverged", "require"]
-
 
 class InputError(ValueError):
     """A user's input is wrong; the message says what was expected, what was given and what to do."""

@@ -8,8 +8,6 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
-__all__ = ["MeanNLL", "classification_metrics", "merge_states", "scalar_scores", "smoothed_nll", "states"]
-
 
 class MeanNLL(Metric):
     """Mean negative log-likelihood over images: log_probs (B, C), labels (B,) → a scalar in nats."""

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FEATURES", "MEAN", "STD", "InitName", "TutorialCNN", "build_network", "he_init", "standardize"]
-
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, scaled to [0, 1]
 FEATURES = 4096  # inputs of fc1: 256 channels × 4 × 4 pixels
 InitName = Literal["default", "he"]

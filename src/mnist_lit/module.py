@@ -20,8 +20,6 @@ from mnist_lit.model import FEATURES, InitName, build_network, standardize
 from mnist_lit.runs.checkpoint import warm_start
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
-__all__ = ["MNISTModule"]
-
 
 class MNISTModule(pl.LightningModule):
     """The tutorial's network, trained and scored. `forward`: uint8 images (B, 28, 28) → log-probabilities (B, C).

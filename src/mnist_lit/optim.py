@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +17,9 @@ from torch.optim.adamw import adamw
 
 from mnist_lit.errors import InputError, require
 
-__all__ = [
-    "Muon",
-    "OptimizerName",
-    "ScheduleName",
-    "build_optimizer",
-    "check_hyperparameters",
-    "check_run",
-    "ema_copy",
-    "group_options",
-    "lr_factor",
-    "orthogonalize",
-    "perturbed_weights",
-    "sam_closure",
-    "set_group_options",
-    "update_ema",
-]
-
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_hyperparameters(h: Mapping[str, Any]) -> None:
@@ -116,7 +100,7 @@ def lr_factor(
     return 1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
-def ema_copy(network: nn.Module) -> nn.Module:
+def ema_copy(network: Network) -> Network:
     """A copy of a network that holds the exponential moving average of its weights; it needs no gradients."""
     return copy.deepcopy(network).requires_grad_(False)
 

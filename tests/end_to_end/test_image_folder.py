@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import class_names_of, load_checkpoint
+from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 from mnist_lit.runs.results import read_predictions
 from shapes import shape, shapes
 
@@ -19,7 +19,7 @@ def test_class_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(c
     options = ("--trainer.max_epochs", "6", "--data.batch_size", "24", "--model.init_from", "pretrained")
     assert cli(*FIT, *options)[0] == 0
     run = Path("lightning_logs/version_0")
-    assert class_names_of(load_checkpoint(run / "checkpoints/best.ckpt")) == ("circle", "square", "triangle")
+    assert Metadata.of(load_checkpoint(run / "checkpoints/best.ckpt")).classes == ("circle", "square", "triangle")
     code, out, _ = cli("test")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[-3:]] == ["circle", "square", "triangle"]

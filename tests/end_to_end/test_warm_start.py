@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, network_of, strip_for_sharing
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, network_of, strip_for_sharing, warm_start
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
@@ -20,7 +20,7 @@ def test_a_fit_starts_from_a_trained_model_and_a_resumed_fit_from_its_own_checkp
     before = three.network.fc2.weight.clone()
     for module in (ten, three):
         assert not torch.equal(module.network.conv1.weight, shipped["conv1.weight"])
-        module.start_from("pretrained")
+        warm_start([module.network, *([module.ema] if module.ema else [])], "pretrained")
         assert torch.equal(module.network.conv1.weight, shipped["conv1.weight"])
     assert torch.equal(ten.network.fc2.weight, shipped["fc2.weight"])
     assert torch.equal(ten.ema.fc1.weight, shipped["fc1.weight"])

@@ -11,7 +11,7 @@ from mnist_lit.data.datasets import load_dataset
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.inference.export import BATCH_SIZES, TOLERANCE, max_difference, onnx_bytes
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import METADATA_KEY
+from mnist_lit.runs.checkpoint import Metadata
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[ex
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network, labels, threshold, content = load_calibrated(trained / "checkpoints" / "best.ckpt")
     target = tmp_path_factory.mktemp("exported") / "model.onnx"
-    target.write_bytes(onnx_bytes(network, labels, threshold, content[METADATA_KEY]))
+    target.write_bytes(onnx_bytes(network, labels, threshold, Metadata.of(content)))
     return target
 
 

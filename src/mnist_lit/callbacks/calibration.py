@@ -11,8 +11,6 @@ from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 from mnist_lit.runs.folders import best_checkpoint
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["CalibrateBest"]
-
 
 class CalibrateBest(Callback):
     """Fit the temperature and the outlier detector of the best checkpoint if images were held out for validation."""

@@ -17,8 +17,6 @@ from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["SaveBestAndLast", "TrackBest", "is_optimizer_step", "validation_may_follow"]
-
 
 class TrackBest(Callback):
     """The best validation so far, logged as `best/val_acc` after each validation."""

@@ -17,8 +17,6 @@ from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import is_pretrained, published_score
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["fit_callbacks", "test_callbacks"]
-
 
 def fit_callbacks(
     start: RunStart,

@@ -14,8 +14,6 @@ from mnist_lit.module import MNISTModule
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.distributed import all_gather_objects
 
-__all__ = ["TensorBoardFigures"]
-
 
 class TensorBoardFigures(Callback):
     """Draw the first training images, and after each validation the confusion matrix and the worst mistakes."""

@@ -13,8 +13,6 @@ from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.distributed import all_gather_objects
 
-__all__ = ["WritePredictions"]
-
 
 class WritePredictions(Callback):
     """Write index, label, prediction and the probability of each class; for a folder of pictures also the file."""

@@ -10,8 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.distributed import rank_ordered_mean
 
-__all__ = ["BroadcastResume", "RankOrderedGradients", "ResumePath", "RunFinished"]
-
 
 class RunFinished(Exception):
     """The run to resume is already complete; raised on every process."""

@@ -14,8 +14,6 @@ from mnist_lit.runs.folders import LAST_CKPT, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.signals import DeferredSignals
 
-__all__ = ["StopOnDivergence", "StopOnSignal"]
-
 
 class StopOnSignal(Callback):
     """SIGTERM or Ctrl-C on any process ends the fit on all of them, once the step is complete and saved.

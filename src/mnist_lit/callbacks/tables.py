@@ -17,8 +17,6 @@ from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import print_fields, print_table
 
-__all__ = ["FitTable", "ProgressBar", "ScoreTable"]
-
 MAX_CONFUSIONS = 5  # other classes listed per row
 
 

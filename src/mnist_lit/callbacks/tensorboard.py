@@ -13,8 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 from mnist_lit.runs.folders import run_name
 from mnist_lit.runs.start import RunStart
 
-__all__ = ["TensorBoardHParams", "TensorBoardTestScores", "add_image"]
-
 
 class TensorBoardHParams(Callback):
     """The HPARAMS table: what each run was trained with, and how good it became."""

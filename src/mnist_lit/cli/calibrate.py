@@ -6,8 +6,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.arguments import CommandParser
 
-__all__ = ["main"]
-
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 
 
@@ -31,7 +29,7 @@ def main(command: str, args: list[str]) -> None:
 
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # import torch: not for --help
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
-    from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+    from mnist_lit.runs.checkpoint import load_checkpoint
 
     content = load_checkpoint(source)
     data = datamodule_from_checkpoint(content, options.data_dir)
@@ -48,6 +46,5 @@ def main(command: str, args: list[str]) -> None:
             f"{source} was trained on all images, so none are left to calibrate on; add --like CHECKPOINT from a run "
             "of the same recipe with data.val_size"
         )
-    written = calibrate_checkpoint(source, target, data.digits, data.train_indices, val, like=like)
-    temperature = float(written[METADATA_KEY]["calibration"]["state"]["temperature"])
-    print(f"calibrated: {target}, temperature {temperature:.3f}")
+    calibrated = calibrate_checkpoint(source, target, data.digits, data.train_indices, val, like=like)
+    print(f"calibrated: {target}, temperature {float(calibrated.temperature):.3f}")

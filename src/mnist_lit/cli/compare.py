@@ -8,8 +8,6 @@ from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.arguments import CommandParser
 
-__all__ = ["ALPHA", "main"]
-
 ALPHA = 0.05  # significance level
 
 

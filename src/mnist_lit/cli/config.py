@@ -22,22 +22,6 @@ from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
 
-__all__ = [
-    "add_options",
-    "as_list",
-    "explain_refusal",
-    "explained_errors",
-    "inline_configs",
-    "is_rank_zero",
-    "limit_epochs",
-    "logs_folder",
-    "print_differences",
-    "repeatable_config",
-    "resolve_fit_options",
-    "tensorboard_settings",
-    "typed_command",
-]
-
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
 RUN_ONLY = ("ckpt_path", "resume", "seeds", "group", "run")  # options that a repeated run does not need

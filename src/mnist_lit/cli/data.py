@@ -6,8 +6,6 @@ from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, downlo
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import CommandParser, did_you_mean
 
-__all__ = ["main"]
-
 DATASETS = (*TORCHVISION_CLASSES, "digits")
 
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from mnist_lit.system.arguments import CommandParser
 
-__all__ = ["main"]
-
 
 def main(command: str, args: list[str]) -> None:
     """Export a checkpoint and print where it went."""

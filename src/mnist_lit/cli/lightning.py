@@ -29,8 +29,6 @@ from mnist_lit.runs.start import RunStart, begin_run
 from mnist_lit.system.malloc import keep_freed_memory
 from mnist_lit.system.signals import die_with_parent
 
-__all__ = ["MNISTCLI", "main"]
-
 TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,

@@ -20,8 +20,6 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.signals import raise_on_signal
 
-__all__ = ["COMMANDS", "main"]
-
 COMMANDS = {  # name: (module in `cli`, what it does); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("lightning", "score a checkpoint, by default the newest run's best, on the validation images"),

@@ -15,8 +15,6 @@ from mnist_lit.inference.reader import DigitReader
 from mnist_lit.system.arguments import CommandParser
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 
-__all__ = ["main"]
-
 
 def main(command: str, args: list[str]) -> int:
     """Print a table or write one to a file; returns 1 if any file failed, else 0."""

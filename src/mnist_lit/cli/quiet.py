@@ -4,8 +4,6 @@ import logging
 import re
 import warnings
 
-__all__ = ["silence_expected_messages"]
-
 WARNINGS = (  # harmless warnings raised in every run
     r".*LeafSpec",
     r".*does not have many workers",

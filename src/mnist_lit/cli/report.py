@@ -9,8 +9,6 @@ from mnist_lit.runs.folders import LOGS, find_run, finished_members, newest_chec
 from mnist_lit.system.arguments import CommandParser
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 
-__all__ = ["main"]
-
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on
 KEYS = """\
 --json prints one object. Shares are in [0, 1], classes are positions in `classes`, and null means "no value":

@@ -21,9 +21,6 @@ from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.distributed import is_peer_failure
 
-__all__ = ["check_devices", "refusals", "run_evaluation", "run_fit"]
-
-
 PROCESSES_PER_CORE = 8  # at most; each CPU device is a process
 
 

@@ -10,8 +10,6 @@ from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
 from mnist_lit.system.console import print_table
 
-__all__ = ["RunSummary", "main", "summarize_run"]
-
 COMMAND_PREFIX = "# mnist-lit "  # of the first line of a run's config.yaml
 
 

@@ -12,8 +12,6 @@ from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED, locate_model
 from mnist_lit.system.arguments import CommandParser
 
-__all__ = ["main"]
-
 
 def main(command: str, args: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C, finish the responses in progress and return 0.

@@ -10,8 +10,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.system.console import print_table
 
-__all__ = ["LayerRow", "layer_rows", "main"]
-
 
 class LayerRow(NamedTuple):
     """One layer, for one image."""

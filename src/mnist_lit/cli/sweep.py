@@ -19,8 +19,6 @@ from mnist_lit.system.arguments import CommandParser
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import launched_externally, logs_root
 
-__all__ = ["main"]
-
 
 def main(command: str, args: list[str]) -> int:
     """Run trials until the study has enough of them, then print them; returns 1 if none has a score.

@@ -7,8 +7,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import verify_resume
 from mnist_lit.system.arguments import CommandParser
 
-__all__ = ["main"]
-
 
 def main(command: str, args: list[str]) -> int:
     """Print the verdict; returns 0 if everything is equal, otherwise 1."""

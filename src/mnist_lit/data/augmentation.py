@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["DRAWS", "RandomAffine"]
-
 DRAWS = 6  # uniform numbers per image: rotation, scale, shear, shift in x, shift in y, crop
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
 

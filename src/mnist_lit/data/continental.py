@@ -6,8 +6,6 @@ A network that has never seen them reads such a one as a seven and such a seven 
 import torch
 from torch import Tensor
 
-__all__ = ["CONTINENTAL_DRAWS", "add_continental_strokes"]
-
 CONTINENTAL_DRAWS = 5  # uniform numbers per image: whether, position or slope, length, tilt, thickness
 INK_LEVEL = 100  # of 255; above it a pixel belongs to a stroke
 

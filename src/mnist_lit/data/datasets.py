@@ -12,8 +12,6 @@ from mnist_lit.data.download import IDX_FILES, md5, read_archives
 from mnist_lit.data.keyed_random import SPLIT, permutation
 from mnist_lit.imaging.mnist_format import fit_to_box
 
-__all__ = ["CLASS_NAMES", "DIGITS", "DatasetName", "InMemoryDataset", "load_dataset", "stratified_split"]
-
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "digits", "folder"]
 
 DIGITS = tuple("0123456789")

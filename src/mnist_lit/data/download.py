@@ -24,18 +24,6 @@ from rich.progress import DownloadColumn, Progress
 from mnist_lit.errors import InputError
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "EXTRACTED_MD5",
-    "IDX_FILES",
-    "TORCHVISION_CLASSES",
-    "AllMirrorsFailed",
-    "download_dataset",
-    "download_file",
-    "md5",
-    "read_archives",
-]
-
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
 STALL_TIMEOUT = 10  # seconds without a byte after which a mirror is given up
 MAX_BYTES = 256 << 20  # more than ten times the largest file of these datasets

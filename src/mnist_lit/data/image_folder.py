@@ -21,8 +21,6 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
 
-__all__ = ["SPLITS", "folder_classes", "load_image_folder", "validation_size"]
-
 SPLITS = ("train", "val", "test")  # only the first is required
 CACHE = ".mnist-lit.npz"  # the converted images
 MAX_LISTED = 3  # files named in one error message

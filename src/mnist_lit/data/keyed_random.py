@@ -13,18 +13,6 @@ between CPU and GPU; int64 arithmetic wraps modulo 2⁶⁴ on every device, so t
 import torch
 from torch import Tensor
 
-__all__ = [
-    "AUGMENTATION",
-    "CALIBRATION",
-    "CONTINENTAL",
-    "CORRUPTION",
-    "DROPOUT",
-    "ORDER",
-    "SPLIT",
-    "permutation",
-    "uniform",
-]
-
 # Streams: one number per use, so that no two uses share random numbers. Never renumber them; 4 was an elastic warp's.
 ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION = range(8)
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from mnist_lit.data.keyed_random import permutation
 
-__all__ = ["Batch", "EvalLoader", "TrainLoader", "shard"]
-
 
 def shard(size: int, rank: int, world_size: int) -> slice:
     """The slice of a batch of `size` that belongs to `rank`: slices tile the batch and differ by at most one image.

@@ -19,23 +19,14 @@ from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.runs.checkpoint import (
-    METADATA_KEY,
     Metadata,
     config_of,
     load_checkpoint,
     network_of,
     save_checkpoint,
     strip_for_sharing,
+    with_metadata,
 )
-
-__all__ = [
-    "CalibratedNetwork",
-    "LoadedModel",
-    "calibrate",
-    "calibrate_checkpoint",
-    "load_calibrated",
-    "predict_batches",
-]
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
@@ -163,10 +154,10 @@ def load_calibrated(path: str | Path) -> LoadedModel:
     """Load a checkpoint's network with its calibration. Raises InputError if it is not a checkpoint of mnist-lit."""
     content = load_checkpoint(path)
     calibrated = CalibratedNetwork(network_of(content)).eval().requires_grad_(False)
-    labels = class_names_of(content)
-    entry = content[METADATA_KEY].get("calibration")
+    metadata = Metadata.of(content)
+    entry = metadata.calibration
     if not entry:
-        return LoadedModel(calibrated, labels, 1.0, content)
+        return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
@@ -176,7 +167,7 @@ def load_calibrated(path: str | Path) -> LoadedModel:
         calibrated.load_state_dict(state, strict=False)  # everything except the network
     except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a checkpoint of mnist-lit: its calibration is damaged") from error
-    return LoadedModel(calibrated, labels, threshold, content)
+    return LoadedModel(calibrated, metadata.classes, threshold, content)
 
 
 def calibrate_checkpoint(
@@ -187,10 +178,10 @@ def calibrate_checkpoint(
     val: Tensor,
     *,
     like: CalibratedNetwork | None = None,
-) -> dict[str, Any]:
+) -> CalibratedNetwork:
     """Calibrate a checkpoint, see `calibrate`, and save it; a `target` other than `source` is stripped for sharing.
 
-    Returns the checkpoint's content. Raises InputError if `source` is not a checkpoint, OSError if saving fails.
+    Raises InputError if `source` is not a checkpoint, OSError if saving fails.
     """
     content = load_checkpoint(source)
     settings = config_of(content)["data"]
@@ -198,10 +189,10 @@ def calibrate_checkpoint(
     calibrated = calibrate(
         network_of(content), data, train, val, continental_share=share, are_digits=are_digits, like=like
     )
-    content[METADATA_KEY]["calibration"] = calibrated.checkpoint_entry()
+    content = with_metadata(content, calibration=calibrated.checkpoint_entry())
     content = content if source == target else strip_for_sharing(content)
     save_checkpoint(content, target)
-    return content
+    return calibrated
 
 
 def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Tensor) -> None:

@@ -6,9 +6,7 @@ from typing import Any
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import METADATA_KEY, config_of
-
-__all__ = ["datamodule_from_checkpoint", "require_same_data"]
+from mnist_lit.runs.checkpoint import Metadata, config_of
 
 
 def datamodule_from_checkpoint(
@@ -28,7 +26,7 @@ def datamodule_from_checkpoint(
 
 def require_same_data(content: Mapping[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
     """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
-    if content[METADATA_KEY]["data"] != data.fingerprint:
+    if Metadata.of(content).data != data.fingerprint:
         raise InputError(
             f"{checkpoint} was trained on other data than {data.data_dir} holds; pass the folder of its data as "
             "--data_dir"

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["confusion_matrix", "gallery", "png_bytes", "tiles"]
-
 ZOOM, GAP, LINE = 3, 12, 15  # figure pixels per digit pixel, between cells, and per line of text
 CELL, MARGIN = 46, 58  # pixels of a matrix cell, and left of and above the matrix
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)

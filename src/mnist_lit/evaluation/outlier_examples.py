@@ -12,8 +12,6 @@ from scipy.ndimage import gaussian_filter
 
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, fit_to_box
 
-__all__ = ["make_outliers"]
-
 Images = NDArray[np.uint8]
 MIRROR_SAFE, ROTATION_SAFE = (0, 1, 8), (0, 8)  # digits that stay digits when mirrored, or rotated by 90°
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Difference", "Spread", "mcnemar", "spread", "welch", "wilson_interval"]
-
 Z = 1.959964  # 95 % of a normal distribution lie within ± this many standard deviations
 
 

@@ -28,8 +28,6 @@ from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import print_fields
 from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command
 
-__all__ = ["main", "parse_seeds"]
-
 MAX_SEEDS = 1000  # seeds in one part of --seeds
 CONFLICTS = {
     "--seed_everything": "--seeds sets it",

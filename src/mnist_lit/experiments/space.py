@@ -16,8 +16,6 @@ import yaml
 
 from mnist_lit.errors import InputError
 
-__all__ = ["Range", "Space", "read_space", "to_arguments"]
-
 Value = bool | int | float | str | None
 
 

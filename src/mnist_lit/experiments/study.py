@@ -28,8 +28,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.space import Range, Space
 from mnist_lit.runs.results import Validation
 
-__all__ = ["RunningTrial", "Study", "TrialResult", "mask_secrets", "storage_errors"]
-
 JOURNAL = "journal.log"
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ

@@ -25,8 +25,6 @@ from mnist_lit.system.subprocesses import run_command, start_command, stop_comma
 if TYPE_CHECKING:
     from mnist_lit.experiments.study import RunningTrial, Study, TrialResult
 
-__all__ = ["STORAGE", "check_same_study", "check_space", "report_trials", "run_trial"]
-
 STORAGE = "MNIST_LIT_STORAGE"  # the environment variable for a database URL: process lists do not show it
 TRIALS_CSV = "trials.csv"
 POLL = 0.5  # seconds between two looks at a trial

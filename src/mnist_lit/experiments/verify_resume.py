@@ -21,12 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
 from mnist_lit.system.csv_file import read_csv
 from mnist_lit.system.subprocesses import start_command
-
-__all__ = ["KillableFit", "ValidationMarker", "curve_difference", "state_difference", "verify_resume"]
 
 SPEEDS = ("train/images_per_second",)  # scalars that differ between any two runs; only their steps are compared
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
@@ -122,7 +120,8 @@ def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
 def _training_state(content: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides how training continues; not the paths and versions, which may differ."""
     state = {name: content.get(name) for name in STATE}
-    return dict(_leaves(state | {name: content[METADATA_KEY].get(name) for name in ("scores", "calibration")}))
+    metadata = Metadata.of(content)
+    return dict(_leaves(state | {"scores": metadata.scores, "calibration": metadata.calibration}))
 
 
 def curve_difference(one: Path, other: Path) -> str | None:

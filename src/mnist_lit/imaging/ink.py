@@ -12,8 +12,6 @@ from scipy import ndimage
 
 from mnist_lit.imaging.stroke_width import Mask, local_extremum, stroke_width
 
-__all__ = ["Component", "Ink", "find_ink", "ruled_lines"]
-
 Gray = NDArray[np.float32]
 
 WINDOW = 0.5  # share of the longer side: what is wider is background

@@ -17,8 +17,6 @@ from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.segmentation import segment_digits, segment_main_digit
 from mnist_lit.imaging.stroke_width import normalize_stroke_width
 
-__all__ = ["BOX_SIZE", "IMAGE_SIZE", "FoundDigit", "center_digit", "find_digit", "find_digits", "fit_to_box"]
-
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box

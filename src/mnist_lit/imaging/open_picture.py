@@ -16,8 +16,6 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import InputError
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "SHOW_SUFFIX", "open_picture", "picture_names", "reduce_picture"]
-
 SHOW_SUFFIX = ".seen.png"  # end of the names of pictures that `predict --show` saves
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # limits of a file
 SLOW_FORMATS, SLOW_MAX_PIXELS = ("AVIF", "JPEG2000", "WEBP"), 24_000_000  # decoders that need much memory or time

@@ -9,8 +9,6 @@ from scipy import ndimage, spatial
 from mnist_lit.imaging.ink import Component, Ink, ruled_lines
 from mnist_lit.imaging.stroke_width import Mask
 
-__all__ = ["segment_digits", "segment_main_digit"]
-
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
 # Shares of the picture's side.
 LINE, TABLE_LINE = 0.6, 0.25  # shortest ruled line around one digit, and around many

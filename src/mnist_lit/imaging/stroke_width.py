@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Mask", "local_extremum", "normalize_stroke_width", "stroke_width"]
-
 Mask = NDArray[np.bool_]
 
 MAX_EROSION = 0.7  # share of the thinnest strokes' half width that may be taken off, so that no stroke is lost

@@ -8,8 +8,6 @@ from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.inference.onnx_model import Images, Scores
 from mnist_lit.runs.checkpoint import config_of
 
-__all__ = ["CheckpointModel"]
-
 
 class CheckpointModel:
     """A checkpoint's calibrated network, on the CPU. Raises InputError if the file is not a checkpoint."""

@@ -20,12 +20,10 @@ from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import METADATA_KEY, portable_config
+from mnist_lit.runs.checkpoint import Metadata, portable_config
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
-
-__all__ = ["BATCH_SIZES", "TOLERANCE", "export_onnx", "max_difference", "onnx_bytes"]
 
 TOLERANCE = 1e-5  # largest allowed difference from the checkpoint's probabilities and outlier scores
 BATCH_SIZES = (1, 7, 512)  # the exported file's batch size is dynamic: compare small, odd and large batches
@@ -44,7 +42,7 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / ONNX_FILE
     images = _test_images(content, data_dir)
-    data = onnx_bytes(network, labels, threshold, content[METADATA_KEY])
+    data = onnx_bytes(network, labels, threshold, Metadata.of(content))
     unchecked = target.with_name(f".{target.stem}.checked.onnx")
     with report_write_errors(target):
         try:
@@ -59,9 +57,7 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
     return f"exported {source} to {target}: within {difference:.1e} of it on {len(images):,} images{note}"
 
 
-def onnx_bytes(
-    network: CalibratedNetwork, labels: tuple[str, ...], threshold: float, metadata: Mapping[str, Any]
-) -> bytes:
+def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: float, metadata: Metadata) -> bytes:
     """A calibrated network as an ONNX file. metadata: the checkpoint's. Raises InputError if packages are missing."""
     try:
         import onnx
@@ -88,11 +84,11 @@ def onnx_bytes(
         "labels": json.dumps(labels),
         "threshold": repr(threshold),
         "temperature": repr(float(network.temperature)),
-        "config": portable_config(metadata["config"]),
-        "dataset": str(yaml.safe_load(metadata["config"])["data"]["dataset"]),
-        "data": metadata["data"],
-        "versions": json.dumps(metadata["versions"]),
-        "scores": json.dumps(metadata["scores"]),
+        "config": portable_config(metadata.config),
+        "dataset": str(yaml.safe_load(metadata.config)["data"]["dataset"]),
+        "data": metadata.data,
+        "versions": json.dumps(metadata.versions),
+        "scores": json.dumps(metadata.scores),
     }
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)

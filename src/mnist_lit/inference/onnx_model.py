@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 
-__all__ = ["ONNX_FILE", "Images", "OnnxModel", "Scores"]
-
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
 
 Images = NDArray[np.uint8]  # (B, 28, 28), 0 = paper

@@ -21,8 +21,6 @@ from mnist_lit.inference.reader import DigitReader, Reading
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text
 
-__all__ = ["BATCH_SIZE", "COLUMNS", "Row", "encodable", "expand_paths", "read_rows", "to_csv", "to_jsonl"]
-
 COLUMNS = ("file", "box", "digit", "probability", "status", "message")
 STDIN = "-"
 BATCH_SIZE = 256  # files whose digits are classified together

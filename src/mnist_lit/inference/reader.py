@@ -18,8 +18,6 @@ from mnist_lit.runs.locate import locate_model
 if TYPE_CHECKING:
     from mnist_lit.inference.checkpoint_model import CheckpointModel
 
-__all__ = ["DigitReader", "Reading"]
-
 
 class Reading(NamedTuple):
     """One digit of a picture."""

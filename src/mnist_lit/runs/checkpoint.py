@@ -28,25 +28,6 @@ from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, without_removed_options
 from mnist_lit.system.atomic_file import write_atomic
 
-__all__ = [
-    "EMA_PREFIX",
-    "METADATA_KEY",
-    "NETWORK_PREFIX",
-    "NOT_SHARED",
-    "RESUME_KEYS",
-    "AtomicCheckpointIO",
-    "Metadata",
-    "config_of",
-    "load_checkpoint",
-    "load_weights",
-    "network_of",
-    "portable_config",
-    "save_checkpoint",
-    "strip_for_sharing",
-    "warm_start",
-    "with_metadata",
-]
-
 METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`

@@ -18,11 +18,6 @@ from pathlib import Path
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = ["BEST_CKPT", "CHECKPOINTS", "CONFIG_YAML", "FINISHED_MARK", "GROUP_TXT", "LAST_CKPT", "LOGS", "METRICS_CSV"]
-__all__ += ["MODEL_ONNX", "PREDICTIONS_CSV", "PREVIOUS_CKPT", "REPORT_HTML", "all_runs", "best_checkpoint"]
-__all__ += ["create_named_run", "create_run", "find_run", "finished_members", "group_members", "newest_checkpoint"]
-__all__ += ["run_name", "run_number", "run_of_checkpoint"]
-
 LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
 REPORT_HTML, MODEL_ONNX, GROUP_TXT, FINISHED_MARK = "report.html", "model.onnx", "group.txt", "finished"

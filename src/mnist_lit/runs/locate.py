@@ -7,8 +7,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import LOGS, all_runs, best_checkpoint, newest_checkpoint, run_name
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = ["LATEST", "PRETRAINED", "PRETRAINED_DIR", "is_pretrained", "locate_model", "published_score"]
-
 LATEST, PRETRAINED = "latest", "pretrained"  # the newest run's best checkpoint, and the shipped model
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
 

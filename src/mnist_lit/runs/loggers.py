@@ -16,8 +16,6 @@ from mnist_lit.runs.folders import METRICS_CSV
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text, read_csv_rows
 
-__all__ = ["ResumableCSVLogger", "create_loggers", "flush_loggers", "log_lengths", "truncate_logs"]
-
 TENSORBOARD_EVENTS = "events.out.tfevents.*"
 
 

@@ -7,9 +7,6 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 
-__all__ = ["MACHINE_SETTINGS", "NETWORK_SETTINGS", "PRIVATE_SETTINGS"]
-__all__ += ["find_recipe", "recipe_name", "recipe_names", "recipe_options", "recipes_dir"]
-
 # Settings of the machine that a recipe runs on, by kind. They are not part of the recipe: a run resumes, and a sweep
 # continues, whatever their values.
 MACHINE_SETTINGS = {

@@ -9,9 +9,6 @@ from typing import NamedTuple, TypeVar
 from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV
 from mnist_lit.system.csv_file import read_csv
 
-__all__ = ["Predictions", "Validation", "best_validation", "completed_epochs", "ensemble_accuracy"]
-__all__ += ["read_curve", "read_predictions", "read_validations"]
-
 Row = dict[str, str]
 T = TypeVar("T")
 

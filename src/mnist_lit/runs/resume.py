@@ -21,8 +21,6 @@ from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import recipe_options, without_removed_options
 from mnist_lit.system.atomic_file import remove_partial_files
 
-__all__ = ["Resumable", "check_same_recipe", "find_resumable", "lock_run", "newest_readable", "restore_run"]
-
 UNREADABLE = (OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError)
 MAX_DIFFERENCES = 3  # printed between two recipes
 NEWEST_FIRST = (LAST_CKPT, PREVIOUS_CKPT, "best.ckpt")

@@ -11,8 +11,6 @@ from mnist_lit.runs.folders import all_runs, create_named_run, create_run, group
 from mnist_lit.runs.resume import check_same_recipe, find_resumable, lock_run
 from mnist_lit.system.atomic_file import write_atomic
 
-__all__ = ["RunStart", "begin_run", "discard_run"]
-
 
 @dataclass
 class RunStart:

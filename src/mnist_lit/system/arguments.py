@@ -8,8 +8,6 @@ from typing import NoReturn
 
 from mnist_lit.errors import InputError
 
-__all__ = ["CommandParser", "did_you_mean", "explain_error"]
-
 # How argparse and jsonargparse word their errors.
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
 WRONG_VALUE = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')

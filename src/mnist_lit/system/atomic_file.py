@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 
-__all__ = ["remove_partial_files", "report_write_errors", "write_atomic"]
-
 
 @contextmanager
 def report_write_errors(path: Path) -> Iterator[None]:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["csv_text", "read_csv", "read_csv_rows"]
-
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     r"""Rows, the header first, as CSV text.

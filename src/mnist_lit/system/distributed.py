@@ -6,8 +6,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_gather_objects", "is_peer_failure", "rank_and_world_size", "rank_ordered_mean"]
-
 
 def rank_and_world_size() -> tuple[int, int]:
     """This process's rank, and the number of processes."""

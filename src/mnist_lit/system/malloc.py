@@ -8,8 +8,6 @@ import ctypes
 import sys
 from typing import Any
 
-__all__ = ["keep_freed_memory"]
-
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 

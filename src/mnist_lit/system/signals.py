@@ -12,8 +12,6 @@ from types import FrameType
 
 from mnist_lit.errors import StoppedBySignal
 
-__all__ = ["DeferredSignals", "die_with_parent", "raise_on_signal"]
-
 PATIENCE = 5.0  # seconds after which a second Ctrl-C stops at once; sooner it may be torchrun forwarding the first
 
 

@@ -13,8 +13,6 @@ import yaml
 
 from mnist_lit.errors import StoppedBySignal
 
-__all__ = ["launched_externally", "logs_root", "pop_option", "run_command", "start_command", "stop_command"]
-
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 
 

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from mnist_lit.model import TutorialCNN, standardize
 
-__all__ = ["CHANNELS", "LayerActivations", "first_filters", "layer_activations"]
-
 CHANNELS = 8  # channels shown per layer
 COLD, WARM = (39, 71, 217), (180, 64, 15)  # colors of negative and positive weights, as in page.css
 

@@ -27,8 +27,6 @@ from mnist_lit.runs.folders import best_checkpoint, run_name
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.subprocesses import run_command
 
-__all__ = ["Report", "build_report"]
-
 TOLERANCE = 1e-3  # how far a stored probability may be from the checkpoint's, on whatever device either was computed
 
 

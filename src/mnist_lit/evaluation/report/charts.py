@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Chart", "Line", "Point", "percent", "plain"]
-
 TICKS = 5  # approximate number of ticks per axis
 LEFT, RIGHT, TOP, BOTTOM = 60, 380, 14, 216  # the plot's edges within the box; ticks and labels stand outside
 LOG_FLOOR = 1e-4  # smaller values are drawn as this on a logarithmic axis, which cannot show 0

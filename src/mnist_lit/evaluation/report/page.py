@@ -19,8 +19,6 @@ from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, percent
 from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
 
-__all__ = ["render_page"]
-
 Images = NDArray[np.uint8]
 FORMATS: dict[str, Callable[[Any], str]] = {
     "count": lambda value: f"{value:,}",

@@ -12,11 +12,9 @@ from lightning.pytorch import Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import METADATA_KEY, NOT_SHARED, config_of, portable_config
+from mnist_lit.runs.checkpoint import NOT_SHARED, Metadata, config_of, portable_config
 from mnist_lit.runs.folders import LOGS, run_name, run_number
 from mnist_lit.runs.results import best_validation, completed_epochs
-
-__all__ = ["provenance"]
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
 TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the others are about the machine and logs
@@ -32,7 +30,7 @@ def provenance(
 
     folder: absolute, for its name; content: the first member's checkpoint; data: its data module, set up.
     """
-    run, metadata, settings = members[0], content[METADATA_KEY], config_of(content)
+    run, metadata, settings = members[0], Metadata.of(content), config_of(content)
     config, best = run / "config.yaml", best_validation(run)
     return {
         "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
@@ -42,13 +40,13 @@ def provenance(
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
         "data": {
             "dataset": data.dataset,
-            "md5": metadata["data"],
+            "md5": metadata.data,
             "train": len(data.train_indices),
             "val": len(data.val_indices),
         },
         "settings": _changed_settings(settings),
-        "config": portable_config(metadata["config"]),
-        "versions": metadata["versions"],
+        "config": portable_config(metadata.config),
+        "versions": metadata.versions,
         "commands": _commands(folder, members, own_pictures=data.dataset == "folder"),
     }
 

@@ -17,8 +17,6 @@ from mnist_lit.data.keyed_random import CORRUPTION, permutation, uniform
 from mnist_lit.evaluation.calibration import CalibratedNetwork, predict_batches
 from mnist_lit.evaluation.report.scores import accuracy_share
 
-__all__ = ["CORRUPTIONS", "Corruption", "measure_robustness"]
-
 NEUTRAL = 0.5  # the warp's random draw that changes nothing; 0 and 1 are its limits
 ROTATION, SCALE, SHIFT = 0, 1, 3  # columns of the warp's draws; shifts take two, x and y
 TRUNCATE = 4  # standard deviations at which the blur's kernel ends

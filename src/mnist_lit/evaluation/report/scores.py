@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from mnist_lit.evaluation.statistics import spread, wilson_interval
 from mnist_lit.runs.results import Predictions, ensemble_accuracy, read_curve
 
-__all__ = ["accuracy_share", "apply_temperature", "group_scores", "run_scores", "training_curves"]
-
 BINS = 15  # equally wide bins of the calibration error, as in Guo et al. 2017
 COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
 PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed

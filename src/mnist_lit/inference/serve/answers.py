@@ -15,8 +15,6 @@ from mnist_lit.inference.onnx_model import Images
 from mnist_lit.inference.reader import DigitReader, Reading
 from mnist_lit.inference.serve.bodies import parse_pixels
 
-__all__ = ["Answer", "Digit", "Health", "Problem", "answer"]
-
 
 class Digit(BaseModel):
     """One digit of the picture."""

@@ -19,8 +19,6 @@ from mnist_lit.inference.serve.bodies import CONTENT, read_body
 from mnist_lit.inference.serve.limits import GuardMiddleware, Limits
 from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
 
-__all__ = ["create_app"]
-
 PAGE = Path(__file__).parent / "page"
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}

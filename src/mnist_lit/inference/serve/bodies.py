@@ -12,8 +12,6 @@ from starlette.requests import ClientDisconnect, Request
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.inference.onnx_model import Images
 
-__all__ = ["CONTENT", "parse_pixels", "read_body"]
-
 JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
 MAX_IMAGES = 256  # in one JSON body
 MAX_JSON_BYTES = MAX_IMAGES * IMAGE_SIZE * IMAGE_SIZE * 8  # 8 for each number: three digits, a comma, white space

@@ -23,8 +23,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lit.inference.serve.metrics import Metrics
 
-__all__ = ["HEADERS", "GuardMiddleware", "Limits"]
-
 LOCALHOST = ("localhost", "127.0.0.1", "::1")
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d+)?", re.IGNORECASE)  # [IPv6] or name, then a port
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

@@ -20,8 +20,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mnist_lit.inference.serve.limits import HEADERS
 
-__all__ = ["Connection", "Server"]
-
 MAX_CONNECTIONS = 800  # most systems let a process open 1,024 files
 GRACE = 1.0  # seconds at shutdown in which an open connection may send one more request
 SHUTDOWN_TIMEOUT = 30  # seconds for responses in progress at shutdown
