@@ -33,9 +33,10 @@ def test_the_readme_lists_every_package_and_top_level_file() -> None:
 
 COVERED_ELSEWHERE = {  # module → the tests that cover it, where it has no test file of its own name
     "callbacks/calibration": "evaluation/test_calibration",
+    "callbacks/defaults": "cli/test_lightning",
     "callbacks/resume": "end_to_end/test_distributed",
-    "callbacks/warm_start": "data/test_image_folder",
     "cli/quiet": "end_to_end/test_distributed",
+    "cli/run": "cli/test_lightning",
     "runs/start": "runs/test_resume",
 }
 

@@ -101,7 +101,7 @@ def test_an_unreadable_checkpoint_is_reported_and_the_one_before_it_is_used(cli:
     code, out, err = cli(*fit, "--resume", "auto")
     assert (code, err.count("\n")) == (0, 1)
     assert f"{last} " in err
-    assert f"fit: {RUN}, from step 8" in out
+    assert f"fit: {RUN}, resuming at step 8" in out
     assert not partial.exists()
     assert state_difference(state(RUN), uninterrupted) is None
 
@@ -110,7 +110,7 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     assert cli(*SHORT_FIT, "--resume", "auto")[0] == 0  # nothing to resume: a new run
     paths = [path for path in Path("lightning_logs").rglob("*") if path.name != ".lock"]
     before = {path: path.stat().st_mtime_ns for path in paths}
-    finished = (0, f"fit: {RUN} is finished; its best is {RUN}/checkpoints/best.ckpt\n", "")
+    finished = (0, f"fit: {RUN} is finished; its best checkpoint is {RUN}/checkpoints/best.ckpt\n", "")
     assert cli(*SHORT_FIT, "--resume", "auto") == finished
     assert before == {path: path.stat().st_mtime_ns for path in paths}
     RUN.joinpath(FINISHED_MARK).unlink()  # as if killed between the last save and the mark

@@ -22,10 +22,10 @@ def test_the_origin_is_the_checkpoints_own(numbers: dict[str, Any], digits_data:
 @pytest.mark.parametrize(
     ("recorded", "reported"),
     [
-        ("fit --config /home/me/r.yaml --model.lr 0.1", "fit --config r.yaml --model.lr 0.1"),
-        ("fit --config=/home/me/r.yaml", "fit --config r.yaml"),
+        ("fit --config /mnt/me/r.yaml --model.lr 0.1", "fit --config r.yaml --model.lr 0.1"),
+        ("fit --config=/mnt/me/r.yaml", "fit --config r.yaml"),
         ("fit --data.data_dir /data --trainer.default_root_dir=/logs --seed_everything 3", "fit --seed_everything 3"),
-        ("fit --model.init_from '/home/my runs/best.ckpt'", "fit --model.init_from best.ckpt"),
+        ("fit --model.init_from '/mnt/my runs/best.ckpt'", "fit --model.init_from best.ckpt"),
     ],
 )
 def test_a_command_keeps_no_path(recorded: str, reported: str, trained: Path, digits_data: MNISTDataModule) -> None:
