@@ -1,8 +1,9 @@
-"""Every code block and command of the pages runs, or is named here with the reason why not.
+"""Every code block and command of the documentation runs, or is listed here with the reason why not.
 
-A page's parts run in their order in one empty folder: commands in-process and shortened, servers as children that are
-asked once, Python blocks in one namespace; a `text` block behind one is what it must print. A `yaml` block is written
-to the file that the line before it names in backticks. `<!-- setup: NAME -->` calls a function of this file first.
+The parts of a page run in order in one empty folder: commands in-process and shortened, servers as subprocesses that
+get one request, Python blocks in one namespace. A `text` block after a Python block is its expected output. A `yaml`
+block is written to the file named in backticks on the line before it. `<!-- setup: NAME -->` calls a function of this
+module first.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "lightning_logs/README.md"]
 PAGES += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/*.md"))]
 PAGES += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("configs/**/*.yaml"))]
-NOT_RUN = {  # what matches "PAGE: TEXT", and why it is not run here
+NOT_RUN = {  # regex for "PAGE: TEXT" → why it is not run here
     r"README.md: python3 -m venv": "installs gigabytes; .ci/run does it",
     r"README.md: src/mnist_lit/\n": "a tree; tests/project/test_readme.py compares it with the package",
     r".*--seeds \d": "tests/experiments/test_seeds.py trains groups",
@@ -46,13 +47,13 @@ NOT_RUN = {  # what matches "PAGE: TEXT", and why it is not run here
     r".*verify-resume .*--kills": "tests/experiments/test_verify_resume.py kills",
     r".*calibrate --like": "tests/evaluation/test_calibration.py calibrates",
     r".*val_check_interval 469": "two steps have no 469th",
-    r".*(version_N|…)": "N and … stand for something",
+    r".*(version_N|…)": "N and … are placeholders",
     r".* report version_": "tests/evaluation/test_report.py makes such runs",
-    r"docs/distributed.md: ": "tests/end_to_end/test_distributed.py runs it; a cluster is not at hand",
+    r"docs/distributed.md: ": "tests/end_to_end/test_distributed.py runs it, except on a cluster",
 }
-SHORTER = {  # options that make what matches a matter of seconds
+SHORTER = {  # regex for a command → options that make it take seconds
     r"mnist-lit fit (?!--help)": ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
-    r"mnist-lit fit --ckpt_path": ["--trainer.max_epochs", "2"],  # it goes on
+    r"mnist-lit fit --ckpt_path": ["--trainer.max_epochs", "2"],  # one more epoch
     r"mnist-lit report": ["--images", "50"],
     r"mnist-lit sweep": ["--trials", "1", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
     r"mnist-lit test --ckpt_path pretrained": ["--trainer.limit_test_batches", "2"],
@@ -60,16 +61,18 @@ SHORTER = {  # options that make what matches a matter of seconds
 PRINTS = {
     "docs/reading.md": r"7 (0\.9\d*|1\.0) ok\n",
     "docs/your-own.md": r".*\n(circle|square|triangle)\n",
-}  # Python blocks whose output is not shown
-COMMAND = re.compile(r"mnist-lit \S+ \S|python \S+/|make \w|tensorboard -|torchrun -|\.ci/run")  # more than a name
+}  # page → regex for the output of its Python blocks, where the page does not show it
+COMMAND = re.compile(
+    r"mnist-lit \S+ \S|python \S+/|make \w|tensorboard -|torchrun -|\.ci/run"
+)  # longer than a bare name
 
 
 class Part(NamedTuple):
-    """A thing of a page that can be run."""
+    """A runnable part of a page."""
 
     kind: str  # command, python, yaml, inline, shown
     text: str
-    more: str | None = None  # the output of a Python block, the file of a yaml block
+    more: str | None = None  # expected output of a Python block, file of a yaml block
 
 
 def page_text(page: str) -> str:
@@ -77,17 +80,17 @@ def page_text(page: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A page without its blocks."""
+    """A page without its code blocks."""
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def spans(text: str) -> list[str]:
-    """What stands in backticks within a page's sentences, each once."""
+    """The code spans of a page's prose, without duplicates."""
     return list(dict.fromkeys(" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(text))))
 
 
 def parts(page: str) -> list[Part]:
-    """What a page shows, in its order, then the commands within its sentences."""
+    """A page's code blocks in order, then the commands in its prose."""
     text = page_text(page)
     if page.endswith(".yaml"):
         return [Part("command", text.partition("\n")[0].removeprefix("# "))]
@@ -110,12 +113,12 @@ def parts(page: str) -> list[Part]:
 
 
 def reason(page: str, part: Part) -> str:
-    """Why a part is not run; empty if it is."""
+    """The reason why a part is not run, or the empty string."""
     for pattern, why in NOT_RUN.items():
         if re.match(pattern, f"{page}: {part.text}", re.DOTALL):
             return why
-    wants = re.match(r"mnist-lit (data|.*--config (?!quickstart)|.*--ckpt_path pretrained)", part.text)
-    return "needs MNIST: MNIST_LIT_SHARED is not set" if wants and not os.environ.get("MNIST_LIT_SHARED") else ""
+    needs_mnist = re.match(r"mnist-lit (data|.*--config (?!quickstart)|.*--ckpt_path pretrained)", part.text)
+    return "needs MNIST: MNIST_LIT_SHARED is not set" if needs_mnist and not os.environ.get("MNIST_LIT_SHARED") else ""
 
 
 def a_photo_of_a_seven() -> None:
@@ -139,13 +142,13 @@ class Runner:
         self.page, self.cli, self.patch = page, cli, patch
         self.names: dict[str, object] = {"__name__": "page"}
         self.printed = ""
-        self.servers: dict[str, subprocess.Popen[bytes]] = {}  # by their address
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}  # by address
 
     def run(self, part: Part) -> None:
         if part.kind in ("command", "inline"):
             self.command(part.text)
         elif part.kind == "yaml":
-            assert part.more, f"{self.page}: no line before the block names its file"
+            assert part.more, f"{self.page}: the line before the block must name its file"
             yaml.safe_load(part.text)
             Path(part.more).write_text(part.text, encoding="utf-8")
         elif part.kind == "python":
@@ -155,7 +158,7 @@ class Runner:
             self.printed += out.getvalue()
             assert part.more in (None, out.getvalue()), f"{self.page}:\n{part.text}"
         else:
-            raise AssertionError(f"{self.page}: name this {part.kind} block in NOT_RUN or teach it to the test")
+            raise AssertionError(f"{self.page}: cannot run a {part.kind} block; add it to NOT_RUN")
 
     def command(self, line: str) -> None:
         words = shlex.split(line.replace("127.0.0.1:8000", next(iter(self.servers), "127.0.0.1:8000")), comments=True)
@@ -172,9 +175,9 @@ class Runner:
             assert (code, err if args[0] not in ("predict", "report") else "") == (0, ""), f"{self.page}: {line}\n{err}"
             assert args[0] not in ("test", "validate") or "right" in out
         elif program == "python":
-            explained = explanation(args[0])
-            assert explained, line
-            assert all(option in explained for option in args if option.startswith("--")), line
+            usage = help_text(args[0])
+            assert usage, line
+            assert all(option in usage for option in args if option.startswith("--")), line
         elif program == "make":
             assert re.search(rf"^{args[0]}:", page_text("Makefile"), re.MULTILINE), line
         elif program == ".ci/run":
@@ -182,10 +185,10 @@ class Runner:
         elif program == "curl":
             subprocess.run([program, *args], check=True)
         else:
-            raise AssertionError(f"{self.page}: nobody knows how to run {line}")
+            raise AssertionError(f"{self.page}: cannot run {line}")
 
     def serve(self, program: str, args: list[str], *, stays: bool) -> None:
-        """Start a server on a free port and ask it once; it goes on for the rest of the page where it `stays`."""
+        """Start a server on a free port and request its page once; keep it for the rest of the page if it `stays`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -213,8 +216,8 @@ class Runner:
         self.servers.clear()
 
 
-def explanation(script: str) -> str:
-    """What a script of the repository says of its options."""
+def help_text(script: str) -> str:
+    """The `--help` output of a script in the repository."""
     out = io.StringIO()
     path, before = ROOT / script, (sys.argv, sys.path)
     sys.argv, sys.path = [str(path), "--help"], [str(path.parent), *sys.path]
@@ -245,7 +248,7 @@ def test_a_page_runs_from_its_first_block_to_its_last(runner: Runner) -> None:
     assert re.fullmatch(PRINTS.get(runner.page, ".*"), runner.printed, re.DOTALL)
 
 
-def test_every_block_and_command_is_run_or_named_and_no_reason_is_stale() -> None:
+def test_every_block_and_command_is_run_or_listed_and_no_reason_is_stale() -> None:
     counts, used, total = Counter[str](), Counter[str](), 0
     for page in PAGES:
         for part in parts(page):
@@ -255,7 +258,7 @@ def test_every_block_and_command_is_run_or_named_and_no_reason_is_stale() -> Non
             used[why] += 1
             if not why:
                 assert part.kind in ("command", "inline", "python", "yaml"), f"{page}: {part.text}"
-    assert set(NOT_RUN.values()) <= set(used), "a reason that nothing needs any more"
+    assert set(NOT_RUN.values()) <= set(used), "NOT_RUN contains an unused reason"
     assert sum(counts.values()) == total == sum(used.values())
     print(f"{len(PAGES)} pages, {total} blocks and commands: {used.pop('')} run")
     for kind, count in sorted(counts.items()):
@@ -264,7 +267,7 @@ def test_every_block_and_command_is_run_or_named_and_no_reason_is_stale() -> Non
         print(f"  {count:>3} not run: {why}")
 
 
-def test_a_block_that_prints_something_else_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_with_different_output_is_detected(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner("page", cli, monkeypatch)
     runner.run(Part("python", "print(6 * 7)\n", "42\n"))
     with pytest.raises(AssertionError, match="print"):
@@ -272,17 +275,17 @@ def test_a_block_that_prints_something_else_is_found(cli: Cli, monkeypatch: pyte
 
 
 def test_every_option_and_command_that_a_page_names_exists(cli: Cli) -> None:
-    explained = set(re.findall(r"--[a-z][\w.-]*", " ".join(cli(command, "--help")[1] for command in COMMANDS)))
-    assert "--data.val_size" in explained
-    assert "--data.val" not in explained  # the control
-    known = {"--debug", "--requeue"}  # of every command; SLURM's
+    documented = set(re.findall(r"--[a-z][\w.-]*", " ".join(cli(command, "--help")[1] for command in COMMANDS)))
+    assert "--data.val_size" in documented
+    assert "--data.val" not in documented  # the control
+    known = {"--debug", "--requeue"}  # accepted by every command; SLURM's
     for page in PAGES:
         for span in spans(page_text(page)):
             if span.startswith("mnist-lit "):
                 assert span.split()[1] in COMMANDS or span.split()[1].startswith("-"), f"{page}: {span}"
             if span.startswith(("mnist-lit ", "--")):
                 for option in re.findall(r"--[a-z][\w.-]*", span):
-                    assert option in known or option in explained, f"{page}: {span}"
+                    assert option in known or option in documented, f"{page}: {span}"
 
 
 @pytest.fixture
@@ -291,7 +294,7 @@ def generate(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("generate")
 
 
-def test_the_tutorials_tables_and_curve_are_what_would_be_written(
+def test_the_tutorials_tables_and_curve_are_up_to_date(
     generate: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate.main([*generate.TABLES, "curve.svg", "--check"]) == 0, capsys.readouterr().out
@@ -310,7 +313,7 @@ def test_the_tutorials_tables_and_curve_are_what_would_be_written(
     [["augmented.png", "resampling.png"], pytest.param(["mistakes.png", "confusion.png"], marks=pytest.mark.slow)],
     ids=["data", "model"],
 )
-def test_the_tutorials_pictures_are_what_would_be_drawn(
+def test_the_tutorials_pictures_are_up_to_date(
     names: list[str], generate: ModuleType, mnist_dir: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert generate.main([*names, "--data_dir", mnist_dir, "--check"]) == 0
@@ -320,21 +323,23 @@ def test_the_tutorials_pictures_are_what_would_be_drawn(
     assert generate.main([*names, "--data_dir", mnist_dir, "--check"]) == 1
 
 
-def test_pictures_of_mnist_stay_as_they_are_where_it_is_not(
+def test_pictures_of_mnist_are_left_unchanged_without_mnist(
     generate: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate.main(["augmented.png", "--data_dir", "nowhere"]) == 0
     assert "MNIST not found" in capsys.readouterr().out
 
 
-def test_every_picture_of_a_page_is_there_and_every_drawn_one_is_shown(generate: ModuleType) -> None:
+def test_every_shown_picture_exists_and_every_generated_one_is_shown(generate: ModuleType) -> None:
     shown = re.findall(r"!\[.+?\]\(pictures/(.+?)\)", page_text("docs/tutorial.md"))
     assert sorted(shown) == sorted(generate.FIGURES)
     shots = re.findall(r"!\[.+?\]\(docs/pictures/(.+?)\)", page_text("README.md"))
     assert sorted([*shown, *shots]) == sorted(path.name for path in ROOT.glob("docs/pictures/*"))
 
 
-def test_the_figures_repeat_what_others_say(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_agree_with_the_benchmark_and_the_recipe(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     assert importlib.import_module("epochs").PUBLISHED == generate.PUBLISHED
     recipe = yaml.safe_load(find_recipe("tutorial").read_text(encoding="utf-8"))["data"]
@@ -342,14 +347,14 @@ def test_the_figures_repeat_what_others_say(generate: ModuleType, monkeypatch: p
 
 
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?!\w)")
-ELSEWHERE = {  # numbers of the tutorial's sentences that no block and no generated table has
+ELSEWHERE = {  # number in the tutorial's prose that no block or generated table contains → its source
     70_000.0: "60,000 and 10,000",
-    3.0: "of a licence's name",
+    3.0: "part of a licence's name",
 }
 
 
 def numbers(text: str) -> set[float]:
-    """Those of two digits or more; single ones count and point."""
+    """The numbers with two or more digits; single digits are mostly counts and references."""
     found = NUMBER.findall(text.replace("×", " "))
     return {float(number.replace(",", "")) for number in found if len(number.rstrip(",")) > 1}
 
@@ -359,8 +364,8 @@ def test_every_number_of_the_tutorials_text_is_computed_printed_or_sourced() -> 
     made = "".join(re.findall(r"<!-- generated: .*?<!-- /generated -->", page, re.DOTALL))
     blocks = "".join(re.findall(r"^```(?:python|text)\n.*?^```$", page, re.DOTALL | re.MULTILINE))
     text = re.sub(r"<!-- generated: .*?<!-- /generated -->", "", prose(page), flags=re.DOTALL)
-    said = numbers(re.sub(r"\(http.*?\)", "", text))
+    stated = numbers(re.sub(r"\(http.*?\)", "", text))
     sources = numbers(made) | numbers(blocks) | set(ELSEWHERE)
-    assert len(said) > 30
-    assert said <= sources, said - sources
+    assert len(stated) > 30
+    assert stated <= sources, stated - sources
     assert not numbers("It has 99.41 % after 21 epochs.") & sources  # the control

@@ -1,7 +1,4 @@
-"""The README's overview is current, tests mirror the package and CI runs the README's test command.
-
-The README's other commands run in test_docs.py.
-"""
+"""The README's tree matches the package, tests mirror it, CI runs the test command; test_docs.py runs the rest."""
 
 import re
 import subprocess
@@ -31,40 +28,23 @@ def test_the_readme_lists_every_package_and_top_level_file() -> None:
     assert named == packages | files
 
 
-COVERED_ELSEWHERE = {  # module → the tests that cover it, where it has no test file of its own name
-    "callbacks/calibration": "evaluation/test_calibration",
-    "callbacks/defaults": "cli/test_lightning",
-    "callbacks/resume": "end_to_end/test_distributed",
-    "cli/quiet": "end_to_end/test_distributed",
-    "cli/run": "cli/test_lightning",
-    "runs/start": "runs/test_resume",
-}
-
-
-def test_every_module_has_a_test_file() -> None:
-    """tests/data/test_loaders.py covers data/loaders.py, except for the modules in the table above."""
-    source, missing = ROOT / "src/mnist_lit", []
-    for path in sorted(source.rglob("*.py")):
-        module = path.relative_to(source).with_suffix("")
+def test_every_module_has_tests_beside_its_package() -> None:
+    """tests/data/test_loaders.py covers data/loaders.py; modules listed here share another module's tests."""
+    shared = {
+        "data/keyed_random": "data/test_loaders",
+    }
+    missing = []
+    for path in sorted(ROOT.joinpath("src/mnist_lit").rglob("*.py")):
+        module = path.relative_to(ROOT / "src/mnist_lit").with_suffix("")
         if module.name in ("__init__", "__main__", "errors"):
             continue
-        own = f"{module.parent}/test_{module.name}"
-        tests = COVERED_ELSEWHERE.get(module.as_posix(), own)
-        if not ROOT.joinpath("tests", f"{tests}.py").exists():
-            missing.append(own)
+        test = shared.get(module.as_posix(), f"{module.parent}/test_{module.name}")
+        if not ROOT.joinpath("tests", test).with_suffix(".py").exists():
+            missing.append(module.as_posix())
     assert not missing
 
 
-def test_modules_covered_elsewhere_have_no_test_file_of_their_own() -> None:
-    for module, tests in COVERED_ELSEWHERE.items():
-        own = module.replace("/", "/test_")
-        assert not ROOT.joinpath("tests", f"{own}.py").exists(), (
-            f"{module} has tests of its own; remove it from the table"
-        )
-        assert ROOT.joinpath("tests", f"{tests}.py").exists()
-
-
-def test_the_readme_opens_with_two_commands_and_ci_runs_the_second() -> None:
+def test_the_readme_starts_with_two_commands_and_ci_runs_the_second() -> None:
     first, second = BLOCKS[:2]
     assert first.count("\n") == second.count("\n") == 1
     assert first.strip().endswith("mnist-lit fit --config quickstart")
@@ -73,7 +53,7 @@ def test_the_readme_opens_with_two_commands_and_ci_runs_the_second() -> None:
     assert re.fullmatch(pattern[1].replace(r"\(", "(").replace(r"\)", ")"), second.strip())
 
 
-def test_no_tracked_file_names_a_package_index_or_a_local_folder() -> None:
+def test_no_tracked_file_contains_a_registry_or_a_machine_path() -> None:
     pattern = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)/|--(?:extra-)?index-url|--find-links", re.IGNORECASE)
     for path in tracked_files() - {"tests/project/test_readme.py"}:
         assert not pattern.search(ROOT.joinpath(path).read_bytes()), path
