@@ -66,7 +66,7 @@ class Component(NamedTuple):
         return (self.left, self.right) if axis else (self.top, self.bottom)
 
 
-# A fixed threshold fails on photos: a shadow is often darker than ink in the light. So ink is extracted in four steps.
+# No fixed threshold works for photos: a shadow is often darker than ink in the light. So ink is found in four steps.
 # 1. Polarity: edges lie between ink and background. If most are brighter than a median-filtered picture, invert it.
 # 2. Background: a gray closing (Serra 1982) with a window wider than any stroke fills all strokes and leaves the
 #    paper with its shadows. Dividing by it cancels the light, since brightness is light times reflectance.
@@ -121,10 +121,8 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
             top, bottom = max(0, rows.start - fringe), min(len(turned), rows.stop + fringe)
             line = ndimage.binary_dilation(labels[top:bottom, columns] == number, np.ones((2 * fringe + 1, 1)))
             line &= turned[top:bottom, columns] & (thickness[top:bottom, columns] <= 2 * (usual + 1))
-            if turned is mask:
-                lines.append(Component(top, columns.start, bottom, columns.stop, line))
-            else:
-                lines.append(Component(columns.start, top, columns.stop, bottom, line.T))
+            found = Component(top, columns.start, bottom, columns.stop, line)
+            lines.append(found if turned is mask else Component(columns.start, top, columns.stop, bottom, line.T))
     return lines
 
 
@@ -154,8 +152,8 @@ def _is_light_on_dark(gray: Gray) -> bool:
     step = max(1, max(gray.shape) // 32)  # a background of 32 pixels is fine enough, and its median filter fast
     top, left = (min(step, side) // 2 for side in gray.shape)
     coarse = ndimage.uniform_filter(gray, step, mode="nearest")[top::step, left::step]
-    rim = np.ones(coarse.shape, bool)
     width = max(1, round(RIM * min(coarse.shape)))
+    rim = np.ones(coarse.shape, bool)
     rim[width:-width, width:-width] = False
     size = round(WINDOW * max(coarse.shape)) | 1
     background = ndimage.median_filter(coarse, size, mode="constant", cval=float(np.median(coarse[rim])))

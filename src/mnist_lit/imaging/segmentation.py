@@ -28,9 +28,9 @@ CUT_OFF = 0.3  # weight of ink that the border cuts off
 JOINT = 1.8  # stroke widths: thickest joint of two touching digits
 
 
-# Digits start as the connected components of the ink, but the two differ in four ways, each with a rule of its own.
-# - A ruled line joins everything it crosses: remove it first. A 1, or the stem of a 4, is a straight line, too, so only
-#   lines that come from the border, leave the digit on both sides or belong to a table's grid are removed.
+# Digits start as the connected components of the ink, but the two differ in four ways, with one rule for each.
+# - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
+#   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
 # - A pen that is lifted leaves fragments: merge a low component into a neighbor if both together are one digit high.
 # - Neighbors touch: cut a component that is too wide where its column sums are smallest (projection profile, Casey and
 #   Lecolinet 1996), unless the ink there is thicker than a stroke or one part is too low to be a digit.
@@ -119,13 +119,12 @@ def _components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     """The largest 8-connected components of a part of the page that starts at top and left."""
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     areas, boxes = np.bincount(labels.ravel())[1:], ndimage.find_objects(labels)
-    largest = np.sort(areas.argsort(kind="stable")[-MAX_COMPONENTS:]).tolist()
-    return [
-        Component(
-            top + rows.start, left + columns.start, top + rows.stop, left + columns.stop, labels[rows, columns] == n
-        )
-        for n, (rows, columns) in ((index + 1, boxes[index]) for index in largest)
-    ]
+    components = []
+    for index in np.sort(areas.argsort(kind="stable")[-MAX_COMPONENTS:]).tolist():
+        rows, columns = boxes[index]
+        box = (top + rows.start, left + columns.start, top + rows.stop, left + columns.stop)
+        components.append(Component(*box, labels[rows, columns] == index + 1))
+    return components
 
 
 def _clear_of_border(component: Component, shape: tuple[int, ...]) -> bool:
@@ -171,8 +170,7 @@ def _typical_height(components: Sequence[Component]) -> float:
     if not components:
         return 0.0
     sizes, areas = np.array([(component.size, component.mask.sum()) for component in components]).T
-    order = sizes.argsort()
-    return float(sizes[order][np.searchsorted(areas[order].cumsum(), areas.sum() / 2)])
+    return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 
 
 def _merge_fragments(components: Sequence[Component], typical: float) -> list[Component]:
