@@ -42,11 +42,7 @@ class RandomAffine:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
 
     def shrunk(self, share: float) -> "RandomAffine":
-        """The warp with every limit, and `crop_prob`, multiplied by `share`.
-
-        >>> RandomAffine(degrees=15, translate=2).shrunk(0.5)
-        RandomAffine(degrees=7.5, scale=0.0, shear=0.0, translate=1.0, crop_prob=0.0)
-        """
+        """The warp with every limit, and `crop_prob`, multiplied by `share`."""
         return RandomAffine(*(limit * share for limit in astuple(self)))
 
     def parameters(self, draws: Tensor) -> dict[str, Tensor]:

@@ -22,7 +22,6 @@ CLASS_NAMES = {  # by label, as the datasets' authors name them
     "fashion_mnist": FASHION,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
-
 SCIKIT_LEARN_TEST_SIZE = 360  # a fifth of scikit-learn's 1,797 digits, the same ones for every seed
 
 
@@ -77,11 +76,8 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
 
 
 def _parse_idx(data: bytes) -> Tensor:
-    """Parse an IDX file: images to uint8 (N, 28, 28), labels to int64 (N,).
-
-    The format, from LeCun's MNIST page: two zero bytes, the element type (8: uint8), the number of dimensions, each
-    dimension's size as a big-endian uint32, then the values in row-major order.
-    """
+    """Parse an IDX file: images to uint8 (N, 28, 28), labels to int64 (N,)."""
+    # LeCun's MNIST page: two zero bytes, type, number of dimensions, each size as a big-endian uint32, then the values.
     dimensions = data[3]
     shape = np.frombuffer(data, ">u4", count=dimensions, offset=4)
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

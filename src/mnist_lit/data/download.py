@@ -27,7 +27,6 @@ from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
 STALL_TIMEOUT = 10  # seconds without a byte after which a mirror is given up
 MAX_BYTES = 256 << 20  # more than ten times the largest file of these datasets
-
 IDX_FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -76,8 +75,7 @@ def download_dataset(
     """Download missing files and repair damaged ones in `data_dir/MNIST/raw`, printing a line for each.
 
     mirrors: base URLs that replace torchvision's, a list or separated by commas. timeout: seconds per mirror and file.
-    Of processes that start at the same time, one downloads and the others wait. Raises InputError if a file cannot be
-    obtained.
+    Of concurrent processes, one downloads and the others wait. Raises InputError if a file cannot be obtained.
     """
     if timeout <= 0:
         raise InputError(f"data.timeout: expected seconds above 0, got {timeout:g}")
@@ -100,9 +98,8 @@ def download_dataset(
 def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout: float) -> tuple[bytes, str]:
     """Download a file into memory and verify it; returns its bytes and the mirror that provided them.
 
-    mirrors: base URLs to which the file name is appended, tried in turn. timeout: seconds per mirror for the complete
-    file; a mirror that sends nothing for ten seconds is given up sooner. Shows a progress bar on a terminal. Raises
-    AllMirrorsFailed.
+    mirrors: base URLs to which the file name is appended, tried in turn. timeout: seconds per mirror; one that sends
+    nothing for ten seconds is given up sooner. Shows a progress bar on a terminal. Raises AllMirrorsFailed.
     """
     reasons = []
     for mirror in mirrors:
