@@ -115,18 +115,10 @@ def _per_class(
     precision, recall, f1 = ([None if np.isnan(value) else float(value) for value in share] for share in shares)
     wrong = counts * ~np.eye(len(names), dtype=bool)
     times, taken_for = wrong.max(axis=1).tolist(), wrong.argmax(axis=1).tolist()
-    return [
-        {
-            "name": name,
-            "support": int(support[n]),
-            "precision": precision[n],
-            "recall": recall[n],
-            "f1": f1[n],
-            "taken_for": taken_for[n] if times[n] else None,
-            "times": times[n],
-        }
-        for n, name in enumerate(names)
-    ]
+    table: dict[str, Any] = {"name": names, "support": support.tolist(), "precision": precision, "recall": recall}
+    table |= {"f1": f1, "taken_for": [taken if n else None for taken, n in zip(taken_for, times, strict=True)]}
+    table["times"] = times
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def _calibration(probs: Floats, labels: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, Any]:
