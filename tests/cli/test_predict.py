@@ -101,7 +101,7 @@ def test_many_gives_each_digit_a_row_and_a_box(cli: Cli) -> None:
 def test_an_exported_model_is_read_without_torch() -> None:
     draw("one.png")
     program = (
-        "import sys; from mnist_lit.cli import main\n"
+        "import sys; from mnist_lit.cli.main import main\n"
         "assert main(['predict', 'one.png', '--model', 'pretrained']) == 0\n"
         "assert not {'torch', 'lightning'} & sys.modules.keys()"
     )
