@@ -87,6 +87,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def assert_ended(processes: Sequence[int]) -> None:
+    """Rank 0 does not wait for the others, which may take a moment longer on a busy machine."""
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def assert_same_run(one: Path, other: Path, *, curves: bool = True) -> None:
     """Bit for bit, in the folders that hold lightning_logs."""
     states = (load_checkpoint(folder / RUN / "checkpoints" / LAST_CKPT) for folder in (one, other))
@@ -194,7 +202,7 @@ def test_a_signal_to_any_process_saves_and_stops_all_and_the_run_resumes(ranks: 
     assert process.wait(30) == 143, Path("out").read_text()
     assert "stopped by SIGTERM at step" in Path("out").read_text()
     assert 0 < saved_steps() < 9
-    assert not any(map(is_alive, processes))
+    assert_ended(processes)
     process = start("mnist-lit", *fit)
     assert process.wait(120) == 0, Path("out").read_text()
     assert_same_run(Path(), uneven_run)
@@ -227,8 +235,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path: Path) ->
         processes = [process.pid, *children(process)]
         os.kill(processes[victim], signal.SIGKILL)
         assert process.wait(30) in (1, -signal.SIGKILL)
-        time.sleep(1)
-        assert not any(map(is_alive, processes))
+        assert_ended(processes)
         assert "Traceback" not in Path("out").read_text()
     assert start("mnist-lit", *fit, "--resume", "auto").wait(120) == 0, Path("out").read_text()
     assert_same_run(Path(), uninterrupted, curves=False)
