@@ -14,7 +14,6 @@ from mnist_lit.optim import (
     Muon,
     OptimizerName,
     ScheduleName,
-    build_optimizer,
     lr_factor,
     orthogonalize,
     perturbed_weights,

@@ -90,7 +90,8 @@ def run_fit(
         if not (start.has_trained or start.continues or start.finished):
             raise InputError("nothing to train: the run was at its end, or its limits allow no step")
         if start.run and not start.has_trained and is_rank_zero():
-            start.run.joinpath(FINISHED_MARK).touch()  # a kill may have come between the last save and this mark
+            if not start.finished:  # a kill came between the last save and this mark
+                start.run.joinpath(FINISHED_MARK).touch()
             print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
             CalibrateBest(start).calibrate(start.run, datamodule)
 
