@@ -25,13 +25,12 @@ from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, without_removed_options
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
 from mnist_lit.system.atomic_file import write_atomic
 
 METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
-NOT_SHARED = ("data_dir", "default_root_dir", "dirpath", *NETWORK_SETTINGS)  # removed before a checkpoint is shared
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -49,20 +48,11 @@ class Metadata:
 
     @classmethod
     def new(
-        cls,
-        config: str,
-        data: str,
-        classes: Sequence[str],
-        scores: Mapping[str, Any],
-        curves: Mapping[str, int],
+        cls, config: str, data: str, classes: Sequence[str], scores: Mapping[str, Any], curves: Mapping[str, int]
     ) -> "Metadata":
         """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
-        versions = {
-            "mnist-lit": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "lightning": lightning.__version__,
-        }
+        versions = {"mnist-lit": __version__, "python": platform.python_version()}
+        versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__}
         return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
 
     @classmethod
@@ -71,53 +61,39 @@ class Metadata:
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
-            classes = stored.get("classes") or [str(label) for label in range(count)]  # older files name none
+            classes = tuple(stored.get("classes") or map(str, range(count)))  # older files name none
             if len({*classes}) != count or not all(isinstance(name, str) for name in classes):
-                raise ValueError
+                raise ValueError("class names")
+            required = {name: stored[name] for name in ("config", "data", "scores", "curves", "versions")}
+            return cls(**required, classes=classes, calibration=stored.get("calibration"))
         except (LookupError, TypeError, ValueError) as error:
-            raise InputError("the checkpoint's class names are damaged") from error
-        try:
-            names = ("config", "data", "scores", "curves", "versions")
-            return cls(
-                **{name: stored[name] for name in names}, classes=tuple(classes), calibration=stored.get("calibration")
-            )
-        except (LookupError, TypeError) as error:
-            raise InputError("the checkpoint's metadata are damaged") from error
+            raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored: plain containers, no calibration unless there is one."""
-        stored = {
-            "config": self.config,
-            "data": self.data,
-            "classes": list(self.classes),
-            "scores": dict(self.scores),
-            "curves": dict(self.curves),
-            "versions": dict(self.versions),
-        }
-        return stored | ({"calibration": dict(self.calibration)} if self.calibration else {})
+        stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
+        stored["classes"] = list(self.classes)
+        return stored if self.calibration else {name: stored[name] for name in stored if name != "calibration"}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint plugin: files appear complete or not at all, and loading runs no code.
 
-    Saving `last.ckpt` first renames the old one to `previous.ckpt`. Lightning's own plugin writes through the system's
-    folder for temporary files, which may be another file system, and does not flush.
+    Lightning's own plugin writes through the system's temporary folder, maybe on another file system, without a flush.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; see `save_checkpoint`."""
         save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
-        """Read a checkpoint to resume from; see `load_checkpoint`. Without `loops` Lightning would silently restart."""
         content = load_checkpoint(path)
-        if "loops" not in content:
+        if "loops" not in content:  # Lightning would silently restart
             raise InputError(f"{path} does not say how far its training was")
         return content
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically. Raises OSError with its path, and then leaves the old file as it was."""
+    """Write a checkpoint atomically, the old `last.ckpt` becoming `previous.ckpt`. Raises OSError with its path."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     try:
@@ -174,13 +150,12 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         stored = without_removed_options(yaml.safe_load(content[METADATA_KEY]["config"]))
-        sections = {name: section for name, section in stored.items() if section is not None}
-        kept: dict[str, Any] = {"seed_everything": int(sections["seed_everything"])}
-        kept |= {name: value for name, value in sections.items() if isinstance(value, int)}
+        kept: dict[str, Any] = {"seed_everything": int(stored["seed_everything"])}
+        kept |= {name: value for name, value in stored.items() if isinstance(value, int)}
         for section in ("model", "data", "trainer"):
             kept[section] = {
                 name: value
-                for name, value in sections[section].items()
+                for name, value in stored[section].items()
                 if name not in NETWORK_SETTINGS
                 and isinstance(value, int | float | str)
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
@@ -247,8 +222,8 @@ def portable_config(config: str) -> str:
 
 
 def _without_machine_paths(value: Any) -> Any:
-    """Settings without those in `NOT_SHARED`, at any depth; of the model that a run started from, only the name."""
+    """Settings without `PRIVATE_SETTINGS`, at any depth; of the model that a run started from, only the name."""
     if isinstance(value, dict):
-        kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in NOT_SHARED}
+        kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in PRIVATE_SETTINGS}
         return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}
     return [_without_machine_paths(inner) for inner in value] if isinstance(value, list) else value

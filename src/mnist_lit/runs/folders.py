@@ -12,7 +12,8 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     group.txt              in a group's folder: the command that its runs share
 """
 
-import contextlib
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from mnist_lit.errors import InputError
@@ -29,11 +30,10 @@ def create_run(root: Path) -> Path:
     """Create and return the next `version_N` under `root`, a new one for each process. Raises InputError on failure."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        number = max((run_number(run) for run in root.iterdir()), default=-1)
+        numbers = count(max(map(run_number, root.iterdir()), default=-1) + 1)
         while True:
-            number += 1
-            with contextlib.suppress(FileExistsError):
-                run = root / f"version_{number}"
+            with suppress(FileExistsError):
+                run = root / f"version_{next(numbers)}"
                 run.mkdir()
                 return run
     except OSError as error:
@@ -69,8 +69,8 @@ def group_members(group: Path) -> list[Path]:
 
 def _numbered(root: Path, kind: str) -> list[Path]:
     """The folders `KIND_N` in `root`, by N."""
-    found = {run: run_number(run, kind) for run in root.glob(f"{kind}_*")}
-    return sorted((run for run, number in found.items() if number >= 0), key=lambda run: found[run])
+    numbers = {run: number for run in root.glob(f"{kind}_*") if (number := run_number(run, kind)) >= 0}
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def find_run(given: str) -> Path:

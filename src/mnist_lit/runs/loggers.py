@@ -34,12 +34,10 @@ class ResumableCSVLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Empty, as for TensorBoard: runs lie directly in the folder of all runs."""
-        return ""
+        return ""  # as for TensorBoard: runs lie directly in the folder of all runs
 
     @property
     def version(self) -> str:
-        """The run folder's name."""
         return self.path.parent.name
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +45,6 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Buffer a row."""
         self._buffer.append({**metrics, "step": step})
         if len(self._buffer) >= self.BUFFERED_ROWS:
             self.save()
@@ -57,22 +54,20 @@ class ResumableCSVLogger(Logger):
         """Append the buffered rows; a new column rewrites the file atomically."""
         if not self._buffer:
             return
-        if not self._columns and self.path.exists():
-            self._columns = _read_rows(self.path)[0]
+        self._columns = self._columns or _read_rows(self.path)[0]
         columns = sorted({*self._columns, *(name for row in self._buffer for name in row)})
         new = [[row.get(name) for name in columns] for row in self._buffer]
         if columns == self._columns:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 file.write(csv_text(new))
         else:
-            header, *rows = _read_rows(self.path) if self.path.exists() else [[]]
+            header, *rows = _read_rows(self.path)
             by_name = (dict(zip(header, row, strict=False)) for row in rows)
             old = [[row.get(name) for name in columns] for row in by_name]
             write_atomic(self.path, csv_text([columns, *old, *new]).encode())
         self._columns, self._buffer = columns, []
 
     def finalize(self, status: str) -> None:
-        """Write the buffered rows."""
         self.save()
 
 
@@ -113,5 +108,5 @@ def truncate_logs(run: Path, to: Mapping[str, int]) -> None:
 
 
 def _read_rows(metrics: Path) -> list[list[str]]:
-    """The header and the rows; [[]] for an empty file. A damaged byte must not stop a run from resuming."""
-    return read_csv_rows(metrics, errors="replace") or [[]]
+    """The header and the rows; [[]] without any. A damaged byte must not stop a run from resuming."""
+    return (read_csv_rows(metrics, errors="replace") if metrics.exists() else []) or [[]]

@@ -1,6 +1,8 @@
 """The shipped recipes by name, and the settings that belong to a machine rather than to a recipe."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,9 @@ MACHINE_SETTINGS = {
     "paths": ("trainer.default_root_dir", "trainer.callbacks.dirpath", "data.data_dir"),
     "network": ("data.mirrors", "data.timeout"),
 }
-_PATHS, NETWORK_SETTINGS = (
-    tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS[kind]) for kind in ("paths", "network")
-)
-PRIVATE_SETTINGS = (*_PATHS, *NETWORK_SETTINGS)  # removed, at any depth, before a checkpoint or a report is shared
-
-
+NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["network"])
+# Removed, at any depth, before a checkpoint or a report is shared.
+PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
 REMOVED_OPTIONS = {"data": {"elastic": 0.0}}  # section → option → the default at which old files still load
 
 
@@ -36,14 +35,12 @@ def recipe_names() -> list[str]:
 
 def find_recipe(name: str) -> Path:
     """The config at a path, or the shipped recipe of that name. Raises InputError if there is neither."""
-    try:
-        path = next((path for path in (Path(name), recipes_dir() / f"{name}.yaml") if path.is_file()), None)
-    except OSError:  # not a possible file name
-        path = None
-    if path is None:
-        names = recipe_names()
-        raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
-    return path
+    with suppress(OSError):  # not a possible file name
+        for path in (Path(name), recipes_dir() / f"{name}.yaml"):
+            if path.is_file():
+                return path
+    names = recipe_names()
+    raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
 
 
 def recipe_name(arg: str) -> str:
@@ -57,14 +54,11 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> recipe_options({"seed_everything": 0, "data": {"val_size": 5000, "data_dir": "data"}})
     {'seed_everything': 0, 'data.val_size': 5000}
     """
-    machine = [option for options in MACHINE_SETTINGS.values() for option in options]
-    sections = {section: values for section, values in config.items() if isinstance(values, dict)}
-    return {name: value for name, value in config.items() if name not in sections} | {
-        f"{section}.{name}": value
-        for section, values in sections.items()
-        for name, value in values.items()
-        if f"{section}.{name}" not in machine
-    }
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    machine = {*chain(*MACHINE_SETTINGS.values())}
+    return {option: value for option, value in flat.items() if option not in machine}
 
 
 def without_removed_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV
 from mnist_lit.system.csv_file import read_csv
 
-Row = dict[str, str]
 T = TypeVar("T")
 
 
@@ -56,8 +55,8 @@ class Validation(NamedTuple):
 def read_predictions(run: Path) -> Predictions | None:
     """The newest complete test of a run; None if there is none or its file is damaged."""
     names = ("index", "label", "predicted")
-    with suppress(LookupError, TypeError, ValueError):
-        rows = _read(run / PREDICTIONS_CSV)
+    with suppress(OSError, csv.Error, LookupError, TypeError, ValueError):
+        rows = read_csv(run / PREDICTIONS_CSV)
         indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
         classes = [name for name in rows[0] if name not in (*names, "file")]
         probs = [[float(row[name]) for name in classes] for row in rows]
@@ -76,7 +75,7 @@ def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
 
 def read_validations(run: Path) -> list[Validation]:
     """A run's validations, oldest first."""
-    return _parse_metrics(
+    return _parse_rows(
         run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1)
     )
 
@@ -89,25 +88,19 @@ def best_validation(run: Path) -> tuple[float, int] | None:
 
 def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
     """A training scalar as (step, value), steps counted from 0; empty if it was never logged."""
-    return _parse_metrics(run, lambda row: (int(row["step"]), float(row[name])))
+    return _parse_rows(run, lambda row: (int(row["step"]), float(row[name])))
 
 
 def completed_epochs(run: Path) -> int:
     """The number of completed epochs."""
-    return max(_parse_metrics(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
+    return max(_parse_rows(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
 
 
-def _parse_metrics(run: Path, parse: Callable[[Row], T]) -> list[T]:
-    """The rows of `metrics.csv` that can be parsed; the others hold different scalars, or are damaged."""
+def _parse_rows(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
+    """The rows of `metrics.csv` that can be parsed; the others hold different scalars. None if it is unreadable."""
     parsed = []
-    for row in _read(run / METRICS_CSV):
-        with suppress(LookupError, TypeError, ValueError):
-            parsed.append(parse(row))
-    return parsed
-
-
-def _read(path: Path) -> list[Row]:
-    """The rows of a CSV file; none if any part of it is unreadable."""
     with suppress(OSError, UnicodeDecodeError, csv.Error):
-        return read_csv(path)
-    return []
+        for row in read_csv(run / METRICS_CSV):
+            with suppress(LookupError, TypeError, ValueError):
+                parsed.append(parse(row))
+    return parsed

@@ -10,11 +10,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=bool(header))
-    for index in range(max(map(len, [header, *rows]))):
-        title = header[index] if index < len(header) else ""
+    for index, title in enumerate(header):
         table.add_column(title, justify="right" if index in right else "left", no_wrap=True, header_style="")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, row))  # a cell without a title adds a column
     console = Console(width=10_000, no_color=True)  # never wraps; Rich pads each line, which a pipe does not need
     with console.capture() as capture:
         console.print(table)

@@ -1,5 +1,6 @@
 """Collectives over the processes of one fit; without a process group each works on this process alone. torch only."""
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -32,10 +33,7 @@ def rank_ordered_mean(state: object, bucket: "dist.GradBucket") -> torch.futures
 
     def mean(done: torch.futures.Future[Any]) -> Tensor:
         done.wait()
-        total = gathered[0]
-        for gradients in gathered[1:]:
-            total += gradients
-        return total.div_(len(gathered))
+        return reduce(Tensor.add_, gathered).div_(len(gathered))
 
     return work.get_future().then(mean)
 

@@ -12,8 +12,9 @@ from lightning.pytorch import Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import NOT_SHARED, Metadata, config_of, portable_config
+from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
 from mnist_lit.runs.folders import LOGS, run_name, run_number
+from mnist_lit.runs.recipes import PRIVATE_SETTINGS
 from mnist_lit.runs.results import best_validation, completed_epochs
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
@@ -58,7 +59,7 @@ def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         defaults = inspect.signature(made).parameters
         for name, value in settings[section].items():
             default = defaults[name].default if name in defaults else None
-            shown = name in TRAINER_SETTINGS if section == "trainer" else name not in ("seed", *NOT_SHARED)
+            shown = name in TRAINER_SETTINGS if section == "trainer" else name not in ("seed", *PRIVATE_SETTINGS)
             if shown and value != default:
                 changed.append({"name": f"{section}.{name}", "value": value, "default": default})
     return changed
@@ -87,7 +88,7 @@ def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
     for word in rest:
         name, equals, value = word.partition("=")
         is_path = name in PATH_OPTIONS or (own_pictures and name == "--data.data_dir")
-        is_private = name.startswith("--") and name.rpartition(".")[2].lstrip("-") in NOT_SHARED
+        is_private = name.startswith("--") and name.rpartition(".")[2].lstrip("-") in PRIVATE_SETTINGS
         if is_path or is_private:
             value = value if equals else next(rest, "")
             kept += [name, Path(value).name] if is_path else []
