@@ -11,17 +11,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.evaluation.statistics import spread
-from mnist_lit.runs.folders import (
-    GROUP_TXT,
-    LOGS,
-    PREDICTIONS_CSV,
-    all_runs,
-    best_checkpoint,
-    create_run,
-    finished_members,
-    group_members,
-    run_number,
-)
+from mnist_lit.runs import folders
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
@@ -69,11 +59,11 @@ def parse_seeds(given: str) -> list[int]:
 def _evaluate(command: str, args: list[str]) -> int:
     folder, args = pop_option(args, "--ckpt_path")
     group, began = Path(folder), time.time()
-    members = finished_members(group)
+    members = folders.finished_members(group)
     for run in members:
-        if code := run_command(command, [*args, "--ckpt_path", str(best_checkpoint(run))]):
+        if code := run_command(command, [*args, "--ckpt_path", str(folders.best_checkpoint(run))]):
             return code
-    written = [run / PREDICTIONS_CSV for run in members]  # none of a partial test
+    written = [run / folders.PREDICTIONS_CSV for run in members]  # none of a partial test
     if command == "test" and all(path.exists() and path.stat().st_mtime >= began - 1 for path in written):
         tests = [test for run in members if (test := read_predictions(run))]
         fields = {"group": folder, "test/acc": str(spread([test.acc for test in tests]))}
@@ -91,13 +81,13 @@ def _fit(args: list[str]) -> int:
     seeds = parse_seeds(given)
     if option := next((option for option in CONFLICTS if any(arg.partition("=")[0] == option for arg in args)), None):
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
-    root = Path(logs_root(args), LOGS)
+    root = Path(logs_root(args), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
     shared = shlex.join(["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
     if group is None:
-        group = create_run(root)
-        write_atomic(group / GROUP_TXT, f"{shared}\n".encode())
+        group = folders.create_run(root)
+        write_atomic(group / folders.GROUP_TXT, f"{shared}\n".encode())
     try:
         for number, seed in enumerate(seeds, 1):
             print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
@@ -107,11 +97,11 @@ def _fit(args: list[str]) -> int:
         where = f"in seed {seed}, {number} of {len(seeds)}; repeat the command with --resume auto to continue"
         raise StoppedBySignal(stopped.signum, where) from None
     finally:
-        if not group_members(group):
+        if not folders.group_members(group):
             with suppress(OSError):
-                group.joinpath(GROUP_TXT).unlink()
+                group.joinpath(folders.GROUP_TXT).unlink()
                 group.rmdir()
-    scores = [best[0] for run in group_members(group) if (best := best_validation(run))]
+    scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
     print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
@@ -120,9 +110,9 @@ def _fit(args: list[str]) -> int:
 
 def _find_group(root: Path, shared: str) -> Path | None:
     """The newest group of the same command, whatever its seeds."""
-    groups = {run.parent for run in all_runs(root) if run.parent != root}
-    for group in sorted(groups, key=run_number, reverse=True):
+    groups = {run.parent for run in folders.all_runs(root) if run.parent != root}
+    for group in sorted(groups, key=folders.run_number, reverse=True):
         with suppress(OSError, UnicodeDecodeError):
-            if group.joinpath(GROUP_TXT).read_text(encoding="utf-8").strip() == shared:
+            if group.joinpath(folders.GROUP_TXT).read_text(encoding="utf-8").strip() == shared:
                 return group
     return None

@@ -50,10 +50,8 @@ def to_arguments(settings: Mapping[str, Value]) -> list[str]:
     """
     args = []
     for name, value in settings.items():
-        args += [
-            f"--{name}",
-            str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value),
-        ]
+        text = "null" if value is None else str(value)
+        args += [f"--{name}", text.lower() if isinstance(value, bool) else text]
     return args
 
 
@@ -63,9 +61,8 @@ def _values(name: str, given: Any) -> Range | list[Value]:
             raise InputError(f"{name}: expected a list of numbers and words, got {given}")
         return given
     if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*Range._fields}:
-        raise InputError(
-            f"{name}: expected a list of values, or {{low: 0.001, high: 0.1}} with log or step, got {given}"
-        )
+        expected = "a list of values, or {low: 0.001, high: 0.1} with log or step"
+        raise InputError(f"{name}: expected {expected}, got {given}")
     low, high, step = (_number(f"{name}: {key}", given.get(key)) for key in ("low", "high", "step"))
     log = given.get("log", False)
     if low is None or high is None or not -math.inf < low <= high < math.inf:
@@ -74,15 +71,10 @@ def _values(name: str, given: Any) -> Range | list[Value]:
         raise InputError(f"{name}: log: expected true or false; true needs low > 0 and no step")
     if step is not None and not 0 < step < math.inf:
         raise InputError(f"{name}: step: expected more than 0, got {step}")
-    if step is not None and not _divides(step, high - low):
+    steps = (high - low) / step if step else 0.0  # a whole number, up to rounding
+    if not math.isfinite(steps) or abs(steps - round(steps)) >= 1e-6 or (step and high > low and not round(steps)):
         raise InputError(f"{name}: step: expected one that leads from {low} to {high}, got {step}")
     return Range(low, high, step, log)
-
-
-def _divides(step: float, distance: float) -> bool:
-    """Whether a whole number of steps covers the distance, up to rounding."""
-    steps = distance / step
-    return math.isfinite(steps) and abs(steps - round(steps)) < 1e-6 and (round(steps) > 0 or distance == 0)
 
 
 def _number(name: str, given: Any) -> int | float | None:

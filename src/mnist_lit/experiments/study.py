@@ -150,14 +150,11 @@ class Study:
             best, place, reason = map(trial.user_attrs.get, ("best", "place", "reason"))
             best = Validation(*best) if best else None
             results.append(TrialResult(trial.number, state, trial.params, best, place or "", reason or ""))
-        return sorted(
-            results, key=lambda found: (found.best is not None, found.best and found.best.rank()), reverse=True
-        )
+        return sorted(results, key=lambda result: result.best.rank() if result.best else (), reverse=True)
 
     def run_of(self, trial: TrialResult) -> str:
         """A trial's run folder, with the machine's name if it is another one."""
-        machine, _, folder = trial.location.partition(":")
-        there = f"{self.folder}" if trial.location == self._location else f"{machine}:{folder}"
+        there = self.folder if trial.location == self._location else trial.location
         return f"{there}/trial_{trial.number}"
 
     def _is_abandoned(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -166,7 +163,12 @@ class Study:
             assert trial.datetime_start
             alive: float = max(trial.datetime_start.timestamp(), trial.user_attrs.get("alive", 0.0))
             return time.time() - alive > HEARTBEAT_TIMEOUT
-        return all(_is_unlocked(self.folder / f"trial_{trial.number}" / name) for name in (".trial.lock", ".lock"))
+        run = self.folder / f"trial_{trial.number}"
+        if not run.is_dir():
+            return True
+        with suppress(Timeout), FileLock(run / ".trial.lock", timeout=0), FileLock(run / ".lock", timeout=0):
+            return True
+        return False
 
 
 def mask_secrets(text: str, url: str) -> str:
@@ -213,14 +215,3 @@ def _suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> None:
         trial.suggest_int(name, low, high, step=step or 1, log=log)
     else:
         trial.suggest_float(name, low, high, step=step, log=log)
-
-
-def _is_unlocked(path: Path) -> bool:
-    """Whether no process holds a lock."""
-    if not path.parent.is_dir():
-        return True
-    try:
-        with FileLock(path, timeout=0):
-            return True
-    except Timeout:
-        return False

@@ -4,10 +4,11 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from subprocess import DEVNULL, TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -54,16 +55,11 @@ def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space
         settings: dict[str, Any] = yaml.safe_load(output)
     if not settings["data"]["val_size"]:
         raise InputError("a sweep chooses by validation, which this recipe turns off; add --data.val_size 5000")
-    options = recipe_options(settings)
-    typed = {name: _with_type_of(options.get(name), given) for name, given in space.items()}
+    options, typed = recipe_options(settings), {**space}
+    for name, given in space.items():
+        if isinstance(given, Range) and isinstance(options.get(name), float):  # {low: 0, high: 1} is not only 0 and 1
+            typed[name] = given._replace(low=float(given.low), high=float(given.high))
     return {name: value for name, value in options.items() if name not in space}, typed
-
-
-def _with_type_of(parsed: Any, given: Range | list[Any]) -> Range | list[Any]:
-    """A range with float bounds if the option is a float: `{low: 0, high: 1}` then has values between its bounds."""
-    if isinstance(given, Range) and isinstance(parsed, float):
-        return given._replace(low=float(given.low), high=float(given.high))
-    return given
 
 
 def check_same_study(study: "Study", settings: Mapping[str, Any], space: Space) -> None:
@@ -83,23 +79,17 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     options = to_arguments(trial.settings)
     print(f"trial {trial.number}: {shlex.join(options)}", flush=True)
     with tempfile.TemporaryFile() as errors:
+        args = [*fit, *options, "--run", str(trial.run), "--resume", "auto"]
+        # In a new session, so that the terminal's Ctrl-C reaches only the sweep, which forwards it.
         process = start_command(
-            "fit",
-            [*fit, *options, "--run", str(trial.run), "--resume", "auto"],
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,  # so that the terminal's Ctrl-C reaches only the sweep, which forwards it
+            "fit", args, env=_environment(), stdin=DEVNULL, stdout=DEVNULL, stderr=errors, start_new_session=True
         )
         pruned = False
         try:
             while process.poll() is None and not signals.signum and not pruned:
                 pruned = trial.report(read_validations(trial.run)) and prune
-                try:
+                with suppress(TimeoutExpired):
                     process.wait(POLL)
-                except subprocess.TimeoutExpired:
-                    continue
         finally:
             if process.poll() is None:
                 stop_command(process, signals.signum or signal.SIGTERM)
@@ -109,7 +99,8 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     trial.report(validations)
     best = max(validations, key=Validation.rank, default=None)
     score = f"best val/acc {best.acc:.2%} (epoch {best.epoch})" if best else "no validation"
-    if process.returncode == 0 and best:
+    code = process.returncode
+    if code == 0 and best:
         trial.finish("complete", acc=best.acc)
         outcome = score
     elif signals.signum:
@@ -119,7 +110,6 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
         trial.finish("pruned")
         outcome = f"pruned, {score}"
     else:
-        code = process.returncode
         reason = _last_line(printed) or (f"exit code {code}" if code else "no validation")
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else reason
         trial.finish("failed", reason=reason)
@@ -130,7 +120,6 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
 
 
 def _last_line(printed: bytes) -> str:
-    """The last line of a command's output, which is its error message."""
     return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
 
 

@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
 from mnist_lit.system.csv_file import read_csv
 from mnist_lit.system.subprocesses import start_command
 
 SPEEDS = ("train/images_per_second",)  # scalars that differ between any two runs; only their steps are compared
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
+METADATA = ("scores", "calibration")  # the part of the metadata that must be equal too
 VALIDATING, VALIDATED = "validating", "validated"  # files of `ValidationMarker`
 # The moments to kill at.
 FIRST_SECOND, STARTING, TRAINING = "in the first second", "while starting", "while training"
@@ -40,31 +43,29 @@ Point = tuple[int, str, str]  # step, name, value
 def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
     """Train once undisturbed and once with `kills` kills, both in `folder`; returns 0 only if all bits are equal."""
     undisturbed = KillableFit(fit, folder / "undisturbed")
-    undisturbed.finish()
-    run = _run(undisturbed.folder)
+    run = undisturbed.finish()
     steps = load_checkpoint(run / CHECKPOINTS / LAST_CKPT)["global_step"]
     print(f"undisturbed: {undisturbed.ended - undisturbed.started:.1f} s, {steps} steps", flush=True)
     generator = random.Random(seed)
     # In rotation, so that even a few kills cover all kinds; TRAINING comes first, to leave something to resume from.
-    moments = [TRAINING, SAVING, *([IN_VALIDATION] if (undisturbed.folder / VALIDATED).exists() else [])]
-    moments += [FIRST_SECOND, STARTING]
+    validation = [IN_VALIDATION] if (undisturbed.folder / VALIDATED).exists() else []
+    moments = cycle([TRAINING, SAVING, *validation, FIRST_SECOND, STARTING])
     longest = {FIRST_SECOND: 1.0, STARTING: undisturbed.trained - undisturbed.started}  # seconds
-    counts = dict.fromkeys(moments, 0)
+    counts: Counter[str] = Counter()
     killed = KillableFit([*fit, "--resume", "auto"], folder / "killed")
-    for number in range(kills):
-        moment = moments[number % len(moments)]
+    for number, moment in zip(range(kills), moments, strict=False):
         seconds = generator.uniform(0, longest.get(moment, (undisturbed.ended - undisturbed.trained) / kills))
         if not _kill(killed, moment, seconds):
             break  # too little of the run is left
         counts[moment] += 1
         print(f"kill {number + 1}: {moment}", flush=True)
-    killed.finish()
-    listed = ", ".join(f"{count} {moment}" for moment, count in counts.items() if count)
-    print(f"killed: {sum(counts.values())} times" + (f" ({listed})" if listed else ""))
+    resumed = killed.finish()
+    listed = ", ".join(f"{count} {moment}" for moment, count in counts.items())
+    print(f"killed: {counts.total()} times" + (f" ({listed})" if listed else ""))
     if kills and not listed:
         print("nothing was verified: the fit ended before it could be killed; make it longer")
         return 1
-    return _compare(run, _run(killed.folder))
+    return _compare(run, resumed)
 
 
 def _kill(fit: "KillableFit", moment: str, seconds: float) -> bool:
@@ -90,9 +91,9 @@ def _compare(one: Path, other: Path) -> int:
         if not twin.is_file():
             differences.append(f"{path.name}: missing")
             continue
-        contents = load_checkpoint(path), load_checkpoint(twin)
-        tensors += sum(isinstance(value, Tensor) for _, value in _leaves(contents[0]))
-        if difference := state_difference(*contents):
+        content = load_checkpoint(path)
+        tensors += sum(isinstance(value, Tensor) for _, value in _leaves(content))
+        if difference := state_difference(content, load_checkpoint(twin)):
             differences.append(f"{path.name}: first at {difference}")
     if difference := curve_difference(one, other):
         differences.append(f"curves: {difference}")
@@ -102,8 +103,12 @@ def _compare(one: Path, other: Path) -> int:
 
 
 def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first difference between two checkpoints' training states, or None if all bits are equal."""
-    mine, theirs = _training_state(one), _training_state(other)
+    """The first difference between two checkpoints' training states, or None if all bits are equal.
+
+    Compares everything that decides how training continues; not the paths and versions, which may differ.
+    """
+    entries = ({**content, **content[METADATA_KEY]} for content in (one, other))
+    mine, theirs = (dict(_leaves({name: found.get(name) for name in (*STATE, *METADATA)})) for found in entries)
     for name in mine | theirs:
         if name not in mine or name not in theirs:
             return f"{name}, which only one has"
@@ -115,13 +120,6 @@ def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
         elif a != b:
             return f"{name}: {a} and {b}"
     return None
-
-
-def _training_state(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides how training continues; not the paths and versions, which may differ."""
-    state = {name: content.get(name) for name in STATE}
-    metadata = Metadata.of(content)
-    return dict(_leaves(state | {"scores": metadata.scores, "calibration": metadata.calibration}))
 
 
 def curve_difference(one: Path, other: Path) -> str | None:
@@ -141,12 +139,10 @@ class ValidationMarker(Callback):
     """Mark a running validation with a file, since nothing else shows it to other processes."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Create the file."""
         if trainer.is_global_zero:
             Path(trainer.default_root_dir, VALIDATING).touch()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Rename it."""
         if trainer.is_global_zero:
             Path(trainer.default_root_dir, VALIDATING).rename(Path(trainer.default_root_dir, VALIDATED))
 
@@ -156,20 +152,22 @@ class KillableFit:
 
     def __init__(self, fit: Sequence[str], folder: Path) -> None:
         self.folder = folder
-        marker = f"{ValidationMarker.__module__}.{ValidationMarker.__name__}"
-        self._args = [*fit, "--trainer.callbacks+", marker, "--trainer.default_root_dir", str(folder)]
+        marker = ("--trainer.callbacks+", f"{__name__}.ValidationMarker")
+        self._args = [*fit, *marker, "--trainer.default_root_dir", str(folder)]
         self.started = self.trained = self.ended = 0.0
 
-    def finish(self) -> None:
-        """Run to the end. Raises InputError with the fit's own error message if it fails."""
-        with self._process() as (process, output):
-            self._wait_for_training(process, output)
+    def finish(self) -> Path:
+        """Run to the end; returns the run folder. Raises InputError with the fit's own error message if it fails."""
+        with self._process(wait_for_training=True) as (process, output):
             code = process.wait()
             self.ended = time.monotonic()
-            self.trained = self.trained or self.ended
             if code:
                 lines = output.read_text(errors="replace").strip().splitlines() or [f"exit code {code}"]
                 raise InputError(f"the fit failed: {lines[-1].removeprefix('mnist-lit: ')}")
+        runs = all_runs(self.folder / LOGS)
+        if len(runs) != 1 or not runs[0].joinpath(CHECKPOINTS, LAST_CKPT).is_file():
+            raise InputError(f"expected one run with a checkpoint in {self.folder}, got {len(runs)}")
+        return runs[0]
 
     def kill(self, moment: str, seconds: float) -> bool:
         """Start, wait so many seconds, from the start or from the first step, and kill at the next such moment.
@@ -177,9 +175,7 @@ class KillableFit:
         Returns False if the fit ended before.
         """
         self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
-        with self._process() as (process, output):
-            if moment not in (FIRST_SECOND, STARTING):
-                self._wait_for_training(process, output)
+        with self._process(wait_for_training=moment not in (FIRST_SECOND, STARTING)) as (process, _):
             end = time.monotonic() + seconds
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(0.001)
@@ -191,7 +187,7 @@ class KillableFit:
             return process.poll() is None
 
     @contextmanager
-    def _process(self) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    def _process(self, *, wait_for_training: bool) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
         """A process of the fit, killed on exit, and the file with its output."""
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder, "output")
@@ -199,24 +195,13 @@ class KillableFit:
             with output.open("wb") as file:
                 process = start_command("fit", self._args, stdout=file, stderr=subprocess.STDOUT)
             try:
+                while wait_for_training and process.poll() is None and b"fit: " not in output.read_bytes():
+                    time.sleep(0.005)
+                self.trained = time.monotonic()
                 yield process, output
             finally:
                 process.kill()
                 process.wait()
-
-    def _wait_for_training(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        while process.poll() is None:
-            if b"fit: " in output.read_bytes():
-                self.trained = time.monotonic()
-                return
-            time.sleep(0.005)
-
-
-def _run(folder: Path) -> Path:
-    runs = all_runs(folder / LOGS)
-    if len(runs) != 1 or not runs[0].joinpath(CHECKPOINTS, LAST_CKPT).is_file():
-        raise InputError(f"expected one run with a checkpoint in {folder}, got {len(runs)}")
-    return runs[0]
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
