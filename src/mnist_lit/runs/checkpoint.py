@@ -201,9 +201,9 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
     """
     weights = network_of(load_checkpoint(locate_model(model))).state_dict()
     for network in networks:
-        if weights["fc2.bias"].shape != network.get_parameter("fc2.bias").shape:
-            weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc2.")}
-        network.load_state_dict(weights, strict=False)
+        fits = weights["fc2.bias"].shape == network.get_parameter("fc2.bias").shape
+        kept = {name: tensor for name, tensor in weights.items() if fits or not name.startswith("fc2.")}
+        network.load_state_dict(kept, strict=False)
 
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
