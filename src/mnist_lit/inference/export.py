@@ -6,7 +6,6 @@ rejection threshold and recipe are in the file's metadata.
 
 import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 import yaml
 
-from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
@@ -33,7 +32,8 @@ SMALL_BATCH_IMAGES = 1000  # compared in all but the largest batch size, to save
 def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
 
-    Raises InputError if packages or files are missing or the target cannot be written.
+    data_dir: the folder of the test images to compare on. Raises InputError if packages or files are missing or the
+    target cannot be written.
     """
     source = locate_model(model)
     network, labels, threshold, content = load_calibrated(source)
@@ -41,7 +41,14 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
         raise InputError(f"--output: expected a name that ends in .onnx, got {output}")
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / ONNX_FILE
-    images = _test_images(content, data_dir)
+    try:
+        digits = datamodule_from_checkpoint(content, data_dir, download=False).digits
+    except InputError:
+        if data_dir:
+            raise
+        digits = load_dataset("digits", "")  # the run's files are not on this machine
+    assert digits
+    images = (digits.test_images if len(digits.test_images) else digits.train_images).numpy()
     data = onnx_bytes(network, labels, threshold, Metadata.of(content))
     unchecked = target.with_name(f".{target.stem}.checked.onnx")
     with report_write_errors(target):
@@ -64,23 +71,16 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
         import onnxscript  # noqa: F401  # torch.onnx.export requires it
     except ModuleNotFoundError as error:
         raise InputError(f"export needs {error.name}; pip install 'mnist-lit[export]'") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["images"],
-            output_names=["probabilities", "outlier"],
-            verbose=False,
-        )
+    images, shapes = (torch.zeros(2, 28, 28, dtype=torch.uint8),), ({0: torch.export.Dim("batch")},)
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities", "outlier"]}
+    with warnings.catch_warnings(action="ignore"):  # deprecations inside the exporter
+        program = torch.onnx.export(network, images, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
     assert program is not None
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # stack traces, which name folders of this machine
         part.doc_string = ""
-    properties = {
+    metadata_props = {
         "labels": json.dumps(labels),
         "threshold": repr(threshold),
         "temperature": repr(float(network.temperature)),
@@ -90,7 +90,7 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
         "versions": json.dumps(metadata.versions),
         "scores": json.dumps(metadata.scores),
     }
-    onnx.helper.set_model_props(model, properties)
+    onnx.helper.set_model_props(model, metadata_props)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()  # type: ignore[no-any-return]
 
@@ -104,17 +104,3 @@ def max_difference(reference: DigitReader, exported: DigitReader, images: Images
         scores = np.column_stack(exported.classify(images[:count], batch_size))
         differences.append(np.abs(expected[:count] - scores).max())
     return float(np.max(differences))
-
-
-def _test_images(content: Mapping[str, Any], data_dir: str | None) -> Images:
-    """Test images of the checkpoint's dataset, or of the embedded digits if its files are not on this machine."""
-    try:
-        data = datamodule_from_checkpoint(content, data_dir, download=False)
-    except InputError:
-        if data_dir:
-            raise
-        data = MNISTDataModule(dataset="digits", val_size=0)
-        data.setup()
-    assert data.digits
-    images = data.digits.test_images if len(data.digits.test_images) else data.digits.train_images
-    return images.numpy()

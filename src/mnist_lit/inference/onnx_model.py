@@ -37,9 +37,8 @@ class OnnxModel:
             self.threshold = float(metadata["threshold"])
             self.dataset = metadata.get("dataset", "")
             scores = self(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
-            finite = all(np.isfinite(array).all() for array in scores)
             fits = [array.shape for array in scores] == [(1, len(self.labels)), (1,)]
-            if not (finite and fits and 0 <= self.threshold <= 1):
+            if not (fits and np.isfinite(np.column_stack(scores)).all() and 0 <= self.threshold <= 1):
                 raise ValueError
         except Exception as error:  # onnxruntime raises a different class for each kind of damage
             raise InputError(f"{path} is not a model exported by mnist-lit ({type(error).__name__})") from error

@@ -1,6 +1,5 @@
 """Read the digits of many files into rows, and rows into CSV or JSON Lines. Imports torch only for a checkpoint."""
 
-import functools
 import io
 import itertools
 import json
@@ -51,17 +50,15 @@ def expand_paths(paths: Iterable[str]) -> Iterator[str]:
             yield path
             continue
         unreadable: list[OSError] = []  # each of these folders becomes an error row
-        found: list[str] = []
-        for folder, _, names in os.walk(path, onerror=unreadable.append):
-            found += [str(Path(folder, name)) for name in picture_names(names)]
-        found += [str(error.filename) for error in unreadable]
-        yield from sorted(found) or [path]
+        walk = os.walk(path, onerror=unreadable.append)
+        found = [str(Path(folder, name)) for folder, _, names in walk for name in picture_names(names)]
+        yield from sorted(found + [str(error.filename) for error in unreadable]) or [path]
 
 
 def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[Row]:
     """The files' rows, in order. Threads open the pictures; the network classifies the digits of a batch of files."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = zip(files, threads.map(functools.partial(_find, many=many), files), strict=True)
+        results = zip(files, threads.map(lambda file: _find(file, many=many), files), strict=True)
         while batch := list(itertools.islice(results, BATCH_SIZE)):
             readings = iter(reader.readings([digit for _, (found, _, _) in batch for digit in found]))
             for file, (found, size, error) in batch:
@@ -69,9 +66,8 @@ def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bo
                     yield Row(file, None, error)
                     continue
                 of_file = [next(readings) for _ in found] or [reader.blank(size)]
-                failure = _show(file, of_file) if show else ""
                 yield from (Row(file, reading) for reading in of_file)
-                if failure:
+                if show and (failure := _show(file, of_file)):
                     yield Row(file, None, failure)
 
 

@@ -1,7 +1,4 @@
-"""From a picture to its digits: `DigitReader`, on an exported model or a checkpoint.
-
-Imports torch only for a checkpoint. No HTTP, no training.
-"""
+"""From a picture to its digits, with an exported model or a checkpoint. Imports torch only for a checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +52,7 @@ class DigitReader:
     def load(cls, model: str | Path | None = None, *, threshold: float | None = None) -> "DigitReader":
         """Load an exported model (.onnx) or a checkpoint (.ckpt), found by `locate_model`.
 
-        threshold: reject outlier scores above it; None uses the model's own, chosen on validation images.
-        Raises InputError if there is no such model.
+        threshold: reject outlier scores above it (default: the model's own). Raises InputError if there is no model.
         """
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
@@ -66,10 +62,7 @@ class DigitReader:
         return cls(CheckpointModel(path), path, threshold)
 
     def read(self, picture: Any) -> Reading:
-        """Read a picture's one digit: a path, a file's bytes, an open file, a Pillow image or an array.
-
-        Raises InputError if it is not a picture.
-        """
+        """Read the one digit of a path, a file's bytes, an open file, a Pillow image or an array, else InputError."""
         image = open_picture(picture)
         found = find_digit(image)
         return self.readings([found])[0] if found else self.blank(image.info["size"])
@@ -79,10 +72,7 @@ class DigitReader:
         return self.readings(find_digits(open_picture(picture)))
 
     def classify(self, images: Images, batch_size: int | None = None) -> Scores:
-        """uint8 (N, 28, 28) → calibrated probabilities (N, C) and outlier scores (N,) in [0, 1].
-
-        batch_size: images per call of the network; None passes all at once.
-        """
+        """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,); `batch_size` images at a time."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
         if batch_size is None or len(images) <= batch_size:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import HTTPException
@@ -11,8 +10,7 @@ from pydantic import BaseModel, Field
 
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
-from mnist_lit.inference.onnx_model import Images
-from mnist_lit.inference.reader import DigitReader, Reading
+from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.bodies import parse_pixels
 
 
@@ -55,25 +53,20 @@ class Problem(BaseModel):
 def answer(reader: DigitReader, data: bytes, *, many: bool, is_json: bool) -> Answer:
     """Read a request's picture or pixels. CPU-bound: call it in a thread. Raises HTTPException for an invalid body."""
     if is_json:
-        readings = _read_pixels(reader, parse_pixels(data))
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        images = parse_pixels(data)
+        written = iter(reader.readings([FoundDigit((0, 0, *size), image) for image in images if image.any()]))
+        readings = [next(written) if image.any() else reader.blank(size) for image in images]
     else:
         try:
             readings = reader.read_many(data) if many else [reader.read(data)]
         except InputError as error:
             raise HTTPException(400, str(error)) from error
-    digits = [_to_digit(reader.labels, reading) for reading in readings]
+    digits = []
+    for reading in readings:
+        png = io.BytesIO()
+        Image.fromarray(reading.image).save(png, "PNG")
+        url = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+        probabilities = dict(zip(reader.labels, reading.probabilities, strict=True))
+        digits.append(Digit(**{**reading._asdict(), "probabilities": probabilities, "image": url}))
     return Answer(readings=digits, model=reader.name, threshold=reader.threshold)
-
-
-def _read_pixels(reader: DigitReader, images: Images) -> list[Reading]:
-    full_box = (0, 0, IMAGE_SIZE, IMAGE_SIZE)
-    written = iter(reader.readings([FoundDigit(image=image, box=full_box) for image in images if image.any()]))
-    return [next(written) if image.any() else reader.blank((IMAGE_SIZE, IMAGE_SIZE)) for image in images]
-
-
-def _to_digit(labels: Sequence[str], reading: Reading) -> Digit:
-    png = io.BytesIO()
-    Image.fromarray(reading.image).save(png, "PNG")
-    url = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
-    probabilities = dict(zip(labels, reading.probabilities, strict=True))
-    return Digit(**{**reading._asdict(), "probabilities": probabilities, "image": url})

@@ -17,10 +17,8 @@ MAX_IMAGES = 256  # in one JSON body
 MAX_JSON_BYTES = MAX_IMAGES * IMAGE_SIZE * IMAGE_SIZE * 8  # 8 for each number: three digits, a comma, white space
 _PICTURE = {"type": "string", "format": "binary", "title": "a picture"}
 _IMAGE = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
-_PIXELS = {
-    "description": "28×28, 0 = paper, or up to 256 of these",
-    "oneOf": [_IMAGE, {"type": "array", "items": _IMAGE}],
-}
+_IMAGES = {"type": "array", "items": _IMAGE}
+_PIXELS = {"description": "28×28, 0 = paper, or up to 256 of these", "oneOf": [_IMAGE, _IMAGES]}
 CONTENT = {  # OpenAPI: content type → schema
     FORM: {"schema": {"type": "object", "properties": {"file": _PICTURE}, "required": ["file"]}},
     "image/*": {"schema": _PICTURE},
@@ -34,8 +32,7 @@ logging.getLogger(python_multipart.__name__).setLevel(logging.ERROR)
 async def read_body(request: Request) -> tuple[bytes, bool]:
     """The complete body and whether it is JSON, else a picture. Raises HTTPException for any other content."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
         raise HTTPException(415, f"expected no content-encoding, got {encoding}")
     try:
         if content_type == FORM:
@@ -73,10 +70,7 @@ async def _read_form_file(request: Request) -> bytes:
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(422, f"expected a valid form: {error.message}") from error
-    try:
-        for value in form.values():
-            if not isinstance(value, str):
-                return await value.read()
-    finally:
-        await form.close()
+    for value in form.values():
+        if not isinstance(value, str):
+            return await value.read()
     raise HTTPException(422, "expected a form with a file, got none")

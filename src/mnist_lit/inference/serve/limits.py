@@ -23,9 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lit.inference.serve.metrics import Metrics
 
-LOCALHOST = ("localhost", "127.0.0.1", "::1")
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d+)?", re.IGNORECASE)  # [IPv6] or name, then a port
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LINGER = 0.5  # seconds for which the rest of a refused upload is received and dropped
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -47,124 +45,96 @@ class Limits(NamedTuple):
     threads: int = 2  # that read pictures
     waiting: int = 64  # requests in line for a thread
 
-    @property
-    def too_large(self) -> str:
-        """The message for a larger body."""
-        return f"expected a body of at most {self.body >> 20} MiB"
-
 
 class GuardMiddleware:
-    """Refuses requests over the limits or from other sites, adds HEADERS, counts, and reports errors in one line.
-
-    With `app.state.closing` set, every response closes its connection.
-    """
+    """Refuses requests over the limits or from other sites, adds HEADERS, counts, and reports errors in one line."""
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], limits: Limits, metrics: Metrics) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
-        self.hosts = {host.lower() for host in (*LOCALHOST, *hosts)}
+        self.hosts = {host.lower() for host in ("localhost", "127.0.0.1", "::1", *hosts)}
+        self.too_large = f"expected a body of at most {limits.body >> 20} MiB"
         self.bytes_held = 0  # of all bodies in progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request or pass it on."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = _Body(receive, Headers(scope=scope), self)
-        begun, status = time.perf_counter(), 0  # 0 until the response starts
+            return await self.app(scope, receive, send)
+        headers, deadline = Headers(scope=scope), asyncio.get_running_loop().time() + self.limits.seconds
+        received_all = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        begun, size, status = time.perf_counter(), 0, 0  # the body's bytes so far; 0 until the response starts
+
+        async def receive_limited() -> Message:
+            nonlocal received_all, size
+            if received_all:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, f"expected the body within {self.limits.seconds} s") from error
+            received_all = not message.get("more_body")
+            length = len(message.get("body", b""))
+            size += length
+            self.bytes_held += length
+            if size > self.limits.body:
+                raise HTTPException(413, self.too_large)
+            if self.bytes_held > self.limits.bodies:
+                raise HTTPException(503, "too many uploads at once; try again", {"retry-after": "1"})
+            return message
 
         # A connection that is closed while the client still sends makes its kernel reset the connection, and the
         # client loses the response (RFC 9112, section 9.6). So a refusal holds back its last message while the rest
         # of the body is received and dropped, for a moment only: the client may never stop.
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal received_all, status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                if not body.complete or scope["app"].state.closing:
+                if not received_all or scope["app"].state.closing:  # set while the server shuts down
                     headers["connection"] = "close"
-            elif not body.complete and not message.get("more_body"):
+            elif not received_all and not message.get("more_body"):
                 await send({**message, "more_body": True})
-                await body.drop()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER):
+                        while not received_all:
+                            received_all = not (await receive()).get("more_body")
                 message = {"type": "http.response.body"}
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._refusal(scope, headers)
         app = JSONResponse({"detail": refusal[1]}, refusal[0]) if refusal else self.app
         try:
-            await app(scope, body.receive, send_with_headers)
+            await app(scope, receive_limited, send_with_headers)
         except Exception as error:
             if status:
                 raise
-            print(_log_line(scope, error), file=sys.stderr, flush=True)
+            frame, text = traceback.extract_tb(error.__traceback__)[-1], " ".join(repr(error).split())
+            where = f"{scope['method']} {scope['path']!r}: {text} at {Path(frame.filename).name}:{frame.lineno}"
+            print(f"mnist-lit: {where}", file=sys.stderr, flush=True)
             failure = JSONResponse({"detail": "internal error; the server's log shows where"}, 500)
             await failure(scope, receive, send_with_headers)
         finally:
-            self.bytes_held -= body.size
+            self.bytes_held -= size
             self.metrics.count_request(scope["path"], status or 500, time.perf_counter() - begun)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and message if the request's headers are enough to refuse it.
 
         DNS rebinding: another site's page can point its own name at this machine, and the browser then treats our
         responses as that site's. The Host header still holds the foreign name, so only known names are served. Posts
         from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge.
         """
-        headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         match = HOST.fullmatch(host)
         name = (match[1] or match[2]).rstrip(".") if match else ""
         own_address = (scope.get("server") or ("",))[0]
         if not name or name not in {*self.hosts, own_address}:
             return 421, "unknown host name; start the server with --allowed_host NAME to allow it"
-        if scope["method"] not in SAFE_METHODS:
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
             same_origin = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
             if not same_origin or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
                 return 403, "expected a request from this server's own page, got one from another site"
         if int(headers.get("content-length", 0)) > self.limits.body:
-            return 413, self.limits.too_large
+            return 413, self.too_large
         return None
-
-
-class _Body:
-    """A request's body on its way in, counted and timed."""
-
-    def __init__(self, receive: Receive, headers: Headers, guard: GuardMiddleware) -> None:
-        self._receive, self._guard = receive, guard
-        self._deadline = asyncio.get_running_loop().time() + guard.limits.seconds
-        self.size = 0  # bytes received
-        self.complete = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
-
-    async def receive(self) -> Message:
-        """The next message. Raises HTTPException when the body is too large or too late, or all bodies too large."""
-        if self.complete:
-            return await self._receive()
-        limits = self._guard.limits
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError as error:
-            raise HTTPException(408, f"expected the body within {limits.seconds} s") from error
-        self.complete = not message.get("more_body")
-        size = len(message.get("body", b""))
-        self.size += size
-        self._guard.bytes_held += size
-        if self.size > limits.body:
-            raise HTTPException(413, limits.too_large)
-        if self._guard.bytes_held > limits.bodies:
-            raise HTTPException(503, "too many uploads at once; try again", {"retry-after": "1"})
-        return message
-
-    async def drop(self) -> None:
-        """Receive the rest for a moment and forget it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER):
-                while not self.complete:
-                    self.complete = not (await self._receive()).get("more_body")
-
-
-def _log_line(scope: Scope, error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    one_line = " ".join(repr(error).split())
-    return f"mnist-lit: {scope['method']} {scope['path']!r}: {one_line} at {Path(frame.filename).name}:{frame.lineno}"

@@ -90,17 +90,9 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, *, seconds: int) -> None:
         self.app = app
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=seconds,
-            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
-        )
+        config = uvicorn.Config(app, http=Connection, ws="none", log_level="warning", access_log=False)
+        config.server_header = config.proxy_headers = False  # 0.54.0: read when the server starts
+        config.timeout_keep_alive, config.timeout_graceful_shutdown = seconds, SHUTDOWN_TIMEOUT
         super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
