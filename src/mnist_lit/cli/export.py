@@ -7,15 +7,12 @@ from mnist_lit.system.arguments import CommandParser
 
 def main(command: str, args: list[str]) -> None:
     """Export a checkpoint and print where it went."""
-    parser = CommandParser(
-        command, "Write a checkpoint as one ONNX file and check it against the checkpoint on real images."
-    )
-    parser.add_model_argument(
-        "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped model)"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="the file to write (default: model.onnx in the checkpoint's run, else here)"
-    )
+    description = "Write a checkpoint as one ONNX file and check it against the checkpoint on real images."
+    parser = CommandParser(command, description)
+    model = "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped model)"
+    parser.add_model_argument(model)
+    output = "the file to write (default: model.onnx in the checkpoint's run, else here)"
+    parser.add_argument("--output", type=Path, help=output)
     parser.add_data_dir_argument()
     options = parser.parse_args(args)
     from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need

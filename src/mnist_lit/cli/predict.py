@@ -43,11 +43,8 @@ def main(command: str, args: list[str]) -> int:
 
 
 def _parser(command: str) -> CommandParser:
-    parser = CommandParser(
-        command,
-        "Read the digit in each picture, or every digit with --many.",
-        epilog="Exit code 0: every file was read; 1: some file could not be read; 2: invalid input.",
-    )
+    codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
+    parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
     model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
     parser.add_argument("--model", help=model)
@@ -71,13 +68,12 @@ def _print_table(rows: Sequence[Row], *, boxes: bool) -> None:
 
     print_line("file", "digit", "probability", "status", "box" if boxes else "")
     for name, row in zip(names, rows, strict=True):
-        if row.reading is None:
+        if reading := row.reading:
+            digit = (reading.digit, f"{reading.probability:.2%}") if reading.digit else ("-", "-")
+            box = " ".join(map(str, reading.box)) if boxes else ""
+            print_line(name, *digit, reading.status, "  ".join(filter(None, (box, reading.message))))
+        else:
             print_line(name, "-", "-", "error", _printable(row.message))
-            continue
-        reading = row.reading
-        digit = (reading.digit, f"{reading.probability:.2%}") if reading.digit else ("-", "-")
-        box = " ".join(map(str, reading.box)) if boxes else ""
-        print_line(name, *digit, reading.status, "  ".join(filter(None, (box, reading.message))))
 
 
 def _printable(text: str) -> str:

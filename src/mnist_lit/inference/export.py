@@ -32,8 +32,7 @@ SMALL_BATCH_IMAGES = 1000  # compared in all but the largest batch size, to save
 def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
 
-    data_dir: the folder of the test images to compare on. Raises InputError if packages or files are missing or the
-    target cannot be written.
+    Raises InputError if packages or files are missing or the target cannot be written.
     """
     source = locate_model(model)
     network, labels, threshold, content = load_calibrated(source)

@@ -83,10 +83,9 @@ def _find(file: str, *, many: bool) -> tuple[list[FoundDigit], tuple[int, int], 
         picture = open_picture(sys.stdin.buffer if file == STDIN else Path(file))
         digits = find_digits(picture) if many else [find_digit(picture)]
         return [digit for digit in digits if digit], picture.info["size"], ""
-    except InputError as error:
-        return [], (0, 0), str(error)
     except Exception as error:
-        return [], (0, 0), f"could not be read ({type(error).__name__})"
+        message = str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"
+        return [], (0, 0), message
 
 
 def _show(file: str, readings: Sequence[Reading]) -> str:

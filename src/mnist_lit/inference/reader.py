@@ -62,7 +62,7 @@ class DigitReader:
         return cls(CheckpointModel(path), path, threshold)
 
     def read(self, picture: Any) -> Reading:
-        """Read the one digit of a path, a file's bytes, an open file, a Pillow image or an array, else InputError."""
+        """The one digit of a path, bytes, an open file, a Pillow image or an array. Raises InputError if unreadable."""
         image = open_picture(picture)
         found = find_digit(image)
         return self.readings([found])[0] if found else self.blank(image.info["size"])
@@ -72,7 +72,7 @@ class DigitReader:
         return self.readings(find_digits(open_picture(picture)))
 
     def classify(self, images: Images, batch_size: int | None = None) -> Scores:
-        """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,); `batch_size` images at a time."""
+        """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]; one batch by default."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
         if batch_size is None or len(images) <= batch_size:

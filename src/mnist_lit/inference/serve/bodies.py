@@ -41,6 +41,8 @@ async def read_body(request: Request) -> tuple[bytes, bool]:
             return await request.body(), content_type == JSON
     except ClientDisconnect as error:
         raise HTTPException(400, "the client disconnected") from error
+    except MultiPartException as error:
+        raise HTTPException(422, f"expected a valid form: {error.message}") from error
     raise HTTPException(415, f"expected image/*, {BYTES}, {FORM} or {JSON}, got {content_type or 'no content-type'}")
 
 
@@ -66,11 +68,7 @@ async def _read_form_file(request: Request) -> bytes:
     """The form's one file, kept in memory; `request.form()` would write files above 1 MB to the disk."""
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=10)  # starlette 1.10.0
     parser.spool_max_size = 0  # never to the disk; `limits` bounds the body
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise HTTPException(422, f"expected a valid form: {error.message}") from error
-    for value in form.values():
+    for value in (await parser.parse()).values():
         if not isinstance(value, str):
             return await value.read()
     raise HTTPException(422, "expected a form with a file, got none")

@@ -1,9 +1,8 @@
 """What a request may cost and where it may come from: one ASGI middleware around the whole application.
 
-By hand, because every refusal must be one line of JSON with our headers, and Starlette's own middleware
-- `TrustedHostMiddleware` refuses in plain text with 400 and cannot allow the address that a client connected to;
-- `RequestBodyLimitMiddleware` refuses in plain text without naming the limit, and the bytes are counted here anyway;
-- has no deadline for one body and no limit for all bodies together.
+By hand, because every refusal must be one line of JSON with our headers. Starlette's `TrustedHostMiddleware` and
+`RequestBodyLimitMiddleware` refuse in plain text; the first cannot allow the address that a client connected to, the
+second does not name the limit, and neither has a deadline for one body or a limit for all bodies together.
 """
 
 import asyncio
@@ -60,7 +59,7 @@ class GuardMiddleware:
             return await self.app(scope, receive, send)
         headers, deadline = Headers(scope=scope), asyncio.get_running_loop().time() + self.limits.seconds
         received_all = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
-        begun, size, status = time.perf_counter(), 0, 0  # the body's bytes so far; 0 until the response starts
+        begun, size, status = time.perf_counter(), 0, 0  # the body's bytes so far; the response's, once it starts
 
         async def receive_limited() -> Message:
             nonlocal received_all, size

@@ -28,14 +28,10 @@ BUSY = JSONResponse({"detail": "too many connections at once; try again"}, 503, 
 
 
 class Connection(H11Protocol):
-    """A client's connection with two more deadlines, `timeout_keep_alive` seconds each.
+    """A client's connection, which either of two timers closes after `timeout_keep_alive` seconds."""
 
-    Head: from the connection, or the first bytes of a later request, until the request's head is complete. Reader:
-    while part of a response is unread, from one time that the client reads some of it to the next.
-    """
-
-    _head_timer: asyncio.TimerHandle | None = None
-    _read_timer: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None  # from the connection, or a later request's first bytes, to its head
+    _read_timer: asyncio.TimerHandle | None = None  # while a response is unread; restarts when the client reads some
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -80,9 +76,8 @@ class Connection(H11Protocol):
     def _watch_reader(self, unread_before: int) -> None:
         unread = self.transport.get_write_buffer_size()
         if unread == unread_before:
-            self.transport.abort()
-        else:
-            self._read_timer = self.loop.call_later(self.timeout_keep_alive, self._watch_reader, unread)
+            return self.transport.abort()
+        self._read_timer = self.loop.call_later(self.timeout_keep_alive, self._watch_reader, unread)
 
 
 class Server(uvicorn.Server):
