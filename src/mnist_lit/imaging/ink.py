@@ -1,8 +1,5 @@
-"""Find the ink of a picture: how far each pixel stands out from its background. NumPy and SciPy only.
-
-Handles uneven light, shadows, colors and light ink on a dark background, and finds ruled lines. Knows nothing about
-digits.
-"""
+"""Find a picture's ink, also in uneven light, shadows and colors and on dark backgrounds, and its ruled lines. NumPy and
+SciPy only; knows nothing about digits."""
 
 from typing import NamedTuple
 
@@ -17,10 +14,8 @@ Gray = NDArray[np.float32]
 WINDOW = 0.5  # share of the longer side: what is wider is background
 STROKES = 8  # the same in stroke widths, once they are known; what is longer and straight may be a ruled line
 RIM = 0.12  # share of the shorter side: a rim that is mostly background, even around a frame or a very large digit
-MIN_SIGMAS = 5.0  # least contrast of ink in standard deviations of the background noise
-MIN_CONTRAST = 12.0  # least contrast of ink in gray levels
-MIN_LOCAL = 0.5  # lowest local threshold, as a share of the global one
-FADED = 0.35  # local threshold as a share of the strongest ink nearby
+MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
+MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 
 
@@ -55,8 +50,7 @@ class Component(NamedTuple):
 
     @property
     def axis(self) -> int:
-        """The longer one: 0 = vertical, 1 = horizontal."""
-        return int(self.width > self.height)
+        return int(self.width > self.height)  # the longer one: 0 = vertical, 1 = horizontal
 
     @property
     def where(self) -> tuple[slice, slice]:
@@ -64,6 +58,12 @@ class Component(NamedTuple):
 
     def span(self, axis: int) -> tuple[int, int]:
         return (self.left, self.right) if axis else (self.top, self.bottom)
+
+    def contains(self, one: "Component") -> bool:
+        return self.top <= one.top and self.left <= one.left and one.bottom <= self.bottom and one.right <= self.right
+
+    def clear_of_border(self, shape: tuple[int, ...]) -> bool:
+        return self.top > 0 and self.left > 0 and self.bottom < shape[0] and self.right < shape[1]
 
 
 # No fixed threshold works for photos: a shadow is often darker than ink in the light. So ink is found in four steps.
@@ -90,19 +90,16 @@ def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
     side = max(gray.shape)
     if np.ptp(gray) < MIN_CONTRAST:
         return None
-    if _is_light_on_dark(gray):
-        gray = 255 - gray
+    gray = 255 - gray if _is_light_on_dark(gray) else gray
     ink = _extract(gray, side / 300, WINDOW * side)
-    if ink is not None and STROKES * ink.stroke < WINDOW / 2 * side:
-        return _extract(gray, ink.stroke / 6, STROKES * ink.stroke) or ink
+    if ink and STROKES * ink.stroke < WINDOW / 2 * side:
+        ink = _extract(gray, ink.stroke / 6, STROKES * ink.stroke) or ink
     return ink
 
 
 def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
-    """Straight lines longer than that share of the picture's side, within 7° of horizontal or vertical.
-
-    Ink that crosses a line is not part of it: pixels count only where the ink is no thicker than the line.
-    """
+    """Straight lines longer than that share of the picture's side, within 7° of horizontal or vertical, without the ink
+    that crosses them: pixels count only where the ink is no thicker than the line."""
     lines = []
     reach = round(STROKES * stroke)
     for turned in (mask, mask.T):  # the lines are horizontal in it
@@ -115,8 +112,7 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
             height, width = rows.stop - rows.start, columns.stop - columns.start
             if width < share * turned.shape[1] or height > width / STROKES:
                 continue
-            line = (labels[rows, columns] == number) & turned[rows, columns]
-            usual = float(np.median(line.sum(axis=0)))
+            usual = float(np.median(((labels[rows, columns] == number) & turned[rows, columns]).sum(axis=0)))
             fringe = round(usual / 2) + 1  # rows above and below with the line's ragged edge
             top, bottom = max(0, rows.start - fringe), min(len(turned), rows.stop + fringe)
             line = ndimage.binary_dilation(labels[top:bottom, columns] == number, np.ones((2 * fringe + 1, 1)))
@@ -127,17 +123,14 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
 
 
 def _to_gray(pixels: Gray) -> Gray:
-    """Project colors on their first principal component, 0 = dark to 255 = light: (H, W, 3) → (H, W).
-
-    Red ink on green paper can be as bright as the paper, but it differs along that axis.
-    """
+    """Project colors on their first principal component, 0 = dark to 255 = light: (H, W, 3) → (H, W)."""
     if pixels.ndim == 2:
         return pixels
+    # Red ink on green paper can be as bright as the paper, but it differs along that axis.
     _, axes = np.linalg.eigh(np.cov(pixels.reshape(-1, 3), rowvar=False))
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
     weights *= -1 if weights @ LUMA < 0 else 1
-    gray: Gray = (pixels @ weights - 255 * np.minimum(weights, 0).sum()).astype(np.float32)
-    return gray
+    return (pixels @ weights - 255 * np.minimum(weights, 0).sum()).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def _edges(gray: Gray) -> tuple[Gray, Gray, float]:
@@ -165,8 +158,7 @@ def _extract(gray: Gray, sigma: float, window: float) -> Ink | None:
     """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = ndimage.gaussian_filter(gray, sigma, mode="nearest")
-    size = max(3, round(window))
-    background = ndimage.grey_closing(gray, (size, size), mode="nearest")
+    background = ndimage.grey_closing(gray, max(3, round(window)), mode="nearest")
     strength = (background - gray) * (255 / np.maximum(background, 64))  # 64: noise in deep shadow is not amplified
     strength -= np.median(strength)
     middle, weight, noise = _edges(strength)
@@ -182,9 +174,6 @@ def _extract(gray: Gray, sigma: float, window: float) -> Ink | None:
 
 def _run_lengths(mask: Mask) -> NDArray[np.int64]:
     """For each pixel of the mask the length of its unbroken run in the row; 0 elsewhere."""
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8).ravel())
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    row = np.zeros(len(edges) + 1, np.int64)
-    row[starts + 1] = ends - starts
-    row[ends + 1] -= ends - starts
-    return row.cumsum().reshape(mask.shape[0], -1)[:, 1:-1] * mask
+    pixels = np.pad(mask, ((0, 0), (1, 1))).ravel()  # the padding ends every run with its row
+    lengths = np.diff(np.flatnonzero(np.diff(pixels)) + 1, prepend=0, append=len(pixels))
+    return np.repeat(lengths, lengths).reshape(len(mask), -1)[:, 1:-1] * mask

@@ -1,8 +1,5 @@
-"""Convert pictures of digits to MNIST's 28×28 format. NumPy, Pillow and SciPy only.
-
-`find_digit` finds the one digit of a picture, `find_digits` all of a number, a line or a table. Opens no files; knows
-nothing about models, training or datasets.
-"""
+"""Convert pictures of digits to MNIST's 28×28 format. NumPy, Pillow and SciPy only; opens no files and knows nothing
+about models, training or datasets."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -40,13 +37,11 @@ def center_digit(picture: Picture) -> NDArray[np.uint8]:
 
 
 def find_digit(picture: Picture) -> FoundDigit | None:
-    """The one digit of a picture; None if it is blank.
+    """The one digit of a picture, "L" or "RGB" from `open_picture` or uint8 (H, W) or (H, W, 3); None if it is blank.
 
-    picture: "L" or "RGB" from `open_picture`, or uint8 (H, W) or (H, W, 3). An image in MNIST's format is returned as
-    it is.
+    An image in MNIST's format is returned as it is.
     """
-    found = _find(picture, DIGIT_SIDE, lambda ink: [digit] if (digit := segment_main_digit(ink)) else [])
-    return found[0] if found else None
+    return next(iter(_find(picture, DIGIT_SIDE, segment_main_digit)), None)
 
 
 def find_digits(picture: Picture) -> list[FoundDigit]:
@@ -62,16 +57,15 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
 
 
 def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scale a digit into the 20×20 box and center it by mass in 28×28.
+    """Scale a digit, uint8 (H, W), 0 = paper, 255 = ink, into the 20×20 box and center it by mass: uint8 (28, 28).
 
-    ink: uint8 (H, W), 0 = paper, 255 = ink. Returns uint8 (28, 28). Raises ValueError if there is no ink.
+    Raises ValueError if there is no ink.
 
     >>> fit_to_box(np.full((4, 2), 255, np.uint8)).nonzero()[0].tolist()[0]  # a 20×10 bar starts in row 4
     4
     """
     picture = Image.fromarray(ink)
-    bounds = picture.getbbox()
-    if bounds is None:
+    if not (bounds := picture.getbbox()):
         raise ValueError("expected a digit, got an empty image")
     digit = picture.crop(bounds)
     zoom = BOX_SIZE / max(digit.size)
@@ -85,21 +79,18 @@ def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _find(picture: Picture, max_side: int, segment: Callable[[Ink], Sequence[Component]]) -> list[FoundDigit]:
-    pixels = np.asarray(picture)
-    if mnist_digit := _in_mnist_format(pixels):
+    if mnist_digit := _in_mnist_format(np.asarray(picture)):
         return [mnist_digit]
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    ink = find_ink(np.asarray(reduce_picture(image, max_side)))
-    if ink is None:
+    if not (ink := find_ink(np.asarray(reduce_picture(image, max_side)))):
         return []
     width, height = image.info.get("size", image.size)  # before `open_picture` reduced it
-    scale = (width / ink.mask.shape[1], height / ink.mask.shape[0]) * 2
+    x, y = width / ink.mask.shape[1], height / ink.mask.shape[0]
     strength = np.pad(ink.strength, 2)
     found = []
     for digit in segment(ink):
-        edges = (digit.left, digit.top, digit.right, digit.bottom)
-        left, top, right, bottom = (round(edge * factor) for edge, factor in zip(edges, scale, strict=True))
-        found.append(FoundDigit((left, top, right, bottom), _draw(strength, digit)))
+        box = (round(digit.left * x), round(digit.top * y), round(digit.right * x), round(digit.bottom * y))
+        found.append(FoundDigit(box, _draw(strength, digit)))
     return found
 
 
@@ -111,18 +102,16 @@ def _in_mnist_format(pixels: NDArray[np.uint8]) -> FoundDigit | None:
     for image in (gray, 255 - gray):
         left, top, right, bottom = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         antialiased = ((image > 0) & (image < 255)).sum() > MIN_GRAY * (image > 0).sum()
-        if antialiased and max(right - left, bottom - top) in (BOX_SIZE - 1, BOX_SIZE):
-            middle = np.array(ndimage.center_of_mass(image)) + 0.5
-            if (abs(middle - IMAGE_SIZE / 2) < 1).all():
-                return FoundDigit((left, top, right, bottom), image.copy())
+        fills_box = antialiased and max(right - left, bottom - top) in (BOX_SIZE - 1, BOX_SIZE)
+        if fills_box and (abs(np.array(ndimage.center_of_mass(image)) + 0.5 - IMAGE_SIZE / 2) < 1).all():
+            return FoundDigit((left, top, right, bottom), image.copy())
     return None
 
 
 def _draw(strength: NDArray[np.float32], digit: Component) -> NDArray[np.uint8]:
     """Draw a digit with MNIST's stroke width; the page has a margin of 2 pixels."""
-    around = strength[digit.top : digit.bottom + 4, digit.left : digit.right + 4]
     near = ndimage.binary_dilation(np.pad(digit.mask, 2), np.ones((3, 3)))
-    alone = np.where(near, around, 0).astype(np.float32)
+    alone = np.where(near, strength[digit.top : digit.bottom + 4, digit.left : digit.right + 4], np.float32(0))
     zoom = DRAWN_SIZE / digit.size
     height, width = (max(1, round(side * zoom)) for side in alone.shape)
     drawn = np.asarray(Image.fromarray(alone).resize((width, height), Image.Resampling.BICUBIC))

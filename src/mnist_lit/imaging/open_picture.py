@@ -1,8 +1,5 @@
-"""Open any file, bytes, image or array as a picture: 8 bit, upright, opaque and no larger than needed.
-
-The input is untrusted, so bytes, pixels and formats are limited; formats that run programs are refused. Pillow and
-NumPy only. Knows nothing about digits.
-"""
+"""Open any file, bytes, image or array as a picture: 8 bit, upright, opaque and no larger than needed. The input is
+untrusted, so bytes, pixels and formats are limited; formats that run programs are refused. Pillow and NumPy only."""
 
 import io
 import warnings
@@ -40,14 +37,10 @@ def open_picture(source: Source) -> Image.Image:
     200
     """
     try:
-        if isinstance(source, np.ndarray):
-            picture = _from_array(source)
-        elif isinstance(source, Image.Image):
+        if isinstance(source, Image.Image):
             _check_size(*source.size, source.format)
-            picture = source
-        else:
-            picture = _decode(_read(source))
-        return _normalize(picture)
+            return _normalize(source)
+        return _normalize(_from_array(source) if isinstance(source, np.ndarray) else _decode(_read(source)))
     except InputError:
         raise
     except Exception as error:  # a damaged or hostile file can raise nearly anything
@@ -77,12 +70,10 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         content = bytes(source)
     elif hasattr(source, "read"):
         content = source.read(MAX_BYTES + 1)
-        if not isinstance(content, bytes):
-            raise InputError(
-                f"expected a binary file, got one that returns {type(content).__name__}; open it with 'rb'"
-            )
     else:
         raise InputError(f"expected a path, bytes, an open file, an image or an array, got {type(source).__name__}")
+    if not isinstance(content, bytes):
+        raise InputError(f"expected a binary file, got one that returns {type(content).__name__}; open it with 'rb'")
     if not content:
         raise InputError("expected a picture, got an empty file")
     if len(content) > MAX_BYTES:
@@ -119,15 +110,13 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
         raise InputError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
     _check_size(array.shape[1], array.shape[0])
-    if array.dtype == bool:
-        array = array * np.uint8(255)
+    array = array * np.uint8(255) if array.dtype == bool else array
     if array.dtype.kind not in "uif":
         raise InputError(f"expected an array of numbers, got {array.dtype}")
     return Image.fromarray(_to_uint8(array[..., 0] if array.shape[2:] == (1,) else array))
 
 
 def _normalize(picture: Image.Image) -> Image.Image:
-    """Reduced, 8 bit, opaque, upright."""
     size = picture.info.get("size", picture.size)
     try:
         orientation = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
@@ -158,11 +147,9 @@ def _on_paper(picture: Image.Image) -> Image.Image:
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale numbers to 0 … 255; those that are not finite count as 0.
-
-    The scale starts at 0, or at a negative minimum. It ends at 255, or at the next 2ⁿ - 1 if numbers are higher.
-    Floats between 0 and 1 end at 1; other floats with a negative number, or below 128 throughout, at their maximum.
-    """
+    """Scale numbers to 0 … 255; those that are not finite count as 0. The scale starts at 0, or at a negative minimum. It
+    ends at 255, or at the next 2ⁿ - 1 if numbers are higher; for floats between 0 and 1 at 1, and for other floats with a
+    negative number, or below 128 throughout, at their maximum."""
     if values.dtype == np.uint8:
         return values
     with np.errstate(over="ignore"):

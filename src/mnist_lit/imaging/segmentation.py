@@ -12,16 +12,12 @@ from mnist_lit.imaging.stroke_width import Mask
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
 # Shares of the picture's side.
 LINE, TABLE_LINE = 0.6, 0.25  # shortest ruled line around one digit, and around many
-LINE_MARGIN = 0.03  # farthest start of a ruled line from the border
-MIN_DIGIT = 0.1  # smallest digit for which ruled lines are removed
+LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the border; smallest digit on ruled paper
 # Shares of the digit's longer side, or of the page's typical digit height.
-SPECK = 0.12  # largest dust
-NEAR = 0.25  # largest gap between two strokes of a digit
-FRAMED = 0.25  # smallest digit inside a frame
-OVERHANG = 0.1  # shortest part of a ruled line beyond either side of the digit
+SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
+NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
+OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 FRAGMENT, WHOLE = 0.6, 1.3  # heights of the tallest fragment and of the tallest digit
-DASH = 0.3  # height of the smallest digit
-RULE = 2.0  # length of the longest stroke of a digit: longer ones are ruled lines
 TOUCHING = 1.3  # width of the widest digit, as a share of its own height
 SAME_LINE = 0.4  # vertical overlap of neighbors in a line of text
 CUT_OFF = 0.3  # weight of ink that the border cuts off
@@ -37,14 +33,14 @@ JOINT = 1.8  # stroke widths: thickest joint of two touching digits
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
 
 
-def segment_main_digit(ink: Ink) -> Component | None:
-    """The one digit of a picture: the largest component with the strokes near it; None if there is none."""
+def segment_main_digit(ink: Ink) -> list[Component]:
+    """The one digit of a picture: the largest component with the strokes near it; an empty list if there is none."""
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
-    digit = _largest_digit(_erase(ink.mask, lines))
-    if digit is None or digit.size < MIN_DIGIT * max(ink.mask.shape):
+    found = _largest_digit(_erase(ink.mask, lines))
+    if not found or found[0].size < MIN_DIGIT * max(ink.mask.shape):
         return _largest_digit(ink.mask)
-    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, digit, ink.mask.shape)]
-    return digit if len(ruled) == len(lines) else _largest_digit(_erase(ink.mask, ruled))
+    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, found[0], ink.mask.shape)]
+    return found if len(ruled) == len(lines) else _largest_digit(_erase(ink.mask, ruled))
 
 
 def segment_digits(ink: Ink) -> list[Component]:
@@ -53,46 +49,34 @@ def segment_digits(ink: Ink) -> list[Component]:
     typical = _typical_height(_components(_erase(ink.mask, lines))) or _typical_height(_components(ink.mask))
     long = [line for line in lines if line.size > RULE * typical]
     lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-    components = [
-        component
-        for component in _components(_erase(ink.mask, lines))
-        if SPECK * typical <= component.size < 4 * typical
-        and (_clear_of_border(component, ink.mask.shape) or component.height > FRAGMENT * typical)
-    ]
-    merged = [component for component in _merge_fragments(components, typical) if component.height >= DASH * typical]
-    return _reading_order([digit for component in merged for digit in _split_touching(component, ink.stroke)])
+    sized = [one for one in _components(_erase(ink.mask, lines)) if SPECK * typical <= one.size < 4 * typical]
+    inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
+    merged = [one for one in _merge_fragments(inside, typical) if one.height >= DASH * typical]
+    return _reading_order([digit for one in merged for digit in _split_touching(one, ink.stroke)])
 
 
 def _without_ones(lines: Sequence[Component], mask: Mask) -> list[Component]:
     """Lines that are not a 1: a component that stands alone and upright and is about as high as the other digits."""
-
-    def holds(one: Component, line: Component) -> bool:
-        inside = one.left <= line.left and line.right <= one.right
-        return inside and one.top <= line.top and line.bottom <= one.bottom
-
-    alone = [component for component in _components(mask) if _clear_of_border(component, mask.shape)]
-    others = _typical_height([one for one in alone if not any(holds(one, line) for line in lines)])
+    alone = [one for one in _components(mask) if one.clear_of_border(mask.shape)]
+    others = _typical_height([one for one in alone if not any(map(one.contains, lines))])
     ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
-    return [line for line in lines if not any(holds(one, line) for one in ones)]
+    return [line for line in lines if not any(one.contains(line) for one in ones)]
 
 
-def _largest_digit(mask: Mask) -> Component | None:
+def _largest_digit(mask: Mask) -> list[Component]:
     components = _components(mask)
     if not components:
-        return None
-    main = max(components, key=lambda one: one.mask.sum() * (1 if _clear_of_border(one, mask.shape) else CUT_OFF))
+        return []
+    main = max(components, key=lambda one: one.mask.sum() * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
     holes = np.zeros(mask.shape, bool)
     holes[main.where] = ndimage.binary_fill_holes(main.mask) & ~main.mask
     framed = [one for one in components if one.size > FRAMED * main.size and holes[one.where][one.mask].all()]
     main = max(framed, key=lambda one: int(one.mask.sum()), default=main)
-    near = [
-        one
-        for one in components
-        if one is not main and one.size >= SPECK * main.size and _clear_of_border(one, mask.shape)
-        # The gap of the boxes is at most that of the ink, and far faster to find.
-        if _box_gap(one, np.array(main[:4])) <= NEAR * main.size and _ink_gap(one, main) <= NEAR * main.size
-    ]
-    return _union([main, *near])
+    others = [one for one in components if one is not main and one.size >= SPECK * main.size]
+    inside = [one for one in others if one.clear_of_border(mask.shape)]
+    reach = NEAR * main.size  # the boxes' gap is at most that of the ink, and far faster to find
+    near = [one for one in inside if _overlaps(one, [main])[0].min() >= -reach and _ink_gap(one, main) <= reach]
+    return [_union([main, *near])]
 
 
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:
@@ -127,10 +111,6 @@ def _components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     return components
 
 
-def _clear_of_border(component: Component, shape: tuple[int, ...]) -> bool:
-    return component.top > 0 and component.left > 0 and component.bottom < shape[0] and component.right < shape[1]
-
-
 def _union(components: Sequence[Component]) -> Component:
     boxes = np.array([component[:4] for component in components])
     (top, left), (bottom, right) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
@@ -140,29 +120,17 @@ def _union(components: Sequence[Component]) -> Component:
     return Component(top, left, bottom, right, mask)
 
 
-def _box_gap(component: Component, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pixels between the boxes of a component and of others, (4,) or (N, 4); negative where they overlap."""
-    top, left, bottom, right = boxes.T
-    sides = (left - component.right, component.left - right, top - component.bottom, component.top - bottom)
-    return np.maximum.reduce(sides)  # type: ignore[no-any-return]
+def _overlaps(component: Component, others: Sequence[Component]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How far boxes overlap down and across: (N, 2) pixels, negative = gap; (N, 2) shares of the shorter side."""
+    box, boxes = np.array(component[:4]), np.array([other[:4] for other in others]).reshape(-1, 4)
+    pixels = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    return pixels, pixels / np.minimum(box[2:] - box[:2], boxes[:, 2:] - boxes[:, :2])
 
 
-def _ink_gap(one: Component, other: Component) -> float:
-    """Distance of the ink of two components in pixels."""
-
-    def outline(component: Component) -> NDArray[np.int64]:
-        rows, columns = (component.mask & ~ndimage.binary_erosion(component.mask)).nonzero()
-        return np.stack((rows + component.top, columns + component.left), axis=1)  # (N, 2)
-
-    few, many = sorted((outline(one), outline(other)), key=len)
+def _ink_gap(first: Component, second: Component) -> float:
+    outlines = [np.argwhere(one.mask & ~ndimage.binary_erosion(one.mask)) + one[:2] for one in (first, second)]
+    few, many = sorted(outlines, key=len)  # (N, 2) each
     return float(spatial.KDTree(many).query(few)[0].min())
-
-
-def _overlap(start: int, stop: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Overlap of an interval with others, (N, 2), as a share of the shorter one; negative where they are apart."""
-    starts, stops = others.T
-    common = np.minimum(stop, stops) - np.maximum(start, starts)
-    return common / np.minimum(stop - start, stops - starts)  # type: ignore[no-any-return]
 
 
 def _typical_height(components: Sequence[Component]) -> float:
@@ -176,21 +144,16 @@ def _typical_height(components: Sequence[Component]) -> float:
 def _merge_fragments(components: Sequence[Component], typical: float) -> list[Component]:
     """Merge each component, the tallest first, into the nearest one with which it forms a single digit."""
     merged: list[Component] = []
-    boxes = np.zeros((0, 4), np.int64)
     for component in sorted(components, key=lambda component: -component.height):
-        top, _, bottom, _ = boxes.T
-        height = np.maximum(bottom, component.bottom) - np.minimum(top, component.top)
-        fits = height <= WHOLE * np.maximum(typical, bottom - top)
-        above = _overlap(component.left, component.right, boxes[:, 1::2]) > FRAGMENT
-        near = (_box_gap(component, boxes) <= NEAR * typical) & (component.height < FRAGMENT * typical)
-        partners = np.flatnonzero(fits & (near | above)).tolist()
+        overlaps, shares = _overlaps(component, merged)
+        heights = np.array([one.height for one in merged])
+        fits = heights + component.height - overlaps[:, 0] <= WHOLE * np.maximum(typical, heights)
+        near = (overlaps.min(axis=1) >= -NEAR * typical) & (component.height < FRAGMENT * typical)
+        partners = np.flatnonzero(fits & (near | (shares[:, 1] > FRAGMENT))).tolist()
         if partners:
             gaps = [_ink_gap(component, merged[index]) for index in partners] if len(partners) > 1 else [0.0]
-            nearest = partners[int(np.argmin(gaps))]
-            component = _union((component, merged.pop(nearest)))
-            boxes = np.delete(boxes, nearest, axis=0)
+            component = _union((component, merged.pop(partners[int(np.argmin(gaps))])))
         merged.append(component)
-        boxes = np.vstack((boxes, component[:4]))
     return merged
 
 
@@ -199,7 +162,7 @@ def _split_touching(component: Component, stroke: float) -> list[Component]:
     top, left, _, _, mask = component
     if component.width <= TOUCHING * component.height:
         return [component]
-    profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(float), max(1, round(stroke)))
+    profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(float), max(1, round(stroke)))  # (width,)
     margin = round(0.3 * component.height)
     cut = margin + int(profile[margin : component.width - margin].argmin())
     if profile[cut] > JOINT * stroke:
@@ -215,9 +178,8 @@ def _reading_order(digits: Sequence[Component]) -> list[Component]:
     """Sort by lines: from left to right each digit joins the line whose last digit is beside it."""
     lines: list[list[Component]] = []
     for digit in sorted(digits, key=lambda digit: digit.left):
-        last = np.array([line[-1][:4] for line in lines]).reshape(-1, 4)
-        beside = _overlap(digit.top, digit.bottom, last[:, ::2])
-        if len(lines) and beside.max() > SAME_LINE:
+        beside = _overlaps(digit, [line[-1] for line in lines])[1][:, 0]
+        if lines and beside.max() > SAME_LINE:
             lines[int(beside.argmax())].append(digit)
         else:
             lines.append([digit])

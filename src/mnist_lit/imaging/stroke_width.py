@@ -43,13 +43,10 @@ def local_extremum(extremum: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def normalize_stroke_width(mask: Mask, box: float, min_width: float, max_width: float) -> Mask:
-    """Thicken or thin strokes so that they are `min_width` to `max_width` wide once the longer side is `box` long.
+    """Thicken strokes, or thin them as far as the thinnest survives, so that they are `min_width` to `max_width` wide
+    once the longer side is `box` long: bool (H, W), one digit → bool (H + 2p, W + 2p) with a margin for the added ink.
 
-    Strokes thin out only as far as the thinnest survives. mask: bool (H, W), one digit. Returns bool (H + 2p, W + 2p),
-    where p is a margin for the added ink.
-
-    >>> bar = np.ones((100, 2), bool)
-    >>> int(normalize_stroke_width(bar, 20, 2, 3)[50].sum())
+    >>> int(normalize_stroke_width(np.ones((100, 2), bool), 20, 2, 3)[50].sum())
     10
     """
     distances = ndimage.distance_transform_edt(np.pad(mask, 2))
