@@ -1,4 +1,4 @@
-"""Find a picture's ink, also in uneven light, shadows and colors and on dark backgrounds, and its ruled lines. NumPy and
+"""Find a picture's ink, in uneven light, shadows and colors and on dark backgrounds, and its ruled lines. NumPy and
 SciPy only; knows nothing about digits."""
 
 from typing import NamedTuple

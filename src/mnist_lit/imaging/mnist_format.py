@@ -37,10 +37,8 @@ def center_digit(picture: Picture) -> NDArray[np.uint8]:
 
 
 def find_digit(picture: Picture) -> FoundDigit | None:
-    """The one digit of a picture, "L" or "RGB" from `open_picture` or uint8 (H, W) or (H, W, 3); None if it is blank.
-
-    An image in MNIST's format is returned as it is.
-    """
+    """The one digit of a picture, None if it is blank: "L" or "RGB" from `open_picture`, or uint8 (H, W) or (H, W, 3).
+    An image in MNIST's format is returned as it is."""
     return next(iter(_find(picture, DIGIT_SIDE, segment_main_digit)), None)
 
 
@@ -58,7 +56,6 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
 
 def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Scale a digit, uint8 (H, W), 0 = paper, 255 = ink, into the 20×20 box and center it by mass: uint8 (28, 28).
-
     Raises ValueError if there is no ink.
 
     >>> fit_to_box(np.full((4, 2), 255, np.uint8)).nonzero()[0].tolist()[0]  # a 20×10 bar starts in row 4

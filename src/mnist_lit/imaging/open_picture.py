@@ -23,15 +23,12 @@ FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM",
 # Pillow warns of damaged metadata; what matters raises. Set once, because filters are shared by all threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-Source = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 
-
-def open_picture(source: Source) -> Image.Image:
-    """A picture of mode "L" or "RGB", upright; the first frame of an animation.
+def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
+    """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
 
     Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels is
-    reduced by a whole number; `info["size"]` is the upright width and height before. Raises InputError if the source
-    is not a picture.
+    reduced by a whole number; `info["size"]` is the upright width and height before.
 
     >>> open_picture(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
     200
@@ -147,8 +144,8 @@ def _on_paper(picture: Image.Image) -> Image.Image:
 
 
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale numbers to 0 … 255; those that are not finite count as 0. The scale starts at 0, or at a negative minimum. It
-    ends at 255, or at the next 2ⁿ - 1 if numbers are higher; for floats between 0 and 1 at 1, and for other floats with a
+    """Scale numbers to 0 … 255; those that are not finite count as 0. The scale starts at 0, or at a negative minimum,
+    and ends at 255, or at the next 2ⁿ - 1 if numbers are higher. Floats between 0 and 1 end at 1; other floats with a
     negative number, or below 128 throughout, at their maximum."""
     if values.dtype == np.uint8:
         return values
