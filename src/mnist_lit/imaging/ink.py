@@ -86,7 +86,13 @@ def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
     >>> round(find_ink(page).stroke)
     4
     """
-    gray = _to_gray(pixels.astype(np.float32))
+    gray = pixels.astype(np.float32)
+    if gray.ndim == 3:  # (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light:
+        # red ink on green paper can be as bright as the paper, but it differs along that axis.
+        _, axes = np.linalg.eigh(np.cov(gray.reshape(-1, 3), rowvar=False))
+        weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
+        weights *= -1 if weights @ LUMA < 0 else 1
+        gray = (gray @ weights - 255 * np.minimum(weights, 0).sum()).astype(np.float32)
     side = max(gray.shape)
     if np.ptp(gray) < MIN_CONTRAST:
         return None
@@ -120,17 +126,6 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
             found = Component(top, columns.start, bottom, columns.stop, line)
             lines.append(found if turned is mask else Component(columns.start, top, columns.stop, bottom, line.T))
     return lines
-
-
-def _to_gray(pixels: Gray) -> Gray:
-    """Project colors on their first principal component, 0 = dark to 255 = light: (H, W, 3) → (H, W)."""
-    if pixels.ndim == 2:
-        return pixels
-    # Red ink on green paper can be as bright as the paper, but it differs along that axis.
-    _, axes = np.linalg.eigh(np.cov(pixels.reshape(-1, 3), rowvar=False))
-    weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-    weights *= -1 if weights @ LUMA < 0 else 1
-    return (pixels @ weights - 255 * np.minimum(weights, 0).sum()).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def _edges(gray: Gray) -> tuple[Gray, Gray, float]:

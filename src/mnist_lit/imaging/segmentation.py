@@ -45,7 +45,12 @@ def segment_main_digit(ink: Ink) -> list[Component]:
 
 def segment_digits(ink: Ink) -> list[Component]:
     """Every digit of a page, line by line from the top, each line from the left."""
-    lines = _without_ones(ruled_lines(ink.mask, ink.stroke, TABLE_LINE), ink.mask)
+    lines = ruled_lines(ink.mask, ink.stroke, TABLE_LINE)
+    # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
+    alone = [one for one in _components(ink.mask) if one.clear_of_border(ink.mask.shape)]
+    others = _typical_height([one for one in alone if not any(map(one.contains, lines))])
+    ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
+    lines = [line for line in lines if not any(one.contains(line) for one in ones)]
     typical = _typical_height(_components(_erase(ink.mask, lines))) or _typical_height(_components(ink.mask))
     long = [line for line in lines if line.size > RULE * typical]
     lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
@@ -53,14 +58,6 @@ def segment_digits(ink: Ink) -> list[Component]:
     inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
     merged = [one for one in _merge_fragments(inside, typical) if one.height >= DASH * typical]
     return _reading_order([digit for one in merged for digit in _split_touching(one, ink.stroke)])
-
-
-def _without_ones(lines: Sequence[Component], mask: Mask) -> list[Component]:
-    """Lines that are not a 1: a component that stands alone and upright and is about as high as the other digits."""
-    alone = [one for one in _components(mask) if one.clear_of_border(mask.shape)]
-    others = _typical_height([one for one in alone if not any(map(one.contains, lines))])
-    ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
-    return [line for line in lines if not any(one.contains(line) for one in ones)]
 
 
 def _largest_digit(mask: Mask) -> list[Component]:
