@@ -1,8 +1,6 @@
-"""Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device.
-
-The order of the steps and the meaning of the parameters follow torchvision's `affine` (shear along x only), applied
-after the tutorial's CenterCrop(22) and Resize(28), which together are a zoom. Has no random state.
-"""
+"""Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device. The order of the
+steps and the meaning of the parameters follow torchvision's `affine` (shear along x only), applied after the tutorial's
+CenterCrop(22) and Resize(28), which together are a zoom."""
 
 import math
 from dataclasses import astuple, dataclass

@@ -1,7 +1,5 @@
-"""Draw ones with an upstroke and sevens with a bar: common in much of the world, rare in MNIST, written by Americans.
-
-A network that has never seen them reads such a one as a seven and such a seven as a four. Has no random state.
-"""
+"""Draw ones with an upstroke and sevens with a bar: common in much of the world, rare in MNIST, written by Americans. A
+network that has never seen them reads such a one as a seven and such a seven as a four."""
 
 import torch
 from torch import Tensor
@@ -11,10 +9,9 @@ INK_LEVEL = 100  # of 255; above it a pixel belongs to a stroke
 
 
 def add_continental_strokes(images: Tensor, labels: Tensor, draws: Tensor, share: float) -> Tensor:
-    """Add an upstroke to this share of the ones and a bar to this share of the sevens.
+    """Add an upstroke to this share of the ones and a bar to this share of the sevens, to each image independently.
 
-    images: uint8 (B, 28, 28), 0 = paper; labels: int64 (B,); draws: uniform numbers (B, CONTINENTAL_DRAWS). Returns
-    uint8 (B, 28, 28). The result for one image does not depend on the others.
+    images and result: uint8 (B, 28, 28), 0 = paper; labels: int64 (B,); draws: uniform numbers (B, CONTINENTAL_DRAWS).
 
     >>> stem = torch.zeros(1, 28, 28, dtype=torch.uint8)
     >>> stem[0, 4:24, 13:15] = 255

@@ -49,10 +49,18 @@ def load_dataset(dataset: DatasetName, data_dir: str | Path) -> InMemoryDataset:
 
     Raises InputError if a file is missing or damaged.
     """
-    if dataset == "digits":
-        return _load_scikit_learn_digits()
-    parts = read_archives(dataset, Path(data_dir))
-    return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=CLASS_NAMES[dataset])
+    if dataset != "digits":
+        parts = read_archives(dataset, Path(data_dir))
+        return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=CLASS_NAMES[dataset])
+    # scikit-learn's 1,797 digits of 8×8 pixels, from UCI's "Optical Recognition of Handwritten Digits".
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    digits = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0 … 16 → 0 … 255
+    images = torch.from_numpy(np.stack([fit_to_box(digit) for digit in digits]))  # (1797, 28, 28)
+    targets = torch.from_numpy(labels.astype(np.int64))
+    train, test = stratified_split(targets, SCIKIT_LEARN_TEST_SIZE, seed=0)
+    return InMemoryDataset(images[train], targets[train], images[test], targets[test])
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -66,8 +74,7 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     """
     order = permutation(seed, 0, len(labels), stream=SPLIT)
     counts = labels.bincount()
-    quotas = counts * size // len(labels)
-    remainders = counts * size % len(labels)
+    quotas, remainders = counts * size // len(labels), counts * size % len(labels)
     quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
     classes = [order[labels[order] == label][: int(quota)] for label, quota in enumerate(quotas)]
     chosen = torch.cat(classes).sort().values
@@ -82,15 +89,3 @@ def _parse_idx(data: bytes) -> Tensor:
     shape = np.frombuffer(data, ">u4", count=dimensions, offset=4)
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     return torch.from_numpy(values.copy() if dimensions == 3 else values.astype(np.int64))
-
-
-def _load_scikit_learn_digits() -> InMemoryDataset:
-    """scikit-learn's 1,797 digits of 8×8 pixels, from UCI's "Optical Recognition of Handwritten Digits"."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    digits = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0 … 16 → 0 … 255
-    images = torch.from_numpy(np.stack([fit_to_box(digit) for digit in digits]))  # (1797, 28, 28)
-    targets = torch.from_numpy(labels.astype(np.int64))
-    train, test = stratified_split(targets, SCIKIT_LEARN_TEST_SIZE, seed=0)
-    return InMemoryDataset(images[train], targets[train], images[test], targets[test])

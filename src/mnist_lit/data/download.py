@@ -1,8 +1,5 @@
-"""The four published files of a dataset: found on disk or downloaded, verified, repaired; returned as bytes.
-
-Archives are read in place and never extracted to disk. Hand-written instead of `pooch`, which has no mirrors, no lock
-and no limit on a download's total time, writes a file before verifying it, and needs `requests`.
-"""
+"""The four published files of a dataset: found on disk or downloaded, verified, repaired; returned as bytes. Written by
+hand because `pooch` has no mirrors, lock or limit on the total time, and writes a file before verifying it."""
 
 import contextlib
 import gzip
@@ -21,7 +18,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
@@ -57,15 +54,15 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
     """The verified contents of each file in `IDX_FILES`, by part. Downloads nothing.
 
     Looks for the IDX files and their `.gz` in `data_dir/MNIST/raw` (torchvision's layout; `FashionMNIST`, `KMNIST`) and
-    in `data_dir` itself. Raises InputError if one is missing or damaged.
+    in `data_dir` itself, and reads them in place. Raises InputError if one is missing or damaged.
     """
     parts = {}
     for part, name in IDX_FILES.items():
-        copies = _find_copies(dataset, data_dir, name)
-        if copies.data is None:
+        _, data, _, problem = _find_copies(dataset, data_dir, name)
+        if data is None:
             command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
-            raise InputError(f"{copies.problem}; download it with `{command}`")
-        parts[part] = copies.data
+            raise InputError(f"{problem}; download it with `{command}`")
+        parts[part] = data
     return parts
 
 
@@ -77,8 +74,7 @@ def download_dataset(
     mirrors: base URLs that replace torchvision's, a list or separated by commas. timeout: seconds per mirror and file.
     Of concurrent processes, one downloads and the others wait. Raises InputError if a file cannot be obtained.
     """
-    if timeout <= 0:
-        raise InputError(f"data.timeout: expected seconds above 0, got {timeout:g}")
+    require("data.timeout", f"{timeout:g}", "seconds above 0", timeout > 0)
     if not _files_to_repair(dataset, data_dir):
         return
     folder = data_dir / TORCHVISION_CLASSES[dataset] / "raw"
@@ -105,8 +101,12 @@ def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout:
     for mirror in mirrors:
         try:
             data = _get(f"{mirror.rstrip('/')}/{file}", file, timeout)
+        except HTTPError as error:
+            reasons.append(f"{mirror}: answered {error.code} {error.reason}")
         except (OSError, HTTPException, ValueError) as error:
-            reasons.append(f"{mirror}: {_reason(error)}")
+            cause = error.reason if isinstance(error, URLError) else error
+            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            reasons.append(f"{mirror}: {'no answer in time' if isinstance(cause, TimeoutError) else reason}")
         else:
             if md5(data) == expected_md5:
                 return data, mirror
@@ -142,15 +142,6 @@ def _get(url: str, file: str, timeout: float) -> bytes:
     return bytes(data)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, HTTPError):
-        return f"answered {error.code} {error.reason}"
-    cause = error.reason if isinstance(error, URLError) else error
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-
-
 def _torchvision_class(dataset: str) -> Any:
     """torchvision's dataset class, which lists mirrors and the archives' md5; imported only where needed."""
     import torchvision
@@ -158,13 +149,7 @@ def _torchvision_class(dataset: str) -> Any:
     return getattr(torchvision.datasets, TORCHVISION_CLASSES[dataset])
 
 
-def _archive_md5(dataset: str, archive: str) -> str:
-    return str(dict(_torchvision_class(dataset).resources)[archive])
-
-
 class _Copies(NamedTuple):
-    """The copies of one published file on disk."""
-
     archive: Path  # where a download is saved: the `.gz` in our folder
     data: bytes | None  # verified contents; None without an intact copy
     damaged: list[Path]  # copies with other contents
@@ -179,8 +164,9 @@ def _files_to_repair(dataset: str, data_dir: Path) -> list[_Copies]:
 
 def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     """Read every copy of a file, archived or extracted, in either folder."""
-    expected = EXTRACTED_MD5.get(dataset, {}).get(name)
     archive = data_dir / TORCHVISION_CLASSES[dataset] / "raw" / f"{name}.gz"
+    extracted_md5 = EXTRACTED_MD5.get(dataset, {}).get(name)
+    expected = extracted_md5 or dict(_torchvision_class(dataset).resources)[archive.name]
     data, others = None, []
     paths = (folder / file for folder in (archive.parent, data_dir) for file in (archive.name, name))
     for path in filter(Path.exists, paths):
@@ -188,13 +174,13 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
         with contextlib.suppress(OSError, EOFError, zlib.error):
             raw = path.read_bytes()
             contents = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        if (md5(contents) == expected) if expected else (md5(raw) == _archive_md5(dataset, archive.name)):
+        if md5(contents if extracted_md5 else raw) == expected:
             data = contents
         else:
             others.append((path, contents))
     damaged = [path for path, contents in others if contents != data]
     # The same file names are used by every dataset, so an unverified file elsewhere may be another dataset's.
-    ours = [path for path in damaged if path == archive or (expected and path.parent == archive.parent)]
+    ours = [path for path in damaged if path == archive or (extracted_md5 and path.parent == archive.parent)]
     unknown = f" ({damaged[0]} is not the published file)" if damaged else ""
     return _Copies(archive, data, damaged, f"{ours[0]} is damaged" if ours else f"no {archive}{unknown}")
 
@@ -204,7 +190,8 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
     archive, data, damaged, problem = copies
     if data is None or archive in damaged:
         try:
-            packed, mirror = download_file(archive.name, mirrors, _archive_md5(dataset, archive.name), timeout)
+            expected = dict(_torchvision_class(dataset).resources)[archive.name]
+            packed, mirror = download_file(archive.name, mirrors, expected, timeout)
         except AllMirrorsFailed as error:
             failure = f"{problem}, and every mirror failed ({error})"
             if data is None:

@@ -1,7 +1,5 @@
 """Your own pictures as a dataset: `my-digits/{train,val,test}/<class>/*.png`, converted as `predict` converts them.
-
-Finding the ink takes about 5 ms per picture, so the converted images are cached beside the pictures.
-"""
+That takes about 5 ms per picture, so the converted images are cached beside the pictures."""
 
 import contextlib
 import io
@@ -32,9 +30,7 @@ def folder_classes(data_dir: str | Path) -> tuple[str, ...]:
     classes = _class_folders(train)
     if len(classes) < 2:
         found = f"{len(classes)} class folders" if train.is_dir() else "no such folder"
-        raise InputError(
-            f"expected pictures in {train}/CLASS/, one folder for each of two or more classes; got {found}"
-        )
+        raise InputError(f"expected pictures in {train}/CLASS/, a folder for each of two or more classes; got {found}")
     return tuple(classes)
 
 
@@ -78,13 +74,10 @@ def _pictures(path: Path) -> list[Path]:
 
 def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
     """The converted pictures, uint8 (N, 28, 28): from the cache if names, sizes and modification times all match."""
-    state = []
-    for path in files:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise InputError(f"repair or remove {path}: {error.strerror}") from error
-        state.append((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns))
+    try:
+        state = [(str(path.relative_to(folder)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    except OSError as error:
+        raise InputError(f"repair or remove {error.filename}: {error.strerror}") from error
     key = md5(repr((__version__, state)).encode())
     # A damaged cache may raise almost anything; it is rewritten.
     with contextlib.suppress(Exception), np.load(io.BytesIO(folder.joinpath(CACHE).read_bytes())) as cache:

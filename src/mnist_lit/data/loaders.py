@@ -49,8 +49,7 @@ class EvalLoader:
     world_size: int = 1
 
     def __len__(self) -> int:
-        """Steps per epoch."""
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self.indices) // self.batch_size)  # steps per epoch
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.indices.to(self.images.device)
@@ -80,8 +79,7 @@ class TrainLoader(EvalLoader):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Use this epoch's order from the next `iter` on."""
-        self.epoch = epoch
+        self.epoch = epoch  # its order is used from the next `iter` on
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches have been handed out."""
