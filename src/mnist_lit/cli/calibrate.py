@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 

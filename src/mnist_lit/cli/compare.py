@@ -6,7 +6,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import mcnemar, spread, welch
 from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import Predictions, read_predictions
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 
 ALPHA = 0.05  # significance level
 

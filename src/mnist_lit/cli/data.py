@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import CommandParser, did_you_mean
+from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.command_parser import CommandParser
 
 DATASETS = (*TORCHVISION_CLASSES, "digits")
 

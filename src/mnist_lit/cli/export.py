@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 
 
 def main(command: str, args: list[str]) -> None:

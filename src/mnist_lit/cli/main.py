@@ -1,6 +1,6 @@
-"""The thin front of `mnist-lit`: one table of commands, each imported only when it is called.
+"""The entry point of `mnist-lit`: a table of commands, each imported only when it is called.
 
-`--help`, `--version`, unknown commands and missing files are answered here, without torch. Decides nothing else.
+`--help`, `--version`, unknown commands and missing files are answered here, in hundredths of a second, without torch.
 """
 
 import gc
@@ -20,35 +20,32 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.signals import raise_on_signal
 
-COMMANDS = {  # name: (module in `cli`, what it does); `main` of that module gets the command and its arguments
+COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("lightning", "score a checkpoint, by default the newest run's best, on the validation images"),
     "test": ("lightning", "score a checkpoint, by default the newest run's best, on the test images"),
     "predict": ("predict", "read the digits in pictures: `mnist-lit predict PICTURE|FOLDER`"),
-    "serve": ("serve", "a web page to draw digits on, and the same for programs"),
-    "report": ("report", "a run on one page to look at: score, curves, mistakes, calibration, robustness"),
-    "export": ("export", "write a checkpoint as one ONNX file that needs no torch"),
-    "calibrate": ("calibrate", "fit a checkpoint's probabilities and its rejection, where `fit` could not"),
-    "sweep": ("sweep", "try settings of a space, several processes at once, and choose by validation"),
-    "compare": ("compare", "say whether two runs, or two groups of seeds, differ on the test images"),
-    "verify-resume": ("verify_resume", "train undisturbed and under kills, and compare bit for bit"),
-    "runs": ("runs", "list what was trained, with scores"),
-    "summary": ("summary", "show the network, layer by layer"),
-    "data": ("data", "fetch and verify a dataset, and say what is there"),
+    "serve": ("serve", "serve a web page to draw digits on, and an HTTP API"),
+    "report": ("report", "write one HTML page about a run: score, curves, mistakes, calibration, robustness"),
+    "export": ("export", "write a checkpoint as one ONNX file that runs without torch"),
+    "calibrate": ("calibrate", "calibrate a checkpoint's probabilities and rejection if `fit` could not"),
+    "sweep": ("sweep", "search over options in several processes, and choose by validation"),
+    "compare": ("compare", "test whether two runs, or two groups of seeds, differ on the test images"),
+    "verify-resume": ("verify_resume", "train with and without kills, and compare the results bit for bit"),
+    "runs": ("runs", "list all runs with their scores"),
+    "summary": ("summary", "show the network layer by layer"),
+    "data": ("data", "download and verify a dataset, and describe it"),
 }
-EPILOG = """\
-Recipes by name or path: {recipes}
-`mnist-lit COMMAND --help` tells a command's options; `--debug` shows the traceback of an error."""
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 where the machine fails, 2 for wrong input, 130 and 143 for signals.
+    """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal.
 
-    What goes wrong gets one line and no traceback.
+    Errors are printed as one line; `--debug` shows their traceback.
     """
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes it speaks for all
+    is_rank_zero = os.environ.get("LOCAL_RANK", "0") == "0"  # it prints for all processes
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
@@ -59,28 +56,31 @@ def main(args: list[str] | None = None) -> int:
     except InputError as error:
         if debug:
             raise
-        if first or not isinstance(error, TrainingDiverged):
+        if is_rank_zero or not isinstance(error, TrainingDiverged):
             print(f"mnist-lit: {error}", file=sys.stderr)
         return 2
     except StoppedBySignal as stopped:
-        if not first:
-            return 0  # Lightning's launcher would kill the first process in the middle of its last words
+        if not is_rank_zero:
+            return 0  # otherwise Lightning's launcher would kill rank 0 before it has printed
         print(f"mnist-lit: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
-    except OSError as error:  # of the machine, not of the input: a full disk, a closed pipe
+    except OSError as error:  # a full disk, a closed pipe, a lost process
         if debug:
             raise
-        closed = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
-        if not closed and (first or not isinstance(error, ConnectionError)):
+        closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
+        if not closed_pipe and (is_rank_zero or not isinstance(error, ConnectionError)):
             print(f"mnist-lit: {error}", file=sys.stderr)
         if sys.__stdout__ and sys.stdout is sys.__stdout__:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # what is left to print at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # discard what is left in the buffer
         return 1
 
 
 def _run(args: list[str], *, debug: bool) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        print(_help())
+        print("usage: mnist-lit COMMAND [options]\n")
+        print(*(f"  {name:<13}  {description}" for name, (_, description) in COMMANDS.items()), sep="\n")
+        print(f"\nRecipes by name or path: {', '.join(recipe_names())}")
+        print("`mnist-lit COMMAND --help` lists a command's options; `--debug` shows the traceback of an error.")
         return 0 if args else 2
     if args[0] == "--version":
         print(f"mnist-lit {__version__}")
@@ -90,49 +90,39 @@ def _run(args: list[str], *, debug: bool) -> int:
         raise InputError(f"unknown command {command}{did_you_mean(command, COMMANDS)} (`mnist-lit --help` lists all)")
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
-        rest = _arranged(command, rest)
-        if _is_of_a_group(command, rest):
+        rest = _resolved(command, rest)
+        if _is_for_a_group(command, rest):
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
-        newest_checkpoint(Path(LOGS))  # is there one? Nobody waits for torch to be told that there is none
-    code: int | None = _import(module).main(command, rest)
-    return code or 0
-
-
-def _import(module: str) -> Any:
-    """Import a module with garbage collection off: everything an import creates stays, so collecting wastes time."""
+        newest_checkpoint(Path(LOGS))  # raises before torch is imported if there is none
     collects = gc.isenabled()
-    gc.disable()
+    gc.disable()  # everything an import creates stays, so looking for garbage wastes time
     try:
-        return importlib.import_module(f"mnist_lit.{module}")
+        imported: Any = importlib.import_module(f"mnist_lit.{module}")
     finally:
         if collects:
             gc.enable()
+    return imported.main(command, rest) or 0
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    commands = (f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items())
-    return "\n".join(
-        ("usage: mnist-lit COMMAND [options]", "", *commands, "", EPILOG.format(recipes=", ".join(recipe_names())))
-    )
+def _resolved(command: str, args: list[str]) -> list[str]:
+    """Arguments with names resolved to paths, and configs first, so that options override them wherever they stand.
 
-
-def _arranged(command: str, args: list[str]) -> list[str]:
-    """The arguments, configs first so that options beat them, as paths; raises InputError where a file is missing."""
+    Raises InputError if a config or a model is missing.
+    """
     if args and not args[0].startswith("-"):
-        raise InputError(f"{args[0]} is no option; a recipe is named with --config {args[0]}")
-    configs, options, given = [], [], iter(args)
-    checkpoint = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}  # as the other commands have it
-    for arg in given:
+        raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
+    configs, options, remaining = [], [], iter(args)
+    checkpoint_options = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}
+    for arg in remaining:
         option, equals, value = arg.partition("=")
-        if option in ("-c", "--config", *checkpoint):
-            value = value if equals else next(given, "")
+        if option in ("-c", "--config", *checkpoint_options):
+            value = value if equals else next(remaining, "")
             if not value:
                 raise InputError(f"{option} expects a file")
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
-        elif option in checkpoint:
+        elif option in checkpoint_options:
             groups = [path for path in (Path(value), Path(LOGS, value)) if group_members(path)]
             options += ["--ckpt_path", str(groups[0] if groups else locate_model(value))]
         else:
@@ -140,8 +130,8 @@ def _arranged(command: str, args: list[str]) -> list[str]:
     return configs + options
 
 
-def _is_of_a_group(command: str, args: list[str]) -> bool:
-    """Whether several seeds are asked for, or a group is to be scored."""
+def _is_for_a_group(command: str, args: list[str]) -> bool:
+    """Whether `fit` is to train several seeds, or a group is to be scored."""
     if command == "fit":
         return any(arg.partition("=")[0] == "--seeds" for arg in args)
     return any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(args))

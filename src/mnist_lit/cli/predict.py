@@ -12,8 +12,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import BATCH_SIZE, Row, encodable, expand_paths, read_rows, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.system.arguments import CommandParser
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
+from mnist_lit.system.command_parser import CommandParser
 
 
 def main(command: str, args: list[str]) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
-from mnist_lit.system.arguments import CommandParser
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
+from mnist_lit.system.command_parser import CommandParser
 
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on
 KEYS = """\

@@ -10,7 +10,7 @@ from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED, locate_model
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 
 
 def main(command: str, args: list[str]) -> int:

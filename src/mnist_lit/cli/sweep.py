@@ -15,7 +15,7 @@ from mnist_lit.experiments.space import read_space
 from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.recipes import find_recipe, recipe_name
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import launched_externally, logs_root
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import verify_resume
-from mnist_lit.system.arguments import CommandParser
+from mnist_lit.system.command_parser import CommandParser
 
 
 def main(command: str, args: list[str]) -> int:

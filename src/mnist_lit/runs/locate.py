@@ -1,6 +1,5 @@
 """Resolve a model's name to a file: a path, a run, the newest run or the shipped model. The standard library only."""
 
-import json
 from pathlib import Path
 
 from mnist_lit.errors import InputError
@@ -41,5 +40,7 @@ def is_pretrained(path: Path) -> bool:
 
 def published_score() -> str:
     """The shipped model's test accuracy and its spread over seeds, in one line."""
+    import json  # milliseconds that `--help` does not need
+
     score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
     return f"{score['accuracy']:.2%} (mean of n = {score['n']} seeds {score['mean']:.3%} ± {score['sd']:.3%})"

@@ -1,12 +1,7 @@
-"""Command-line parsing whose errors are one line and name the nearest valid option. The standard library only."""
+"""Explain wrong names and options in one line, with the nearest valid one. The standard library only."""
 
-import argparse
-import difflib
 import re
 from collections.abc import Iterable
-from typing import NoReturn
-
-from mnist_lit.errors import InputError
 
 # How argparse and jsonargparse word their errors.
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
@@ -21,25 +16,6 @@ ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everythi
 ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs"}
 
 
-class CommandParser(argparse.ArgumentParser):
-    """The options of one command. Raises InputError, in one line, if they are wrong."""
-
-    def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
-
-    def add_model_argument(self, help: str) -> None:
-        """Add `--model`, and `--ckpt_path` as Lightning's name for it."""
-        self.add_argument("--model", "--ckpt_path", dest="model", metavar="NAME", help=help)
-
-    def add_data_dir_argument(self) -> None:
-        """Add `--data_dir`."""
-        self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
-
-    def error(self, message: str) -> NoReturn:
-        """Raise InputError instead of printing the usage and exiting."""
-        raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))
-
-
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`; did you mean X?` for the closest valid name, of the same section if it has any close one; "" if none is close.
 
@@ -50,6 +26,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     >>> did_you_mean("data.num_workers", ["trainer.num_nodes", "data.val_size"])
     ''
     """
+    import difflib  # needed only after a mistake
+
     leaves = {full.rpartition(".")[2]: full for full in reversed(list(valid))}
     section, _, leaf = name.rpartition(".")
     leaf = ALIASES.get(leaf, leaf)

@@ -1,6 +1,5 @@
 """SIGTERM and Ctrl-C: raised at once, or deferred until the program asks. The standard library only."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -47,6 +46,8 @@ class DeferredSignals:
 def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent ends; does nothing elsewhere."""
     if sys.platform == "linux":
+        import ctypes  # milliseconds that `--help` does not need
+
         parent, set_parent_death_signal = os.getppid(), 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it ended before the call
