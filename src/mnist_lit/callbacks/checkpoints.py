@@ -69,7 +69,7 @@ class SaveBestAndLast(Checkpoint):
         trainer.save_checkpoint(self.start.run / "checkpoints" / name)
         self.due = self.due and name != LAST_CKPT
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Keep the weights if no earlier validation was as good."""
         if trainer.sanity_checking:
             return
@@ -100,14 +100,14 @@ class SaveBestAndLast(Checkpoint):
         if stops or (self.due and not validation_may_follow(trainer, batch_idx)):
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Keep the latest weights."""
         if self._at_epoch_end:
             self.save(trainer)
             if self.keep_epochs:
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Mark the run as finished."""
         if trainer.is_global_zero and self.start.run:
             self.start.run.joinpath(FINISHED_MARK).touch()

@@ -25,9 +25,7 @@ class TensorBoardFigures(Callback):
         self._drawn = False
         self._mistakes: list[tuple[Tensor, ...]] = []
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
         """Draw the first images of the fit, augmented."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
             classes = trainer.datamodule.classes  # type: ignore[attr-defined]
@@ -36,18 +34,12 @@ class TensorBoardFigures(Callback):
             add_image(trainer, "training images", grid)
         self._drawn = True
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Forget the last validation's mistakes."""
         self._mistakes = []
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         """Keep the mistakes with the highest loss, without waiting for the device."""
         predicted = outputs.argmax(dim=1)

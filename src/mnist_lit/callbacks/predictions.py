@@ -21,23 +21,17 @@ class WritePredictions(Callback):
         self.path = path
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Forget earlier predictions."""
         self._parts = []
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         """Keep the batch's probabilities."""
         self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Write one file for all processes, in the dataset's order; it appears complete or not at all."""
         own = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
         indices, labels, probs = (torch.cat(column) for column in zip(*all_gather_objects(own), strict=True))

@@ -46,9 +46,7 @@ class BroadcastResume(Callback):
         if self.start.finished:
             raise RunFinished
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Note that training has begun: from now on the run folder stays, whatever happens."""
         self.start.has_trained = True
 
@@ -56,7 +54,7 @@ class BroadcastResume(Callback):
 class RankOrderedGradients(Callback):
     """Sum gradients in the order of the ranks, also after a resume; see `distributed.rank_ordered_mean`."""
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Register the hook with DDP, which has wrapped the module by now."""
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.register_comm_hook(None, rank_ordered_mean)

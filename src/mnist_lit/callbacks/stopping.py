@@ -27,11 +27,11 @@ class StopOnSignal(Callback):
         self._signals = DeferredSignals()
         self._pending = 0
 
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_sanity_check_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Replace Lightning's signal handlers."""
         self._signals.install()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """The same if there is no sanity check."""
         self._signals.install()
 
@@ -50,14 +50,12 @@ class StopOnSignal(Callback):
                 self.saver.save(trainer)
             self._stop(trainer, signum)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop after a validation within an epoch."""
         if self._pending and self.saver and not self.saver.due:
             self._stop(trainer, self._pending)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop after an epoch, which was saved at its end."""
         if signum := self._agreed(trainer):
             self._stop(trainer, signum)
@@ -88,9 +86,7 @@ class StopOnDivergence(Callback):
     def __init__(self, start: RunStart) -> None:
         self.start = start
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Check the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
@@ -107,7 +103,7 @@ class StopOnDivergence(Callback):
         if not trainer.sanity_checking and not math.isfinite(trainer.callback_metrics["val/loss"]):
             self._stop(trainer, pl_module, f"val/loss is {float(trainer.callback_metrics['val/loss'])}")
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Check the weights, which the last step may have ruined after its loss was computed."""
         if not all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
             self._stop(trainer, pl_module, "weights are not finite")

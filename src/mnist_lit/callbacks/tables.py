@@ -31,21 +31,19 @@ class FitTable(Callback):
         self.images = self._logged_images = self._logged_step = 0
         self.seconds = self._validation_seconds = self._logged_at = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the clock."""
         self._started_at = time.perf_counter()
         self._logged_step = trainer.global_step
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Print the run folder once nothing can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
             print(f"fit: {self.start.run}{resumed}", flush=True)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         """Count the images, and log how many per second since the last time."""
         self.images += batch.size
@@ -57,16 +55,16 @@ class FitTable(Callback):
             pl_module.log_now({"train/images_per_second": rate}, step - 1)
             self._logged_images, self._logged_at, self._logged_step = self.images, now, step
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the other clock."""
         self._validation_started_at = time.perf_counter()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop the other clock."""
         if not trainer.sanity_checking:
             self._validation_seconds += time.perf_counter() - self._validation_started_at
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop the clock."""
         self.seconds = time.perf_counter() - self._started_at
 

@@ -22,7 +22,7 @@ class TensorBoardHParams(Callback):
     def __init__(self, start: RunStart, settings: Mapping[str, int | float | str]) -> None:
         self.start, self.settings = start, dict(settings)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Write the settings, and which curves are scores; `test` adds its own later."""
         if self.start.continues and trainer.global_step:
             return
@@ -46,7 +46,7 @@ class TensorBoardTestScores(Callback):
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Write accuracy and loss."""
         if not trainer.is_global_zero:
             return
