@@ -1,7 +1,6 @@
 """Line charts as geometry: where ticks, lines, dots and bands lie in a box of 400 × 260. The page draws them as SVG.
 
-Written by hand because the page follows the reader's light or dark theme and runs no script, which a plotting library's
-output does not. The standard library only; knows nothing about runs or HTML.
+By hand: the page follows the reader's light or dark theme without a script, which a plotting library's output cannot.
 """
 
 import math
@@ -61,12 +60,12 @@ class Chart:
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
         """Position and text of each tick on the x axis."""
-        return [(self.x(value), self.x_text(value)) for value in _ticks(*self._x_limits)]
+        return [(self.x(value), self.x_text(value)) for value in _ticks(*self._limits[0])]
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
         """Position and text of each tick on the y axis."""
-        low, high = self._y_limits
+        low, high = self._limits[1]
         values = _ticks(low, high)
         if self.logarithmic:
             steps = (1, 2, 5) if high - low < 2 else (1,)
@@ -76,12 +75,12 @@ class Chart:
 
     def x(self, value: float) -> float:
         """The horizontal position of a value."""
-        low, high = self._x_limits
+        low, high = self._limits[0]
         return round(LEFT + (RIGHT - LEFT) * (value - low) / (high - low), 1)
 
     def y(self, value: float) -> float:
         """The vertical position of a value, at the plot's edge if it lies outside."""
-        low, high = self._y_limits
+        low, high = self._limits[1]
         share = (self._scaled(value) - low) / (high - low)
         return round(BOTTOM - (BOTTOM - TOP) * min(max(share, 0), 1), 1)
 
@@ -94,12 +93,9 @@ class Chart:
         return self.path([(x, low) for x, low, _ in line.band] + [(x, high) for x, _, high in reversed(line.band)])
 
     @cached_property
-    def _x_limits(self) -> Point:
-        return self.x_range or _fit([x for line in self.lines for x, _ in line.points])
-
-    @cached_property
-    def _y_limits(self) -> Point:
-        return self.y_range or _fit([self._scaled(y) for line in self.lines for _, y in line.points])
+    def _limits(self) -> tuple[Point, Point]:
+        points = [(x, self._scaled(y)) for line in self.lines for x, y in line.points]
+        return self.x_range or _fit([x for x, _ in points]), self.y_range or _fit([y for _, y in points])
 
     def _scaled(self, y: float) -> float:
         return math.log10(max(y, LOG_FLOOR)) if self.logarithmic else y
@@ -120,5 +116,4 @@ def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]

@@ -34,13 +34,13 @@ SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": percent}
 
 
 def render_page(report: Mapping[str, Any], images: Images, filters: Images, layers: Sequence[LayerActivations]) -> str:
-    """The report as one HTML file.
+    """The report, see `build_report`, as one HTML file.
 
-    report: see `build_report`; images: the test images, uint8 (N, 28, 28); filters, layers: see `first_filters` and
-    `layer_activations`.
+    images: the test images, uint8 (N, 28, 28); filters, layers: see `first_filters` and `layer_activations`.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.loader = FileSystemLoader(Path(__file__).parent)
+    environment.globals.update(images_shown=MISTAKES, pairs=PAIRS, suspect=SUSPECT)
 
     def data(key: str, text: Callable[[Any], str], css_class: str) -> Markup:
         value: Any = report
@@ -59,9 +59,6 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
         plot={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
         filters=_data_uri(tiles(filters, columns=8)),
         layers=[(layer, [_data_uri(channel) for channel in layer.maps]) for layer in layers],
-        images_shown=MISTAKES,
-        pairs=PAIRS,
-        suspect=SUSPECT,
         filter_count=len(filters),
     )
 
@@ -81,20 +78,19 @@ def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:
 
 
 def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
-    curve = report["test"]["coverage"]["curve"]
-    answered, y_range = [Line("accuracy", "main", curve, dots=False)], _near_one([accuracy for _, accuracy in curve])
+    curve, clean = report["test"]["coverage"]["curve"], report["robustness"]["accuracy"]
     axes: dict[str, Any] = {"x_label": "share of the images that are answered", "x_text": percent, "y_text": percent}
-    coverage = Chart("Accuracy", "of the answered images", answered, y_range=y_range, **axes)
+    answered = [Line("accuracy", "main", curve, dots=False)]
     robustness = []
     for name, change in report["robustness"]["changes"].items():
         points = [(point["amount"], point["accuracy"]) for point in change["points"]]
         band = [(point["amount"], point["low"], point["high"]) for point in change["points"]]
-        axes = {"x_label": change["unit"], "level": report["robustness"]["accuracy"], **SHARES}
-        robustness.append(Chart(name.capitalize(), "accuracy", [Line("accuracy", "main", points, band=band)], **axes))
+        line = Line("accuracy", "main", points, band=band)
+        robustness.append(Chart(name.capitalize(), "accuracy", [line], x_label=change["unit"], level=clean, **SHARES))
     return {
         **_training_charts(report["curves"]),
         "reliability": _reliability_chart(report["test"]["calibration"]),
-        "coverage": coverage,
+        "coverage": Chart("Accuracy", "of the answered images", answered, y_range=_near_one(curve), **axes),
         "robustness": robustness,
     }
 
@@ -110,20 +106,19 @@ def _training_charts(curves: Mapping[str, Sequence[Point]]) -> dict[str, Chart]:
         Line("training", "quiet", curves["train/loss"]),
         Line("validation", "main", curves["val/loss"]),
     ]
-    charts = {
-        "loss": Chart("Loss", "nats, logarithmic", loss, logarithmic=True, **axis),
-        "rate": Chart("Learning rate", "", [Line("learning rate", "main", curves["lr"], dots=False)], **axis),
-    }
     accuracy = [Line("training", "quiet", curves["train/acc"]), Line("validation", "main", curves["val/acc"])]
-    scores = [score for line in accuracy for _, score in line.points]
+    rate = [Line("learning rate", "main", curves["lr"], dots=False)]
+    charts = {"loss": Chart("Loss", "nats, logarithmic", loss, logarithmic=True, **axis)}
+    charts["rate"] = Chart("Learning rate", "", rate, **axis)
+    scores = [point for line in accuracy for point in line.points]
     if len(scores) > 1:
         charts["accuracy"] = Chart("Accuracy", "", accuracy, y_range=_near_one(scores), y_text=percent, **axis)
     return charts
 
 
-def _near_one(shares: Sequence[float]) -> Point:
-    """The range of an axis for accuracies near 1, where it ends."""
-    low = min(shares)
+def _near_one(points: Sequence[Point]) -> Point:
+    """The range of the y axis for accuracies near 1, where it ends."""
+    low = min(accuracy for _, accuracy in points)
     return low - 0.05 * (1 - low) - 1e-3, 1
 
 

@@ -4,7 +4,7 @@ Pure functions that return plain lists, dicts and numbers: `--json` prints them,
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ BINS = 15  # equally wide bins of the calibration error, as in Guo et al. 2017
 COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
 PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed
 SUSPECT = 0.9  # probability of a wrong answer from which the label may be at fault
-MISTAKES = 100  # mistakes shown on the page
-POINTS = 200  # points of a curve, at most
+MISTAKES, POINTS = 100, 200  # mistakes shown on the page, and points of a curve, at most
 TINIEST = 1e-45  # stands in for a probability that underflowed in float32
 
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Numbers = dict[str, Any]
 
 
-def accuracy_share(right: int, total: int) -> dict[str, Any]:
+def accuracy_share(right: int, total: int) -> Numbers:
     """A count of right answers as a share with its 95 % interval; None for a share of nothing."""
     low, high = wilson_interval(right, total) if total else (None, None)
     return {"images": total, "right": right, "accuracy": right / total if total else None, "low": low, "high": high}
@@ -41,7 +43,7 @@ def apply_temperature(probs: Floats, temperature: float) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def run_scores(test: Predictions, temperature: float | None, rejected: NDArray[np.bool_] | None) -> dict[str, Any]:
+def run_scores(test: Predictions, temperature: float | None, rejected: Bools | None) -> Numbers:
     """The numbers of one run's test. temperature, rejected (N,): from its calibration; None without one."""
     from sklearn import metrics  # takes a second to import
 
@@ -49,6 +51,8 @@ def run_scores(test: Predictions, temperature: float | None, rejected: NDArray[n
     right = labels == predicted
     calibrated = probs if temperature is None else apply_temperature(probs, temperature)
     counts = metrics.confusion_matrix(labels, predicted, labels=range(len(test.classes)))
+    before = _calibration(probs, labels, right)
+    after = None if temperature is None else _calibration(calibrated, labels, right)
     mistakes = _mistakes(test, calibrated, ~right)
     pairs = Counter(sorted((mistake["true"], mistake["predicted"]) for mistake in mistakes)).most_common(PAIRS)
     return {
@@ -57,11 +61,7 @@ def run_scores(test: Predictions, temperature: float | None, rejected: NDArray[n
         "confusion": counts.tolist() if len(counts) <= PAIRS else None,
         "confused": [{"true": true, "predicted": wrong, "count": count} for (true, wrong), count in pairs],
         "classes": _per_class(labels, predicted, counts, test.classes),
-        "calibration": {
-            "temperature": temperature,
-            "before": _calibration(probs, labels, right),
-            "after": None if temperature is None else _calibration(calibrated, labels, right),
-        },
+        "calibration": {"temperature": temperature, "before": before, "after": after},
         "coverage": _coverage(calibrated.max(axis=1), right),
         "detector": None if rejected is None else _detector(rejected, right),
         "mistakes": mistakes,
@@ -69,64 +69,49 @@ def run_scores(test: Predictions, temperature: float | None, rejected: NDArray[n
     }
 
 
-def group_scores(
-    names: Sequence[str], tests: Sequence[Predictions], temperatures: Sequence[float | None]
-) -> dict[str, Any]:
+def group_scores(names: Sequence[str], tests: Sequence[Predictions], temperatures: Sequence[float | None]) -> Numbers:
     """The numbers of several seeds' tests on the same images; without several there is no spread."""
-    found, several = spread([test.acc for test in tests]), len(tests) > 1
+    found = spread([test.acc for test in tests])
+    sd, low, high = (found.sd, max(found.low, 0.0), min(found.high, 1.0)) if found.n > 1 else (None, None, None)
     labels, predicted = np.array(tests[0].labels), np.array([test.predicted for test in tests])  # (N,), (seeds, N)
     pairs = zip(tests, temperatures, strict=True)
     probs = np.mean([apply_temperature(np.array(test.probs), t or 1.0) for test, t in pairs], axis=0)  # (N, C)
     agreed = (predicted == predicted[0]).all(axis=0) & (predicted[0] != labels)
-    return {
-        "n": found.n,
-        "mean": found.mean,
-        "sd": found.sd if several else None,
-        "low": max(found.low, 0.0) if several else None,
-        "high": min(found.high, 1.0) if several else None,
-        "ensemble": ensemble_accuracy(tests),
-        "runs": [
-            {"run": name, **accuracy_share(test.right, len(labels))} for name, test in zip(names, tests, strict=True)
-        ],
-        "suspects": _mistakes(tests[0], probs, agreed),
-    }
+    statistics = {"n": found.n, "mean": found.mean, "sd": sd, "low": low, "high": high}
+    runs = [{"run": name, **accuracy_share(test.right, len(labels))} for name, test in zip(names, tests, strict=True)]
+    suspects = _mistakes(tests[0], probs, agreed)
+    return {**statistics, "ensemble": ensemble_accuracy(tests), "runs": runs, "suspects": suspects}
 
 
 def training_curves(run: Path) -> dict[str, list[list[float]]]:
     """Each training curve as [steps taken, value]; a long one is thinned to the means of neighboring points."""
     curves = {}
     for name in ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr"):
-        points = np.array([(step + 1, value) for step, value in read_curve(run, name)], float).reshape(-1, 2)
-        points = points[np.isfinite(points).all(axis=1)]
+        points = np.array([(step + 1, value) for step, value in read_curve(run, name) if np.isfinite(value)], float)
         width = max(1, -(-len(points) // POINTS))
         curves[name] = [points[i : i + width].mean(axis=0).tolist() for i in range(0, len(points), width)]
     return curves
 
 
-def _per_class(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], counts: NDArray[np.int64], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
-    from sklearn import metrics
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Numbers]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    *shares, support = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=range(len(names)), zero_division=np.nan
-    )
+
+def _per_class(labels: Ints, predicted: Ints, counts: Ints, names: Sequence[str]) -> list[Numbers]:
+    """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    *shares, total = precision_recall_fscore_support(labels, predicted, labels=range(len(names)), zero_division=np.nan)
     precision, recall, f1 = ([None if np.isnan(value) else float(value) for value in share] for share in shares)
     wrong = counts * ~np.eye(len(names), dtype=bool)
-    times, taken_for = wrong.max(axis=1).tolist(), wrong.argmax(axis=1).tolist()
-    table: dict[str, Any] = {"name": names, "support": support.tolist(), "precision": precision, "recall": recall}
-    table |= {"f1": f1, "taken_for": [taken if n else None for taken, n in zip(taken_for, times, strict=True)]}
-    table["times"] = times
-    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    times = wrong.max(axis=1).tolist()
+    taken_for = [taken if n else None for taken, n in zip(wrong.argmax(axis=1).tolist(), times, strict=True)]
+    table = {"name": names, "support": total.tolist(), "precision": precision, "recall": recall, "f1": f1}
+    return _rows(table | {"taken_for": taken_for, "times": times})
 
 
-def _calibration(probs: Floats, labels: NDArray[np.int64], right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Negative log-likelihood in nats, Brier score, expected calibration error, and the bins it comes from.
-
-    A bin holds the confidences above its lower edge, up to and including its upper one. The first two are written out:
-    scikit-learn's log_loss clips at 2e-16 and, like its Brier score, warns if float32 rows do not sum to exactly 1.
-    """
+def _calibration(probs: Floats, labels: Ints, right: Bools) -> Numbers:
+    """Negative log-likelihood in nats, Brier score, expected calibration error, and its bins, which are (low, high]."""
     confidence = probs.max(axis=1)
     bin_of = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     bins, gaps = [], 0.0
@@ -138,54 +123,36 @@ def _calibration(probs: Floats, labels: NDArray[np.int64], right: NDArray[np.boo
             gaps += count * abs(mean - accuracy)
         edges = {"low": n / BINS, "high": (n + 1) / BINS}
         bins.append({**edges, "count": count, "confidence": mean, "accuracy": accuracy})
-    of_label = probs[np.arange(len(labels)), labels]
-    return {
-        "nll": float(-np.log(np.maximum(of_label, TINIEST)).mean()),
-        "brier": float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()),
-        "ece": gaps / len(labels),
-        "bins": bins,
-    }
+    # By hand: scikit-learn's log_loss clips at 2e-16, and it and its Brier score warn if float32 rows do not sum to 1.
+    nll = float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], TINIEST)).mean())
+    brier = float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean())
+    return {"nll": nll, "brier": brier, "ece": gaps / len(labels), "bins": bins}
 
 
-def _coverage(confidence: Floats, right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Accuracy if only the most confident answers are given, at several coverages: El-Yaniv and Wiener 2010.
-
-    Of images with the same confidence the first ones are answered.
-    """
-    order = np.argsort(-confidence, kind="stable")
+def _coverage(confidence: Floats, right: Bools) -> Numbers:
+    """Accuracy if only the most confident answers are given, at several coverages: El-Yaniv and Wiener 2010."""
+    order = np.argsort(-confidence, kind="stable")  # of images with the same confidence the first ones are answered
     correct, total = np.cumsum(right[order]), len(right)
-    rows = []
-    for coverage in COVERAGES:
-        count = -(-total * round(1000 * coverage) // 1000)  # in whole permille: rounded up, and exactly
-        wrong, accuracy = int(count - correct[count - 1]), float(correct[count - 1] / count)
-        least = float(confidence[order[count - 1]])
-        rows.append({"coverage": coverage, "images": count, "wrong": wrong, "accuracy": accuracy, "least": least})
+    counts = np.array([-(-total * round(1000 * coverage) // 1000) for coverage in COVERAGES])  # rounded up, and exactly
+    answered_right = correct[counts - 1]
+    table = {"coverage": COVERAGES, "images": counts.tolist(), "wrong": (counts - answered_right).tolist()}
+    table |= {"accuracy": (answered_right / counts).tolist(), "least": confidence[order[counts - 1]].tolist()}
     shown = sorted({max(1, round(total * part / POINTS)) for part in range(POINTS // 2, POINTS + 1)})
-    return {"rows": rows, "curve": [[count / total, float(correct[count - 1] / count)] for count in shown]}
+    return {"rows": _rows(table), "curve": [[count / total, float(correct[count - 1] / count)] for count in shown]}
 
 
-def _detector(rejected: NDArray[np.bool_], right: NDArray[np.bool_]) -> dict[str, Any]:
+def _detector(rejected: Bools, right: Bools) -> Numbers:
     """What the outlier detector does to the test images, all of which are real: it should accept them."""
-    accepted = accuracy_share(int((right & ~rejected).sum()), int((~rejected).sum()))
-    return {
-        **accepted,
-        "coverage": accepted["images"] / len(right),
-        "rejected": int(rejected.sum()),
-        "rejected_wrong": int((rejected & ~right).sum()),
-    }
+    accepted = int((~rejected).sum())
+    errors = {"rejected": len(right) - accepted, "rejected_wrong": int((rejected & ~right).sum())}
+    return accuracy_share(int((right & ~rejected).sum()), accepted) | {"coverage": accepted / len(right)} | errors
 
 
-def _mistakes(test: Predictions, probs: Floats, which: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def _mistakes(test: Predictions, probs: Floats, which: Bools) -> list[Numbers]:
     """The mistakes among the images `which` (N,), the most confident first; `index` is the position in the dataset."""
     rows = np.flatnonzero(which)
-    rows = rows[np.argsort(-probs[rows, np.array(test.predicted)[rows]], kind="stable")]
-    return [
-        {
-            "index": test.indices[row],
-            "true": test.labels[row],
-            "predicted": test.predicted[row],
-            "probability": float(probs[row, test.predicted[row]]),
-            "probability_of_true": float(probs[row, test.labels[row]]),
-        }
-        for row in rows.tolist()
-    ]
+    index, true, predicted = (np.array(column)[rows] for column in (test.indices, test.labels, test.predicted))
+    table = {"index": index, "true": true, "predicted": predicted, "probability": probs[rows, predicted]}
+    table["probability_of_true"] = probs[rows, true]
+    order = np.argsort(-table["probability"], kind="stable")
+    return _rows({name: column[order].tolist() for name, column in table.items()})
