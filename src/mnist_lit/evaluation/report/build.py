@@ -12,16 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated, predict_batches
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
-from mnist_lit.evaluation.report.provenance import provenance
-from mnist_lit.evaluation.report.robustness import measure_robustness
-from mnist_lit.evaluation.report.scores import group_scores, run_scores, training_curves
+from mnist_lit.evaluation.report import provenance, robustness, scores
 from mnist_lit.model import TutorialCNN
 from mnist_lit.runs.folders import best_checkpoint, run_name
 from mnist_lit.runs.results import Predictions, read_predictions
@@ -45,41 +42,38 @@ def build_report(folder: Path, members: Sequence[Path], data_dir: str | None, ro
         data = datamodule_from_checkpoint(models[0].content, data_dir)
     loader, device = data.test_dataloader(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = loader.images.to(device), loader.labels.to(device)
-    tests, outlier_scores = [], []
+    tested = []
     for run, model in zip(members, models, strict=True):
         require_same_data(model.content, data, run)
-        test, scores = _tested(run, model.network.to(device), images, labels, data_dir)
-        tests.append(test)
-        outlier_scores.append(scores)
+        tested.append(_tested(run, model.network.to(device), images, labels, data_dir))
     first, named = models[0], folder.resolve()
     names = [run_name(run.resolve()) for run in members]
     temperatures = [float(model.network.temperature) if model.threshold < 1 else None for model in models]
-    rejected = outlier_scores[0] > first.threshold if temperatures[0] else None
+    tests = [test for test, _ in tested]
+    rejected = (tested[0][1] > first.threshold).numpy() if temperatures[0] else None
     numbers = {
         "mnist_lit": __version__,
         "name": run_name(named),
         "run": names[0],
         "classes": tests[0].classes,
         "files": data.digits.files if data.digits else (),
-        "test": run_scores(tests[0], temperatures[0], rejected),
-        "group": group_scores(names, tests, temperatures) if folder != members[0] else None,
-        "curves": training_curves(members[0]),
-        "robustness": measure_robustness(first.network, images, labels, robustness_images),
-        "origin": provenance(named, members, first.content, data),
+        "test": scores.run_scores(tests[0], temperatures[0], rejected),
+        "group": scores.group_scores(names, tests, temperatures) if folder != members[0] else None,
+        "curves": scores.training_curves(members[0]),
+        "robustness": robustness.measure_robustness(first.network, images, labels, robustness_images),
+        "origin": provenance.provenance(named, members, first.content, data),
     }
     return Report(numbers, images, first.network.network)
 
 
 def _tested(
     run: Path, calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, data_dir: str | None
-) -> tuple[Predictions, NDArray[np.float32]]:
-    """A run's test predictions and outlier scores (N,); tests the run first unless its newest test fits its checkpoint.
-
-    A file's date proves nothing, so the predictions are computed again, which the outlier scores need anyway.
-    """
+) -> tuple[Predictions, Tensor]:
+    """A run's test predictions and outlier scores (N,). Tests it first unless its newest test fits its checkpoint."""
+    # Computed again, because a file's date proves nothing. The outlier scores need it anyway.
     log_probs, features = predict_batches(calibrated, images)
     with torch.inference_mode():
-        probs, outlier_scores = log_probs.exp().cpu().numpy(), calibrated.outlier_scores(features).cpu().numpy()
+        probs, outlier_scores = log_probs.exp().cpu().numpy(), calibrated.outlier_scores(features).cpu()
     for retry in (False, True):
         if retry:
             print(f"report: testing {run} first", file=sys.stderr, flush=True)

@@ -33,18 +33,14 @@ def provenance(
     """
     run, metadata, settings = members[0], Metadata.of(content), config_of(content)
     config, best = run / "config.yaml", best_validation(run)
+    counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
     return {
         "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
         "epochs": completed_epochs(run),
         "steps": int(content["global_step"]),
         "seed": settings["seed_everything"],
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
-        "data": {
-            "dataset": data.dataset,
-            "md5": metadata.data,
-            "train": len(data.train_indices),
-            "val": len(data.val_indices),
-        },
+        "data": {"dataset": data.dataset, "md5": metadata.data, **counts},
         "settings": _changed_settings(settings),
         "config": portable_config(metadata.config),
         "versions": metadata.versions,
@@ -53,7 +49,6 @@ def provenance(
 
 
 def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings that differ from their defaults."""
     changed = []
     for section, made in (("model", MNISTModule), ("data", MNISTDataModule), ("trainer", Trainer)):
         defaults = inspect.signature(made).parameters
@@ -67,19 +62,15 @@ def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> list[str]:
     """Training, if the run recorded its command; testing; this report."""
-    is_group = folder != members[0].resolve()
-    commands, line, name = [], "", shlex.quote(run_name(folder))
+    is_group, name = folder != members[0].resolve(), run_name(folder)
+    commands = [f"mnist-lit test --ckpt_path {shlex.quote(f'{LOGS}/{name}')}", f"mnist-lit report {shlex.quote(name)}"]
     with suppress(OSError, UnicodeDecodeError):
         recorded = folder / ("group.txt" if is_group else "config.yaml")
         line = recorded.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-    if line.startswith("mnist-lit "):
-        seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
-        commands.append(shlex.join([*_portable(shlex.split(line), own_pictures=own_pictures), *seeds]))
-    return [
-        *commands,
-        f"mnist-lit test --ckpt_path {shlex.quote(f'{LOGS}/{run_name(folder)}')}",
-        f"mnist-lit report {name}",
-    ]
+        if line.startswith("mnist-lit "):
+            seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
+            commands.insert(0, shlex.join([*_portable(shlex.split(line), own_pictures=own_pictures), *seeds]))
+    return commands
 
 
 def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:

@@ -1,11 +1,12 @@
 """How a network's accuracy falls as test images are rotated, shifted, scaled, blurred or faded. torch only.
 
-Every image gets every corruption at every amount. Directions and noise are functions of the image's index, so all runs
-see the same images. Nothing is downloaded, and everything is computed on the images' device.
+Every image gets every corruption at every amount, on the images' device. Directions and noise are functions of the
+image's index, so all runs see the same images.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,10 +33,8 @@ class Corruption(NamedTuple):
 
 
 def measure_robustness(calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, count: int) -> dict[str, Any]:
-    """The accuracy on `count` test images, uint8 (N, 28, 28), under every corruption at every amount.
-
-    Which images are used depends on N and `count` alone, so all runs are measured on the same ones.
-    """
+    """The accuracy on `count` of the images, uint8 (N, 28, 28), under every corruption at every amount."""
+    # A choice by N and `count` alone, so all runs are measured on the same images.
     chosen = permutation(0, 0, len(images), stream=CORRUPTION)[:count].sort().values.to(images.device)
     images, labels = images[chosen], labels[chosen]
 
@@ -45,37 +44,26 @@ def measure_robustness(calibrated: CalibratedNetwork, images: Tensor, labels: Te
 
     clean = score(images)
     changes = {}
-    for name, corruption in CORRUPTIONS.items():
-        points = [
-            {"amount": amount}
-            | (clean if amount == corruption.neutral else score(corruption.apply(images, chosen, amount)))
-            for amount in corruption.amounts
-        ]
-        changes[name] = {"unit": corruption.unit, "points": points}
+    for name, (unit, amounts, neutral, apply) in CORRUPTIONS.items():
+        scores = [clean if amount == neutral else score(apply(images, chosen, amount)) for amount in amounts]
+        points = [{"amount": amount, **found} for amount, found in zip(amounts, scores, strict=True)]
+        changes[name] = {"unit": unit, "points": points}
     return clean | {"changes": changes}
 
 
-def _warp(images: Tensor, warp: RandomAffine, column: int | Tensor, draw: float | Tensor) -> Tensor:
-    """The training warp with every random draw neutral, except one at its limit: 0 or 1."""
+def _warp(option: str, column: int, neutral: float, images: Tensor, indices: Tensor, amount: float) -> Tensor:
+    """The training warp, with the draw in `column` at its limit, 0 or 1, and every other random draw neutral."""
     draws = torch.full((len(images), DRAWS), NEUTRAL, device=images.device)
-    draws[torch.arange(len(images), device=images.device), column] = torch.as_tensor(draw, device=images.device).float()
-    return warp(images, draws)
-
-
-def _rotate(images: Tensor, indices: Tensor, degrees: float) -> Tensor:
-    """Clockwise about the center."""
-    return _warp(images, RandomAffine(degrees=abs(degrees)), ROTATION, degrees > 0)
-
-
-def _scale(images: Tensor, indices: Tensor, factor: float) -> Tensor:
-    """About the center."""
-    return _warp(images, RandomAffine(scale=abs(factor - 1)), SCALE, factor > 1)
+    draws[:, column] = float(amount > neutral)
+    return RandomAffine(**{option: abs(amount - neutral)})(images, draws)
 
 
 def _shift(images: Tensor, indices: Tensor, pixels: float) -> Tensor:
     """Left, right, up or down, a quarter of the images each."""
     direction = (uniform(0, 0, indices, 1, stream=CORRUPTION)[:, 0] * 4).long()  # (B,)
-    return _warp(images, RandomAffine(translate=pixels), SHIFT + direction // 2, direction % 2)
+    draws = torch.full((len(images), DRAWS), NEUTRAL, device=images.device)
+    draws[torch.arange(len(images), device=images.device), SHIFT + direction // 2] = (direction % 2).float()
+    return RandomAffine(translate=pixels)(images, draws)
 
 
 def _noise(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
@@ -96,7 +84,6 @@ def _blur(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
 
 
 def _fade(images: Tensor, indices: Tensor, factor: float) -> Tensor:
-    """Paler ink on the same paper."""
     return _to_uint8(images * factor)
 
 
@@ -104,6 +91,7 @@ def _to_uint8(images: Tensor) -> Tensor:
     return images.round().clamp(0, 255).to(torch.uint8)
 
 
+_rotate, _scale = partial(_warp, "degrees", ROTATION, 0), partial(_warp, "scale", SCALE, 1)
 CORRUPTIONS = {
     "rotation": Corruption("degrees, clockwise", (-60, -45, -30, -15, 0, 15, 30, 45, 60), 0, _rotate),
     "shift": Corruption("pixels", (0, 1, 2, 3, 4, 5, 6), 0, _shift),
