@@ -1,7 +1,4 @@
-"""Calibrated probabilities, and a detector for images that are not digits.
-
-Both are fitted after training on images that were set aside. The network itself does not change.
-"""
+"""Calibrated probabilities and a detector for images that are not digits, fitted after training to a frozen network."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,30 +15,17 @@ from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
-from mnist_lit.runs.checkpoint import (
-    Metadata,
-    config_of,
-    load_checkpoint,
-    network_of,
-    save_checkpoint,
-    strip_for_sharing,
-    with_metadata,
-)
+from mnist_lit.runs import checkpoint
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
-MAX_DIGITS = 6000  # digits that train the detector, of a small dataset every third
-OUTLIERS_PER_DIGIT = 2
+MAX_DIGITS = 6000  # digits that train the detector, with two outliers each; of a small dataset every third
 EPOCHS, TRAIN_BATCH, HIDDEN = 20, 256, 64
 BATCH = 100  # images per inference step; needs no more memory than a training step of 128
 
 
 class CalibratedNetwork(nn.Module):
-    """A trained network with its temperature and its outlier detector.
-
-    uint8 images (B, 28, 28) → probabilities (B, C) and outlier scores (B,) in [0, 1]. Scores above 0.5 mean "reject":
-    one in a thousand validation digits has one, and so do most images that are not digits.
-    """
+    """A trained network with its temperature and its outlier detector, whose scores above 0.5 mean "reject"."""
 
     temperature: Tensor
     offset: Tensor
@@ -57,7 +41,7 @@ class CalibratedNetwork(nn.Module):
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's logit at the threshold
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 28, 28) → probabilities (B, C), outlier scores (B,)."""
+        """uint8 (B, 28, 28) → probabilities (B, C), outlier scores (B,) in [0, 1]."""
         log_probs, features = self.log_probs_and_features(images)
         return F.softmax(log_probs / self.temperature, dim=1), self.outlier_scores(features)
 
@@ -89,11 +73,8 @@ class LoadedModel(NamedTuple):
 
 @torch.inference_mode()
 def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run `log_probs_and_features` on any number of images, uint8 (N, 28, 28), in small batches.
-
-    Returns float32 (N, C) and (N, 256 + C) on the images' device. Both are allocated once: collecting a list of small
-    results instead would fragment the memory.
-    """
+    """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 256 + C) on their device."""
+    # Allocated once: collecting small results in a list would fragment the memory.
     log_probs = torch.empty(len(images), calibrated.network.fc2.out_features, device=images.device)
     features = torch.empty(len(images), calibrated.feature_count, device=images.device)
     for start in range(0, len(images), BATCH):
@@ -126,8 +107,7 @@ def calibrate(
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     draws = uniform(0, 0, chosen, CONTINENTAL_DRAWS, stream=CALIBRATION)
     images = add_continental_strokes(images, labels, draws, continental_share)
-    outlier_labels = labels.numpy() if are_digits else None
-    outliers = make_outliers(images.numpy(), outlier_labels, OUTLIERS_PER_DIGIT * len(images), seed=0)
+    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, 2 * len(images), seed=0)
     _train_detector(calibrated, images, torch.from_numpy(outliers))
 
     # Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): one number divides all
@@ -142,9 +122,7 @@ def calibrate(
             calibrated.offset.copy_(logits.quantile(accepted.float().mean(), interpolation="higher"))
             return calibrated
     labels = data.train_labels[val]
-    best = minimize_scalar(
-        lambda log_t: float(F.cross_entropy(log_probs / float(np.exp(log_t)), labels)), bounds=(-2, 2)
-    )
+    best = minimize_scalar(lambda x: float(F.cross_entropy(log_probs / float(np.exp(x)), labels)), bounds=(-2, 2))
     calibrated.temperature.fill_(float(np.exp(best.x)))
     calibrated.offset.copy_(logits.quantile(COVERAGE, interpolation="higher"))
     return calibrated
@@ -152,11 +130,10 @@ def calibrate(
 
 def load_calibrated(path: str | Path) -> LoadedModel:
     """Load a checkpoint's network with its calibration. Raises InputError if it is not a checkpoint of mnist-lit."""
-    content = load_checkpoint(path)
-    calibrated = CalibratedNetwork(network_of(content)).eval().requires_grad_(False)
-    metadata = Metadata.of(content)
-    entry = metadata.calibration
-    if not entry:
+    content = checkpoint.load_checkpoint(path)
+    calibrated = CalibratedNetwork(checkpoint.network_of(content)).eval().requires_grad_(False)
+    metadata = checkpoint.Metadata.of(content)
+    if not (entry := metadata.calibration):
         return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
@@ -179,19 +156,13 @@ def calibrate_checkpoint(
     *,
     like: CalibratedNetwork | None = None,
 ) -> CalibratedNetwork:
-    """Calibrate a checkpoint, see `calibrate`, and save it; a `target` other than `source` is stripped for sharing.
-
-    Raises InputError if `source` is not a checkpoint, OSError if saving fails.
-    """
-    content = load_checkpoint(source)
-    settings = config_of(content)["data"]
+    """`calibrate` a checkpoint and save it, stripped for sharing if elsewhere. Raises InputError; OSError on saving."""
+    content = checkpoint.load_checkpoint(source)
+    network, settings = checkpoint.network_of(content), checkpoint.config_of(content)["data"]
     share, are_digits = settings.get("continental", 0.0), settings.get("dataset") in ("mnist", "digits")
-    calibrated = calibrate(
-        network_of(content), data, train, val, continental_share=share, are_digits=are_digits, like=like
-    )
-    content = with_metadata(content, calibration=calibrated.checkpoint_entry())
-    content = content if source == target else strip_for_sharing(content)
-    save_checkpoint(content, target)
+    calibrated = calibrate(network, data, train, val, continental_share=share, are_digits=are_digits, like=like)
+    content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())
+    checkpoint.save_checkpoint(content if source == target else checkpoint.strip_for_sharing(content), target)
     return calibrated
 
 
@@ -220,8 +191,7 @@ def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Ten
             loss = F.binary_cross_entropy_with_logits(calibrated.detector(standardized[batch])[:, 0], targets[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    first = calibrated.detector[0]
-    assert isinstance(first, nn.Linear)
+    weight, bias, *_ = calibrated.detector.parameters()
     with torch.no_grad():  # fold the standardization into the first layer
-        first.weight.div_(scale)
-        first.bias.sub_(first.weight @ mean)
+        weight.div_(scale)
+        bias.sub_(weight @ mean)

@@ -27,7 +27,5 @@ def datamodule_from_checkpoint(
 def require_same_data(content: Mapping[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
     """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
     if Metadata.of(content).data != data.fingerprint:
-        raise InputError(
-            f"{checkpoint} was trained on other data than {data.data_dir} holds; pass the folder of its data as "
-            "--data_dir"
-        )
+        hint = "pass the folder of its data as --data_dir"
+        raise InputError(f"{checkpoint} was trained on other data than {data.data_dir} holds; {hint}")

@@ -4,6 +4,7 @@ They include no letters and no garments, so those can measure how well rejection
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,23 +24,16 @@ def make_outliers(images: Images, labels: NDArray[np.int64] | None, count: int, 
     digits overlaid, scribbles, straight strokes, filled polygons, textures, mirrored digits, digits rotated by 90°.
     Without labels, as for classes that are not digits, nothing is mirrored or rotated.
 
-    >>> from mnist_lit.imaging.mnist_format import fit_to_box
     >>> bars = np.stack([fit_to_box(np.full((9, 3), 255, np.uint8))] * 2)
     >>> make_outliers(bars, np.array([7, 4]), 12, seed=0).shape
     (12, 28, 28)
     """
     rng = np.random.default_rng(seed)
-
-    def pick(choices: Images) -> Images:
-        return np.asarray(choices[rng.integers(len(choices))])
-
+    pick = rng.choice  # along the first axis
     kinds: list[Callable[[], Images]] = [
         lambda: _stitched(pick(images), pick(images), rng),
         lambda: _fit(np.maximum(pick(images), np.roll(pick(images), rng.integers(-6, 7, 2), (0, 1)))),
-        lambda: _scribble(rng),
-        lambda: _strokes(rng),
-        lambda: _polygon(rng),
-        lambda: _texture(rng),
+        *(partial(make, rng) for make in (_scribble, _strokes, _polygon, _texture)),
     ]
     if labels is not None:
         mirrorable, rotatable = (images[~np.isin(labels, safe)] for safe in (MIRROR_SAFE, ROTATION_SAFE))
@@ -54,16 +48,13 @@ def _fit(image: Images) -> Images:
 
 def _stitched(one: Images, other: Images, rng: np.random.Generator) -> Images:
     """The upper or left half of one digit with the rest of another."""
-    stitched, rest = one.copy(), slice(IMAGE_SIZE // 2, None)
-    where = (rest, slice(None)) if rng.random() < 0.5 else (slice(None), rest)
-    stitched[where] = other[where]
-    return _fit(stitched)
+    rest = np.arange(IMAGE_SIZE) >= IMAGE_SIZE // 2
+    return _fit(np.where(rest[:, None] if rng.random() < 0.5 else rest, other, one))
 
 
 def _scribble(rng: np.random.Generator) -> Images:
     """A smooth wandering line: a random walk, blurred along its length until a few turns are left."""
-    steps = rng.normal(size=(2, 400)).cumsum(axis=1)
-    path = gaussian_filter(steps, (0, rng.uniform(4, 25)))
+    path = gaussian_filter(rng.normal(size=(2, 400)).cumsum(axis=1), (0, rng.uniform(4, 25)))
     low, high = path.min(axis=1, keepdims=True), path.max(axis=1, keepdims=True)
     return _draw_path((path - low) / np.maximum(high - low, 1e-9), rng)
 
@@ -91,8 +82,7 @@ def _draw_path(path: NDArray[np.float64], rng: np.random.Generator) -> Images:
 def _polygon(rng: np.random.Generator) -> Images:
     """A filled polygon of three to nine corners around the center, half of the time symmetric, with a rough surface."""
     corners = rng.integers(3, 10)
-    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-    radii = rng.uniform(4, 14, corners)
+    angles, radii = np.sort(rng.uniform(0, 2 * np.pi, corners)), rng.uniform(4, 14, corners)
     outline = np.stack((np.sin(angles), np.cos(angles)), axis=1) * radii[:, None] + IMAGE_SIZE / 2
     canvas = Image.new("L", (IMAGE_SIZE, IMAGE_SIZE))
     ImageDraw.Draw(canvas).polygon([(x, y) for x, y in outline.tolist()], fill=int(rng.integers(90, 256)))
