@@ -16,6 +16,7 @@ ZOOM, GAP, LINE = 3, 12, 15  # figure pixels per digit pixel, between cells, and
 CELL, MARGIN = 46, 58  # pixels of a matrix cell, and left of and above the matrix
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
+_font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int) -> NDArray[np.uint8]:
@@ -44,12 +45,10 @@ def tiles(images: NDArray[np.uint8], *, columns: int) -> NDArray[np.uint8]:
     >>> tiles(np.zeros((6, 3, 3, 3), np.uint8), columns=4).shape
     (7, 15, 4)
     """
-    count, height, width = images.shape[:3]
-    sheet = np.zeros((-(-count // columns) * (height + 1), columns * (width + 1), 4), np.uint8)
-    for n, image in enumerate(images):
-        y, x = n // columns * (height + 1), n % columns * (width + 1)
-        sheet[y : y + height, x : x + width] = np.dstack((image, np.full((height, width), 255, np.uint8)))
-    return sheet[:-1, :-1]
+    opaque = np.insert(images, 3, 255, axis=3)  # (N, H, W, 4)
+    padded = np.pad(opaque, ((0, -len(images) % columns), (0, 1), (0, 1), (0, 0)))  # with transparent pixels
+    _, height, width, _ = padded.shape
+    return padded.reshape(-1, columns, height, width, 4).swapaxes(1, 2).reshape(-1, columns * width, 4)[:-1, :-1]
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
@@ -60,10 +59,7 @@ def png_bytes(image: NDArray[np.uint8]) -> bytes:
 
 
 def confusion_matrix(counts: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3).
-
-    A cell's color is its share of its row; for mistakes the square root of it, since a good network makes few.
-    """
+    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row."""
     classes = len(counts)
     end = MARGIN + classes * CELL
     canvas, draw = _canvas(end + GAP, end + GAP, f"{int(counts.sum()):,} images, {int(np.trace(counts)):,} right")
@@ -78,7 +74,7 @@ def confusion_matrix(counts: NDArray[Any], names: Sequence[str]) -> NDArray[np.u
         draw.text((y + CELL / 2, MARGIN - 10), label, INK, _font(12), "mm")
         for predicted in range(classes):
             x, correct, share = MARGIN + predicted * CELL, true == predicted, float(shares[true, predicted])
-            depth = share if correct else share**0.5
+            depth = share if correct else share**0.5  # the root, since a good network makes few mistakes
             color = tuple(round(p + (c - p) * depth) for p, c in zip(PAPER, BLUE if correct else RED, strict=True))
             draw.rectangle((x, y, x + CELL - 2, y + CELL - 2), color, outline=GRID)
             if count := int(counts[true, predicted]):
@@ -92,9 +88,3 @@ def _canvas(width: int, height: int, title: str = "") -> tuple[Image.Image, Imag
     draw = ImageDraw.Draw(canvas)
     draw.text((GAP, GAP), title, INK, _font(13), "lt")
     return canvas, draw
-
-
-@cache
-def _font(size: int) -> Any:
-    """Pillow's built-in font: the same on every machine."""
-    return ImageFont.load_default(size)

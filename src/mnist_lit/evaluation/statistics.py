@@ -1,12 +1,13 @@
 """Intervals for scores, and tests for whether two scores differ. NumPy and SciPy only; knows nothing about runs.
 
-SciPy's statistics take half a second to import, so each function imports them when it is called.
+SciPy's statistics take half a second to import, which `scipy.stats` does at its first use.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 
 Z = 1.959964  # 95 % of a normal distribution lie within ± this many standard deviations
 
@@ -43,13 +44,11 @@ def spread(values: Sequence[float]) -> Spread:
     >>> print(spread([0.99, 0.992]))
     99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.000 %)
     """
-    from scipy import stats
-
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Spread(n, mean, np.nan, np.nan, np.nan)
     sd = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / n**0.5
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * sd / n**0.5
     return Spread(n, mean, sd, mean - half, mean + half)
 
 
@@ -61,12 +60,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     >>> welch([1.0, 2.0, 3.0], [1.5, 2.5, 3.0]).p > 0.5
     True
     """
-    from scipy import stats
-
     value = float(np.mean(second) - np.mean(first))
     if len({*first}) == len({*second}) == 1:
         return Difference(value, np.nan, np.nan, np.nan if value else 1.0)
-    result = stats.ttest_ind(second, first, equal_var=False)
+    result = scipy.stats.ttest_ind(second, first, equal_var=False)
     interval = result.confidence_interval()
     return Difference(value, float(interval.low), float(interval.high), float(result.pvalue))
 
@@ -80,12 +77,10 @@ def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True
     """
-    from scipy import stats
-
     discordant = only_first + only_second
     if not discordant:
         return Difference(0.0, 0.0, 0.0, 1.0)
-    result = stats.binomtest(only_second, discordant)
+    result = scipy.stats.binomtest(only_second, discordant)
     low, high = ((2 * share - 1) * discordant / total for share in result.proportion_ci())
     return Difference((only_second - only_first) / total, float(low), float(high), float(result.pvalue))
 
