@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch  # noqa: F401  # first: `Optional[Union[float, int]]` evaluated elsewhere would change its options
 import pytest
 import torch
 from filelock import FileLock

@@ -205,7 +205,7 @@ class MNISTModule(pl.LightningModule):
         first = batch_idx - batch_idx % accumulated
         stop = min(first + accumulated, int(self.trainer.num_training_batches))
         loader: Any = self.trainer.train_dataloader
-        return self.trainer.world_size / (int(sum(map(loader.size, range(first, stop)))) / accumulated)
+        return float(self.trainer.world_size / (loader.images_in(first, stop) / accumulated))
 
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
         self._count(log_probs, batch, self.train_metrics)

@@ -45,7 +45,7 @@ def test_the_worst_mistakes_are_those_of_the_validation(
         galleries.append((images, captions))
         return gallery(images, captions, columns=columns)
 
-    monkeypatch.setattr("mnist_lit.callbacks.figures.gallery", recording_gallery)
+    monkeypatch.setattr("mnist_lit.evaluation.figures.gallery", recording_gallery)
     assert cli(*tiny_fit, "--trainer.max_epochs", "1")[0] == 0
     data, module = MNISTDataModule(dataset="digits", val_size=96, batch_size=64), MNISTModule()
     data.setup()

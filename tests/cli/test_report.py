@@ -19,7 +19,7 @@ def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
     Path("my-shapes/.mnist-lit.npz").unlink()
     code, out, err = cli("report", "--json", "--images", "3")
     assert code == 0
-    assert "reading 102 pictures of my-shapes" in err
+    assert "reading 102 pictures from my-shapes" in err
     report = json.loads(out)
     assert report["classes"] == ["circle", "square", "triangle"]
     assert "--data.data_dir my-shapes" in report["origin"]["commands"][0]

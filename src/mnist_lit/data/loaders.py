@@ -56,6 +56,10 @@ class EvalLoader:
         for position in range(len(self)):
             yield self._batch(order, position, None)
 
+    def images_in(self, first: int, stop: int) -> int:
+        """Images of the batches first … stop - 1, over all processes; the last batch may be smaller."""
+        return min(stop * self.batch_size, len(self.indices)) - first * self.batch_size
+
     def _batch(self, order: Tensor, position: int, epoch: int | None) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         mine = chosen[shard(len(chosen), self.rank, self.world_size)]

@@ -25,7 +25,10 @@ def all_gather_objects(mine: Any) -> list[Any]:
 # DDP's all-reduce adds in an order that depends on where a gradient lies in its bucket, and DDP rebuilds the buckets
 # after the first step of each process: three resumed processes would round differently from three that never stopped.
 # Adding in rank order costs more traffic and makes a resumed run exact.
-def rank_ordered_mean(state: object, bucket: "dist.GradBucket") -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+def rank_ordered_mean(
+    state: object,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # DDP compares the annotation, so it cannot be a string
+) -> torch.futures.Future[Tensor]:
     """A DDP communication hook: the mean of the gradients, added in the order of the ranks."""
     mine = bucket.buffer()
     gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
