@@ -1,5 +1,6 @@
 """`mnist-lit compare RUN RUN`: test whether two runs, or two groups of runs, differ on the test images."""
 
+from collections import Counter
 from pathlib import Path
 
 from mnist_lit.errors import InputError
@@ -11,8 +12,8 @@ from mnist_lit.system.command_parser import CommandParser
 ALPHA = 0.05  # significance level
 
 
-def main(command: str, args: list[str]) -> int:
-    """Print the comparison and return 0, whatever its result. Raises InputError if the two cannot be compared."""
+def main(command: str, args: list[str]) -> None:
+    """Print the comparison. Raises InputError if the two cannot be compared."""
     parser = CommandParser(
         command,
         "Test whether two runs, or two groups of runs, differ on the same test images. Two runs: the exact McNemar "
@@ -32,7 +33,9 @@ def main(command: str, args: list[str]) -> int:
     for name, folder, tests in zip("AB", folders, (first, second), strict=True):
         print(f"  {name}  {folder}  {spread([test.acc for test in tests])}")
     if len(first) == 1:
-        only_first, only_second = _discordant(first[0], second[0])
+        images = zip(first[0].labels, first[0].predicted, second[0].predicted, strict=True)
+        right = Counter((label == mine, label == theirs) for label, mine, theirs in images)
+        only_first, only_second = right[True, False], right[False, True]
         print(f"\n  {only_first} images only A has right, {only_second} only B (exact McNemar test)")
         difference = mcnemar(only_first, only_second, len(first[0].labels))
     else:
@@ -42,7 +45,6 @@ def main(command: str, args: list[str]) -> int:
     print(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
     better = "B" if difference.value > 0 else "A"
     print(f"  {better} is better" if difference.p < ALPHA else "  not distinguishable")
-    return 0
 
 
 def _tests(folder: Path) -> list[Predictions]:
@@ -52,10 +54,3 @@ def _tests(folder: Path) -> list[Predictions]:
     if len(tests) < len(runs):
         raise InputError(f"expected a complete test of {folder}; run `mnist-lit test --ckpt_path {folder}` first")
     return tests
-
-
-def _discordant(first: Predictions, second: Predictions) -> tuple[int, int]:
-    """How many images only the first has right, and how many only the second."""
-    rows = zip(first.labels, first.predicted, second.predicted, strict=True)
-    right = [(label == mine, label == theirs) for label, mine, theirs in rows]
-    return right.count((True, False)), right.count((False, True))

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -24,7 +23,6 @@ from mnist_lit.system.arguments import explain_error
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
-RUN_ONLY = ("ckpt_path", "resume", "seeds", "group", "run")  # options that a repeated run does not need
 
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:
@@ -91,15 +89,13 @@ def explained_errors(parser: ArgumentParser) -> Iterator[None]:
         raise InputError(explain_error(str(error), list(parser.get_defaults().keys()))) from error
 
 
-def explain_refusal(error: BaseException) -> BaseException:
-    """What the trainer refuses before the first step is wrong input: an InputError in one line."""
-    if isinstance(error, MisconfigurationException | ValueError | TypeError) and not isinstance(error, InputError):
-        return InputError(explain_error(str(error), []))
-    return error
-
-
-def resolve_fit_options(config: Namespace) -> None:
-    """Fill in what depends on other options of a fit, in place. Raises InputError if options contradict each other."""
+def resolve_options(command: str, config: Namespace) -> None:
+    """Fill in what depends on other options, in place. Raises InputError if options of a fit contradict each other."""
+    limits = config.trainer
+    if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
+        limits.max_epochs = DEFAULT_EPOCHS
+    if command != "fit":
+        return
     batches = config.trainer.accumulate_grad_batches
     require("trainer.accumulate_grad_batches", batches, "1 or more", batches >= 1)
     if not config.ckpt_path and str(config.model.init_from) == LATEST:
@@ -110,12 +106,6 @@ def resolve_fit_options(config: Namespace) -> None:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
     if config.seeds:
         raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
-
-
-def limit_epochs(trainer: Namespace) -> None:
-    """Train for `DEFAULT_EPOCHS` if nothing else ends the fit."""
-    if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
-        trainer.max_epochs = DEFAULT_EPOCHS
 
 
 def print_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:
@@ -140,7 +130,7 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from."""
     config = config.clone()
-    for name in RUN_ONLY:
+    for name in ("ckpt_path", "resume", "seeds", "group", "run"):
         del config[name]
     return str(parser.dump(config, skip_none=False, skip_validation=True))
 

@@ -1,7 +1,4 @@
-"""`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit.
-
-Importing this takes seconds, so `cli.main` does it only for these three commands.
-"""
+"""`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit."""
 
 import os
 import sys
@@ -35,7 +32,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # our loaders know their share
 }
-METHOD_PARAMETERS = {"model", "datamodule", "weights_only"}  # of `Trainer.fit` and so on that are not options
+NO_OPTIONS = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "verbose", "weights_only"}
 
 
 def main(command: str, args: list[str]) -> None:
@@ -71,8 +68,7 @@ class MNISTCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that was called: building a parser takes a tenth of a second."""
-        loaders = {"train_dataloaders", "val_dataloaders"} if self._called == "fit" else {"dataloaders", "verbose"}
-        return {self._called: METHOD_PARAMETERS | loaders}
+        return {self._called: NO_OPTIONS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for all, class names from the data, and the options of run folders."""
@@ -96,9 +92,7 @@ class MNISTCLI(LightningCLI):
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *rest])
                 self.config[command].ckpt_path = path
                 options.print_differences(command, path, saved, self.config[command])
-        if command == "fit":
-            options.resolve_fit_options(self.config[command])
-        options.limit_epochs(self.config[command].trainer)
+        options.resolve_options(command, self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's would let a checkpoint's hyperparameters override the command line; see `parse_arguments`."""
@@ -109,7 +103,7 @@ class MNISTCLI(LightningCLI):
         callbacks = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
         logger = config.logger
         if logger in (None, True):
-            run = self._start.run if self.subcommand == "fit" and not self._start.finished else None
+            run = None if self._start.finished else self._start.run
             logger = create_loggers(run) if run else False
         bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
         with refusals(self._start):
@@ -135,17 +129,11 @@ class MNISTCLI(LightningCLI):
             self._start, self._lock = begin_run(logs, yaml_text, self._typed, **place)
         elif not trainer.fast_dev_run:
             self._start = RunStart(logs / "of_rank_0")  # until rank 0 broadcasts its own; never written to
-        return fit_callbacks(
-            self._start,
-            logs,
-            yaml_text,
-            options.tensorboard_settings(config),
-            saves=not trainer.fast_dev_run and trainer.enable_checkpointing is not False,
-            logs_curves=trainer.logger is not False,
-            figures=config.figures,
-            every_n_steps=config.checkpoint_every_n_steps,
-            keep_epochs=config.keep_epochs,
-        )
+        saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
+        saving = {"every_n_steps": config.checkpoint_every_n_steps, "keep_epochs": config.keep_epochs}
+        drawing = {"logs_curves": trainer.logger is not False, "figures": config.figures}
+        settings = options.tensorboard_settings(config)
+        return fit_callbacks(self._start, logs, yaml_text, settings, saves=saves, **saving, **drawing)
 
     def _evaluation_callbacks(self, trainer: Any) -> list[Callback]:
         """What belongs to `validate` and `test`; predictions are written for a complete test only."""

@@ -53,23 +53,22 @@ def main(args: list[str] | None = None) -> int:
             code = _run([arg for arg in args if arg != "--debug"], debug=debug)
             sys.stdout.flush()
             return code
-    except InputError as error:
-        if debug:
-            raise
-        if is_rank_zero or not isinstance(error, TrainingDiverged):
-            print(f"mnist-lit: {error}", file=sys.stderr)
-        return 2
     except StoppedBySignal as stopped:
         if not is_rank_zero:
             return 0  # otherwise Lightning's launcher would kill rank 0 before it has printed
         print(f"mnist-lit: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
-    except OSError as error:  # a full disk, a closed pipe, a lost process
+    except (
+        InputError,
+        OSError,
+    ) as error:  # OSError: a full disk, a closed pipe (`mnist-lit runs | head`), a lost process
         if debug:
             raise
-        closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
-        if not closed_pipe and (is_rank_zero or not isinstance(error, ConnectionError)):
+        concerns_all = isinstance(error, TrainingDiverged | ConnectionError)
+        if not isinstance(error, BrokenPipeError) and (is_rank_zero or not concerns_all):
             print(f"mnist-lit: {error}", file=sys.stderr)
+        if isinstance(error, InputError):
+            return 2
         if sys.__stdout__ and sys.stdout is sys.__stdout__:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # discard what is left in the buffer
         return 1
@@ -91,7 +90,9 @@ def _run(args: list[str], *, debug: bool) -> int:
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
         rest = _resolved(command, rest)
-        if _is_for_a_group(command, rest):
+        names_group = any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(rest))
+        names_seeds = any(arg.partition("=")[0] == "--seeds" for arg in rest)
+        if names_seeds if command == "fit" else names_group:
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
         newest_checkpoint(Path(LOGS))  # raises before torch is imported if there is none
@@ -128,10 +129,3 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         else:
             options.append(arg)
     return configs + options
-
-
-def _is_for_a_group(command: str, args: list[str]) -> bool:
-    """Whether `fit` is to train several seeds, or a group is to be scored."""
-    if command == "fit":
-        return any(arg.partition("=")[0] == "--seeds" for arg in args)
-    return any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(args))

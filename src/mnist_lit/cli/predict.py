@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import BATCH_SIZE, Row, encodable, expand_paths, read_rows, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
@@ -21,8 +21,8 @@ def main(command: str, args: list[str]) -> int:
     options = _parser(command).parse_args(args)
     files = list(expand_paths(options.pictures))
     output: Path | None = options.output
-    if output and output.suffix not in (".csv", ".jsonl"):
-        raise InputError(f"--output: expected a name that ends in .csv or .jsonl, got {output}")
+    valid = not output or output.suffix in (".csv", ".jsonl")
+    require("--output", output, "a name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold)
     print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
     rows: list[Row] = []

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.runs.folders import LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.command_parser import CommandParser
@@ -32,17 +32,15 @@ def main(command: str, args: list[str]) -> None:
         KEYS,
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="folder or name of a run or a group of seeds (default: the newest run)"
-    )
+    run = "folder or name of a run or a group of seeds (default: the newest run)"
+    parser.add_argument("run", nargs="?", metavar="RUN", help=run)
     parser.add_argument("--output", type=Path, help="where to write the page (default: report.html in the run)")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
     images = f"test images for accuracy under rotation, noise … (default: {ROBUSTNESS_IMAGES:,})"
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
     parser.add_data_dir_argument()
     options = parser.parse_args(args)
-    if options.images < 1:
-        raise InputError(f"--images: expected 1 or more, got {options.images}")
+    require("--images", options.images, "1 or more", options.images >= 1)
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder = find_run(options.run) if options.run else run_of_checkpoint(newest_checkpoint(Path(LOGS)))

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from filelock import FileLock
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
-from mnist_lit.cli.config import explain_refusal, is_rank_zero
+from mnist_lit.cli.config import is_rank_zero
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.module import MNISTModule
@@ -19,6 +20,7 @@ from mnist_lit.runs.checkpoint import Metadata, load_weights
 from mnist_lit.runs.folders import FINISHED_MARK, best_checkpoint
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
+from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.distributed import is_peer_failure
 
 PROCESSES_PER_CORE = 8  # at most; each CPU device is a process
@@ -44,9 +46,9 @@ def refusals(start: RunStart) -> Iterator[None]:
             raise
         if is_rank_zero():
             discard_run(start)
-        if (refusal := explain_refusal(error)) is not error:
-            raise refusal from error
-        raise
+        if isinstance(error, InputError) or not isinstance(error, MisconfigurationException | ValueError | TypeError):
+            raise
+        raise InputError(explain_error(str(error), [])) from error
 
 
 def run_fit(

@@ -5,7 +5,7 @@ import errno
 import socket
 from pathlib import Path
 
-from mnist_lit.errors import InputError, StoppedBySignal
+from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.folders import run_of_checkpoint
@@ -13,15 +13,14 @@ from mnist_lit.runs.locate import PRETRAINED, locate_model
 from mnist_lit.system.command_parser import CommandParser
 
 
-def main(command: str, args: list[str]) -> int:
-    """Serve until SIGTERM or Ctrl-C, finish the responses in progress and return 0.
+def main(command: str, args: list[str]) -> None:
+    """Serve until SIGTERM or Ctrl-C, then finish the responses in progress.
 
     Raises InputError for a port in use, a model that cannot be served or a missing package.
     """
     options = _parser(command).parse_args(args)
     for name in ("threads", "max_mb", "timeout"):
-        if getattr(options, name) < 1:
-            raise InputError(f"--{name}: expected 1 or more, got {getattr(options, name)}")
+        require(f"--{name}", vars(options)[name], "1 or more", vars(options)[name] >= 1)
     try:
         from mnist_lit.inference.serve.app import create_app
         from mnist_lit.inference.serve.limits import Limits
@@ -39,7 +38,6 @@ def main(command: str, args: list[str]) -> int:
         print(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
         with contextlib.suppress(StoppedBySignal):  # uvicorn raises the signal again once it has shut down
             Server(app, seconds=options.timeout).run([listener])
-    return 0
 
 
 def _parser(command: str) -> CommandParser:
@@ -77,8 +75,7 @@ def _exported_model(model: str | None) -> tuple[Path, str]:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises InputError if the address or port cannot be used."""
-    if not 0 <= port < 1 << 16:
-        raise InputError(f"--port: expected 0 … 65535, got {port}")
+    require("--port", port, "0 … 65535", 0 <= port <= 65535)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=1024)

@@ -10,7 +10,7 @@ import re
 import shlex
 from pathlib import Path
 
-from mnist_lit.errors import InputError, StoppedBySignal
+from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.experiments.space import read_space
 from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
 from mnist_lit.runs.folders import LOGS
@@ -34,8 +34,7 @@ def main(command: str, args: list[str]) -> int:
         raise InputError("a sweep starts its own processes; start it without a launcher, once on each machine")
     fit = ["--config", str(find_recipe(options.config)), *rest]
     name = options.study or Path(options.config).stem
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise InputError(f"--study: expected a name of letters, digits, -, _ and ., got {name}")
+    require("--study", name, "a name of letters, digits, -, _ and .", bool(re.fullmatch(r"[\w.-]+", name)))
     folder = Path(logs_root(fit), LOGS, f"sweep_{name}")
     settings, space = check_space(fit, read_space(Path(options.space)))
     with storage_errors(options.storage, opening=True):

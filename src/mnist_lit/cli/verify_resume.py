@@ -1,9 +1,10 @@
 """`mnist-lit verify-resume`: train once undisturbed and once with kills, and compare bit for bit."""
 
-import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.experiments.verify_resume import verify_resume
 from mnist_lit.system.command_parser import CommandParser
 
@@ -21,10 +22,7 @@ def main(command: str, args: list[str]) -> int:
     options, fit = parser.parse_known_args(args)
     if any(arg.partition("=")[0] == "--seeds" for arg in fit):
         raise InputError("--seeds: verify-resume trains one seed; choose it with --seed_everything")
-    if options.kills < 0:
-        raise InputError(f"--kills: expected 0 or more, got {options.kills}")
-    if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        return verify_resume(fit, options.kills, options.kill_seed, options.folder)
-    with tempfile.TemporaryDirectory() as folder:
+    require("--kills", options.kills, "0 or more", options.kills >= 0)
+    with nullcontext(options.folder) if options.folder else TemporaryDirectory() as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         return verify_resume(fit, options.kills, options.kill_seed, Path(folder))
