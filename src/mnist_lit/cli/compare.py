@@ -9,8 +9,6 @@ from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.command_parser import CommandParser
 
-ALPHA = 0.05  # significance level
-
 
 def main(command: str, args: list[str]) -> None:
     """Print the comparison. Raises InputError if the two cannot be compared."""
@@ -44,7 +42,7 @@ def main(command: str, args: list[str]) -> None:
     value, low, high = (f"{100 * share:+.3f}" for share in difference[:3])
     print(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
     better = "B" if difference.value > 0 else "A"
-    print(f"  {better} is better" if difference.p < ALPHA else "  not distinguishable")
+    print(f"  {better} is better" if difference.p < 0.05 else "  not distinguishable")
 
 
 def _tests(folder: Path) -> list[Predictions]:

@@ -16,7 +16,6 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
@@ -137,21 +136,14 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
 
 def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
-    unrelated = ("num_classes", "seed", "shuffle", "data_dir", *NETWORK_SETTINGS)
-    settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs}
-    for section in (config.model, config.data):
-        settings |= {name: value for name, value in section.items() if name not in unrelated}
-    return {name: value for name, value in settings.items() if value is not None}
+    unrelated = ("num_classes", "shuffle", "data_dir", *NETWORK_SETTINGS)
+    settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
+    return {name: value for name, value in settings.items() if value is not None and name not in unrelated}
 
 
 def as_list(value: Any) -> list[Any]:
     """What Lightning accepts as one, several or none, as a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def logs_folder(trainer: Namespace) -> Path:
-    """The folder of all runs."""
-    return Path(trainer.default_root_dir or "", LOGS)
 
 
 def is_rank_zero() -> bool:

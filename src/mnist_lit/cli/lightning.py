@@ -20,7 +20,7 @@ from mnist_lit.cli.run import check_devices, refusals, run_evaluation, run_fit
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO, config_of, load_checkpoint
-from mnist_lit.runs.folders import newest_checkpoint
+from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.start import RunStart, begin_run
 from mnist_lit.system.malloc import keep_freed_memory
@@ -82,7 +82,7 @@ class MNISTCLI(LightningCLI):
             super().parse_arguments(parser, [command, *rest])
             path = self.config[command].ckpt_path
             if command != "fit" and not path:
-                path = str(newest_checkpoint(options.logs_folder(self.config[command].trainer)))
+                path = str(newest_checkpoint(Path(self.config[command].trainer.default_root_dir or "", LOGS)))
             if path:
                 self._checkpoint = load_checkpoint(path)
                 saved = config_of(self._checkpoint)
@@ -121,7 +121,7 @@ class MNISTCLI(LightningCLI):
     def _fit_callbacks(self, trainer: Any) -> list[Callback]:
         """Begin the run, and make what belongs to a fit; a dry run leaves no files."""
         config = self.config[self.subcommand]
-        logs = options.logs_folder(trainer)
+        logs = Path(trainer.default_root_dir or "", LOGS)
         yaml_text = options.repeatable_config(self._parser(self.subcommand), config)
         if not trainer.fast_dev_run and options.is_rank_zero():
             group, run = (given and Path(given) for given in (config.group, config.run))

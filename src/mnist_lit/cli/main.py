@@ -58,14 +58,11 @@ def main(args: list[str] | None = None) -> int:
             return 0  # otherwise Lightning's launcher would kill rank 0 before it has printed
         print(f"mnist-lit: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
-    except (
-        InputError,
-        OSError,
-    ) as error:  # OSError: a full disk, a closed pipe (`mnist-lit runs | head`), a lost process
+    except (InputError, OSError) as error:  # OSError: a full disk, a closed pipe, a lost process
         if debug:
             raise
-        concerns_all = isinstance(error, TrainingDiverged | ConnectionError)
-        if not isinstance(error, BrokenPipeError) and (is_rank_zero or not concerns_all):
+        closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
+        if not closed_pipe and (is_rank_zero or not isinstance(error, TrainingDiverged | ConnectionError)):
             print(f"mnist-lit: {error}", file=sys.stderr)
         if isinstance(error, InputError):
             return 2
@@ -90,9 +87,9 @@ def _run(args: list[str], *, debug: bool) -> int:
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
         rest = _resolved(command, rest)
-        names_group = any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(rest))
-        names_seeds = any(arg.partition("=")[0] == "--seeds" for arg in rest)
-        if names_seeds if command == "fit" else names_group:
+        group = any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(rest))
+        seeds = any(arg.partition("=")[0] == "--seeds" for arg in rest)
+        if (seeds and command == "fit") or (group and command != "fit"):
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
         newest_checkpoint(Path(LOGS))  # raises before torch is imported if there is none

@@ -18,7 +18,18 @@ from mnist_lit.system.command_parser import CommandParser
 
 def main(command: str, args: list[str]) -> int:
     """Print a table or write one to a file; returns 1 if any file failed, else 0."""
-    options = _parser(command).parse_args(args)
+    codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
+    parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
+    model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
+    parser.add_argument("--model", help=model)
+    threshold = "reject outlier scores above it: 0 rejects all, 1 nothing (default: the model's own)"
+    parser.add_argument("--threshold", type=float, help=threshold)
+    parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
+    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="write one row per digit to a file")
+    show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
+    parser.add_argument("--show", action="store_true", help=show)
+    options = parser.parse_args(args)
     files = list(expand_paths(options.pictures))
     output: Path | None = options.output
     valid = not output or output.suffix in (".csv", ".jsonl")
@@ -42,38 +53,21 @@ def main(command: str, args: list[str]) -> int:
     return int(any(row.reading is None for row in rows))
 
 
-def _parser(command: str) -> CommandParser:
-    codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
-    parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
-    model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
-    parser.add_argument("--model", help=model)
-    threshold = "reject outlier scores above it: 0 rejects all, 1 nothing (default: the model's own)"
-    parser.add_argument("--threshold", type=float, help=threshold)
-    parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
-    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="write one row per digit to a file")
-    show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
-    parser.add_argument("--show", action="store_true", help=show)
-    return parser
-
-
 def _print_table(rows: Sequence[Row], *, boxes: bool) -> None:
     """Print one line per digit. Formatted by hand: Rich takes a millisecond per row, and there may be thousands."""
-    names = [_printable(row.file) for row in rows]
-    width = min(max(map(len, ["file", *names])), 60)
-    digit_width = max([5, *(len(row.reading.digit) for row in rows if row.reading)])
-
-    def print_line(name: str, digit: str, probability: str, status: str, rest: str) -> None:
-        print(f"{name:<{width}}  {digit:>{digit_width}}  {probability:>11}  {status:<8}  {rest}".rstrip())
-
-    print_line("file", "digit", "probability", "status", "box" if boxes else "")
-    for name, row in zip(names, rows, strict=True):
-        if reading := row.reading:
-            digit = (reading.digit, f"{reading.probability:.2%}") if reading.digit else ("-", "-")
-            box = " ".join(map(str, reading.box)) if boxes else ""
-            print_line(name, *digit, reading.status, "  ".join(filter(None, (box, reading.message))))
+    lines = [("file", "digit", "probability", "status", "box" if boxes else "")]
+    for row in rows:
+        name, reading = _printable(row.file), row.reading
+        if reading is None:
+            lines.append((name, "-", "-", "error", _printable(row.message)))
         else:
-            print_line(name, "-", "-", "error", _printable(row.message))
+            digit, probability = (reading.digit, f"{reading.probability:.2%}") if reading.digit else ("-", "-")
+            box = " ".join(map(str, reading.box)) if boxes else ""
+            lines.append((name, digit, probability, reading.status, "  ".join(filter(None, (box, reading.message)))))
+    width = min(max(len(line[0]) for line in lines), 60)
+    digit_width = max(len(line[1]) for line in lines)
+    for name, digit, probability, status, rest in lines:
+        print(f"{name:<{width}}  {digit:>{digit_width}}  {probability:>11}  {status:<8}  {rest}".rstrip())
 
 
 def _printable(text: str) -> str:

@@ -23,12 +23,10 @@ from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.distributed import is_peer_failure
 
-PROCESSES_PER_CORE = 8  # at most; each CPU device is a process
-
 
 def check_devices(trainer: Trainer) -> None:
     """Raise InputError for a number of CPU processes that would exhaust the machine."""
-    limit = PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    limit = 8 * (os.cpu_count() or 1)  # each CPU device is a process
     if isinstance(trainer.accelerator, CPUAccelerator):
         expected = f"{limit} or fewer CPU processes here"
         require("trainer.devices", trainer.num_devices, expected, trainer.num_devices <= limit)
@@ -67,8 +65,9 @@ def run_fit(
     Raises InputError if the trainer refuses its options, or there is nothing to train.
     """
     with refusals(start):
-        if not start.finished:
-            _prepare(datamodule)
+        if not start.finished:  # before other processes start: they would wait for one whose data were refused
+            datamodule.prepare_data()
+            datamodule.setup()
         if start.run and start.continues and is_rank_zero():
             restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -103,7 +102,8 @@ def run_evaluation(
 ) -> None:
     """Score a checkpoint with `trainer.validate` or `trainer.test`. Raises InputError if its classes do not match."""
     with refusals(RunStart()):
-        _prepare(datamodule)
+        datamodule.prepare_data()
+        datamodule.setup()
         classes = Metadata.of(checkpoint).classes
         if classes != datamodule.classes:
             names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
@@ -113,12 +113,6 @@ def run_evaluation(
     if model.confusion is None:
         command = evaluate.__name__
         raise InputError(f"{command} had no images: data.val_size is 0, or the trainer's limits allow none")
-
-
-def _prepare(datamodule: MNISTDataModule) -> None:
-    """Have the data before other processes start: they would wait for one whose data were refused."""
-    datamodule.prepare_data()
-    datamodule.setup()
 
 
 def _launches_processes(trainer: Trainer) -> bool:

@@ -10,8 +10,6 @@ from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
 from mnist_lit.system.console import print_table
 
-COMMAND_PREFIX = "# mnist-lit "  # of the first line of a run's config.yaml
-
 
 class RunSummary(NamedTuple):
     """One run's row of the table; what its folder does not say is empty."""
@@ -30,9 +28,9 @@ def summarize_run(run: Path) -> RunSummary:
     config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     epochs, best, tested = completed_epochs(run), best_validation(run), read_predictions(run)
-    line = ""
+    command = ""  # the first line of config.yaml
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        line = config.read_text(encoding="utf-8").partition("\n")[0]
+        command = config.read_text(encoding="utf-8").partition("\n")[0].partition("# mnist-lit ")[2]
     return RunSummary(
         run_name(run),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
@@ -40,7 +38,7 @@ def summarize_run(run: Path) -> RunSummary:
         str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
         f"{best[0]:.2%} ({best[1]})" if best else "",
         f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
-        line.removeprefix(COMMAND_PREFIX) if line.startswith(COMMAND_PREFIX) else "",
+        command,
     )
 
 

@@ -18,7 +18,20 @@ def main(command: str, args: list[str]) -> None:
 
     Raises InputError for a port in use, a model that cannot be served or a missing package.
     """
-    options = _parser(command).parse_args(args)
+    parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
+    model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
+    parser.add_argument("--model", metavar="PATH", help=model)
+    host = "address to listen on; 0.0.0.0 is every address of this machine (default: 127.0.0.1)"
+    parser.add_argument("--host", default="127.0.0.1", help=host)
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
+    names = "a host name that browsers may use, besides localhost and the address; repeat for several"
+    parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
+    parser.add_argument("--threshold", type=float, help="reject outlier scores above it (default: the model's own)")
+    parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
+    parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB (default: 20)")
+    timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
+    parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
+    options = parser.parse_args(args)
     for name in ("threads", "max_mb", "timeout"):
         require(f"--{name}", vars(options)[name], "1 or more", vars(options)[name] >= 1)
     try:
@@ -38,23 +51,6 @@ def main(command: str, args: list[str]) -> None:
         print(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
         with contextlib.suppress(StoppedBySignal):  # uvicorn raises the signal again once it has shut down
             Server(app, seconds=options.timeout).run([listener])
-
-
-def _parser(command: str) -> CommandParser:
-    parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
-    model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
-    parser.add_argument("--model", metavar="PATH", help=model)
-    host = "address to listen on; 0.0.0.0 is every address of this machine (default: 127.0.0.1)"
-    parser.add_argument("--host", default="127.0.0.1", help=host)
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
-    names = "a host name that browsers may use, besides localhost and the address; repeat for several"
-    parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
-    parser.add_argument("--threshold", type=float, help="reject outlier scores above it (default: the model's own)")
-    parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
-    parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB (default: 20)")
-    timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
-    parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
-    return parser
 
 
 def _exported_model(model: str | None) -> tuple[Path, str]:

@@ -1,7 +1,6 @@
 """`mnist-lit sweep`: try settings from a search space, one `fit` each, and choose by validation accuracy.
 
-Any number of processes, on one or several machines, can share one study. Each trial is a subprocess, so a crash ends
-only that trial. A sweep never looks at the test images.
+Each trial is a subprocess, so a crash ends only that trial. A sweep never looks at the test images.
 """
 
 import argparse
