@@ -32,6 +32,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # our loaders know their share
 }
+# Parameters of `Trainer.fit`, `validate` and `test` that are not options.
 NO_OPTIONS = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "verbose", "weights_only"}
 
 
