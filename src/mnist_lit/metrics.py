@@ -13,7 +13,6 @@ class MeanNLL(Metric):
     """Mean negative log-likelihood over images: log_probs (B, C), labels (B,) → a scalar in nats."""
 
     full_state_update = False
-    higher_is_better = False
     total: Tensor
     count: Tensor
 
@@ -23,7 +22,6 @@ class MeanNLL(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        """Add a batch."""
         self.total += F.nll_loss(log_probs.float(), labels, reduction="sum")
         self.count += len(labels)
 
@@ -40,10 +38,8 @@ def smoothed_nll(log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 def classification_metrics(num_classes: int, prefix: str, *, details: bool = True) -> MetricCollection:
     """`loss` and `acc`; with `details` also per-class accuracy, calibration error and confusion matrix."""
-    metrics: dict[str, Metric | MetricCollection] = {
-        "loss": MeanNLL(),
-        "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-    }
+    accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+    metrics: dict[str, Metric | MetricCollection] = {"loss": MeanNLL(), "acc": accuracy}
     if details:
         metrics |= {
             "class_acc": MulticlassAccuracy(num_classes, average=None, validate_args=False),

@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from mnist_lit.errors import InputError, require
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_hyperparameters(h: Mapping[str, Any]) -> None:
@@ -100,7 +99,7 @@ def lr_factor(
     return 1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
-def ema_copy(network: Network) -> Network:
+def ema_copy(network: nn.Module) -> nn.Module:
     """A copy of a network that holds the exponential moving average of its weights; it needs no gradients."""
     return copy.deepcopy(network).requires_grad_(False)
 
@@ -113,8 +112,7 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) 
     By hand because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
     """
     decay = min(decay, (step + 1) / (step + 10))
-    weights: list[Tensor] = list(average.parameters())
-    torch._foreach_lerp_(weights, list[Tensor](network.parameters()), weight=1 - decay)
+    torch._foreach_lerp_([*average.parameters()], [*network.parameters()], weight=1 - decay)
 
 
 @contextmanager
@@ -125,16 +123,14 @@ def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
     which to first order are the current ones plus rho · g / |g|. The gradient computed inside this block, applied to
     the weights outside it, is SAM's. That costs a second forward and backward pass per step.
     """
-    gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
-    moved, before = list[Tensor](gradients), [p.detach().clone() for p in gradients]
+    gradients = {p.detach(): p.grad for p in network.parameters() if p.grad is not None}  # keys share memory with p
+    weights, before = [*gradients], [weight.clone() for weight in gradients]
     norm = nn.utils.get_total_norm(gradients.values())
-    with torch.no_grad():
-        torch._foreach_add_(moved, torch._foreach_mul(list(gradients.values()), rho / (norm + 1e-12)))
+    torch._foreach_add_(weights, torch._foreach_mul([*gradients.values()], rho / (norm + 1e-12)))
     try:
         yield
     finally:
-        with torch.no_grad():
-            torch._foreach_copy_(moved, before)
+        torch._foreach_copy_(weights, before)
 
 
 def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> Callable[[], Any]:
@@ -188,56 +184,39 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         aux_lr: float = 0.002,
-        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
-        groups = [
-            {"params": list(hidden), "lr": lr, "orthogonal": True},
-            {"params": list(rest), "lr": aux_lr, "orthogonal": False},
-        ]
-        super().__init__(groups, {"momentum": momentum, "weight_decay": weight_decay, "betas": betas})
+        matrices = {"params": list(hidden), "lr": lr, "orthogonal": True}
+        others = {"params": list(rest), "lr": aux_lr, "orthogonal": False}
+        defaults = {"momentum": momentum, "weight_decay": weight_decay, "betas": (0.9, 0.999)}
+        super().__init__([matrices, others], defaults)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update; a closure, if given, computes the gradients and returns the loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = closure() if closure else None
         for group in self.param_groups:
-            (self._muon if group["orthogonal"] else self._adamw)(group)
+            params = [p for p in group["params"] if p.grad is not None]
+            (self._muon if group["orthogonal"] else self._adamw)(params, group)
         return loss
 
-    def _muon(self, group: dict[str, Any]) -> None:
-        for p in group["params"]:
-            if p.grad is None:
-                continue
-            state = self.state[p]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(p)
-            buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(p.grad)
+    @torch.no_grad()
+    def _muon(self, params: list[Any], group: dict[str, Any]) -> None:
+        for p in params:
+            if p not in self.state:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffer = self.state[p]["momentum_buffer"].mul_(group["momentum"]).add_(p.grad)
             update = p.grad + group["momentum"] * buffer  # Nesterov momentum
             update = orthogonalize(update.flatten(1)).view_as(p)
             scale = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
             p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
 
-    def _adamw(self, group: dict[str, Any]) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
+    @torch.no_grad()
+    def _adamw(self, params: list[Any], group: dict[str, Any]) -> None:
         for p in params:
-            if not self.state[p]:
+            if p not in self.state:
                 zeros = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
                 self.state[p].update(zeros, step=torch.zeros(()))
-        adamw(
-            params,
-            [p.grad for p in params],
-            [self.state[p]["exp_avg"] for p in params],
-            [self.state[p]["exp_avg_sq"] for p in params],
-            [],
-            [self.state[p]["step"] for p in params],
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=1e-8,
-            maximize=False,
-        )
+        names, (beta1, beta2) = ("exp_avg", "exp_avg_sq", "step"), group["betas"]
+        averages, squares, steps = ([self.state[p][name] for p in params] for name in names)
+        options = {"lr": group["lr"], "weight_decay": group["weight_decay"], "beta1": beta1, "beta2": beta2}
+        gradients = [p.grad for p in params]
+        adamw(params, gradients, averages, squares, [], steps, **options, eps=1e-8, amsgrad=False, maximize=False)

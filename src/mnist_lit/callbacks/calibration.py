@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
@@ -18,7 +17,7 @@ class CalibrateBest(Callback):
     def __init__(self, start: RunStart) -> None:
         self.start = start
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Calibrate after every other callback has finished."""
         if trainer.is_global_zero and self.start.run:
             self.calibrate(self.start.run, trainer.datamodule)  # type: ignore[attr-defined]

@@ -6,11 +6,10 @@ beside the last, and saves only between optimizer steps, so that a resumed run e
 
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from mnist_lit.data.loaders import Batch
-from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
@@ -25,22 +24,20 @@ class TrackBest(Callback):
         self.start = start
         self.best: Validation | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the validation with the best before it."""
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:
             return
         acc, loss = (float(trainer.callback_metrics[name]) for name in ("val/acc", "val/loss"))
         validation = Validation(acc, loss, trainer.current_epoch + 1)
-        if self.best is None or (validation.acc, -validation.loss) > (self.best.acc, -self.best.loss):
-            self.best = validation
-        assert isinstance(pl_module, MNISTModule)
+        self.best = max(self.best or validation, validation, key=Validation.rank)  # of equals, the earlier one
+        self.improved = self.best is validation
         pl_module.log_now({"best/val_acc": self.best.acc}, max(trainer.global_step - 1, 0))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Keep the best score for a resume."""
         content["best"] = self.best and list(self.best)
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Continue comparing with the best score so far if its file is in this run's folder; else start again."""
         if self.start.continues and content["best"]:
             self.best = Validation(*content["best"])
@@ -53,35 +50,29 @@ class SaveBestAndLast(Checkpoint):
     whole YAML, goes into every file, see `runs.checkpoint.Metadata`.
     """
 
-    def __init__(
-        self, start: RunStart, config: str, tracker: TrackBest, *, every_n_steps: int = 0, keep_epochs: bool = False
-    ) -> None:
-        self.start, self.config, self.tracker = start, config, tracker
+    def __init__(self, tracker: TrackBest, config: str, *, every_n_steps: int = 0, keep_epochs: bool = False) -> None:
+        self.start, self.tracker, self.config = tracker.start, tracker, config
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
         self.due = self._stopping = False
-        self._saved_best: Validation | None = None
         self._scores: dict[str, Any] = {}  # from before a resume
 
-    def save(self, trainer: pl.Trainer, name: str = LAST_CKPT) -> None:
+    def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
         assert self.start.run
         trainer.save_checkpoint(self.start.run / "checkpoints" / name)
         self.due = self.due and name != LAST_CKPT
 
-    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Keep the weights if no earlier validation was as good."""
         if trainer.sanity_checking:
             return
-        if self.tracker.best != self._saved_best:
-            self._saved_best = self.tracker.best
+        if self.tracker.improved:
             self.save(trainer, "best.ckpt")
         if self.due:
             self.save(trainer)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Save every so many steps, and where `max_steps` or `max_time` stops within an epoch.
 
         Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
@@ -94,48 +85,43 @@ class SaveBestAndLast(Checkpoint):
         trainer.should_stop = trainer.should_stop or self._stopping
         if self._at_epoch_end:
             return
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self.due = True
+        self.due = self.due or (self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0)
         stops = trainer.should_stop or trainer.global_step == trainer.max_steps
         if stops or (self.due and not validation_may_follow(trainer, batch_idx)):
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Keep the latest weights."""
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if self._at_epoch_end:
             self.save(trainer)
             if self.keep_epochs:
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
 
-    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Mark the run as finished."""
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.is_global_zero and self.start.run:
             self.start.run.joinpath(FINISHED_MARK).touch()
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Write the metadata into the file, among them how long the logs are."""
         assert self.start.run
         flush_loggers(trainer.loggers)
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
         data = trainer.datamodule  # type: ignore[attr-defined]
         scores = self._scores | dict(trainer.callback_metrics)
-        metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths)
-        content[METADATA_KEY] = metadata.to_dict()
+        content[METADATA_KEY] = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths).to_dict()
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, content: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Keep scores that a resumed run has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
-            self._saved_best = self.tracker.best
 
 
-def is_optimizer_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the optimizer stepped after this batch; several batches may be accumulated into one step."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
 
 
-def validation_may_follow(trainer: pl.Trainer, batch_idx: int) -> bool:
+def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a validation may follow this batch within the epoch, see `trainer.val_check_interval`."""
     if trainer.datamodule.val_size == 0:  # type: ignore[attr-defined]
         return False

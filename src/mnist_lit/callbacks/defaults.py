@@ -46,7 +46,7 @@ def fit_callbacks(
             callbacks.append(TensorBoardFigures(start))
     saver = None
     if start.run and saves:
-        saver = SaveBestAndLast(start, config, tracker, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
+        saver = SaveBestAndLast(tracker, config, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
     callbacks += [FitTable(start, logs, tracker, saves=saves), StopOnSignal(saver)]
     return [*callbacks, CalibrateBest(start), *([saver] if saver else [])]
 

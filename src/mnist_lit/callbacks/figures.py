@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mnist_lit.callbacks.tensorboard import add_image
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation import figures
-from mnist_lit.module import MNISTModule
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.distributed import all_gather_objects
 
@@ -23,9 +21,8 @@ class TensorBoardFigures(Callback):
     def __init__(self, start: RunStart) -> None:
         self.start = start
         self._drawn = False
-        self._mistakes: list[tuple[Tensor, ...]] = []
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, *_: Any) -> None:
         """Draw the first images of the fit, augmented."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
             classes = trainer.datamodule.classes  # type: ignore[attr-defined]
@@ -34,13 +31,10 @@ class TensorBoardFigures(Callback):
             add_image(trainer, "training images", grid)
         self._drawn = True
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Forget the last validation's mistakes."""
-        self._mistakes = []
+    def on_validation_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        self._mistakes: list[tuple[Tensor, ...]] = []
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Keep the mistakes with the highest loss, without waiting for the device."""
         predicted = outputs.argmax(dim=1)
         loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
@@ -50,13 +44,12 @@ class TensorBoardFigures(Callback):
         columns = (loss, batch.labels, predicted, probs, batch.indices, batch.images)
         self._mistakes.append(tuple(column[worst] for column in columns))
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw the mistakes of all processes together."""
         if trainer.sanity_checking or not self._mistakes:
             return
         own = tuple(torch.cat(column).cpu() for column in zip(*self._mistakes, strict=True))
-        gathered = (torch.cat(column) for column in zip(*all_gather_objects(own), strict=True))
-        loss, labels, predicted, probs, indices, images = gathered
+        loss, labels, predicted, probs, indices, images = map(torch.cat, zip(*all_gather_objects(own), strict=True))
         if not trainer.is_global_zero:
             return
         order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
@@ -68,7 +61,5 @@ class TensorBoardFigures(Callback):
         ]
         worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)
         add_image(trainer, "validation/worst mistakes", worst)
-        assert isinstance(pl_module, MNISTModule)
-        assert pl_module.confusion is not None
         confusion = pl_module.confusion.long().cpu().numpy()
         add_image(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, classes))

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mnist_lit.data.loaders import Batch
@@ -19,31 +18,26 @@ class WritePredictions(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def on_test_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Forget earlier predictions."""
-        self._parts = []
-
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        """Keep the batch's probabilities."""
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write one file for all processes, in the dataset's order; it appears complete or not at all."""
         own = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
-        indices, labels, probs = (torch.cat(column) for column in zip(*all_gather_objects(own), strict=True))
+        indices, labels, probs = map(torch.cat, zip(*all_gather_objects(own), strict=True))
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        files = [data.digits.files] if data.digits.files else []
+        files = data.digits.files  # empty unless every image has its own
         rows: list[list[Any]] = [["index", "label", "predicted", *(f"prob_{name}" for name in data.classes)]]
         rows[0] += ["file"] if files else []
         for index, label, row in zip(indices[order].tolist(), labels[order].tolist(), probs[order], strict=True):
-            names = [column[index] for column in files]
-            rows.append([index, label, int(row.argmax()), *(f"{p:.9g}" for p in row.tolist()), *names])
+            probabilities = [f"{p:.9g}" for p in row.tolist()]
+            rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
         with report_write_errors(self.path):
             write_atomic(self.path, csv_text(rows).encode())

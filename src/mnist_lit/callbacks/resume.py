@@ -3,8 +3,7 @@
 import os
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn.parallel import DistributedDataParallel
 
 from mnist_lit.runs.start import RunStart
@@ -39,14 +38,14 @@ class BroadcastResume(Callback):
         self.start = start
         self.path = ResumePath(start)
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take over what rank 0 has found."""
         vars(self.start).update(trainer.strategy.broadcast(vars(self.start)))
         self.path.broadcast = True
         if self.start.finished:
             raise RunFinished
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Note that training has begun: from now on the run folder stays, whatever happens."""
         self.start.has_trained = True
 
@@ -54,7 +53,7 @@ class BroadcastResume(Callback):
 class RankOrderedGradients(Callback):
     """Sum gradients in the order of the ranks, also after a resume; see `distributed.rank_ordered_mean`."""
 
-    def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         """Register the hook with DDP, which has wrapped the module by now."""
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             trainer.strategy.model.register_comm_hook(None, rank_ordered_mean)

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, is_optimizer_step, validation_may_follow
 from mnist_lit.data.loaders import Batch
@@ -27,17 +26,13 @@ class StopOnSignal(Callback):
         self._signals = DeferredSignals()
         self._pending = 0
 
-    def on_sanity_check_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's signal handlers."""
         self._signals.install()
 
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """The same if there is no sanity check."""
-        self._signals.install()
+    on_train_start = on_sanity_check_start  # there may be no sanity check
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Save and stop within an epoch; its last step is left to the epoch's end."""
         at_end = batch_idx + 1 >= trainer.num_training_batches
         # On GPUs agreeing costs a synchronization, so only every tenth step.
@@ -50,28 +45,26 @@ class StopOnSignal(Callback):
                 self.saver.save(trainer)
             self._stop(trainer, signum)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Stop after a validation within an epoch."""
         if self._pending and self.saver and not self.saver.due:
             self._stop(trainer, self._pending)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after an epoch, which was saved at its end."""
         if signum := self._agreed(trainer):
             self._stop(trainer, signum)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same after the last epoch."""
-        self.on_train_epoch_start(trainer, pl_module)
+    on_train_end = on_train_epoch_start  # after the last epoch
 
-    def _agreed(self, trainer: pl.Trainer) -> int:
+    def _agreed(self, trainer: Trainer) -> int:
         """The signal that any process has received; 0 if there is none."""
         if trainer.world_size == 1:
             return self._signals.signum
         own = torch.tensor(float(self._signals.signum), device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
-    def _stop(self, trainer: pl.Trainer, signum: int) -> None:
+    def _stop(self, trainer: Trainer, signum: int) -> None:
         run = self.saver.start.run if self.saver else None
         last = run / "checkpoints" / LAST_CKPT if run else None
         saved = "nothing was saved"
@@ -86,7 +79,7 @@ class StopOnDivergence(Callback):
     def __init__(self, start: RunStart) -> None:
         self.start = start
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Check the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
@@ -98,17 +91,17 @@ class StopOnDivergence(Callback):
         if not math.isfinite(loss):
             self._stop(trainer, pl_module, f"the loss is {float(loss)}")
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the validation loss: weights may be useless and still finite."""
         if not trainer.sanity_checking and not math.isfinite(trainer.callback_metrics["val/loss"]):
             self._stop(trainer, pl_module, f"val/loss is {float(trainer.callback_metrics['val/loss'])}")
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Check the weights, which the last step may have ruined after its loss was computed."""
         if not all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
             self._stop(trainer, pl_module, "weights are not finite")
 
-    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, reason: str) -> None:
+    def _stop(self, trainer: Trainer, pl_module: LightningModule, reason: str) -> None:
         best = best_checkpoint(self.start.run) if self.start.run else None
         kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
         where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"

@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 
 from mnist_lit.callbacks.checkpoints import TrackBest
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
-from mnist_lit.module import MNISTModule
 from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import print_fields, print_table
@@ -28,47 +27,38 @@ class FitTable(Callback):
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
-        self.images = self._logged_images = self._logged_step = 0
-        self.seconds = self._validation_seconds = self._logged_at = 0.0
+        self.images, self._validation_seconds = 0, 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Start the clock."""
-        self._started_at = time.perf_counter()
-        self._logged_step = trainer.global_step
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        self._started_at, self._validation_seconds = time.perf_counter(), 0.0  # a sanity check came before
+        self._logged = 0, 0.0, trainer.global_step  # images, seconds and step when last logged
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Print the run folder once nothing can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
             print(f"fit: {self.start.run}{resumed}", flush=True)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
         self.images += batch.size
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and step % every == 0 and step != self._logged_step:  # several batches may be one step
+        images, seconds, logged_step = self._logged
+        if every and step % every == 0 and step != logged_step:  # several batches may be one step
             now = time.perf_counter() - self._started_at - self._validation_seconds
-            rate = (self.images - self._logged_images) / (now - self._logged_at)
-            assert isinstance(pl_module, MNISTModule)
-            pl_module.log_now({"train/images_per_second": rate}, step - 1)
-            self._logged_images, self._logged_at, self._logged_step = self.images, now, step
+            pl_module.log_now({"train/images_per_second": (self.images - images) / (now - seconds)}, step - 1)
+            self._logged = self.images, now, step
 
-    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Start the other clock."""
-        self._validation_started_at = time.perf_counter()
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        self._validation_seconds -= time.perf_counter()  # its end is added below
 
-    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop the other clock."""
-        if not trainer.sanity_checking:
-            self._validation_seconds += time.perf_counter() - self._validation_started_at
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        self._validation_seconds += time.perf_counter()
 
-    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop the clock."""
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self.seconds = time.perf_counter() - self._started_at
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print. By now every checkpoint is written and the progress bar has stopped."""
         if not trainer.is_global_zero or not self.images:
             return
@@ -97,7 +87,7 @@ class ProgressBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=5, leave=False)
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The scores, without Lightning's version number."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
@@ -108,10 +98,9 @@ class ScoreTable(Callback):
     def __init__(self, predictions: Path | None = None, published: str | None = None) -> None:
         self.predictions, self.published = predictions, published
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Print. By now the predictions are written and the progress bar has stopped."""
         split = "test" if stage == "test" else "val"
-        assert isinstance(pl_module, MNISTModule)
         if not trainer.is_global_zero or pl_module.confusion is None:
             return
         confusion = pl_module.confusion.long().cpu()
@@ -125,11 +114,8 @@ class ScoreTable(Callback):
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
             f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error before temperature scaling)",
         }
-        if self.published:
-            fields["provenance"] = self.published
-        if self.predictions:
-            fields["predictions"] = str(self.predictions)
-        print_fields(fields)
+        origins = {"provenance": self.published, "predictions": self.predictions}
+        print_fields(fields | {name: str(value) for name, value in origins.items() if value})
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
         rows = []
         for label, row in enumerate(confusion):

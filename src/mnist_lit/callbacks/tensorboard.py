@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch.utils.tensorboard import SummaryWriter
@@ -22,7 +21,7 @@ class TensorBoardHParams(Callback):
     def __init__(self, start: RunStart, settings: Mapping[str, int | float | str]) -> None:
         self.start, self.settings = start, dict(settings)
 
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Write the settings, and which curves are scores; `test` adds its own later."""
         if self.start.continues and trainer.global_step:
             return
@@ -38,16 +37,12 @@ class TensorBoardHParams(Callback):
 
 
 class TensorBoardTestScores(Callback):
-    """The test scores in the run's subfolder `test`, at the checkpoint's step.
-
-    The run's own events file stays as it is, since its fit may still be running.
-    """
+    """The test scores, in the run's subfolder `test`: its fit may still be writing the run's own events file."""
 
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
 
-    def on_test_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Write accuracy and loss."""
+    def on_test_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.is_global_zero:
             return
         with SummaryWriter(str(self.run / "test")) as writer:
@@ -55,13 +50,13 @@ class TensorBoardTestScores(Callback):
                 writer.add_scalar(name, trainer.callback_metrics[name], self.step)
 
 
-def add_image(trainer: pl.Trainer, name: str, image: Any) -> None:
+def add_image(trainer: Trainer, name: str, image: Any) -> None:
     """Add an image, uint8 (H, W, 3), to every TensorBoard logger at the current step."""
     for writer in _writers(trainer):
         writer.add_image(name, image, trainer.global_step, dataformats="HWC")
 
 
-def _writers(trainer: pl.Trainer) -> list[SummaryWriter]:
+def _writers(trainer: Trainer) -> list[SummaryWriter]:
     """TensorBoard's writers on rank 0; other ranks have none."""
     loggers = trainer.loggers if trainer.is_global_zero else []
     return [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
