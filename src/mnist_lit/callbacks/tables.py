@@ -27,7 +27,7 @@ class FitTable(Callback):
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
-        self.images, self._validation_seconds = 0, 0.0
+        self.images, self.seconds, self._validation_seconds = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         self._started_at, self._validation_seconds = time.perf_counter(), 0.0  # a sanity check came before
