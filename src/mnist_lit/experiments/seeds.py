@@ -1,7 +1,4 @@
-"""Several seeds as one group: `fit --seeds 5` trains them one after another, `test` and `validate` score a group.
-
-Runs the commands as subprocesses and summarizes their results; trains and scores nothing itself.
-"""
+"""Several seeds as one group: `fit --seeds 5` trains them one after another, `test` and `validate` score a group."""
 
 import re
 import shlex

@@ -4,7 +4,7 @@
     data.batch_size: {low: 32, high: 256, step: 32}
     model.optimizer: [sgd, adamw]
 
-`fit` itself checks that it has these options. Knows nothing about how values are chosen.
+`fit` itself checks that it has these options.
 """
 
 import math

@@ -28,11 +28,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.space import Range, Space
 from mnist_lit.runs.results import Validation
 
-JOURNAL = "journal.log"
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
-PRUNER_WARMUP = 2  # validations of a trial before the first that can end it
-PRUNER_STARTUP = 4  # complete trials before the first that is pruned
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -97,12 +94,13 @@ class Study:
             if url:
                 self._storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
             else:  # with FileLock, because a killed process leaves Optuna's own lock file behind
-                lock: Any = FileLock(folder / f".{JOURNAL}.lock")
-                self._storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock))
+                lock: Any = FileLock(folder / ".journal.log.lock")
+                self._storage = JournalStorage(JournalFileBackend(str(folder / "journal.log"), lock))
+            # Four trials must be complete before one is pruned, and none is pruned by its first two validations.
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
             self.optuna = optuna.create_study(
-                study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
+                study_name=name, storage=self._storage, direction="maximize", load_if_exists=True, pruner=pruner
             )
-        self.optuna.pruner = optuna.pruners.MedianPruner(PRUNER_STARTUP, n_warmup_steps=PRUNER_WARMUP + 1)
 
     def setdefault(self, key: str, value: Any) -> Any:
         """The study's attribute; the first process to ask sets it to `value`."""
@@ -207,11 +205,10 @@ def storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
 
 def _suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> None:
     """Choose a value; a continued trial keeps the value that it has."""
-    if isinstance(values, list):
-        trial.suggest_categorical(name, values)
-        return
-    low, high, step, log = values
-    if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):
-        trial.suggest_int(name, low, high, step=step or 1, log=log)
-    else:
-        trial.suggest_float(name, low, high, step=step, log=log)
+    match values:
+        case list():
+            trial.suggest_categorical(name, values)
+        case Range(int(low), int(high), int() | None as step, log):
+            trial.suggest_int(name, low, high, step=step or 1, log=log)
+        case Range(low, high, step, log):
+            trial.suggest_float(name, low, high, step=step, log=log)

@@ -21,7 +21,7 @@ from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import print_fields, print_table
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.signals import DeferredSignals
-from mnist_lit.system.subprocesses import run_command, start_command, stop_command
+from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_command
 
 if TYPE_CHECKING:
     from mnist_lit.experiments.study import RunningTrial, Study, TrialResult
@@ -48,10 +48,10 @@ def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         args = [*fit, *every_value, "--print_config"]
         code = run_command("fit", args, env=_environment(), stdout=output, stderr=errors)
-        for file in (output, errors):
-            file.seek(0)
+        errors.seek(0)
+        output.seek(0)
         if code:
-            raise InputError(_last_line(errors.read()))
+            raise InputError(last_line(errors.read()))
         settings: dict[str, Any] = yaml.safe_load(output)
     if not settings["data"]["val_size"]:
         raise InputError("a sweep chooses by validation, which this recipe turns off; add --data.val_size 5000")
@@ -110,7 +110,7 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
         trial.finish("pruned")
         outcome = f"pruned, {score}"
     else:
-        reason = _last_line(printed) or (f"exit code {code}" if code else "no validation")
+        reason = last_line(printed) or (f"exit code {code}" if code else "no validation")
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else reason
         trial.finish("failed", reason=reason)
         outcome = f"failed: {reason}"
@@ -119,12 +119,7 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     print(f"trial {trial.number}: {outcome}", flush=True)
 
 
-def _last_line(printed: bytes) -> str:
-    return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a trial: this process's without the database URL."""
+def _environment() -> dict[str, str]:  # a trial needs no database password
     return {name: value for name, value in os.environ.items() if name != STORAGE}
 
 

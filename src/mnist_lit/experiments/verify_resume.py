@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
 from mnist_lit.system.csv_file import read_csv
-from mnist_lit.system.subprocesses import start_command
+from mnist_lit.system.subprocesses import last_line, start_command
 
 SPEEDS = ("train/images_per_second",)  # scalars that differ between any two runs; only their steps are compared
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
@@ -35,7 +35,6 @@ VALIDATING, VALIDATED = "validating", "validated"  # files of `ValidationMarker`
 # The moments to kill at.
 FIRST_SECOND, STARTING, TRAINING = "in the first second", "while starting", "while training"
 SAVING, IN_VALIDATION = "during a save", "during a validation"
-ATTEMPTS = 4  # at one kill
 
 Point = tuple[int, str, str]  # step, name, value
 
@@ -69,12 +68,12 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
 
 
 def _kill(fit: "KillableFit", moment: str, seconds: float) -> bool:
-    """Kill at a moment. If the fit ends first, restore its folder and try again after half the time, a few times."""
+    """Kill at a moment. If the fit ends first, restore its folder and try again after half the time, thrice."""
     fit.folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as backup:
         shutil.copytree(fit.folder, backup, dirs_exist_ok=True)
-        for attempt in range(ATTEMPTS):
-            if fit.kill(moment, seconds / 2**attempt):
+        for halvings in range(4):
+            if fit.kill(moment, seconds / 2**halvings):
                 return True
             shutil.rmtree(fit.folder)
             shutil.copytree(backup, fit.folder)
@@ -84,10 +83,9 @@ def _kill(fit: "KillableFit", moment: str, seconds: float) -> bool:
 def _compare(one: Path, other: Path) -> int:
     """Compare two runs' checkpoints and curves and print the verdict; returns 0 if they are equal, else 1."""
     tensors, differences = 0, []
-    for path in sorted(one.glob(f"{CHECKPOINTS}/*.ckpt")):
+    previous = one / CHECKPOINTS / PREVIOUS_CKPT  # may be of another step: a kill can cause one more save
+    for path in sorted({*one.glob(f"{CHECKPOINTS}/*.ckpt")} - {previous}):
         twin = other / CHECKPOINTS / path.name
-        if path.name == PREVIOUS_CKPT:  # may be of another step: a kill can cause one more save
-            continue
         if not twin.is_file():
             differences.append(f"{path.name}: missing")
             continue
@@ -159,11 +157,9 @@ class KillableFit:
     def finish(self) -> Path:
         """Run to the end; returns the run folder. Raises InputError with the fit's own error message if it fails."""
         with self._process(wait_for_training=True) as (process, output):
-            code = process.wait()
+            if code := process.wait():
+                raise InputError(f"the fit failed: {last_line(output.read_bytes()) or f'exit code {code}'}")
             self.ended = time.monotonic()
-            if code:
-                lines = output.read_text(errors="replace").strip().splitlines() or [f"exit code {code}"]
-                raise InputError(f"the fit failed: {lines[-1].removeprefix('mnist-lit: ')}")
         runs = all_runs(self.folder / LOGS)
         if len(runs) != 1 or not runs[0].joinpath(CHECKPOINTS, LAST_CKPT).is_file():
             raise InputError(f"expected one run with a checkpoint in {self.folder}, got {len(runs)}")
@@ -176,9 +172,8 @@ class KillableFit:
         """
         self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
         with self._process(wait_for_training=moment not in (FIRST_SECOND, STARTING)) as (process, _):
-            end = time.monotonic() + seconds
-            while process.poll() is None and time.monotonic() < end:
-                time.sleep(0.001)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
             sign = {SAVING: f"{LOGS}/*/{CHECKPOINTS}/.*.part", IN_VALIDATION: VALIDATING}.get(moment)
             while sign and process.poll() is None and not any(self.folder.glob(sign)):
                 pass  # a save takes milliseconds
@@ -225,8 +220,6 @@ def _csv_points(run: Path) -> Iterator[Point]:
 def _tensorboard_points(run: Path) -> Iterator[Point]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()  # 0: keep all
     for name in events.Tags()["scalars"]:
-        for event in events.Scalars(name):
-            yield event.step, name, "" if name in SPEEDS else repr(event.value)
+        yield from ((event.step, name, "" if name in SPEEDS else repr(event.value)) for event in events.Scalars(name))
     for name in events.Tags()["images"]:
-        for image in events.Images(name):
-            yield image.step, name, str(hash(image.encoded_image_string))
+        yield from ((image.step, name, str(hash(image.encoded_image_string))) for image in events.Images(name))

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import torch
@@ -48,15 +48,15 @@ class Metadata:
 
     @classmethod
     def new(
-        cls, config: str, data: str, classes: Sequence[str], scores: Mapping[str, Any], curves: Mapping[str, int]
-    ) -> "Metadata":
+        cls, config: str, data: str, classes: Sequence[str], scores: dict[str, Any], curves: dict[str, int]
+    ) -> Self:
         """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
         versions = {"mnist-lit": __version__, "python": platform.python_version()}
         versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__}
-        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
+        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, curves, versions)
 
     @classmethod
-    def of(cls, checkpoint: Mapping[str, Any]) -> "Metadata":
+    def of(cls, checkpoint: Mapping[str, Any]) -> Self:
         """Read a checkpoint's metadata. Raises InputError if it is damaged."""
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
@@ -209,11 +209,11 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint for others: the weights that are evaluated, and the metadata without this machine's paths."""
     weights = network_of(content).to(memory_format=torch.contiguous_format).state_dict()
-    kept = {name: content[name] for name in ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version")}
+    names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
+    kept = {name: content[name] for name in names}
     kept["hyper_parameters"] = _without_machine_paths(kept["hyper_parameters"])
-    metadata = replace(Metadata.of(content), config=portable_config(content[METADATA_KEY]["config"]))
-    state = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
-    return {**kept, METADATA_KEY: metadata.to_dict(), "state_dict": state}
+    kept["state_dict"] = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
+    return with_metadata(kept, config=portable_config(content[METADATA_KEY]["config"]))
 
 
 def portable_config(config: str) -> str:

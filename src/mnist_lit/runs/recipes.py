@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ MACHINE_SETTINGS = {
 NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["network"])
 # Removed, at any depth, before a checkpoint or a report is shared.
 PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
-REMOVED_OPTIONS = {"data": {"elastic": 0.0}}  # section → option → the default at which old files still load
+REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default at which old files still load
 
 
 def recipes_dir() -> Path:
@@ -57,7 +56,7 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    machine = {*chain(*MACHINE_SETTINGS.values())}
+    machine = {option for options in MACHINE_SETTINGS.values() for option in options}
     return {option: value for option, value in flat.items() if option not in machine}
 
 
@@ -68,11 +67,10 @@ def without_removed_options(config: Mapping[str, Any]) -> dict[str, Any]:
     {'data': {'degrees': 10}}
     """
     kept = dict(config)
-    for section, removed in REMOVED_OPTIONS.items():
-        values = config.get(section)
-        if isinstance(values, dict):
-            for name in removed.keys() & values.keys():
-                if values[name] != removed[name]:
-                    raise InputError(f"{section}.{name}: expected {removed[name]}, got {values[name]}; it was removed")
-            kept[section] = {name: value for name, value in values.items() if name not in removed}
+    for (section, option), default in REMOVED_OPTIONS.items():
+        values = kept.get(section)
+        if isinstance(values, dict) and option in values:
+            if values[option] != default:
+                raise InputError(f"{section}.{option}: expected {default}, got {values[option]}; it was removed")
+            kept[section] = {name: value for name, value in values.items() if name != option}
     return kept

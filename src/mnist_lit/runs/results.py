@@ -75,9 +75,7 @@ def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
 
 def read_validations(run: Path) -> list[Validation]:
     """A run's validations, oldest first."""
-    return _parse_rows(
-        run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1)
-    )
+    return _parse(run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1))
 
 
 def best_validation(run: Path) -> tuple[float, int] | None:
@@ -88,15 +86,15 @@ def best_validation(run: Path) -> tuple[float, int] | None:
 
 def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
     """A training scalar as (step, value), steps counted from 0; empty if it was never logged."""
-    return _parse_rows(run, lambda row: (int(row["step"]), float(row[name])))
+    return _parse(run, lambda row: (int(row["step"]), float(row[name])))
 
 
 def completed_epochs(run: Path) -> int:
     """The number of completed epochs."""
-    return max(_parse_rows(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
+    return max(_parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
 
 
-def _parse_rows(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
+def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
     """The rows of `metrics.csv` that can be parsed; the others hold different scalars. None if it is unreadable."""
     parsed = []
     with suppress(OSError, UnicodeDecodeError, csv.Error):

@@ -1,8 +1,4 @@
-"""Resume one run: hold its folder, find its newest readable checkpoint, and restore the folder to it.
-
-The log files are cut back to the length they had when the checkpoint was saved, so that every step appears once
-whatever was written after it. `runs.start` chooses the run.
-"""
+"""Resume a run that `runs.start` chose: hold its folder, find its newest readable checkpoint, restore its state."""
 
 import sys
 from pathlib import Path

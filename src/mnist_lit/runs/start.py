@@ -34,11 +34,6 @@ class RunStart:
     finished: bool = False  # nothing is left to do
     has_trained: bool = False  # whether this process has taken a step
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the run folder was made for this fit and no step has been taken in it."""
-        return self.run is not None and not (self.continues or self.finished or self.has_trained)
-
 
 def begin_run(
     logs: Path, config: str, command: str, *, seed: int, group: Path | None, run: Path | None, resume: bool
@@ -63,8 +58,8 @@ def begin_run(
 
 
 def discard_run(start: RunStart) -> None:
-    """Remove a fresh run folder when the fit is refused before its first step."""
-    if start.run and start.is_fresh:
+    """Remove the run folder of a fit that was refused, if it was made for this fit and no step was taken in it."""
+    if start.run and not (start.continues or start.finished or start.has_trained):
         shutil.rmtree(start.run, ignore_errors=True)
         with suppress(OSError):
             start.run.parent.rmdir()  # if it is empty

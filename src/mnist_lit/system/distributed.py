@@ -10,12 +10,12 @@ from torch import Tensor
 
 def rank_and_world_size() -> tuple[int, int]:
     """This process's rank, and the number of processes."""
-    return (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def all_gather_objects(mine: Any) -> list[Any]:
     """Every process's object in rank order, on all of them. The objects travel pickled, tensors included."""
-    if not _is_distributed():
+    if not dist.is_initialized():
         return [mine]
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, mine)
@@ -44,8 +44,4 @@ def rank_ordered_mean(
 def is_peer_failure(error: BaseException) -> bool:
     """Whether an error means that another process of this fit has ended."""
     is_from_backend = isinstance(error, dist.DistError) or "gloo" in str(error)
-    return _is_distributed() and isinstance(error, RuntimeError) and is_from_backend
-
-
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return dist.is_initialized() and isinstance(error, RuntimeError) and is_from_backend

@@ -46,6 +46,11 @@ def run_command(command: str, args: Sequence[str], **popen: Any) -> int:
     return code if code >= 0 else 128 - code
 
 
+def last_line(printed: bytes) -> str:
+    """The last line that a failed command printed, its error message; "" if it printed nothing."""
+    return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
+
+
 def logs_root(args: Sequence[str]) -> str:
     """The folder that a fit with these arguments makes `lightning_logs` in, by option or config; "" is the current."""
     given = pop_option(args, "--trainer.default_root_dir")[0]
