@@ -48,12 +48,12 @@ class Metadata:
 
     @classmethod
     def new(
-        cls, config: str, data: str, classes: Sequence[str], scores: dict[str, Any], curves: dict[str, int]
+        cls, config: str, data: str, classes: Sequence[str], scores: Mapping[str, Any], curves: Mapping[str, int]
     ) -> Self:
         """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
         versions = {"mnist-lit": __version__, "python": platform.python_version()}
         versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__}
-        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, curves, versions)
+        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Self:

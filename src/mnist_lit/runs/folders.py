@@ -21,8 +21,7 @@ from mnist_lit.system.arguments import did_you_mean
 
 LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
-REPORT_HTML, MODEL_ONNX, GROUP_TXT, FINISHED_MARK = "report.html", "model.onnx", "group.txt", "finished"
-CHECKPOINTS = "checkpoints"
+GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 

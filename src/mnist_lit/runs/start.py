@@ -43,11 +43,10 @@ def begin_run(
     config: the run's whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds
     or a sweep has chosen. Raises InputError if the folder cannot be made or belongs to another recipe.
     """
-    candidates = [run] if run else folders.group_members(group) if group else folders.all_runs(logs)
+    ungrouped = [found for found in folders.all_runs(logs) if found.parent == logs]
+    candidates = [run] if run else folders.group_members(group) if group else ungrouped
     if group:
         _check_same_recipe(candidates, config)
-    elif not run:
-        candidates = [found for found in candidates if found.parent == logs]  # without those of groups
     if resume and (found := _find_resumable(candidates, config)):
         return found
     named = run or (group and group / f"seed_{seed}")

@@ -37,10 +37,10 @@ class DeferredSignals:
         _set_handler(self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum and signum == signal.SIGINT and time.monotonic() - self._since > PATIENCE:
-            _raise(signum, frame)
         if not self.signum:
             self.signum, self._since = signum, time.monotonic()
+        elif signum == signal.SIGINT and time.monotonic() - self._since > PATIENCE:
+            _raise(signum, frame)
 
 
 def die_with_parent() -> None:
