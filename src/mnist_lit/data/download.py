@@ -101,30 +101,28 @@ def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout:
     for mirror in mirrors:
         try:
             data = _get(f"{mirror.rstrip('/')}/{file}", file, timeout)
+            if md5(data) == expected_md5:
+                return data, mirror
+            page = " (a web page)" if data.lstrip()[:1] == b"<" else ""
+            reasons.append(f"{mirror}: sent {len(data):,} bytes that are not this file{page}")
         except HTTPError as error:
             reasons.append(f"{mirror}: answered {error.code} {error.reason}")
         except (OSError, HTTPException, ValueError) as error:
             cause = error.reason if isinstance(error, URLError) else error
             reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
             reasons.append(f"{mirror}: {'no answer in time' if isinstance(cause, TimeoutError) else reason}")
-        else:
-            if md5(data) == expected_md5:
-                return data, mirror
-            page = " (a web page)" if data.lstrip()[:1] == b"<" else ""
-            reasons.append(f"{mirror}: sent {len(data):,} bytes that are not this file{page}")
     raise AllMirrorsFailed("; ".join(reasons) or "no mirrors given")
 
 
 def _get(url: str, file: str, timeout: float) -> bytes:
     """GET a URL into memory. urllib's timeout applies to each socket operation, so the total is checked per chunk."""
     deadline = time.monotonic() + timeout
-    columns = (*Progress.get_default_columns(), DownloadColumn())
     console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), DownloadColumn())
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    request = Request(url, headers={"User-Agent": "mnist-lit"})
     data = bytearray()
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-        urlopen(Request(url, headers={"User-Agent": "mnist-lit"}), timeout=min(STALL_TIMEOUT, timeout)) as response,
-    ):
+    with progress, urlopen(request, timeout=min(STALL_TIMEOUT, timeout)) as response:
         size = int(response.headers.get("Content-Length") or 0)
         bar = progress.add_task(file, total=size or None)
         try:
@@ -167,18 +165,16 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     archive = data_dir / TORCHVISION_CLASSES[dataset] / "raw" / f"{name}.gz"
     extracted_md5 = EXTRACTED_MD5.get(dataset, {}).get(name)
     expected = extracted_md5 or dict(_torchvision_class(dataset).resources)[archive.name]
-    data, others = None, []
+    data, found = None, dict[Path, bytes]()
     paths = (folder / file for folder in (archive.parent, data_dir) for file in (archive.name, name))
     for path in filter(Path.exists, paths):
-        raw = contents = b""
+        raw = found[path] = b""
         with contextlib.suppress(OSError, EOFError, zlib.error):
             raw = path.read_bytes()
-            contents = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        if md5(contents if extracted_md5 else raw) == expected:
-            data = contents
-        else:
-            others.append((path, contents))
-    damaged = [path for path, contents in others if contents != data]
+            found[path] = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        if md5(found[path] if extracted_md5 else raw) == expected:
+            data = found[path]
+    damaged = [path for path, contents in found.items() if contents != data]
     # The same file names are used by every dataset, so an unverified file elsewhere may be another dataset's.
     ours = [path for path in damaged if path == archive or (extracted_md5 and path.parent == archive.parent)]
     unknown = f" ({damaged[0]} is not the published file)" if damaged else ""
@@ -195,10 +191,9 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
         except AllMirrorsFailed as error:
             failure = f"{problem}, and every mirror failed ({error})"
             if data is None:
-                raise InputError(
-                    f"{failure}; put the four .gz files into {archive.parent} by hand, or try "
-                    "`mnist-lit fit --config quickstart`, which needs no download"
-                ) from error
+                other = "`mnist-lit fit --config quickstart`, which needs no download"
+                by_hand = f"put the four .gz files into {archive.parent} by hand, or try {other}"
+                raise InputError(f"{failure}; {by_hand}") from error
             print(f"data: {failure}; an intact copy is used instead")
         else:
             write_atomic(archive, packed)

@@ -35,8 +35,6 @@ class CalibratedNetwork(nn.Module):
         self.network = network
         self.feature_count = network.conv4.out_channels + network.fc2.out_features
         self.detector = nn.Sequential(nn.Linear(self.feature_count, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
-        for parameter in self.detector.parameters():
-            nn.init.zeros_(parameter)  # an untrained detector gives every image the same score
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's logit at the threshold
 
@@ -100,7 +98,8 @@ def calibrate(
     outliers. like: for a run that set no images aside, the calibrated network of a run of the same recipe that did;
     `val` are then images both were trained on. The temperature is copied, and as many of these images are rejected.
     """
-    with torch.random.fork_rng(devices=[]):  # creating layers draws random numbers
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
+        torch.manual_seed(0)  # for the detector's initial weights
         calibrated = CalibratedNetwork(network).eval()
     count = min(MAX_DIGITS, -(-len(train) // 3))
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:count]].sort().values
@@ -134,6 +133,8 @@ def load_calibrated(path: str | Path) -> LoadedModel:
     calibrated = CalibratedNetwork(checkpoint.network_of(content)).eval().requires_grad_(False)
     metadata = checkpoint.Metadata.of(content)
     if not (entry := metadata.calibration):
+        for parameter in calibrated.detector.parameters():
+            parameter.zero_()  # an untrained detector gives every image the same score
         return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
@@ -173,11 +174,6 @@ def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Ten
     with outlier exposure"), but on the frozen network's features: what the last convolution saw, averaged over the
     image, and how the probabilities are distributed whatever the class. So it costs two small layers, and no accuracy.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for layer in calibrated.detector:
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
     inputs = torch.cat([predict_batches(calibrated, part)[1] for part in (digits, outliers)])  # (N + M, 256 + C)
     targets = torch.cat((torch.zeros(len(digits)), torch.ones(len(outliers))))
     scale, mean = inputs.std(dim=0), inputs.mean(dim=0)

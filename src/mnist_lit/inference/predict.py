@@ -1,6 +1,5 @@
 """Read the digits of many files into rows, and rows into CSV or JSON Lines. Imports torch only for a checkpoint."""
 
-import io
 import itertools
 import json
 import os
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from mnist_lit.errors import InputError
+from mnist_lit.evaluation.figures import png_bytes
 from mnist_lit.imaging.mnist_format import FoundDigit, find_digit, find_digits
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX, open_picture, picture_names
 from mnist_lit.inference.reader import DigitReader, Reading
@@ -92,10 +91,8 @@ def _show(file: str, readings: Sequence[Reading]) -> str:
     """Save the network's inputs side by side, enlarged; returns the error message if that fails, else nothing."""
     path = Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
     images = np.concatenate([reading.image for reading in readings], axis=1)  # (28, 28 N)
-    buffer = io.BytesIO()
-    Image.fromarray(images.repeat(SHOW_SCALE, axis=0).repeat(SHOW_SCALE, axis=1)).save(buffer, "PNG")
     try:
-        write_atomic(path, buffer.getbuffer())
+        write_atomic(path, png_bytes(images.repeat(SHOW_SCALE, axis=0).repeat(SHOW_SCALE, axis=1)))
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
     return ""

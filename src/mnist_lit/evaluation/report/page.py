@@ -3,9 +3,9 @@
 Jinja escapes all text, charts included. Each number carries its key in the `--json` object as `data-key`.
 """
 
-import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mnist_lit.evaluation.figures import png_bytes, tiles
+from mnist_lit.evaluation.figures import png_url, tiles
 from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, percent
 from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
@@ -41,6 +41,7 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.loader = FileSystemLoader(Path(__file__).parent)
     environment.globals.update(images_shown=MISTAKES, pairs=PAIRS, suspect=SUSPECT)
+    url = partial(png_url, optimize=True)
 
     def data(key: str, text: Callable[[Any], str], css_class: str) -> Markup:
         value: Any = report
@@ -53,18 +54,14 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
         report,
         number=lambda key, style="count": data(key, FORMATS[style], "number"),
         class_name=lambda key: data(key, report["classes"].__getitem__, "name"),
-        picture=lambda index: _data_uri(images[index]),
+        picture=lambda index: url(images[index]),
         depths=_color_depths(report["test"]["confusion"]),
         charts=_charts(report),
         plot={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
-        filters=_data_uri(tiles(filters, columns=8)),
-        layers=[(layer, [_data_uri(channel) for channel in layer.maps]) for layer in layers],
+        filters=url(tiles(filters, columns=8)),
+        layers=[(layer, [url(channel) for channel in layer.maps]) for layer in layers],
         filter_count=len(filters),
     )
-
-
-def _data_uri(image: Images) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode()}"
 
 
 def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:

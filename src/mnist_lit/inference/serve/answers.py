@@ -1,14 +1,12 @@
 """The API's responses, and how a request's body becomes one."""
 
-import base64
-import io
 from typing import Literal
 
 from fastapi import HTTPException
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from mnist_lit.errors import InputError
+from mnist_lit.evaluation.figures import png_url
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.bodies import parse_pixels
@@ -64,9 +62,7 @@ def answer(reader: DigitReader, data: bytes, *, many: bool, is_json: bool) -> An
             raise HTTPException(400, str(error)) from error
     digits = []
     for reading in readings:
-        png = io.BytesIO()
-        Image.fromarray(reading.image).save(png, "PNG")
-        url = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
         probabilities = dict(zip(reader.labels, reading.probabilities, strict=True))
-        digits.append(Digit(**{**reading._asdict(), "probabilities": probabilities, "image": url}))
+        shown = {"probabilities": probabilities, "image": png_url(reading.image)}
+        digits.append(Digit(**reading._asdict() | shown))
     return Answer(readings=digits, model=reader.name, threshold=reader.threshold)
