@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from mnist_lit.model import TutorialCNN, standardize
 
@@ -33,17 +34,14 @@ def first_filters(network: TutorialCNN) -> NDArray[np.uint8]:
 @torch.inference_mode()
 def layer_activations(network: TutorialCNN, image: Tensor) -> list[LayerActivations]:
     """Every convolution's response to an image, uint8 (28, 28)."""
-    found, outputs = [], dict[str, Tensor]()
-    hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: outputs.update({name: output}))
-        for name, layer in network.named_children()
-        if isinstance(layer, nn.Conv2d)
-    ]
-    network(standardize(image[None]))
-    for hook in hooks:
-        hook.remove()
-    for name, output in outputs.items():
-        responses = output[0].relu().cpu()  # (C, H, W)
+    outputs = dict[nn.Module, Tensor]()
+    with register_module_forward_hook(lambda layer, _inputs, output: outputs.update({layer: output})):
+        network(standardize(image[None]))
+    found = []
+    for name, layer in network.named_children():
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        responses = outputs[layer][0].relu().cpu()  # (C, H, W)
         channels = responses.amax(dim=(1, 2)).argsort(descending=True, stable=True)[:CHANNELS]
         maps = responses[channels] * (255 / responses.max().clamp(min=1e-12))
         found.append(LayerActivations(name, len(responses), channels.tolist(), maps.round().to(torch.uint8).numpy()))
