@@ -47,7 +47,7 @@ def test_the_worst_mistakes_are_those_of_the_validation(
 
     monkeypatch.setattr("mnist_lit.evaluation.figures.gallery", recording_gallery)
     assert cli(*tiny_fit, "--trainer.max_epochs", "1")[0] == 0
-    data, module = MNISTDataModule(dataset="digits", val_size=96, batch_size=64), MNISTModule()
+    data, module = MNISTDataModule(dataset="digits", val_size=64, batch_size=32), MNISTModule()
     data.setup()
     assert data.digits is not None
     module.load_state_dict(torch.load("lightning_logs/version_0/checkpoints/best.ckpt")["state_dict"])

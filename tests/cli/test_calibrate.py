@@ -12,6 +12,7 @@ from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 Cli = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_a_run_on_all_images_takes_temperature_and_coverage_from_another(
     cli: Cli, trained: Path, digits_data: MNISTDataModule
 ) -> None:

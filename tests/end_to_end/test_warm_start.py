@@ -23,7 +23,7 @@ def test_a_fit_starts_from_a_trained_model_and_a_resumed_fit_from_its_own_checkp
         warm_start([module.network, *([module.ema] if module.ema else [])], "pretrained")
         assert torch.equal(module.network.conv1.weight, shipped["conv1.weight"])
     assert torch.equal(ten.network.fc2.weight, shipped["fc2.weight"])
-    assert torch.equal(ten.ema.fc1.weight, shipped["fc1.weight"])
+    assert torch.equal(ten.ema.get_parameter("fc1.weight"), shipped["fc1.weight"])
     assert torch.equal(three.network.fc2.weight, before)
     Path("start.ckpt").write_bytes((PRETRAINED_DIR / "model.ckpt").read_bytes())
     start = ("--model.init_from", "start.ckpt", "--model.lr", "1e-9", "--model.ema_decay", "0")

@@ -63,6 +63,7 @@ def test_a_recipe_reproduces_its_golden_losses(name: str, cli: Cli, request: pyt
     assert losses == pytest.approx(GOLDEN[name], rel=1e-3)  # other CPUs round differently, which Muon amplifies
 
 
+@pytest.mark.slow
 def test_the_quickstart_reaches_98_percent(cli: Cli) -> None:
     assert cli("fit", "--config", "quickstart")[0] == 0
     code, out, _ = cli("test")

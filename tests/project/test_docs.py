@@ -238,7 +238,14 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
     runner.end()
 
 
-@pytest.mark.parametrize("runner", PAGES, indirect=True)
+LONG_PAGES = ("README.md", "docs/sweeps.md", "benchmarks/README.md")  # dozens of commands each
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [pytest.param(page, marks=pytest.mark.slow) if page in LONG_PAGES else page for page in PAGES],
+    indirect=True,
+)
 def test_a_page_runs_from_its_first_block_to_its_last(runner: Runner) -> None:
     for name in re.findall(r"<!-- setup: (\w+) -->", page_text(runner.page)):
         SETUPS[name]()

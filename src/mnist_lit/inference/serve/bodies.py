@@ -68,7 +68,11 @@ async def _read_form_file(request: Request) -> bytes:
     """The form's one file, kept in memory; `request.form()` would write files above 1 MB to the disk."""
     parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=10)  # starlette 1.10.0
     parser.spool_max_size = 0  # never to the disk; `limits` bounds the body
-    for value in (await parser.parse()).values():
-        if not isinstance(value, str):
-            return await value.read()
+    form = await parser.parse()
+    try:
+        for value in form.values():
+            if not isinstance(value, str):
+                return await value.read()
+    finally:
+        await form.close()
     raise HTTPException(422, "expected a form with a file, got none")
