@@ -16,6 +16,12 @@ Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
 
 
+@pytest.fixture(autouse=True)
+def few_single_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare 20 images one by one instead of 1,000; a slow test compares all of MNIST."""
+    monkeypatch.setattr("mnist_lit.inference.export.SMALL_BATCH_IMAGES", 20)
+
+
 def test_the_file_goes_into_the_run(cli: Cli, trained: Path) -> None:
     shutil.copytree(trained, RUN)
     RUN.joinpath("model.onnx").unlink(missing_ok=True)

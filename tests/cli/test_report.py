@@ -12,6 +12,7 @@ from shapes import shapes
 Cli = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
     shapes()
     fit = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")

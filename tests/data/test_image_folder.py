@@ -17,6 +17,8 @@ from shapes import shape, shapes
 Cli = Callable[..., tuple[int, str, str]]
 FIT = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
 
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
 
 def test_a_picture_is_converted_as_for_predict_and_labeled_by_its_folder() -> None:
     shapes(train=2, val=1, test=1)

@@ -188,6 +188,7 @@ def test_two_processes_that_diverge_report_it_once() -> None:
     assert [line.partition(",")[0] for line in run.stderr.splitlines()] == ["mnist-lit: the loss is nan at step 10"]
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize(
     "ranks", [[1], pytest.param([0], marks=pytest.mark.slow), pytest.param([0, 1], marks=pytest.mark.slow)], ids=str
@@ -278,6 +279,7 @@ def test_the_other_commands_of_the_page_run() -> None:
     assert "equal: " in Path("out").read_text()
 
 
+@pytest.mark.slow
 def test_two_simultaneous_fits_get_separate_folders_and_do_not_affect_each_other(cli: Cli, tmp_path: Path) -> None:
     both = [start("mnist-lit", "fit", *QUICKSTART, out=f"out_{number}") for number in range(2)]
     alone = tmp_path / "alone"

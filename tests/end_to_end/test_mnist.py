@@ -75,6 +75,7 @@ def test_the_real_archives_are_downloaded_from_a_mirror(
     assert len(list(Path("data/MNIST/raw").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_three_steps_of_the_tutorial_then_all_10000_test_images(cli: Cli, mnist_dir: str) -> None:
     three_steps = ["--trainer.limit_train_batches", "3", "--trainer.max_epochs", "1"]
     assert cli("fit", "--config", "tutorial", "--data.data_dir", mnist_dir, *three_steps)[0] == 0

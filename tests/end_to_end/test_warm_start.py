@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from mnist_lit.module import MNISTModule
@@ -11,6 +12,7 @@ from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 def test_a_fit_starts_from_a_trained_model_and_a_resumed_fit_from_its_own_checkpoint(cli: Cli) -> None:

@@ -86,6 +86,7 @@ def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, di
     assert not torch.equal(one.offset, fewer.offset)
 
 
+@pytest.mark.slow
 def test_resuming_repeats_a_killed_calibration(cli: Cli) -> None:
     fit = ("fit", "--data.dataset", "digits", "--data.val_size", "180", "--trainer.max_epochs", "1", "--resume", "auto")
     assert cli(*fit)[0] == 0

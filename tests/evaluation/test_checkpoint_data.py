@@ -28,7 +28,7 @@ def test_other_data_is_refused_in_one_line(trained: Path, digits_data: MNISTData
 
 def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[MNISTDataModule] = []
-    monkeypatch.setattr(MNISTDataModule, "prepare_data", prepared.append)
+    monkeypatch.setattr(MNISTDataModule, "prepare_data", lambda self: prepared.append(self))
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     assert datamodule_from_checkpoint(content, download=False).digits is not None
     assert prepared == []

@@ -22,6 +22,8 @@ Cli = Callable[..., tuple[int, str, str]]
 GROUP = Path("lightning_logs/version_0")
 FIT = ("fit", "--config", "quickstart", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4")
 
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
 
 @pytest.fixture(scope="module")
 def trained_group(tmp_path_factory: pytest.TempPathFactory, in_process: None) -> Path:

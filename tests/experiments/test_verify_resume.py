@@ -34,6 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_a_planted_difference_is_found_with_its_tensor_and_step(cli: Cli) -> None:
     # torch's global generator restarts with each process, and no checkpoint saves its state

@@ -16,6 +16,8 @@ COMMANDS = sorted(path.name for path in FOLDER.glob("*.py") if "__main__" in pat
 Cli = Callable[..., tuple[int, str, str]]
 Script = Callable[..., str]
 
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
 
 @pytest.fixture(autouse=True)
 def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from mnist_lit.runs.recipes import recipes_dir
 Cli = Callable[..., tuple[int, str, str]]
 RECIPES = sorted(recipes_dir().glob("*.yaml"))
 
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step(path: Path, cli: Cli) -> None:
@@ -52,7 +54,9 @@ def test_every_recipe_has_golden_losses() -> None:
     assert set(GOLDEN) == {path.stem for path in RECIPES}
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("best", "tutorial") else name for name in GOLDEN]
+)
 def test_a_recipe_reproduces_its_golden_losses(name: str, cli: Cli, request: pytest.FixtureRequest) -> None:
     fit = ["fit", "--config", name, "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
     if yaml.safe_load(recipes_dir().joinpath(f"{name}.yaml").read_text(encoding="utf-8"))["data"]["dataset"] == "mnist":

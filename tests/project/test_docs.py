@@ -45,10 +45,10 @@ NOT_RUN = {  # regex for "PAGE: TEXT" → why it is not run here
     r".* test --ckpt_path$": "the text names its folder; tests/experiments/test_seeds.py",
     r".* compare version_": "tests/cli/test_compare.py makes such runs",
     r".*verify-resume .*--kills": "tests/experiments/test_verify_resume.py kills",
-    r".*calibrate --like": "tests/evaluation/test_calibration.py calibrates",
+    r".*calibrate --like": "tests/cli/test_calibrate.py calibrates",
     r".*val_check_interval 469": "two steps have no 469th",
     r".*(version_N|…)": "N and … are placeholders",
-    r".* report version_": "tests/evaluation/test_report.py makes such runs",
+    r".* report version_": "tests/evaluation/report/test_build.py makes such runs",
     r"docs/distributed.md: ": "tests/end_to_end/test_distributed.py runs it, except on a cluster",
 }
 SHORTER = {  # regex for a command → options that make it take seconds
@@ -65,6 +65,8 @@ PRINTS = {
 COMMAND = re.compile(
     r"mnist-lit \S+ \S|python \S+/|make \w|tensorboard -|torchrun -|\.ci/run"
 )  # longer than a bare name
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 class Part(NamedTuple):
@@ -238,7 +240,7 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
     runner.end()
 
 
-LONG_PAGES = ("README.md", "docs/sweeps.md", "benchmarks/README.md")  # dozens of commands each
+LONG_PAGES = ("README.md", "docs/tutorial.md", "docs/sweeps.md", "benchmarks/README.md")  # dozens of commands each
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_the_wheel_contains_the_package_the_recipes_and_the_license(installed: P
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_and_tests_from_an_empty_folder(installed: Path) -> None:
     def run(*args: str) -> str:
         done = run_installed(installed, *args)

@@ -70,7 +70,11 @@ def test_other_threads_do_not_touch_the_handlers() -> None:
 
 @pytest.mark.parametrize(
     ("signum", "at", "saved", "interval"),
-    [(signal.SIGTERM, 7, 7, "1.0"), (signal.SIGINT, 9, 10, "1.0"), (signal.SIGTERM, 7, 7, "1")],
+    [
+        pytest.param(signal.SIGTERM, 7, 7, "1.0", marks=pytest.mark.slow),
+        (signal.SIGINT, 9, 10, "1.0"),
+        pytest.param(signal.SIGTERM, 7, 7, "1", marks=pytest.mark.slow),
+    ],
     ids=["within_an_epoch", "at_an_epochs_end", "before_a_validation"],
 )
 def test_an_interrupted_fit_saves_and_resumes_exactly(

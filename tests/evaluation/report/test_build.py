@@ -22,6 +22,7 @@ def test_an_untested_run_is_tested_once(report_output: Any) -> None:
     assert read_predictions(report_output.run)
 
 
+@pytest.mark.slow
 def test_predictions_of_another_checkpoint_are_replaced(reported_run: Path, cli: Cli) -> None:
     shutil.copytree(reported_run, "lightning_logs/version_0")
     table = Path("lightning_logs/version_0/predictions.csv")
