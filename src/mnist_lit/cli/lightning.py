@@ -15,8 +15,8 @@ from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.tables import ProgressBar, ScoreTable
 from mnist_lit.cli import config as options
+from mnist_lit.cli.execute import check_devices, refusals, run_evaluation, run_fit
 from mnist_lit.cli.quiet import silence_expected_messages
-from mnist_lit.cli.run import check_devices, refusals, run_evaluation, run_fit
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO, config_of, load_checkpoint
