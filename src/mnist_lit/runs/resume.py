@@ -1,15 +1,86 @@
-"""Resume a run that `runs.start` chose: hold its folder, find its newest readable checkpoint, restore its state."""
+"""`--resume auto`: find the run to resume and its newest readable checkpoint, hold its folder, restore its logs.
+
+A run is resumed only if its recipe, the configuration without machine-specific settings, equals the new one exactly,
+and no other process holds it. Its log files are cut back to their length at the checkpoint, so that every step appears
+once, whatever was written later. Only rank 0 searches; `callbacks.resume` tells the other processes.
+"""
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.loggers import truncate_logs
+from mnist_lit.runs.recipes import recipe_options, without_removed_options
 from mnist_lit.system.atomic_file import remove_partial_files
+
+MAX_DIFFERENCES = 3  # printed between two recipes
+
+
+def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None, bool, FileLock] | None:
+    """The newest of the runs, oldest first, that has this configuration and can be resumed; None if none has.
+
+    Returns the run, its checkpoint (None if it has none), whether it is finished, and the lock that holds it. A run
+    that was killed before its first checkpoint starts again in its folder, unless an older one has a checkpoint.
+    """
+    recipe = _recipe(config)
+    without_checkpoint = None
+    for run in reversed(runs):
+        if _recipe_of(run) != recipe:
+            continue
+        lock = lock_run(run)
+        if lock is None:
+            print(f"resume: skipping {run}, which another process holds", file=sys.stderr)
+        elif run.joinpath(FINISHED_MARK).exists():
+            return run, None, True, lock
+        elif checkpoint := newest_readable(run):
+            return run, checkpoint, False, lock
+        elif without_checkpoint is None and not any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
+            without_checkpoint = run, None, False, lock
+        else:
+            lock.release()
+    if without_checkpoint is None:
+        _print_differences(runs, recipe)
+    return without_checkpoint
+
+
+def check_same_recipe(members: Sequence[Path], config: str) -> None:
+    """Raise InputError if a group's runs have another recipe than this configuration; seeds may differ."""
+    recipe = _recipe(config) | {"seed_everything": None}
+    for run in members:
+        theirs = _recipe_of(run)
+        if theirs is not None and theirs | {"seed_everything": None} != recipe:
+            raise InputError(f"{run} has another recipe; the runs of a group may differ only in their seeds")
+
+
+def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
+    """Say why the newest run is not resumed if its recipe differs: starting from scratch may come as a surprise."""
+    readable = ((run, theirs) for run in reversed(runs) if (theirs := _recipe_of(run)) is not None)
+    run, theirs = next(readable, (None, recipe))  # without one there is nothing to compare
+    pairs = {name: (theirs.get(name), recipe.get(name)) for name in sorted({*theirs, *recipe}, key=str)}
+    differences = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
+    if differences:
+        more = f" and {len(differences) - MAX_DIFFERENCES} others" if len(differences) > MAX_DIFFERENCES else ""
+        shown = "; ".join(differences[:MAX_DIFFERENCES])
+        print(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
+
+
+def _recipe(config: str) -> dict[str, Any]:
+    return recipe_options(without_removed_options(yaml.safe_load(config)))
+
+
+def _recipe_of(run: Path) -> dict[str, Any] | None:
+    """A run's recipe; None if its configuration is missing or damaged."""
+    with suppress(OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError):
+        return _recipe(run.joinpath(CONFIG_YAML).read_text(encoding="utf-8"))
+    return None
 
 
 def lock_run(run: Path) -> FileLock | None:
