@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
-from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, FINISHED_MARK, LAST_CKPT
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
@@ -29,8 +29,9 @@ class TrackBest(Callback):
             return
         acc, loss = (float(trainer.callback_metrics[name]) for name in ("val/acc", "val/loss"))
         validation = Validation(acc, loss, trainer.current_epoch + 1)
-        self.best = max(self.best or validation, validation, key=Validation.rank)  # of equals, the earlier one
-        self.improved = self.best is validation
+        self.improved = validation.is_better_than(self.best)
+        if self.best is None or self.improved:
+            self.best = validation
         pl_module.log_now({"best/val_acc": self.best.acc}, max(trainer.global_step - 1, 0))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ class SaveBestAndLast(Checkpoint):
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
         assert self.start.run
-        trainer.save_checkpoint(self.start.run / "checkpoints" / name)
+        trainer.save_checkpoint(self.start.run / CHECKPOINTS / name)
         self.due = self.due and name != LAST_CKPT
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -68,7 +69,7 @@ class SaveBestAndLast(Checkpoint):
         if trainer.sanity_checking:
             return
         if self.tracker.improved:
-            self.save(trainer, "best.ckpt")
+            self.save(trainer, BEST_CKPT)
         if self.due:
             self.save(trainer)
 

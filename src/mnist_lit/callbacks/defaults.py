@@ -13,7 +13,7 @@ from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import FitTable, ScoreTable
 from mnist_lit.callbacks.tensorboard import TensorBoardHParams, TensorBoardTestScores
-from mnist_lit.runs.folders import run_of_checkpoint
+from mnist_lit.runs.folders import CONFIG_YAML, PREDICTIONS_CSV, run_of_checkpoint
 from mnist_lit.runs.locate import is_pretrained, published_score
 from mnist_lit.runs.start import RunStart
 
@@ -55,7 +55,7 @@ def test_callbacks(checkpoint: Path, step: int) -> list[Callback]:
     """The callbacks of a test of all images. checkpoint: what is tested; step: how far it was trained."""
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
-    predictions = run / "predictions.csv"
+    predictions = run / PREDICTIONS_CSV
     table = ScoreTable(predictions, published_score() if shipped else None)
-    in_run = [TensorBoardTestScores(run, step)] if run.joinpath("config.yaml").exists() else []
+    in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() else []
     return [table, WritePredictions(predictions), *in_run]

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, is_optimizer_step, validation_may_follow
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import StoppedBySignal, TrainingDiverged
-from mnist_lit.runs.folders import LAST_CKPT, best_checkpoint
+from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.signals import DeferredSignals
 
@@ -66,7 +66,7 @@ class StopOnSignal(Callback):
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         run = self.saver.start.run if self.saver else None
-        last = run / "checkpoints" / LAST_CKPT if run else None
+        last = run / CHECKPOINTS / LAST_CKPT if run else None
         saved = "nothing was saved"
         if last and last.exists():
             saved = f"saved {last}; the same command with --resume auto continues from there"

@@ -20,7 +20,7 @@ from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.checkpoint import Metadata, portable_config
-from mnist_lit.runs.folders import run_of_checkpoint
+from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 
@@ -39,7 +39,7 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
     if output and output.suffix != ".onnx":
         raise InputError(f"--output: expected a name that ends in .onnx, got {output}")
     run = run_of_checkpoint(source)
-    target = output or (run if run.joinpath("config.yaml").is_file() else Path()) / ONNX_FILE
+    target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:
         digits = datamodule_from_checkpoint(content, data_dir, download=False).digits
     except InputError:

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
-from mnist_lit.runs.folders import LOGS, run_name, run_number
+from mnist_lit.runs.folders import CONFIG_YAML, GROUP_TXT, LOGS, run_name, run_number
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS
 from mnist_lit.runs.results import best_validation, completed_epochs
 
@@ -32,7 +32,7 @@ def provenance(
     folder: absolute, for its name; content: the first member's checkpoint; data: its data module, set up.
     """
     run, metadata, settings = members[0], Metadata.of(content), config_of(content)
-    config, best = run / "config.yaml", best_validation(run)
+    config, best = run / CONFIG_YAML, best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
     return {
         "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
@@ -65,7 +65,7 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     is_group, name = folder != members[0].resolve(), run_name(folder)
     commands = [f"mnist-lit test --ckpt_path {shlex.quote(f'{LOGS}/{name}')}", f"mnist-lit report {shlex.quote(name)}"]
     with suppress(OSError, UnicodeDecodeError):
-        recorded = folder / ("group.txt" if is_group else "config.yaml")
+        recorded = folder / (GROUP_TXT if is_group else CONFIG_YAML)
         line = recorded.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         if line.startswith("mnist-lit "):
             seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
