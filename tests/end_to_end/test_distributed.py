@@ -166,6 +166,7 @@ def test_two_processes_train_as_one_on_mnist(cli: Cli, mnist_dir: str, tmp_path:
     compare_with_one_process(cli, two, fit, steps=118)
 
 
+@pytest.mark.slow
 def test_three_processes_score_every_test_image_once(cli: Cli, tiny_run: Path) -> None:
     test = ("test", "--ckpt_path", str(tiny_run / "checkpoints/best.ckpt"), "--data.batch_size", "51")  # 360 = 7·51 + 3
     one_process = cli(*test, "--trainer.accelerator", "cpu")[1]

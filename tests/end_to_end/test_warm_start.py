@@ -15,6 +15,7 @@ Cli = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
+@pytest.mark.slow
 def test_a_fit_starts_from_a_trained_model_and_a_resumed_fit_from_its_own_checkpoint(cli: Cli) -> None:
     shipped = network_of(load_checkpoint(PRETRAINED_DIR / "model.ckpt")).state_dict()
     ten, three = MNISTModule(ema_decay=0.9), MNISTModule(num_classes=3)

@@ -74,6 +74,7 @@ def test_seeds_are_trained_and_tested_as_a_group(cli: Cli, in_process: None) -> 
     assert cli("runs")[1].count("version_0/seed_") == 2
 
 
+@pytest.mark.slow
 def test_a_groups_run_equals_a_single_run_of_its_seed(cli: Cli, group: Path) -> None:
     assert cli(*FIT, "--seed_everything", "1")[0] == 0
     alone = torch.load("lightning_logs/version_1/checkpoints/last.ckpt")["state_dict"]

@@ -97,7 +97,7 @@ def test_trials_are_listed_from_best_to_worst(tmp_path: Path) -> None:
     failed.finish("failed", reason="why")
     results = study.results()
     assert [result.best for result in results] == [*reversed(scores), None]
-    assert (results[-1].state, results[-1].reason, study.run_of(results[-1])) == (
+    assert (results[-1].state, results[-1].reason, results[-1].run) == (
         "failed",
         "why",
         f"{tmp_path}/trial_3",

@@ -73,6 +73,7 @@ def test_a_fit_that_ends_before_its_kill_is_restored_and_killed_sooner(monkeypat
     assert len(waits) == 7
 
 
+@pytest.mark.slow
 def test_a_failed_fit_is_reported_in_its_own_words(cli: Cli) -> None:
     code, out, err = cli("verify-resume", *FIT, "--model.lrr", "1")
     assert (code, out) == (2, "")
@@ -99,6 +100,7 @@ def test_states_are_compared_bit_for_bit() -> None:
     assert state_difference(content(1), calibrated) == "calibration, which only one has"
 
 
+@pytest.mark.slow
 def test_missing_and_repeated_points_of_curves_are_found(cli: Cli) -> None:
     assert cli("fit", *FIT)[0] == 0
     assert cli("fit", *FIT)[0] == 0

@@ -240,7 +240,8 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
     runner.end()
 
 
-LONG_PAGES = ("README.md", "docs/tutorial.md", "docs/sweeps.md", "benchmarks/README.md")  # dozens of commands each
+# Dozens of commands each.
+LONG_PAGES = ("README.md", *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own")), "benchmarks/README.md")
 
 
 @pytest.mark.parametrize(
