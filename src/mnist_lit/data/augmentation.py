@@ -1,8 +1,6 @@
-"""Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device. The order of the
-steps and the meaning of the parameters follow torchvision's `affine` (shear along x only), applied after the tutorial's
-CenterCrop(22) and Resize(28), which together are a zoom."""
+"""Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device. Steps and
+parameters are torchvision's `affine` (shear along x only), after the tutorial's CenterCrop(22) and Resize(28)."""
 
-import math
 from dataclasses import astuple, dataclass
 
 import torch
@@ -33,7 +31,7 @@ class RandomAffine:
             ("degrees", 0 <= self.degrees <= 180, "in [0, 180]"),
             ("scale", 0 <= self.scale < 1, "in [0, 1)"),
             ("shear", 0 <= self.shear < 90, "degrees in [0, 90)"),
-            ("translate", 0 <= self.translate < math.inf, "0 or more pixels"),
+            ("translate", 0 <= self.translate < torch.inf, "0 or more pixels"),
             ("crop_prob", 0 <= self.crop_prob <= 1, "in [0, 1]"),
         ):
             if not valid:
@@ -70,12 +68,11 @@ class RandomAffine:
         angle, shear = torch.deg2rad(p["angle"]), torch.tan(torch.deg2rad(p["shear"]))
         size = p["scale"] * p["zoom"]
         cos, sin, shear, size = (value[:, None, None] for value in (angle.cos(), angle.sin(), shear, size))  # (B, 1, 1)
-        rows, columns = images.shape[1:]
-        center = torch.arange(columns, device=images.device) - (columns - 1) / 2  # (28,), pixel centers
+        center = torch.arange(28, device=images.device) - 27 / 2  # (28,), pixel centers
         x = (center - p["x"][:, None])[:, None, :]  # (B, 1, 28)
         y = (center - p["y"][:, None])[:, :, None]  # (B, 28, 1)
         v = (y * cos - x * sin) / size  # (B, 28, 28), the rows to read
         u = (x * cos + y * sin) / size + shear * v  # (B, 28, 28), the columns to read
-        grid = torch.stack((u, v), dim=-1) * torch.tensor([2 / columns, 2 / rows], device=images.device)
+        grid = torch.stack((u, v), dim=-1) * (2 / 28)  # (B, 28, 28, 2), from -1 to 1
         warped = F.grid_sample(images[:, None].float(), grid, padding_mode="zeros", align_corners=False)
         return warped[:, 0].round().to(torch.uint8)

@@ -10,7 +10,6 @@ INK_LEVEL = 100  # of 255; above it a pixel belongs to a stroke
 
 def add_continental_strokes(images: Tensor, labels: Tensor, draws: Tensor, share: float) -> Tensor:
     """Add an upstroke to this share of the ones and a bar to this share of the sevens, to each image independently.
-
     images and result: uint8 (B, 28, 28), 0 = paper; labels: int64 (B,); draws: uniform numbers (B, CONTINENTAL_DRAWS).
 
     >>> stem = torch.zeros(1, 28, 28, dtype=torch.uint8)

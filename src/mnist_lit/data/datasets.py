@@ -22,7 +22,6 @@ CLASS_NAMES = {  # by label, as the datasets' authors name them
     "fashion_mnist": FASHION,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
-SCIKIT_LEARN_TEST_SIZE = 360  # a fifth of scikit-learn's 1,797 digits, the same ones for every seed
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class InMemoryDataset:
 
 def load_dataset(dataset: DatasetName, data_dir: str | Path) -> InMemoryDataset:
     """Read and verify a published dataset; `load_image_folder` reads your own pictures. Downloads nothing.
-
-    Raises InputError if a file is missing or damaged.
-    """
+    Raises InputError if a file is missing or damaged."""
     if dataset != "digits":
         parts = read_archives(dataset, Path(data_dir))
         return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=CLASS_NAMES[dataset])
@@ -59,13 +56,12 @@ def load_dataset(dataset: DatasetName, data_dir: str | Path) -> InMemoryDataset:
     digits = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0 … 16 → 0 … 255
     images = torch.from_numpy(np.stack([fit_to_box(digit) for digit in digits]))  # (1797, 28, 28)
     targets = torch.from_numpy(labels.astype(np.int64))
-    train, test = stratified_split(targets, SCIKIT_LEARN_TEST_SIZE, seed=0)
+    train, test = stratified_split(targets, 360, seed=0)  # a fifth for testing, the same images for every seed
     return InMemoryDataset(images[train], targets[train], images[test], targets[test])
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Split 0 … N - 1 into (rest, chosen), with `size` chosen in proportion to each class: int64, both sorted.
-
     Quotas are rounded down, and the largest remainders get what is left over (Hamilton's method).
 
     >>> rest, chosen = stratified_split(torch.tensor([0, 0, 1, 1, 1, 1]), 3, seed=0)

@@ -51,11 +51,9 @@ def md5(data: bytes) -> str:
 
 
 def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
-    """The verified contents of each file in `IDX_FILES`, by part. Downloads nothing.
-
-    Looks for the IDX files and their `.gz` in `data_dir/MNIST/raw` (torchvision's layout; `FashionMNIST`, `KMNIST`) and
-    in `data_dir` itself, and reads them in place. Raises InputError if one is missing or damaged.
-    """
+    """The verified contents of each file in `IDX_FILES`, by part. Looks for the IDX files and their `.gz` in
+    `data_dir/MNIST/raw` (torchvision's layout; `FashionMNIST`, `KMNIST`) and in `data_dir` itself, and reads them in
+    place. Downloads nothing. Raises InputError if one is missing or damaged."""
     parts = {}
     for part, name in IDX_FILES.items():
         _, data, _, problem = _find_copies(dataset, data_dir, name)
@@ -69,11 +67,9 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
 def download_dataset(
     dataset: str, data_dir: Path, mirrors: str | Sequence[str] | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> None:
-    """Download missing files and repair damaged ones in `data_dir/MNIST/raw`, printing a line for each.
-
-    mirrors: base URLs that replace torchvision's, a list or separated by commas. timeout: seconds per mirror and file.
-    Of concurrent processes, one downloads and the others wait. Raises InputError if a file cannot be obtained.
-    """
+    """Download missing files and repair damaged ones in `data_dir/MNIST/raw`, printing a line for each. Of concurrent
+    processes, one downloads and the others wait. mirrors: base URLs that replace torchvision's, a list or separated by
+    commas. timeout: seconds per mirror and file. Raises InputError if a file cannot be obtained."""
     require("data.timeout", f"{timeout:g}", "seconds above 0", timeout > 0)
     if not _files_to_repair(dataset, data_dir):
         return
@@ -92,11 +88,9 @@ def download_dataset(
 
 
 def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout: float) -> tuple[bytes, str]:
-    """Download a file into memory and verify it; returns its bytes and the mirror that provided them.
-
-    mirrors: base URLs to which the file name is appended, tried in turn. timeout: seconds per mirror; one that sends
-    nothing for ten seconds is given up sooner. Shows a progress bar on a terminal. Raises AllMirrorsFailed.
-    """
+    """Download a file into memory and verify it; returns its bytes and the mirror that provided them. mirrors: base
+    URLs to which the file name is appended, tried in turn. timeout: seconds per mirror; one that sends nothing for ten
+    seconds is given up sooner. Shows a progress bar on a terminal. Raises AllMirrorsFailed."""
     reasons = []
     for mirror in mirrors:
         try:

@@ -19,7 +19,6 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
 
-SPLITS = ("train", "val", "test")  # only the first is required
 CACHE = ".mnist-lit.npz"  # the converted images
 MAX_LISTED = 3  # files named in one error message
 
@@ -40,13 +39,11 @@ def validation_size(data_dir: str | Path) -> int:
 
 
 def load_image_folder(data_dir: str | Path) -> InMemoryDataset:
-    """Read every picture; those of `val` are the last `InMemoryDataset.val` training images.
-
-    Raises InputError if a picture cannot be read or is blank, or if a class has no pictures in `train`.
-    """
+    """Read every picture; those of `val` are the last `InMemoryDataset.val` training images. Raises InputError if one
+    cannot be read or is blank, or if a class has no pictures in `train`."""
     folder, classes = Path(data_dir), folder_classes(data_dir)
     splits = []
-    for split in SPLITS:
+    for split in ("train", "val", "test"):  # only the first is required
         if unknown := {*_class_folders(folder / split)} - {*classes}:
             raise InputError(f"{folder / split} has the class {min(unknown)}, {folder / 'train'} does not")
         by_class = [_pictures(folder / split / name) for name in classes]

@@ -149,13 +149,7 @@ def load_calibrated(path: str | Path) -> LoadedModel:
 
 
 def calibrate_checkpoint(
-    source: Path,
-    target: Path,
-    data: InMemoryDataset,
-    train: Tensor,
-    val: Tensor,
-    *,
-    like: CalibratedNetwork | None = None,
+    source: Path, target: Path, data: InMemoryDataset, train: Tensor, val: Tensor, like: CalibratedNetwork | None = None
 ) -> CalibratedNetwork:
     """`calibrate` a checkpoint and save it, stripped for sharing if elsewhere. Raises InputError; OSError on saving."""
     content = checkpoint.load_checkpoint(source)
@@ -168,12 +162,10 @@ def calibrate_checkpoint(
 
 
 def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Tensor) -> None:
-    """Train the detector to tell digits, uint8 (N, 28, 28), from outliers, uint8 (M, 28, 28).
-
-    A binary classifier on synthetic outliers, after outlier exposure (Hendrycks et al. 2019, "Deep anomaly detection
-    with outlier exposure"), but on the frozen network's features: what the last convolution saw, averaged over the
-    image, and how the probabilities are distributed whatever the class. So it costs two small layers, and no accuracy.
-    """
+    """Train the detector to tell digits, uint8 (N, 28, 28), from outliers, uint8 (M, 28, 28): a binary classifier on
+    synthetic outliers, after outlier exposure (Hendrycks et al. 2019, "Deep anomaly detection with outlier exposure"),
+    but on the frozen network's features: what the last convolution saw, averaged over the image, and how the
+    probabilities are distributed whatever the class. So it costs two small layers, and no accuracy."""
     inputs = torch.cat([predict_batches(calibrated, part)[1] for part in (digits, outliers)])  # (N + M, 256 + C)
     targets = torch.cat((torch.zeros(len(digits)), torch.ones(len(outliers))))
     scale, mean = inputs.std(dim=0), inputs.mean(dim=0)

@@ -1,6 +1,5 @@
 """The data a checkpoint was trained on, as its own configuration describes it. Reads data, trains nothing."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,10 @@ from mnist_lit.runs.checkpoint import Metadata, config_of
 
 
 def datamodule_from_checkpoint(
-    content: Mapping[str, Any], data_dir: str | None = None, *, download: bool = True
+    content: dict[str, Any], data_dir: str | None = None, *, download: bool = True
 ) -> MNISTDataModule:
-    """The data module a checkpoint was trained with, prepared and set up.
-
-    content: see `load_checkpoint`. data_dir: the folder of the files (default: the run's). download: False leaves out
-    `prepare_data`. Raises InputError if files are missing or damaged.
-    """
+    """The data module a checkpoint was trained with, set up, and prepared unless `download` is False. Its files are in
+    `data_dir`, by default the run's. Raises InputError if files are missing or damaged."""
     data = MNISTDataModule(**config_of(content)["data"] | ({"data_dir": data_dir} if data_dir else {}))
     if download:
         data.prepare_data()
@@ -24,7 +20,7 @@ def datamodule_from_checkpoint(
     return data
 
 
-def require_same_data(content: Mapping[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
+def require_same_data(content: dict[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
     """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
     if Metadata.of(content).data != data.fingerprint:
         hint = "pass the folder of its data as --data_dir"

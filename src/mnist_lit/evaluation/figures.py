@@ -1,13 +1,10 @@
-"""Figures as arrays: image galleries, tiles and a confusion matrix. NumPy and Pillow only.
-
-They take milliseconds, where a plotting library takes a tenth of a second: `fit` draws them after every validation.
-"""
+"""Figures as arrays: image galleries, tiles and a confusion matrix. NumPy and Pillow only: `fit` draws them
+after every validation, in milliseconds, where a plotting library takes a tenth of a second."""
 
 import base64
 import io
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +18,8 @@ _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on ever
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int) -> NDArray[np.uint8]:
-    """Digits in rows, each above its caption of one or more lines.
-
-    images: uint8 (N, 28, 28), 0 = black. Returns uint8 (H, W, 3); without images, a figure that says "none".
+    """Digits in rows, each above its caption of one or more lines: uint8 (N, 28, 28), 0 = black → uint8 (H, W, 3).
+    Without images, a figure that says "none".
 
     >>> gallery(np.zeros((3, 28, 28), np.uint8), ["5", "0", "4"], columns=2).shape
     (234, 204, 3)
@@ -64,7 +60,7 @@ def png_url(image: NDArray[np.uint8], *, optimize: bool = False) -> str:
     return f"data:image/png;base64,{base64.b64encode(png_bytes(image, optimize=optimize)).decode()}"
 
 
-def confusion_matrix(counts: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
+def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row."""
     classes = len(counts)
     end = MARGIN + classes * CELL

@@ -1,7 +1,5 @@
-"""Synthetic images that are not digits, made from digits or from nothing: what the detector learns to reject.
-
-They include no letters and no garments, so those can measure how well rejection generalizes. NumPy, Pillow, SciPy.
-"""
+"""Synthetic images that are not digits, made from digits or from nothing: what the detector learns to reject. They
+include no letters and no garments, so those can measure how well rejection generalizes. NumPy, Pillow, SciPy."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,11 +16,10 @@ MIRROR_SAFE, ROTATION_SAFE = (0, 1, 8), (0, 8)  # digits that stay digits when m
 
 
 def make_outliers(images: Images, labels: NDArray[np.int64] | None, count: int, seed: int) -> Images:
-    """`count` images that are not digits: uint8 (count, 28, 28), a pure function of the arguments.
+    """`count` images that are not digits, the kinds in turn: uint8 (count, 28, 28), a pure function of the arguments.
 
-    images, labels: digits, uint8 (N, 28, 28) and int64 (N,). The kinds take turns: two halves stitched together, two
-    digits overlaid, scribbles, straight strokes, filled polygons, textures, mirrored digits, digits rotated by 90°.
-    Without labels, as for classes that are not digits, nothing is mirrored or rotated.
+    images, labels: digits, uint8 (N, 28, 28) and int64 (N,). Without labels, as for classes that are not digits,
+    nothing is mirrored or rotated.
 
     >>> bars = np.stack([fit_to_box(np.full((9, 3), 255, np.uint8))] * 2)
     >>> make_outliers(bars, np.array([7, 4]), 12, seed=0).shape
@@ -32,7 +29,7 @@ def make_outliers(images: Images, labels: NDArray[np.int64] | None, count: int, 
     pick = rng.choice  # along the first axis
     kinds: list[Callable[[], Images]] = [
         lambda: _stitched(pick(images), pick(images), rng),
-        lambda: _fit(np.maximum(pick(images), np.roll(pick(images), rng.integers(-6, 7, 2), (0, 1)))),
+        lambda: _fit(np.maximum(pick(images), np.roll(pick(images), rng.integers(-6, 7, 2), (0, 1)))),  # overlaid
         *(partial(make, rng) for make in (_scribble, _strokes, _polygon, _texture)),
     ]
     if labels is not None:

@@ -1,7 +1,5 @@
 """Intervals for scores, and tests for whether two scores differ. NumPy and SciPy only; knows nothing about runs.
-
-SciPy's statistics take half a second to import, which `scipy.stats` does at its first use.
-"""
+SciPy's statistics take half a second to import, which `scipy.stats` does at its first use."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,7 +52,6 @@ def spread(values: Sequence[float]) -> Spread:
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Welch's t-test of the means of two groups of at least two values each.
-
     If neither group varies there is nothing to judge a difference by: p is 1 if they are equal, else nan.
 
     >>> welch([1.0, 2.0, 3.0], [1.5, 2.5, 3.0]).p > 0.5
@@ -70,7 +67,6 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     """McNemar's exact test (1947) of two classifiers on the same `total` images.
-
     It looks only at the images that exactly one of the two gets right: without a difference, either is right on half of
     them. The interval of the difference in accuracy is Clopper and Pearson's (1934) for the second's share of them.
 

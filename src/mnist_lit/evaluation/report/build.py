@@ -1,7 +1,5 @@
-"""Collect a report's numbers: load a run or a group of seeds, test it if its newest test is missing, score it.
-
-Every number of the test comes from the run's `predictions.csv`, which `mnist-lit test` writes. Trains nothing.
-"""
+"""Collect a report's numbers: load a run or a group of seeds, test it if its newest test is missing, score it. Every
+number of the test comes from the run's `predictions.csv`, which `mnist-lit test` writes. Trains nothing."""
 
 import contextlib
 import subprocess

@@ -1,7 +1,5 @@
-"""Line charts as geometry: where ticks, lines, dots and bands lie in a box of 400 × 260. The page draws them as SVG.
-
-By hand: the page follows the reader's light or dark theme without a script, which a plotting library's output cannot.
-"""
+"""Line charts as geometry: where ticks, lines, dots and bands lie in a box of 400 × 260. The page draws them as SVG. By
+hand: the page follows the reader's light or dark theme without a script, which a plotting library's output cannot."""
 
 import math
 from collections.abc import Callable, Sequence

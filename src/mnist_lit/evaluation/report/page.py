@@ -1,7 +1,5 @@
-"""The page: the report's numbers laid out by `page.html`, with charts and images drawn in. Computes no scores.
-
-Jinja escapes all text, charts included. Each number carries its key in the `--json` object as `data-key`.
-"""
+"""The page: the report's numbers laid out by `page.html`, with charts and images drawn in. Computes no scores. Jinja
+escapes all text, charts included. Each number carries its key in the `--json` object as `data-key`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +32,8 @@ SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": percent}
 
 
 def render_page(report: Mapping[str, Any], images: Images, filters: Images, layers: Sequence[LayerActivations]) -> str:
-    """The report, see `build_report`, as one HTML file.
-
-    images: the test images, uint8 (N, 28, 28); filters, layers: see `first_filters` and `layer_activations`.
-    """
+    """The report, see `build_report`, as one HTML file. images: the test images, uint8 (N, 28, 28); filters, layers:
+    see `first_filters` and `layer_activations`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.loader = FileSystemLoader(Path(__file__).parent)
     environment.globals.update(images_shown=MISTAKES, pairs=PAIRS, suspect=SUSPECT)
@@ -104,9 +100,8 @@ def _training_charts(curves: Mapping[str, Sequence[Point]]) -> dict[str, Chart]:
         Line("validation", "main", curves["val/loss"]),
     ]
     accuracy = [Line("training", "quiet", curves["train/acc"]), Line("validation", "main", curves["val/acc"])]
-    rate = [Line("learning rate", "main", curves["lr"], dots=False)]
     charts = {"loss": Chart("Loss", "nats, logarithmic", loss, logarithmic=True, **axis)}
-    charts["rate"] = Chart("Learning rate", "", rate, **axis)
+    charts["rate"] = Chart("Learning rate", "", [Line("learning rate", "main", curves["lr"], dots=False)], **axis)
     scores = [point for line in accuracy for point in line.points]
     if len(scores) > 1:
         charts["accuracy"] = Chart("Accuracy", "", accuracy, y_range=_near_one(scores), y_text=percent, **axis)

@@ -27,10 +27,8 @@ TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the 
 def provenance(
     folder: Path, members: Sequence[Path], content: Mapping[str, Any], data: MNISTDataModule
 ) -> dict[str, Any]:
-    """How a run, or a group and its members, was made.
-
-    folder: absolute, for its name; content: the first member's checkpoint; data: its data module, set up.
-    """
+    """How a run, or a group and its members, was made. folder: absolute, for its name; content: the first member's
+    checkpoint; data: its data module, set up."""
     run, metadata, settings = members[0], Metadata.of(content), config_of(content)
     config, best = run / CONFIG_YAML, best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}

@@ -1,10 +1,7 @@
-"""How a network's accuracy falls as test images are rotated, shifted, scaled, blurred or faded. torch only.
+"""How a network's accuracy falls as test images are rotated, shifted, scaled, blurred or faded. Every image gets every
+corruption at every amount, on the images' device. Directions and noise are functions of the image's index, so all runs
+see the same images. torch only."""
 
-Every image gets every corruption at every amount, on the images' device. Directions and noise are functions of the
-image's index, so all runs see the same images.
-"""
-
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +17,6 @@ from mnist_lit.evaluation.report.scores import accuracy_share
 
 NEUTRAL = 0.5  # the warp's random draw that changes nothing; 0 and 1 are its limits
 ROTATION, SCALE, SHIFT = 0, 1, 3  # columns of the warp's draws; shifts take two, x and y
-TRUNCATE = 4  # standard deviations at which the blur's kernel ends
 
 
 class Corruption(NamedTuple):
@@ -71,12 +67,12 @@ def _noise(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
     draws = uniform(0, 1, indices, 2 * images[0].numel(), stream=CORRUPTION)
     first, second = draws.view(len(images), 2, *images.shape[1:]).unbind(dim=1)  # (B, 28, 28) each
     radius = torch.sqrt(-2 * torch.log(1 - first))
-    return _to_uint8(images + 255 * deviation * radius * torch.cos(2 * math.pi * second))
+    return _to_uint8(images + 255 * deviation * radius * torch.cos(2 * torch.pi * second))
 
 
 def _blur(images: Tensor, indices: Tensor, deviation: float) -> Tensor:
     """Gaussian, along rows and then columns, with paper outside the image."""
-    reach = int(TRUNCATE * deviation + 0.5)
+    reach = int(4 * deviation + 0.5)  # the kernel ends at four standard deviations
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / deviation) ** 2)
     kernel = kernel / kernel.sum()
     across = F.conv2d(images[:, None].float(), kernel[None, None, None, :], padding=(0, reach))

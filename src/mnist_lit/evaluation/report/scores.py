@@ -1,7 +1,5 @@
-"""Every number of a report that comes from a run's test predictions and training curves. NumPy and scikit-learn.
-
-Pure functions that return plain lists, dicts and numbers: `--json` prints them, and the page shows the same.
-"""
+"""Every number of a report that comes from a run's test predictions and training curves. NumPy and scikit-learn. Pure
+functions that return plain lists, dicts and numbers: `--json` prints them, and the page shows the same."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import metrics
 
 from mnist_lit.evaluation.statistics import spread, wilson_interval
 from mnist_lit.runs.results import Predictions, ensemble_accuracy, read_curve
@@ -45,8 +44,6 @@ def apply_temperature(probs: Floats, temperature: float) -> Floats:
 
 def run_scores(test: Predictions, temperature: float | None, rejected: Bools | None) -> Numbers:
     """The numbers of one run's test. temperature, rejected (N,): from its calibration; None without one."""
-    from sklearn import metrics  # takes a second to import
-
     labels, predicted, probs = np.array(test.labels), np.array(test.predicted), np.array(test.probs)
     right = labels == predicted
     calibrated = probs if temperature is None else apply_temperature(probs, temperature)
@@ -99,9 +96,8 @@ def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Numbers]:
 
 def _per_class(labels: Ints, predicted: Ints, counts: Ints, names: Sequence[str]) -> list[Numbers]:
     """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    *shares, total = precision_recall_fscore_support(labels, predicted, labels=range(len(names)), zero_division=np.nan)
+    classes = range(len(names))
+    *shares, total = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
     precision, recall, f1 = ([None if np.isnan(value) else float(value) for value in share] for share in shares)
     wrong = counts * ~np.eye(len(names), dtype=bool)
     times = wrong.max(axis=1).tolist()
