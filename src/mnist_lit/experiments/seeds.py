@@ -26,10 +26,7 @@ CONFLICTS = {
 
 def main(command: str, args: list[str]) -> int:
     """Run the command once per run of the group and print the spread; returns the first exit code that is not 0.
-
-    `fit` takes `--seeds`; `test` and `validate` take the group's folder as `--ckpt_path`. Raises InputError if the
-    group cannot be started or is incomplete.
-    """
+    Raises InputError if the group cannot be started or, for `test` and `validate`, is incomplete."""
     if launched_externally():
         raise InputError("a group starts its own processes; give each launched job one --seed_everything")
     return _fit(args) if command == "fit" else _evaluate(command, args)
@@ -48,9 +45,8 @@ def parse_seeds(given: str) -> list[int]:
         seeds = [seed for part in ranges for seed in part]
         if len({*seeds}) == len(seeds):
             return seeds
-    raise InputError(
-        f"--seeds: expected a number of seeds up to {MAX_SEEDS}, as 5, or a list, as 0,3,7 or 10-14; got {given}"
-    )
+    expected = f"a number of seeds up to {MAX_SEEDS}, as 5, or a list, as 0,3,7 or 10-14"
+    raise InputError(f"--seeds: expected {expected}; got {given}")
 
 
 def _evaluate(command: str, args: list[str]) -> int:

@@ -4,8 +4,7 @@
     data.batch_size: {low: 32, high: 256, step: 32}
     model.optimizer: [sgd, adamw]
 
-`fit` itself checks that it has these options.
-"""
+`fit` itself checks that it has these options."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 
 Value = bool | int | float | str | None
 
@@ -60,17 +59,15 @@ def _values(name: str, given: Any) -> Range | list[Value]:
         if not given or not all(value is None or isinstance(value, bool | int | float | str) for value in given):
             raise InputError(f"{name}: expected a list of numbers and words, got {given}")
         return given
-    if not isinstance(given, dict) or not {"low", "high"} <= {*given} <= {*Range._fields}:
-        expected = "a list of values, or {low: 0.001, high: 0.1} with log or step"
-        raise InputError(f"{name}: expected {expected}, got {given}")
+    expected = "a list of values, or {low: 0.001, high: 0.1} with log or step"
+    require(name, given, expected, isinstance(given, dict) and {"low", "high"} <= {*given} <= {*Range._fields})
     low, high, step = (_number(f"{name}: {key}", given.get(key)) for key in ("low", "high", "step"))
     log = given.get("log", False)
     if low is None or high is None or not -math.inf < low <= high < math.inf:
         raise InputError(f"{name}: expected low ≤ high, both finite, got {low} and {high}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise InputError(f"{name}: log: expected true or false; true needs low > 0 and no step")
-    if step is not None and not 0 < step < math.inf:
-        raise InputError(f"{name}: step: expected more than 0, got {step}")
+    require(f"{name}: step", step, "more than 0", step is None or 0 < step < math.inf)
     steps = (high - low) / step if step else 0.0  # a whole number, up to rounding
     if not math.isfinite(steps) or abs(steps - round(steps)) >= 1e-6 or (step and high > low and not round(steps)):
         raise InputError(f"{name}: step: expected one that leads from {low} to {high}, got {step}")

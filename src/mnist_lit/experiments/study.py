@@ -4,8 +4,7 @@ A running trial belongs to the process that holds the lock in its folder or, on 
 seen, to the process that reported a heartbeat in the last minutes. A trial without an owner waits to be continued under
 its own number; Optuna's own retries need a database and start again under a new number.
 
-A database URL contains a password: it is never written, and errors about it are shown with the password masked.
-"""
+A database URL contains a password: it is never written, and errors about it are shown with the password masked."""
 
 import platform
 import re
@@ -40,17 +39,16 @@ class TrialResult(NamedTuple):
     state: str  # complete, pruned, failed, running, waiting
     settings: dict[str, Any]
     best: Validation | None
-    location: str  # MACHINE:FOLDER of the study where it last ran
+    run: str  # its folder, with the machine's name if it last ran on another one
     reason: str  # why it failed
 
 
 class RunningTrial:
     """A trial that this process runs, until it calls `finish` and releases `lock`."""
 
-    def __init__(self, study: "Study", trial: optuna.Trial, lock: FileLock) -> None:
-        self.number, self.settings = trial.number, dict(trial.params)
-        self.run = study.folder / f"trial_{trial.number}"
-        self._study, self._trial, self.lock, self._last_heartbeat = study, trial, lock, -HEARTBEAT
+    def __init__(self, study: "Study", trial: optuna.Trial, run: Path, lock: FileLock) -> None:
+        self.number, self.settings, self.run, self.lock = trial.number, dict(trial.params), run, lock
+        self._study, self._trial, self._last_heartbeat = study, trial, -HEARTBEAT
         self._reported = len(study.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def report(self, validations: list[Validation]) -> bool:
@@ -90,9 +88,8 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         with self._lock:  # two processes that start together must not both create the tables
-            self._storage: BaseStorage
             if url:
-                self._storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+                self._storage: BaseStorage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
             else:  # with FileLock, because a killed process leaves Optuna's own lock file behind
                 lock: Any = FileLock(folder / ".journal.log.lock")
                 self._storage = JournalStorage(JournalFileBackend(str(folder / "journal.log"), lock))
@@ -130,9 +127,15 @@ class Study:
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
         sampler = optuna.samplers.TPESampler(seed=(1000 * self._seed + trial.number) % 2**32, constant_liar=True)
         self.optuna.sampler = sampler
-        for name, values in space.items():
-            _suggest(trial, name, values)
-        return RunningTrial(self, trial, lock)
+        for name, values in space.items():  # a continued trial keeps the value that it has
+            match values:
+                case list():
+                    trial.suggest_categorical(name, values)
+                case Range(int(low), int(high), int() | None as step, log):
+                    trial.suggest_int(name, low, high, step=step or 1, log=log)
+                case Range(low, high, step, log):
+                    trial.suggest_float(name, low, high, step=step, log=log)
+        return RunningTrial(self, trial, run, lock)
 
     def requeue(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> None:
         """Let a trial wait for the next process that asks, under its number and settings, unless it is finished."""
@@ -147,13 +150,10 @@ class Study:
             state = trial.state.name.lower().replace("fail", "failed")
             best, place, reason = map(trial.user_attrs.get, ("best", "place", "reason"))
             best = Validation(*best) if best else None
-            results.append(TrialResult(trial.number, state, trial.params, best, place or "", reason or ""))
+            folder = self.folder if place == self._location else place or ""
+            run = f"{folder}/trial_{trial.number}"
+            results.append(TrialResult(trial.number, state, trial.params, best, run, reason or ""))
         return sorted(results, key=lambda result: result.best.rank() if result.best else (), reverse=True)
-
-    def run_of(self, trial: TrialResult) -> str:
-        """A trial's run folder, with the machine's name if it is another one."""
-        there = self.folder if trial.location == self._location else trial.location
-        return f"{there}/trial_{trial.number}"
 
     def _is_abandoned(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether the process of a running trial is dead, and so is the fit that it started."""
@@ -201,14 +201,3 @@ def storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
         if not isinstance(cause, ValueError | ArgumentError):  # these may quote any part of a malformed URL
             text += f": {mask_secrets((str(cause).strip().splitlines() or [''])[0], url)}"
         raise (InputError if opening else OSError)(text) from None
-
-
-def _suggest(trial: optuna.Trial, name: str, values: Range | list[Any]) -> None:
-    """Choose a value; a continued trial keeps the value that it has."""
-    match values:
-        case list():
-            trial.suggest_categorical(name, values)
-        case Range(int(low), int(high), int() | None as step, log):
-            trial.suggest_int(name, low, high, step=step or 1, log=log)
-        case Range(low, high, step, log):
-            trial.suggest_float(name, low, high, step=step, log=log)

@@ -34,9 +34,7 @@ RESERVED = ("seeds", "group", "run", "resume", "ckpt_path", "print_config", "tra
 
 def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space]:
     """The settings that all trials share, without the machine's, and the space with bounds of the options' types.
-
-    Lets `fit`'s own parser check every value of the space. Raises InputError if `fit` would refuse any.
-    """
+    Lets `fit`'s own parser check every value of the space. Raises InputError if `fit` would refuse any."""
     for option in (*RESERVED, *space):
         if any(arg.partition("=")[0] == f"--{option}" for arg in fit):
             reason = ": it is in the space" if option in space else ""
@@ -80,10 +78,9 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     print(f"trial {trial.number}: {shlex.join(options)}", flush=True)
     with tempfile.TemporaryFile() as errors:
         args = [*fit, *options, "--run", str(trial.run), "--resume", "auto"]
+        streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": errors}
         # In a new session, so that the terminal's Ctrl-C reaches only the sweep, which forwards it.
-        process = start_command(
-            "fit", args, env=_environment(), stdin=DEVNULL, stdout=DEVNULL, stderr=errors, start_new_session=True
-        )
+        process = start_command("fit", args, env=_environment(), start_new_session=True, **streams)
         pruned = False
         try:
             while process.poll() is None and not signals.signum and not pruned:
@@ -99,23 +96,20 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     trial.report(validations)
     best = max(validations, key=Validation.rank, default=None)
     score = f"best val/acc {best.acc:.2%} (epoch {best.epoch})" if best else "no validation"
-    code = process.returncode
+    code, reason = process.returncode, ""
     if code == 0 and best:
-        trial.finish("complete", acc=best.acc)
-        outcome = score
+        state, outcome = "complete", score
     elif signals.signum:
-        trial.finish("waiting")
-        outcome = "stopped"
+        state, outcome = "waiting", "stopped"
     elif pruned:
-        trial.finish("pruned")
-        outcome = f"pruned, {score}"
+        state, outcome = "pruned", f"pruned, {score}"
     else:
         reason = last_line(printed) or (f"exit code {code}" if code else "no validation")
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else reason
-        trial.finish("failed", reason=reason)
-        outcome = f"failed: {reason}"
+        state, outcome = "failed", f"failed: {reason}"
         if b"Traceback" in printed:
             print(printed.decode(errors="replace"), file=sys.stderr)
+    trial.finish(state, acc=best.acc if best and state == "complete" else None, reason=reason)
     print(f"trial {trial.number}: {outcome}", flush=True)
 
 
@@ -132,7 +126,7 @@ def report_trials(study: "Study", trials: Sequence["TrialResult"], fit_command: 
         values = [trial.settings.get(name) for name in names]
         texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
         score = [f"{trial.best.acc:.2%}", str(trial.best.epoch)] if trial.best else ["", ""]
-        run = study.run_of(trial) + (f"  ({trial.reason})" if trial.reason else "")
+        run = trial.run + (f"  ({trial.reason})" if trial.reason else "")
         printed.append([str(trial.number), trial.state, *texts, *score, run])
         written.append([trial.number, trial.state, *values, *(trial.best or ("", "", "")), trial.reason])
     print()

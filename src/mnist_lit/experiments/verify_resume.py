@@ -1,12 +1,9 @@
 """Prove that a killed run resumes exactly: train once undisturbed and once with kills, and compare bit for bit.
-
 The fits are subprocesses, killed with SIGKILL. A kill leaves a process no chance to tidy up, so what survives it also
-survives a power cut or the kernel's out-of-memory killer.
-"""
+survives a power cut or the kernel's out-of-memory killer."""
 
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -14,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
+from subprocess import STDOUT, Popen, TimeoutExpired
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -32,8 +28,7 @@ SPEEDS = ("train/images_per_second",)  # scalars that differ between any two run
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "best", "train_scores", "epoch", "global_step")
 METADATA = ("scores", "calibration")  # the part of the metadata that must be equal too
 VALIDATING, VALIDATED = "validating", "validated"  # files of `ValidationMarker`
-# The moments to kill at.
-FIRST_SECOND, STARTING, TRAINING = "in the first second", "while starting", "while training"
+FIRST_SECOND, STARTING, TRAINING = "in the first second", "while starting", "while training"  # moments to kill at
 SAVING, IN_VALIDATION = "during a save", "during a validation"
 
 Point = tuple[int, str, str]  # step, name, value
@@ -85,13 +80,11 @@ def _compare(one: Path, other: Path) -> int:
     tensors, differences = 0, []
     previous = one / CHECKPOINTS / PREVIOUS_CKPT  # may be of another step: a kill can cause one more save
     for path in sorted({*one.glob(f"{CHECKPOINTS}/*.ckpt")} - {previous}):
-        twin = other / CHECKPOINTS / path.name
+        content, twin = load_checkpoint(path), other / CHECKPOINTS / path.name
+        tensors += sum(isinstance(value, Tensor) for _, value in _leaves(content))
         if not twin.is_file():
             differences.append(f"{path.name}: missing")
-            continue
-        content = load_checkpoint(path)
-        tensors += sum(isinstance(value, Tensor) for _, value in _leaves(content))
-        if difference := state_difference(content, load_checkpoint(twin)):
+        elif difference := state_difference(content, load_checkpoint(twin)):
             differences.append(f"{path.name}: first at {difference}")
     if difference := curve_difference(one, other):
         differences.append(f"curves: {difference}")
@@ -101,10 +94,7 @@ def _compare(one: Path, other: Path) -> int:
 
 
 def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first difference between two checkpoints' training states, or None if all bits are equal.
-
-    Compares everything that decides how training continues; not the paths and versions, which may differ.
-    """
+    """The first difference in what decides how training continues, not in paths or versions; None if all bits agree."""
     entries = ({**content, **content[METADATA_KEY]} for content in (one, other))
     mine, theirs = (dict(_leaves({name: found.get(name) for name in (*STATE, *METADATA)})) for found in entries)
     for name in mine | theirs:
@@ -112,7 +102,7 @@ def state_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
             return f"{name}, which only one has"
         a, b = mine[name], theirs[name]
         if isinstance(a, Tensor) and isinstance(b, Tensor):
-            if a.dtype != b.dtype or not torch.equal(a, b):
+            if a.dtype != b.dtype or not a.equal(b):
                 element = int((a != b).flatten().nonzero()[0]) if a.shape == b.shape and a.dtype == b.dtype else 0
                 return f"{name}, element {element} of {a.numel()}"
         elif a != b:
@@ -133,7 +123,7 @@ def curve_difference(one: Path, other: Path) -> str | None:
     return None
 
 
-class ValidationMarker(Callback):
+class ValidationMarker(pl.Callback):
     """Mark a running validation with a file, since nothing else shows it to other processes."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -152,7 +142,6 @@ class KillableFit:
         self.folder = folder
         marker = ("--trainer.callbacks+", f"{__name__}.ValidationMarker")
         self._args = [*fit, *marker, "--trainer.default_root_dir", str(folder)]
-        self.started = self.trained = self.ended = 0.0
 
     def finish(self) -> Path:
         """Run to the end; returns the run folder. Raises InputError with the fit's own error message if it fails."""
@@ -166,13 +155,10 @@ class KillableFit:
         return runs[0]
 
     def kill(self, moment: str, seconds: float) -> bool:
-        """Start, wait so many seconds, from the start or from the first step, and kill at the next such moment.
-
-        Returns False if the fit ended before.
-        """
+        """Start; kill at the next such moment `seconds` after the start or first step. False if the fit ended first."""
         self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
         with self._process(wait_for_training=moment not in (FIRST_SECOND, STARTING)) as (process, _):
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(TimeoutExpired):
                 process.wait(seconds)
             sign = {SAVING: f"{LOGS}/*/{CHECKPOINTS}/.*.part", IN_VALIDATION: VALIDATING}.get(moment)
             while sign and process.poll() is None and not any(self.folder.glob(sign)):
@@ -182,21 +168,19 @@ class KillableFit:
             return process.poll() is None
 
     @contextmanager
-    def _process(self, *, wait_for_training: bool) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    def _process(self, *, wait_for_training: bool) -> Iterator[tuple[Popen[bytes], Path]]:
         """A process of the fit, killed on exit, and the file with its output."""
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder, "output")
             self.started = time.monotonic()
-            with output.open("wb") as file:
-                process = start_command("fit", self._args, stdout=file, stderr=subprocess.STDOUT)
-            try:
-                while wait_for_training and process.poll() is None and b"fit: " not in output.read_bytes():
-                    time.sleep(0.005)
-                self.trained = time.monotonic()
-                yield process, output
-            finally:
-                process.kill()
-                process.wait()
+            with output.open("wb") as file, start_command("fit", self._args, stdout=file, stderr=STDOUT) as process:
+                try:
+                    while wait_for_training and process.poll() is None and b"fit: " not in output.read_bytes():
+                        time.sleep(0.005)
+                    self.trained = time.monotonic()
+                    yield process, output
+                finally:
+                    process.kill()
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,5 @@
-"""Export a checkpoint as one ONNX file that onnxruntime runs without torch.
-
-Input: uint8 images (B, 28, 28). Outputs: calibrated probabilities (B, C) and outlier scores (B,). Class names,
-rejection threshold and recipe are in the file's metadata.
-"""
+"""Export a checkpoint as one ONNX file that onnxruntime runs without torch. Input: uint8 images (B, 28, 28). Outputs:
+calibrated probabilities (B, C) and outlier scores (B,). Class names, rejection threshold and recipe are metadata."""
 
 import json
 import warnings
@@ -14,7 +11,7 @@ import torch
 import yaml
 
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
@@ -31,13 +28,10 @@ SMALL_BATCH_IMAGES = 1000  # compared in all but the largest batch size, to save
 
 def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
-
-    Raises InputError if packages or files are missing or the target cannot be written.
-    """
+    Raises InputError if packages or files are missing or the target cannot be written."""
     source = locate_model(model)
     network, labels, threshold, content = load_calibrated(source)
-    if output and output.suffix != ".onnx":
-        raise InputError(f"--output: expected a name that ends in .onnx, got {output}")
+    require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:

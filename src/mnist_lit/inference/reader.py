@@ -51,9 +51,7 @@ class DigitReader:
     @classmethod
     def load(cls, model: str | Path | None = None, *, threshold: float | None = None) -> "DigitReader":
         """Load an exported model (.onnx) or a checkpoint (.ckpt), found by `locate_model`.
-
-        threshold: reject outlier scores above it (default: the model's own). Raises InputError if there is no model.
-        """
+        threshold: reject outlier scores above it (default: the model's own). Raises InputError if there is no model."""
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
             return cls(OnnxModel(path), path, threshold)

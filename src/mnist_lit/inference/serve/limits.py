@@ -2,8 +2,7 @@
 
 By hand, because every refusal must be one line of JSON with our headers. Starlette's `TrustedHostMiddleware` and
 `RequestBodyLimitMiddleware` refuse in plain text; the first cannot allow the address that a client connected to, the
-second does not name the limit, and neither has a deadline for one body or a limit for all bodies together.
-"""
+second does not name the limit, and neither has a deadline for one body or a limit for all bodies together."""
 
 import asyncio
 import contextlib
@@ -121,8 +120,7 @@ class GuardMiddleware:
 
         DNS rebinding: another site's page can point its own name at this machine, and the browser then treats our
         responses as that site's. The Host header still holds the foreign name, so only known names are served. Posts
-        from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge.
-        """
+        from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge."""
         host = headers.get("host", "").lower()
         match = HOST.fullmatch(host)
         name = (match[1] or match[2]).rstrip(".") if match else ""
@@ -130,8 +128,7 @@ class GuardMiddleware:
         if not name or name not in {*self.hosts, own_address}:
             return 421, "unknown host name; start the server with --allowed_host NAME to allow it"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            origin = headers.get("origin")
-            same_origin = origin is None or origin.lower() in (f"http://{host}", f"https://{host}")
+            same_origin = headers.get("origin", f"http://{host}").lower() in (f"http://{host}", f"https://{host}")
             if not same_origin or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
                 return 403, "expected a request from this server's own page, got one from another site"
         if int(headers.get("content-length", 0)) > self.limits.body:

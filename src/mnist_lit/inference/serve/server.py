@@ -6,8 +6,7 @@ hand, because uvicorn has no setting for it or answers in plain text without our
 - a deadline for a response that nobody reads;
 - too many connections: `limit_concurrency` answers in plain text and logs every refusal;
 - invalid HTTP: `send_400_response` answers in plain text;
-- requests that arrive while the server shuts down: uvicorn closes idle connections at once.
-"""
+- requests that arrive while the server shuts down: uvicorn closes idle connections at once."""
 
 import asyncio
 import socket
