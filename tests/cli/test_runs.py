@@ -24,20 +24,22 @@ def write(run: Path) -> None:
 def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "version_0")
     row = summarize_run(tmp_path / "version_0")
-    assert (row.run, row.duration, row.epochs) == ("version_0", "46 s", "3")
-    assert row.best_val == "95.00% (2)"  # the first of equals
-    assert row.test == "75.00% of 4"
-    assert row.command == "fit --config tutorial"
+    assert (row["run"], row["took"], row["epochs"]) == ("version_0", "46 s", "3")
+    assert row["best val/acc"] == "95.00% (2)"  # the first of equals
+    assert row["test/acc"] == "75.00% of 4"
+    assert row["mnist-lit …"] == "fit --config tutorial"
 
 
 def test_missing_and_damaged_files_leave_columns_empty(tmp_path: Path) -> None:
-    assert set(summarize_run(tmp_path / "version_7")[1:]) == {"", "0, unfinished"}
+    missing = summarize_run(tmp_path / "version_7")
+    assert missing.pop("run") == "version_7"
+    assert set(missing.values()) == {"", "0, unfinished"}
     write(tmp_path / "version_8")
     tmp_path.joinpath("version_8/metrics.csv").write_bytes(b"epoch,val/acc\n\xff\xfe,much\n")
     tmp_path.joinpath("version_8/predictions.csv").write_text("")
     tmp_path.joinpath("version_8/config.yaml").write_bytes(b"\xff")
     row = summarize_run(tmp_path / "version_8")
-    assert (row.epochs, row.best_val, row.test, row.command) == ("", "", "", "")
+    assert all(row[title] == "" for title in ("epochs", "best val/acc", "test/acc", "mnist-lit …"))
 
 
 def test_runs_are_listed_oldest_first(cli: Cli) -> None:

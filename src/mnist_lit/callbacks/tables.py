@@ -20,10 +20,8 @@ MAX_CONFUSIONS = 5  # other classes listed per row
 
 
 class FitTable(Callback):
-    """The speed of a fit as a curve, and one small table at its end.
-
-    Images per second exclude validation and whatever the callbacks before this one do after it.
-    """
+    """The speed of a fit as a curve, without validation and what the callbacks before this one do after it, and one
+    small table at its end."""
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
@@ -63,18 +61,17 @@ class FitTable(Callback):
         if not trainer.is_global_zero or not self.images:
             return
         rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
-        validation, run = self.tracker.best, self.start.run
-        best = best_checkpoint(run) if run and self.saves else None
+        best, run = self.tracker.best, self.start.run
+        checkpoint = best_checkpoint(run) if run and self.saves else None
         epochs = trainer.global_step / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        score = f"{validation.acc:.2%}  (epoch {validation.epoch})" if validation else "none: no validation"
         fields = {
             "epochs": f"{round(epochs, 2):g}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
-            "best val/acc": score,
-            "checkpoint": str(best or "none"),
+            "best val/acc": f"{best.acc:.2%}  (epoch {best.epoch})" if best else "none: no validation",
+            "checkpoint": str(checkpoint or "none"),
         }
-        if best:
-            elsewhere = "" if best.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(best))}"
+        if checkpoint:
+            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
             fields["next"] = f"mnist-lit test{elsewhere}"
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"

@@ -43,11 +43,10 @@ class TensorBoardTestScores(Callback):
         self.run, self.step = run, step
 
     def on_test_end(self, trainer: Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        with SummaryWriter(str(self.run / "test")) as writer:
-            for name in ("test/acc", "test/loss"):
-                writer.add_scalar(name, trainer.callback_metrics[name], self.step)
+        if trainer.is_global_zero:
+            with SummaryWriter(str(self.run / "test")) as writer:
+                for name in ("test/acc", "test/loss"):
+                    writer.add_scalar(name, trainer.callback_metrics[name], self.step)
 
 
 def add_image(trainer: Trainer, name: str, image: Any) -> None:

@@ -11,11 +11,9 @@ IMAGES = 20_000  # training images on which --like compares the two runs' detect
 
 def main(command: str, args: list[str]) -> None:
     """Calibrate and save a checkpoint."""
-    parser = CommandParser(
-        command,
-        "Calibrate a checkpoint's probabilities and its rejection of images that are not digits. "
-        "`fit` does this automatically if it sets images aside for validation.",
-    )
+    about = """Calibrate a checkpoint's probabilities and its rejection of images that are not digits. `fit` does this
+    automatically if it sets images aside for validation."""
+    parser = CommandParser(command, about)
     parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
     reference = "a calibrated checkpoint of the same recipe, for a run that set no images aside"
     parser.add_argument("--like", metavar="CHECKPOINT", help=reference)
@@ -26,7 +24,6 @@ def main(command: str, args: list[str]) -> None:
     target = options.output or source
     if is_pretrained(target):
         raise InputError("the shipped model is never overwritten; add --output FILE")
-
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # import torch: not for --help
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import load_checkpoint

@@ -16,14 +16,13 @@ def main(command: str, args: list[str]) -> None:
     # Each option also has the name that `fit` gives it.
     names = "mnist (default), fashion_mnist, kmnist or digits"
     folder = "the folder of the dataset's files (default: data)"
-    parser.add_argument("--dataset", "--data.dataset", dest="dataset", default="mnist", help=names)
-    parser.add_argument("--data_dir", "--data.data_dir", dest="data_dir", default="data", help=folder)
+    parser.add_argument("--dataset", "--data.dataset", default="mnist", help=names)
+    parser.add_argument("--data_dir", "--data.data_dir", default="data", help=folder)
     mirrors = "base URLs to download from instead of the usual ones, tried in turn"
-    parser.add_argument("--mirrors", "--data.mirrors", dest="mirrors", metavar="URL[,URL…]", help=mirrors)
+    parser.add_argument("--mirrors", "--data.mirrors", metavar="URL[,URL…]", help=mirrors)
     limit = f"seconds per mirror and file (default: {DEFAULT_TIMEOUT:g})"
-    parser.add_argument("--timeout", "--data.timeout", dest="timeout", type=float, default=DEFAULT_TIMEOUT, help=limit)
+    parser.add_argument("--timeout", "--data.timeout", type=float, default=DEFAULT_TIMEOUT, help=limit)
     options = parser.parse_args(args)
-
     dataset = options.dataset
     if dataset not in DATASETS:
         raise InputError(f"expected {', '.join(DATASETS)}, got dataset {dataset}{did_you_mean(dataset, DATASETS)}")

@@ -1,7 +1,5 @@
-"""The entry point of `mnist-lit`: a table of commands, each imported only when it is called.
-
-`--help`, `--version`, unknown commands and missing files are answered here, in hundredths of a second, without torch.
-"""
+"""The entry point of `mnist-lit`: a table of commands, each imported only when it is called. `--help`, `--version`,
+unknown commands and missing files are answered here, in hundredths of a second, without torch."""
 
 import gc
 import importlib
@@ -39,10 +37,8 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal.
-
-    Errors are printed as one line; `--debug` shows their traceback.
-    """
+    """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
+    printed as one line; `--debug` shows their traceback."""
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "0") == "0"  # it prints for all processes
@@ -93,21 +89,17 @@ def _run(args: list[str], *, debug: bool) -> int:
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
         newest_checkpoint(Path(LOGS))  # raises before torch is imported if there is none
-    collects = gc.isenabled()
     gc.disable()  # everything an import creates stays, so looking for garbage wastes time
     try:
         imported: Any = importlib.import_module(f"mnist_lit.{module}")
     finally:
-        if collects:
-            gc.enable()
+        gc.enable()
     return imported.main(command, rest) or 0
 
 
 def _resolved(command: str, args: list[str]) -> list[str]:
     """Arguments with names resolved to paths, and configs first, so that options override them wherever they stand.
-
-    Raises InputError if a config or a model is missing.
-    """
+    Raises InputError if a config or a model is missing."""
     if args and not args[0].startswith("-"):
         raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
     configs, options, remaining = [], [], iter(args)

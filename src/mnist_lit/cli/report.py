@@ -45,7 +45,6 @@ def main(command: str, args: list[str]) -> None:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder = find_run(options.run) if options.run else run_of_checkpoint(newest_checkpoint(Path(LOGS)))
     members = finished_members(folder) or [folder]
-
     from mnist_lit.evaluation.report.activations import first_filters, layer_activations  # import torch: not for --help
     from mnist_lit.evaluation.report.build import build_report
     from mnist_lit.evaluation.report.page import render_page

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, LOGS, all_runs, run_name
@@ -11,35 +10,23 @@ from mnist_lit.runs.results import best_validation, completed_epochs, read_predi
 from mnist_lit.system.console import print_table
 
 
-class RunSummary(NamedTuple):
-    """One run's row of the table; what its folder does not say is empty."""
-
-    run: str
-    started: str
-    duration: str  # until its newest checkpoint
-    epochs: str  # with "unfinished" if training has not ended
-    best_val: str  # accuracy (epoch)
-    test: str  # accuracy, and the number of images
-    command: str
-
-
-def summarize_run(run: Path) -> RunSummary:
-    """Read a run folder; missing and damaged files leave their columns empty."""
+def summarize_run(run: Path) -> dict[str, str]:
+    """A run's row of the table, by column title; missing and damaged files leave their columns empty."""
     config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     epochs, best, tested = completed_epochs(run), best_validation(run), read_predictions(run)
     command = ""  # the first line of config.yaml
     with contextlib.suppress(OSError, UnicodeDecodeError):
         command = config.read_text(encoding="utf-8").partition("\n")[0].partition("# mnist-lit ")[2]
-    return RunSummary(
-        run_name(run),
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
-        _duration(end - begin) if begin and end and end > begin else "",
-        str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
-        f"{best[0]:.2%} ({best[1]})" if best else "",
-        f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
-        command,
-    )
+    return {
+        "run": run_name(run),
+        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
+        "took": _duration(end - begin) if begin and end and end > begin else "",  # until its newest checkpoint
+        "epochs": str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
+        "best val/acc": f"{best[0]:.2%} ({best[1]})" if best else "",
+        "test/acc": f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
+        "mnist-lit …": command,
+    }
 
 
 def main(command: str, args: list[str]) -> None:
@@ -55,7 +42,7 @@ def main(command: str, args: list[str]) -> None:
     rows = [summarize_run(run) for run in all_runs(root)]
     if not rows:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
-    print_table(["run", "started", "took", "epochs", "best val/acc", "test/acc", "mnist-lit …"], rows)
+    print_table([*rows[0]], [[*row.values()] for row in rows])
 
 
 def _duration(seconds: float) -> str:

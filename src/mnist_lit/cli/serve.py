@@ -9,15 +9,13 @@ from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.folders import run_of_checkpoint
-from mnist_lit.runs.locate import PRETRAINED, locate_model
+from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 from mnist_lit.system.command_parser import CommandParser
 
 
 def main(command: str, args: list[str]) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish the responses in progress.
-
-    Raises InputError for a port in use, a model that cannot be served or a missing package.
-    """
+    """Serve until SIGTERM or Ctrl-C, then finish the responses in progress. Raises InputError for a port in use, a
+    model that cannot be served or a missing package."""
     parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
     model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
     parser.add_argument("--model", metavar="PATH", help=model)
@@ -63,8 +61,7 @@ def _exported_model(model: str | None) -> tuple[Path, str]:
         outdated = exported.stat().st_mtime < path.stat().st_mtime
         return exported, " (older than its checkpoint; `mnist-lit export` updates it)" if outdated else ""
     if model is None:
-        note = f" (the newest run has no {ONNX_FILE}; `mnist-lit export` writes it)"
-        return locate_model(PRETRAINED, ONNX_FILE), note
+        return PRETRAINED_DIR / ONNX_FILE, f" (the newest run has no {ONNX_FILE}; `mnist-lit export` writes it)"
     command = f"mnist-lit export --model {path}"
     raise InputError(f"expected an exported model, got the checkpoint {path}; `{command}` writes {ONNX_FILE}")
 

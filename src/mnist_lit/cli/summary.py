@@ -22,26 +22,23 @@ class LayerRow(NamedTuple):
 
 
 def layer_rows(network: nn.Module) -> list[LayerRow]:
-    """Run a blank (1, 1, 28, 28) image through the network and measure each layer in the order of execution.
-
-    By hand, because Lightning's ModelSummary and torchinfo have no receptive field. Its recurrence is from Dumoulin and
-    Visin 2016, "A guide to convolution arithmetic for deep learning": a kernel of side k widens it by (k - 1) × jump,
-    where jump, the distance between neighbouring outputs in input pixels, is the product of all strides so far.
-    """
+    """Run a blank (1, 1, 28, 28) image through the network and measure each layer in the order of execution. By hand,
+    as Lightning's ModelSummary and torchinfo have no receptive field. Its recurrence is from Dumoulin and Visin 2016,
+    "A guide to convolution arithmetic for deep learning": a kernel of side k widens it by (k - 1) × jump, where jump,
+    the distance between neighbouring outputs in input pixels, is the product of all strides so far."""
     rows: list[LayerRow] = []
     field, jump = 1, 1
 
     def measure(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal field, jump
-        positions = 1
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
             kernel, stride = (v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride))
             field, jump = field + (kernel - 1) * jump, jump * stride
-            positions = output[0, 0].numel()
         else:
             field = 0
         parameters = sum(p.numel() for p in layer.parameters())
         weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+        positions = output[0, 0].numel()  # H × W; 1 for a fully connected layer
         rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * positions, field))
 
     hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in network.named_children()]

@@ -1,7 +1,5 @@
-"""`mnist-lit sweep`: try settings from a search space, one `fit` each, and choose by validation accuracy.
-
-Each trial is a subprocess, so a crash ends only that trial. A sweep never looks at the test images.
-"""
+"""`mnist-lit sweep`: try settings from a search space, one `fit` each, and choose by validation accuracy. Each trial is
+a subprocess, so a crash ends only that trial. A sweep never looks at the test images."""
 
 import argparse
 import os
@@ -20,10 +18,8 @@ from mnist_lit.system.subprocesses import launched_externally, logs_root
 
 
 def main(command: str, args: list[str]) -> int:
-    """Run trials until the study has enough of them, then print them; returns 1 if none has a score.
-
-    Raises InputError on wrong input, StoppedBySignal once the running trial has saved.
-    """
+    """Run trials until the study has enough of them, then print them; returns 1 if none has a score. Raises InputError
+    on wrong input, StoppedBySignal once the running trial has saved."""
     options, rest = _parse(command, args)
     try:
         from mnist_lit.experiments.study import Study, storage_errors
@@ -58,11 +54,9 @@ def main(command: str, args: list[str]) -> int:
 
 def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The sweep's own options, and the arguments for `fit`."""
-    parser = CommandParser(
-        command,
-        "Try settings, one fit each, and choose by the best val/acc. Repeat the command to continue; run it several "
-        "times at once, also on other machines, to share the study. Other options go to `fit`.",
-    )
+    about = """Try settings, one fit each, and choose by the best val/acc. Repeat the command to continue; run it
+    several times at once, also on other machines, to share the study. Other options go to `fit`."""
+    parser = CommandParser(command, about)
     parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE for fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
     parser.add_argument("--space", required=True, metavar="FILE", help="YAML: the options to try and their values")

@@ -1,2 +1,1 @@
-"""Convert any picture to MNIST's 28×28 format: open it safely, find the ink, separate the digits, scale and center
-them. No torch."""
+"""Convert any picture to MNIST's 28×28 format: open it safely, find, separate, scale and center digits. No torch."""

@@ -76,8 +76,6 @@ class Component(NamedTuple):
 # 4. Hysteresis (Canny 1986): grow that mask into fainter ink by a threshold relative to the strongest ink nearby, so
 #    that a stroke fading out is followed to its end.
 # A second pass fits the window and the smoothing to the stroke width that the first pass measured.
-
-
 def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
     """Ink of a picture, uint8 (H, W) or (H, W, 3); None if it is blank.
 

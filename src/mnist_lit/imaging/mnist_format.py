@@ -52,8 +52,6 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
 # applied to document recognition", section III.A). A network trained on MNIST has seen nothing else, so every other
 # digit has to be placed the same way. The shift stops at the image's border: no ink is lost, even if a digit is very
 # heavy on one side.
-
-
 def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Scale a digit, uint8 (H, W), 0 = paper, 255 = ink, into the 20×20 box and center it by mass: uint8 (28, 28).
     Raises ValueError if there is no ink.

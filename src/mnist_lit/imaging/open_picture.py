@@ -26,7 +26,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
     """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
-
     Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels is
     reduced by a whole number; `info["size"]` is the upright width and height before.
 

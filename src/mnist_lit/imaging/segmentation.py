@@ -31,8 +31,6 @@ JOINT = 1.8  # stroke widths: thickest joint of two touching digits
 # - Neighbors touch: cut a component that is too wide where its column sums are smallest (projection profile, Casey and
 #   Lecolinet 1996), unless the ink there is thicker than a stroke or one part is too low to be a digit.
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
-
-
 def segment_main_digit(ink: Ink) -> list[Component]:
     """The one digit of a picture: the largest component with the strokes near it; an empty list if there is none."""
     lines = ruled_lines(ink.mask, ink.stroke, LINE)

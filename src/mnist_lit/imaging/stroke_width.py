@@ -40,8 +40,6 @@ def local_extremum(extremum: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
 # what is nearer than d to the ink thickens it by 2d, with round ends, as a wider pen would.
 # The digit is scaled into a box of side B afterwards, and its longer side, s = skeleton + w, changes with the strokes.
 # Strokes of width v fill g pixels of that box if v · B / (s - w + v) = g, hence v = g (s - w) / (B - g).
-
-
 def normalize_stroke_width(mask: Mask, box: float, min_width: float, max_width: float) -> Mask:
     """Thicken strokes, or thin them as far as the thinnest survives, so that they are `min_width` to `max_width` wide
     once the longer side is `box` long: bool (H, W), one digit → bool (H + 2p, W + 2p) with a margin for the added ink.

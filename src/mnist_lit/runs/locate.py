@@ -11,11 +11,8 @@ PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckp
 
 
 def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
-    """The file of a model given by path, run folder, run name, `latest` or `pretrained`.
-
-    None means `latest` if there is a run, otherwise `pretrained`; `shipped` is the file to use of the shipped model.
-    Raises InputError if there is no such file.
-    """
+    """The file of a model given by path, run folder, run name, `latest` or `pretrained`; None means `latest` if there
+    is a run, otherwise `pretrained`. `shipped`: which file of the shipped model. Raises InputError if there is none."""
     if model is None or str(model) == LATEST:
         try:
             return newest_checkpoint(Path(LOGS))

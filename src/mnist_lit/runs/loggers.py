@@ -1,8 +1,5 @@
-"""A run's scalars on disk, as `metrics.csv` and TensorBoard events: log, flush, and truncate to a checkpoint.
-
-A checkpoint stores the length of each file when it was saved. A resumed run first truncates the files to these lengths,
-so its curves have every step exactly once, whatever was logged after the checkpoint. Knows nothing about models.
-"""
+"""A run's scalars on disk, as `metrics.csv` and TensorBoard events. A checkpoint stores the length of each file when it
+was saved. A resumed run first truncates the files to these lengths, so its curves have every step exactly once."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -20,10 +17,8 @@ TENSORBOARD_EVENTS = "events.out.tfevents.*"
 
 
 class ResumableCSVLogger(Logger):
-    """Write `metrics.csv`: a row per call of `log_metrics`, a column per metric, in alphabetical order.
-
-    By hand: Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file.
-    """
+    """Write `metrics.csv`: a row per call of `log_metrics`, a column per metric, in alphabetical order. By hand, since
+    Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file."""
 
     BUFFERED_ROWS = 100  # at most
 
@@ -66,9 +61,6 @@ class ResumableCSVLogger(Logger):
             old = [[row.get(name) for name in columns] for row in by_name]
             write_atomic(self.path, csv_text([columns, *old, *new]).encode())
         self._columns, self._buffer = columns, []
-
-    def finalize(self, status: str) -> None:
-        self.save()
 
 
 def create_loggers(run: Path) -> list[Logger]:

@@ -44,11 +44,7 @@ class Validation(NamedTuple):
         return self.acc, -self.loss, -self.epoch
 
     def is_better_than(self, other: "Validation | None") -> bool:
-        """Whether this ranks above the other; anything is better than none.
-
-        >>> Validation(0.9, 0.3, 2).is_better_than(Validation(0.9, 0.4, 1))
-        True
-        """
+        """Whether this ranks above the other; anything is better than none."""
         return other is None or self.rank() > other.rank()
 
 
@@ -95,7 +91,7 @@ def completed_epochs(run: Path) -> int:
 
 
 def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
-    """The rows of `metrics.csv` that can be parsed; the others hold different scalars. None if it is unreadable."""
+    """The rows of `metrics.csv` that can be parsed; the others hold different scalars. Empty if it is unreadable."""
     parsed = []
     with suppress(OSError, UnicodeDecodeError, csv.Error):
         for row in read_csv(run / METRICS_CSV):

@@ -1,9 +1,6 @@
-"""`--resume auto`: find the run to resume and its newest readable checkpoint, hold its folder, restore its logs.
-
-A run is resumed only if its recipe, the configuration without machine-specific settings, equals the new one exactly,
-and no other process holds it. Its log files are cut back to their length at the checkpoint, so that every step appears
-once, whatever was written later. Only rank 0 searches; `callbacks.resume` tells the other processes.
-"""
+"""`--resume auto`: find the run to resume and its newest readable checkpoint, hold its folder, restore its logs. A run
+is resumed only if its recipe, the configuration without machine-specific settings, equals the new one exactly, and no
+other process holds it. Only rank 0 searches; `callbacks.resume` tells the other processes."""
 
 import sys
 from collections.abc import Sequence
@@ -25,11 +22,9 @@ MAX_DIFFERENCES = 3  # printed between two recipes
 
 
 def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None, bool, FileLock] | None:
-    """The newest of the runs, oldest first, that has this configuration and can be resumed; None if none has.
-
-    Returns the run, its checkpoint (None if it has none), whether it is finished, and the lock that holds it. A run
-    that was killed before its first checkpoint starts again in its folder, unless an older one has a checkpoint.
-    """
+    """The newest of the runs, oldest first, that has this configuration and can be resumed, its checkpoint (None if it
+    has none), whether it is finished, and the lock that holds it; None if there is no such run. A run that was killed
+    before its first checkpoint starts again in its folder, unless an older one has a checkpoint."""
     recipe = _recipe(config)
     without_checkpoint = None
     for run in reversed(runs):
@@ -55,8 +50,7 @@ def check_same_recipe(members: Sequence[Path], config: str) -> None:
     """Raise InputError if a group's runs have another recipe than this configuration; seeds may differ."""
     recipe = _recipe(config) | {"seed_everything": None}
     for run in members:
-        theirs = _recipe_of(run)
-        if theirs is not None and theirs | {"seed_everything": None} != recipe:
+        if (theirs := _recipe_of(run)) is not None and theirs | {"seed_everything": None} != recipe:
             raise InputError(f"{run} has another recipe; the runs of a group may differ only in their seeds")
 
 
@@ -84,10 +78,8 @@ def _recipe_of(run: Path) -> dict[str, Any] | None:
 
 
 def lock_run(run: Path) -> FileLock | None:
-    """Hold a run until this process ends, however it ends; None if another process holds it.
-
-    Where the file system has no locks nothing is held. Raises InputError if the folder cannot be written.
-    """
+    """Hold a run until this process ends, however it ends; None if another process holds it. Where the file system has
+    no locks nothing is held. Raises InputError if the folder cannot be written."""
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -18,9 +18,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--model", "--ckpt_path", dest="model", metavar="NAME", help=help)
 
     def add_data_dir_argument(self) -> None:
-        """Add `--data_dir`."""
         self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
 
     def error(self, message: str) -> NoReturn:
-        """Raise InputError instead of printing the usage and exiting."""
         raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))

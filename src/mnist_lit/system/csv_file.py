@@ -19,10 +19,8 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def read_csv_rows(path: Path, *, errors: str = "strict") -> list[list[str]]:
-    """All rows, the header first. Raises OSError, UnicodeDecodeError or csv.Error if any part is unreadable.
-
-    errors: what to do with bytes that are not UTF-8, as for `open`; "replace" reads a damaged file.
-    """
+    """All rows, the header first; `errors` as for `open`, so that "replace" reads a damaged file. Raises OSError,
+    UnicodeDecodeError or csv.Error if any part is unreadable."""
     with path.open(newline="", encoding="utf-8", errors=errors) as file:
         return list(csv.reader(file))
 
