@@ -1,11 +1,12 @@
 """The LightningDataModule: download, split, load and augment. Images stay in memory as uint8.
 
-`prepare_data` downloads, `setup` reads and splits, the loaders hand out whole batches, and `on_after_batch_transfer`
-augments a training batch on the device where it is used.
+`prepare_data` downloads, `setup` reads and splits, and the loaders hand out whole batches `x, y`: standardized float32
+(B, 1, 28, 28), augmented during training, and int64 labels (B,), on the device where they are used.
 """
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -17,7 +18,7 @@ from mnist_lit.data.datasets import CLASS_NAMES, DIGITS, DatasetName, InMemoryDa
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
 from mnist_lit.data.keyed_random import AUGMENTATION, CONTINENTAL, uniform
-from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader
+from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 
@@ -115,9 +116,8 @@ class MNISTDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
-        return TrainLoader(
-            images, labels, self.train_indices, self.batch_size, seed=self.seed, shuffle=self.shuffle, **_share()
-        )
+        options: Any = {"seed": self.seed, "shuffle": self.shuffle, "augment": self._augment, **_share()}
+        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images held out for validation; an empty list if `val_size` is 0."""
@@ -131,21 +131,22 @@ class MNISTDataModule(pl.LightningDataModule):
             raise InputError(f"expected pictures in {self.data_dir}/test/CLASS/, got none")
         return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_share())
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment a training batch; evaluation batches carry no epoch and stay as they are."""
-        if batch.epoch is None:
-            return batch
-        images = batch.images
-        if self.continental:
-            draws = uniform(self.seed, batch.epoch, batch.indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)
-            images = add_continental_strokes(images, batch.labels, draws, self.continental)
-        draws = uniform(self.seed, batch.epoch, batch.indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
-        return batch._replace(images=self._augmentation_in(batch.epoch)(images, draws))
+    def predict_dataloader(self) -> EvalLoader:
+        """The test images: `trainer.predict` gives their probabilities."""
+        return self.test_dataloader()
 
     @cached_property
     def fingerprint(self) -> str:
         """md5 of the dataset's bytes."""
         return self._dataset().fingerprint()
+
+    def _augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""
+        if self.continental:
+            draws = uniform(self.seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)
+            images = add_continental_strokes(images, labels, draws, self.continental)
+        draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
+        return self._augmentation_in(epoch)(images, draws)
 
     def _augmentation_in(self, epoch: int) -> RandomAffine:
         """An epoch's augmentation. Raises InputError if it is annealed and the run has no last epoch."""

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mnist_lit.errors import InputError
+
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, scaled to [0, 1]
 FEATURES = 4096  # inputs of fc1: 256 channels × 4 × 4 pixels
 InitName = Literal["default", "he"]
@@ -25,6 +27,27 @@ def standardize(pixels: Tensor) -> Tensor:
     if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (28, 28):
         raise ValueError(f"expected uint8 (B, 28, 28), got {pixels.dtype} {tuple(pixels.shape)}")
     return (pixels.float().div(255).sub(MEAN).div(STD)).unsqueeze(1)
+
+
+def destandardize(inputs: Tensor) -> Tensor:
+    """The inverse of `standardize`: float (B, 1, 28, 28) → uint8 (B, 28, 28)."""
+    return inputs[:, 0].float().mul(STD).add(MEAN).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+class MaskedDropout(nn.Module):
+    """Dropout whose mask the caller draws: a factor per feature, 0 or 1 / (1 - p); None drops nothing."""
+
+    mask: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = self.mask
+        if mask is None or not self.training:
+            return x
+        return x * mask
 
 
 class TutorialCNN(nn.Module):
@@ -45,25 +68,25 @@ class TutorialCNN(nn.Module):
         self.conv3 = nn.Conv2d(64, 128, kernel_size=3)
         self.conv4 = nn.Conv2d(128, 256, kernel_size=3)
         self.pool = nn.MaxPool2d(2)
+        self.dropout = MaskedDropout()
         self.fc1 = nn.Linear(FEATURES, 50)
         self.fc2 = nn.Linear(50, num_classes)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log-probabilities of standardized images; `mask` (B, 4096) is the dropout mask, drawn by the caller."""
-        return self.classify(self.features(x), mask)
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities of standardized images."""
+        return self.classify(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
         """The convolutions' output, (B, 256, 4, 4), for standardized images (B, 1, 28, 28)."""
         x = F.relu(self.conv1(x))  # (B, 32, 26, 26)
         x = self.pool(F.relu(self.conv2(x)))  # (B, 64, 24, 24) → (B, 64, 12, 12)
         x = F.relu(self.conv3(x))  # (B, 128, 10, 10)
-        return self.pool(F.relu(self.conv4(x)))  # type: ignore[no-any-return]  # (B, 256, 8, 8) → (B, 256, 4, 4)
+        x = self.pool(F.relu(self.conv4(x)))  # (B, 256, 8, 8) → (B, 256, 4, 4)
+        return x
 
-    def classify(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+    def classify(self, features: Tensor) -> Tensor:
         """Log-probabilities (B, num_classes) of features (B, 256, 4, 4)."""
-        x = features.flatten(1)  # (B, 4096)
-        if mask is not None:
-            x = x * mask
+        x = self.dropout(features.flatten(1))  # (B, 4096)
         x = F.relu(self.fc1(x))  # (B, 50)
         return F.log_softmax(self.fc2(x), dim=1)  # (B, num_classes)
 
@@ -80,11 +103,40 @@ def he_init(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def build_network(num_classes: int, init: InitName, seed: int) -> TutorialCNN:
-    """A network whose initial weights depend only on the arguments; torch's global generator is left alone."""
+def initialized(network: nn.Module | None, num_classes: int, init: InitName, seed: int) -> nn.Module:
+    """The tutorial's network, or the given one, with weights that depend only on the arguments.
+
+    `default` leaves a given network's weights as they are. torch's global generator is left alone.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TutorialCNN(num_classes)
+        network = TutorialCNN(num_classes) if network is None else network
         if init == "he":
             he_init(network)
     return network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
+
+
+def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
+    """Log-probabilities (B, C) of standardized images (B, 1, 28, 28) by any network.
+
+    Other networks than ours may return logits or log-probabilities: log-softmax turns the first into the second and
+    leaves the second as they are. Raises InputError for any other shape.
+    """
+    output = network(x)
+    if isinstance(network, TutorialCNN):
+        return output  # type: ignore[no-any-return]
+    if not isinstance(output, Tensor) or output.shape != (x.shape[0], num_classes):  # not len(x), which export would fix
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
+    return F.log_softmax(output, dim=1)
+
+
+def class_name(network: nn.Module | str | None) -> str:
+    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
+
+    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
+    """
+    if isinstance(network, str) and network:
+        name = network.rpartition(".")[2]
+        raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
+    return f"{type(network).__module__}.{type(network).__qualname__}" if network else ""

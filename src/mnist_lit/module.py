@@ -5,24 +5,36 @@ counted is in `metrics`; checkpoints, figures and run folders are callbacks.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
-from mnist_lit.data.keyed_random import DROPOUT, uniform
-from mnist_lit.data.loaders import Batch
+from mnist_lit.data.keyed_random import DROPOUT, derived_seed, uniform
+from mnist_lit.data.loaders import Batch, TrainLoader
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
-from mnist_lit.model import FEATURES, InitName, build_network, standardize
-from mnist_lit.runs.checkpoint import warm_start
+from mnist_lit.model import (
+    FEATURES,
+    InitName,
+    TutorialCNN,
+    class_name,
+    initialized,
+    log_probabilities,
+    standardize,
+)
+from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
 class MNISTModule(pl.LightningModule):
-    """The tutorial's network, trained and scored. `forward`: uint8 images (B, 28, 28) → log-probabilities (B, C).
+    """The tutorial's network, or another one, trained and scored.
+
+    It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Those of
+    `MNISTDataModule` also carry their positions in the dataset, which makes training exact on any number of devices.
 
     Args:
         optimizer: `sgd`, `adamw`, or `muon` (with AdamW for biases and the output layer).
@@ -44,6 +56,9 @@ class MNISTModule(pl.LightningModule):
         num_classes: number of outputs; the command line takes it from the data.
         seed: seed of initial weights and dropout; the command line takes it from `seed_everything`.
         nesterov: use Nesterov momentum in SGD.
+        network: a network of your own instead of the tutorial's: an `nn.Module` that maps standardized images
+            (B, 1, 28, 28) to logits or log-probabilities (B, C).
+        compile: compile the network with `torch.compile` when training starts.
     """
 
     def __init__(
@@ -67,27 +82,36 @@ class MNISTModule(pl.LightningModule):
         seed: int = 0,
         *,
         nesterov: bool = False,
+        network: nn.Module | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["network"])
+        self.hparams["network"] = class_name(network)  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)
-        self.network = build_network(num_classes, init, seed)
+        self.network = initialized(network, num_classes, init, seed)
         self.ema = optim.ema_copy(self.network) if ema_decay else None
         self.train_metrics = classification_metrics(num_classes, "train/", details=False)
         self.val_metrics = classification_metrics(num_classes, "val/")
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
+        self._schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
         self._has_train_counts = False  # on any process
+        self._loss_step: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Log-probabilities (B, C) of uint8 images (B, 28, 28), using the EMA weights if enabled."""
-        network = self.network if self.ema is None else self.ema
-        return network(self._network_input(images))  # type: ignore[no-any-return]
+        """Log-probabilities (B, C), using the EMA weights if enabled.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
+        """
+        return self._log_probs(self.network if self.ema is None else self.ema, images)
+
+    def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
-        log_probs = self.network(self._network_input(batch.images), self._dropout_mask(batch))
+        batch = Batch.of(batch, self.current_epoch, batch_idx)
+        self._draw_dropout(batch, batch_idx)
+        log_probs = self._log_probs(self.network, batch.inputs)
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         if self._counted != (position := (self.current_epoch, batch_idx)):  # SAM runs this twice per batch
             self._counted = position
@@ -104,7 +128,7 @@ class MNISTModule(pl.LightningModule):
         """Start from zero, also after an evaluation that was interrupted."""
         self.val_metrics.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """Score a validation batch; returns its log-probabilities for callbacks."""
         return self._score(batch, self.val_metrics)
 
@@ -116,7 +140,7 @@ class MNISTModule(pl.LightningModule):
         """Start from zero, also after an evaluation that was interrupted."""
         self.test_metrics.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """Score a test batch; returns its log-probabilities for callbacks."""
         return self._score(batch, self.test_metrics)
 
@@ -124,55 +148,71 @@ class MNISTModule(pl.LightningModule):
         """Log the test scores."""
         self._log_scores(self.test_metrics)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer by name; `optimizer_step` sets its learning rate at every step."""
+    def predict_step(self, batch: Batch | Sequence[Tensor] | Tensor, batch_idx: int) -> Tensor:
+        """Probabilities (B, C) of a batch `x, y`, or of images alone."""
+        log_probs: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return log_probs.exp()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer by name, and the schedule of its learning rate, which advances with every step."""
         optimizer = optim.build_optimizer(self.network, self.hparams)
-        self._group_options = optim.group_options(optimizer)
-        return optimizer
+        self._schedule = optim.Schedule(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Read the length of the run, and let this run's options hold over those of a resumed optimizer.
 
-        Reading the length earlier would lose a saved loader position (Lightning issue 20550).
+        Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
+        schedule, from a subclass or a callback, is left alone.
         """
         if self.hparams["init_from"] and not self.trainer.global_step:
             warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
+        if self.hparams["compile"]:
+            self.network.compile()  # in place, so parameters keep their names
         self._counted = None
-        self._total_steps = self.trainer.estimated_stepping_batches
-        self._steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        optim.check_run(self.hparams, self._total_steps, self.trainer.accumulate_grad_batches)
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        optim.set_group_options(optimizer, self._group_options)
+        optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
+        if self._schedule and self.lr_schedulers() is self._schedule:
+            total = self.trainer.estimated_stepping_batches
+            per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+            options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
+            self._schedule.start(
+                self.trainer.global_step, options, lambda step: optim.lr_factor(self.hparams, step, total, per_epoch)
+            )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Set the scheduled learning rate, take the step, update the EMA weights."""
-        step, h = self.trainer.global_step, self.hparams
-        factor = optim.lr_factor(
-            h["schedule"],
-            step,
-            total_steps=self._total_steps,
-            steps_per_epoch=self._steps_per_epoch,
-            warmup=h["warmup"],
-            step_size=h["step_size"],
-            gamma=h["gamma"],
-        )
-        for group, own in zip(optimizer.param_groups, self._group_options, strict=True):
-            group["lr"] = own["lr"] * factor
-        if h["sam_rho"]:
-            optimizer_closure = optim.sam_closure(optimizer_closure, self.network, h["sam_rho"])
-        optimizer.step(closure=optimizer_closure)
+        """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
+        step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
+        if self.hparams["sam_rho"]:
+            optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self._logs_this_step():
-            self.log_now({"train/loss_step": float(self._loss_step), "lr": h["lr"] * factor}, step)
+            loss = {} if self._loss_step is None else {"train/loss_step": float(self._loss_step)}
+            self.log_now({**loss, "lr": lr}, step)
         if self.ema is not None:
-            optim.update_ema(self.ema, self.network, h["ema_decay"], step)
+            optim.update_ema(self.ema, self.network, self.hparams["ema_decay"], step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch's scores have counted so far on each process."""
+        """Keep what the epoch's scores have counted so far on each process, and say what this checkpoint is."""
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
+        if METADATA_KEY not in checkpoint:  # `SaveBestAndLast` knows the run's own config.yaml
+            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, self.hparams).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue counting the epoch's scores, whatever number of processes saved them."""
-        self._has_train_counts |= merge_states(self.train_metrics, checkpoint["train_scores"], *rank_and_world_size())
+        """Continue counting the epoch's scores, whatever number of processes saved them.
+
+        A checkpoint that was slimmed down for sharing has no scores, and only the weights that are evaluated.
+        """
+        checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
+        self.train_metrics.reset()
+        if "train_scores" in checkpoint:
+            merged = merge_states(self.train_metrics, checkpoint["train_scores"], *rank_and_world_size())
+            self._has_train_counts |= merged
+
+    def monitored_names(self, *, has_validation: bool) -> list[str]:
+        """The scores of a fit that callbacks can monitor."""
+        details = [f"class_acc/{label}" for label in range(self.hparams["num_classes"])]
+        val = [f"val/{name}" for name in ("acc", "loss", "ece", *details)]
+        return [*(val if has_validation else []), "train/acc", "train/loss", "train/loss_step"]
 
     def log_now(self, scalars: dict[str, float], step: int) -> None:
         """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
@@ -180,18 +220,21 @@ class MNISTModule(pl.LightningModule):
             for logger in self.loggers:
                 logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
 
-    def _network_input(self, images: Tensor) -> Tensor:
-        dtype = next(self.network.parameters()).dtype
-        return standardize(images).to(dtype, memory_format=torch.channels_last)  # (B, 1, 28, 28)
+    def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
+        x = standardize(images) if images.dtype == torch.uint8 else images
+        x = x.to(next(network.parameters()).dtype, memory_format=torch.channels_last)  # (B, 1, 28, 28)
+        return log_probabilities(network, x, self.hparams["num_classes"])
 
-    def _dropout_mask(self, batch: Batch) -> Tensor | None:
-        """(B, 4096): 0 where a feature is dropped, else 1 / (1 - p); keyed like every random number in training."""
-        p: float = self.hparams["dropout"]
-        if not p:
-            return None
+    def _draw_dropout(self, batch: Batch, batch_idx: int) -> None:
+        """Key dropout, like every random number in training, by (seed, epoch, image)."""
+        seed, p = self.hparams["seed"], self.hparams["dropout"]
         assert batch.epoch is not None
-        draws = uniform(self.hparams["seed"], batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
-        return ((draws >= p) / (1 - p)).to(self.network.fc1.weight.dtype)
+        if not isinstance(self.network, TutorialCNN):  # its own dropout layers draw from torch's global generator
+            rank, world_size = rank_and_world_size()
+            torch.manual_seed(derived_seed(seed, batch.epoch, batch_idx * world_size + rank, stream=DROPOUT))
+        elif p:  # (B, 4096): 0 where a feature is dropped, else 1 / (1 - p)
+            draws = uniform(seed, batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
+            self.network.dropout.mask = ((draws >= p) / (1 - p)).to(self.network.fc1.weight.dtype)
 
     def _loss_scale(self, batch: Batch, batch_idx: int) -> float:
         """World size / images of the optimizer step.
@@ -200,11 +243,11 @@ class MNISTModule(pl.LightningModule):
         makes the result the gradient of one process that sees all images of the step at once, however they are divided.
         """
         accumulated = self.trainer.accumulate_grad_batches
-        if accumulated == 1:
+        loader: Any = self.trainer.train_dataloader
+        if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders' batches are equally large
             return self.trainer.world_size / batch.size
         first = batch_idx - batch_idx % accumulated
         stop = min(first + accumulated, int(self.trainer.num_training_batches))
-        loader: Any = self.trainer.train_dataloader
         return float(self.trainer.world_size / (loader.images_in(first, stop) / accumulated))
 
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
@@ -215,8 +258,9 @@ class MNISTModule(pl.LightningModule):
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
             self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
 
-    def _score(self, batch: Batch, metrics: MetricCollection) -> Tensor:
-        log_probs: Tensor = self(batch.images)
+    def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
+        batch = Batch.of(batch)
+        log_probs: Tensor = self(batch.inputs)
         self._count(log_probs, batch, metrics)
         return log_probs
 
@@ -229,9 +273,12 @@ class MNISTModule(pl.LightningModule):
         values: dict[str, Tensor] = metrics.compute()
         self.confusion = next((value for name, value in values.items() if name.endswith("confusion")), self.confusion)
         scalars = scalar_scores(values)
+        fitting = self.trainer.state.fn == "fit"
         for name, value in scalars.items():
-            self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=False)
-        self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
+            # `trainer.test` and `trainer.validate` return what goes to loggers this way.
+            self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=not fitting)
+        if fitting:
+            self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
         metrics.reset()
 
     def _logs_this_step(self) -> bool:

@@ -8,12 +8,13 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
+from torch.optim.lr_scheduler import LambdaLR
 
 from mnist_lit.errors import InputError, require
 
@@ -23,6 +24,8 @@ ScheduleName = Literal["constant", "step", "cosine", "linear"]
 
 def check_hyperparameters(h: Mapping[str, Any]) -> None:
     """Raise InputError if a hyperparameter of `MNISTModule` is outside its range."""
+    for name, choices in (("optimizer", get_args(OptimizerName)), ("schedule", get_args(ScheduleName))):
+        require(f"model.{name}", h[name], " or ".join(choices), h[name] in choices)
     for name in ("lr", "aux_lr"):
         require(f"model.{name}", h[name], "above 0", 0 < h[name] < math.inf)
     for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):
@@ -33,70 +36,76 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
     require("model.gamma", h["gamma"], "above 0", h["gamma"] > 0)
     require("model.sam_rho", h["sam_rho"], "0 or more", 0 <= h["sam_rho"] < math.inf)
+    own = bool(h.get("network"))
+    require(
+        "model.dropout", h["dropout"], "0 for a network of your own; give it dropout layers", not (own and h["dropout"])
+    )
     require("model.num_classes", h["num_classes"], "2 or more", h["num_classes"] >= 2)
 
 
-def check_run(h: Mapping[str, Any], total_steps: float, accumulated: int) -> None:
-    """Raise InputError if a schedule needs an end that the run does not have, or SAM meets accumulated batches."""
-    needs_end = h["schedule"] in ("cosine", "linear") or h["warmup"]
-    if needs_end and not math.isfinite(total_steps):
-        raise InputError(f"model.schedule: {h['schedule']} needs an end; set trainer.max_epochs or trainer.max_steps")
+def check_run(h: Mapping[str, Any], accumulated: int) -> None:
+    """Raise InputError if SAM, which needs the gradient of a whole step, meets accumulated batches."""
     if h["sam_rho"] and accumulated != 1:
         raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
 
 
 def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
-    """The optimizer that the hyperparameters of `MNISTModule` name, for all parameters of a network."""
+    """The optimizer that the hyperparameters of `MNISTModule` name, for all parameters that are trained."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
     if h["optimizer"] == "sgd":
         options = {name: h[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
-        return SGD(network.parameters(), **options)
+        return SGD(parameters, **options)
     if h["optimizer"] == "adamw":
-        return AdamW(network.parameters(), lr=h["lr"], weight_decay=h["weight_decay"])
-    last = list(network.parameters())[-2]  # the output layer's weight is not a hidden matrix
-    hidden = [p for p in network.parameters() if p.ndim >= 2 and p is not last]
-    rest = [p for p in network.parameters() if p.ndim < 2 or p is last]
+        return AdamW(parameters, lr=h["lr"], weight_decay=h["weight_decay"])
+    *hidden, last = [p for p in parameters if p.ndim >= 2]  # the output layer's weight is not a hidden matrix
+    rest = [p for p in parameters if p.ndim < 2 or p is last]
     options = {name: h[name] for name in ("lr", "momentum", "weight_decay", "aux_lr")}
     return Muon(hidden, rest, **options)
 
 
-def group_options(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Each parameter group's options as constructed: learning rate, momentum, weight decay and so on."""
-    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+class Schedule(LambdaLR):
+    """A `LambdaLR` that learns the length of the run when training starts, and whose options outlive a checkpoint's.
+
+    `lr_factor` is a pure function of the step, so all state is the number of the step.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer, lambda step: 1.0)
+
+    def start(self, step: int, options: Iterable[Mapping[str, Any]], factor: Callable[[int], float]) -> None:
+        """Begin at a step. options: of each parameter group, which replace those that a resumed state brought."""
+        self.lr_lambdas = [factor] * len(self.optimizer.param_groups)
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            group |= {name: value for name, value in own.items() if name != "params"}
+            group["initial_lr"] = own["lr"]
+            group["lr"] = own["lr"] * factor(step)
+        self.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
+        self.last_epoch = step
 
 
-def set_group_options(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
-    """Let this run's options hold where a resumed optimizer state brought its own."""
-    for group, own in zip(optimizer.param_groups, options, strict=True):
-        group.update(own)
-
-
-def lr_factor(
-    name: ScheduleName,
-    step: int,
-    *,
-    total_steps: float,
-    steps_per_epoch: int,
-    warmup: float = 0.0,
-    step_size: int = 15,
-    gamma: float = 0.1,
-) -> float:
+def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: int) -> float:
     """What the peak learning rate is multiplied by at a step, counted from 0. A pure function: no scheduler state.
 
     `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` stays, `step`
     multiplies by `gamma` every `step_size` epochs, `cosine` and `linear` fall to 0 at the end.
 
-    >>> [lr_factor("linear", step, total_steps=6, steps_per_epoch=3, warmup=0.5) for step in range(6)]
+    >>> [lr_factor({"schedule": "linear", "warmup": 0.5}, step, 6, 3) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 0.6666666666666667, 0.33333333333333337]
     """
-    rising = warmup * total_steps if warmup else 0.0
+    name = h["schedule"]
+    if not math.isfinite(total_steps) and (name in ("cosine", "linear") or h["warmup"]):
+        raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
+    rising = h["warmup"] * total_steps if h["warmup"] else 0.0
     if step < rising:
-        return (step + 1) / (math.floor(rising) + 1)
+        return float((step + 1) / (math.floor(rising) + 1))
     if name == "constant":
         return 1.0
     if name == "step":
-        return float(gamma ** (step // steps_per_epoch // step_size))
+        return float(h["gamma"] ** (step // steps_per_epoch // h["step_size"]))
+    if step >= total_steps:  # asked for once after the last step
+        return 0.0
     done = (step - rising) / (total_steps - rising)
-    return 1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return float(1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2)
 
 
 def ema_copy(network: nn.Module) -> nn.Module:
@@ -113,6 +122,8 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) 
     """
     decay = min(decay, (step + 1) / (step + 10))
     torch._foreach_lerp_([*average.parameters()], [*network.parameters()], weight=1 - decay)
+    for mine, newest in zip(average.buffers(), network.buffers(), strict=True):
+        mine.copy_(newest)  # batch normalization's statistics are averages already
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Calibrate a run's best checkpoint once its fit is complete."""
 
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
+from torch import nn
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
@@ -17,15 +19,16 @@ class CalibrateBest(Callback):
     def __init__(self, start: RunStart) -> None:
         self.start = start
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Calibrate after every other callback has finished."""
         if trainer.is_global_zero and self.start.run:
-            self.calibrate(self.start.run, trainer.datamodule)  # type: ignore[attr-defined]
+            self.calibrate(self.start.run, trainer.datamodule, pl_module.network)  # type: ignore[attr-defined]
 
-    def calibrate(self, run: Path, datamodule: MNISTDataModule) -> None:
+    def calibrate(self, run: Path, datamodule: MNISTDataModule, network: nn.Module) -> None:
         """Calibrate a run's best checkpoint unless that was done before a kill."""
         path = best_checkpoint(run)
         if path and datamodule.val_size and not Metadata.of(load_checkpoint(path)).calibration:
             datamodule.setup()
             assert datamodule.digits
-            calibrate_checkpoint(path, path, datamodule.digits, datamodule.train_indices, datamodule.val_indices)
+            indices = datamodule.train_indices, datamodule.val_indices
+            calibrate_checkpoint(path, path, datamodule.digits, *indices, network=network)

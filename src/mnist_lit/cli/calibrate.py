@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
@@ -19,6 +20,7 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--like", metavar="CHECKPOINT", help=reference)
     parser.add_argument("--output", type=Path, help="write a slim checkpoint there instead of changing this one")
     parser.add_data_dir_argument()
+    named, args = split_network_options(args)
     options = parser.parse_args(args)
     source = locate_model(options.model or LATEST)
     target = options.output or source
@@ -32,9 +34,9 @@ def main(command: str, args: list[str]) -> None:
     data = datamodule_from_checkpoint(content, options.data_dir)
     require_same_data(content, data, source)
     assert data.digits is not None
-    like, val = None, data.val_indices
+    like, val, network = None, data.val_indices, build_network(named)
     if options.like:
-        like, _, threshold, their_content = load_calibrated(locate_model(options.like))
+        like, _, threshold, their_content = load_calibrated(locate_model(options.like), network)
         if threshold == 1:
             raise InputError(f"--like: expected a calibrated checkpoint, got {options.like}, which is not calibrated")
         val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
@@ -43,5 +45,6 @@ def main(command: str, args: list[str]) -> None:
             f"{source} was trained on all images, so none are left to calibrate on; add --like CHECKPOINT from a run "
             "of the same recipe with data.val_size"
         )
-    calibrated = calibrate_checkpoint(source, target, data.digits, data.train_indices, val, like=like)
+    indices = data.train_indices, val
+    calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=like, network=network)
     print(f"calibrated: {target}, temperature {float(calibrated.temperature):.3f}")

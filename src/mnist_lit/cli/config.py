@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,14 @@ def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
     if isinstance(value, bool) or not 0 <= value < 2**32:
         raise ValueError(f"seed_everything: expected a whole number from 0 to 2³² - 1, got {value}")
     return value
+
+
+def allow_local_network(args: Sequence[str]) -> None:
+    """Let a network of one's own be imported from the working directory, as `python` itself would."""
+    configs = [yaml.safe_load(arg) for before, arg in pairwise(["", *args]) if before == "--config"]
+    named = any(isinstance(config.get("model"), dict) and config["model"].get("network") for config in configs)
+    if named or any(arg.startswith("--model.network") for arg in args):
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def typed_command(args: Sequence[str]) -> str:
@@ -138,6 +147,7 @@ def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
     unrelated = ("num_classes", "shuffle", "data_dir", *NETWORK_SETTINGS)
     settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
+    settings["network"] = config.model.network and config.model.network["class_path"]
     return {name: value for name, value in settings.items() if value is not None and name not in unrelated}
 
 

@@ -1,6 +1,8 @@
 """Run the trainer for `fit`, `validate` and `test`: data first, exact resume, and refusals in one line."""
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +10,14 @@ from typing import Any
 from filelock import FileLock
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
@@ -22,6 +32,9 @@ from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.distributed import is_peer_failure
+
+REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
+METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name
 
 
 def check_devices(trainer: Trainer) -> None:
@@ -44,9 +57,45 @@ def refusals(start: RunStart) -> Iterator[None]:
             raise
         if is_rank_zero():
             discard_run(start)
-        if isinstance(error, InputError) or not isinstance(error, MisconfigurationException | ValueError | TypeError):
+        if isinstance(error, InputError) or not isinstance(error, REFUSALS):
             raise
         raise InputError(explain_error(str(error), [])) from error
+
+
+def flat_file_names(callback: Callback) -> Callback:
+    """A ModelCheckpoint whose file names hold no slash: `{val/loss:.2f}` would otherwise make a folder `val`."""
+    if isinstance(callback, ModelCheckpoint) and callback.filename and callback.auto_insert_metric_name:
+        callback.filename = METRIC.sub(lambda found: f"{found[1].replace('/', '_')}={found[0]}", callback.filename)
+        callback.auto_insert_metric_name = False
+    return callback
+
+
+def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:
+    """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
+    names = model.monitored_names(has_validation=bool(datamodule.val_size))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = type(callback).__name__
+        monitor = getattr(callback, "monitor", None)
+        require(f"{name}: monitor", monitor, f"one of {', '.join(names)}", monitor is None or monitor in names)
+        if isinstance(callback, BatchSizeFinder):
+            raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
+        if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
+            raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
+        if isinstance(callback, LearningRateFinder):
+            if resumes:
+                raise InputError(f"{name}: a run that resumes has its rate; leave the finder out, and set model.lr")
+            steps, needed = planned_steps(trainer, datamodule), callback._num_training_steps
+            few = f"at least its num_training_steps, {needed}, of a run"
+            require(f"{name}: steps", steps, few, steps >= needed)
+
+
+def planned_steps(trainer: Trainer, datamodule: MNISTDataModule) -> float:
+    """The optimizer steps of a fit, before the trainer knows them."""
+    batches, limit = len(datamodule.train_dataloader()), trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs or 0
+    steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
+    return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
 
 
 def run_fit(
@@ -68,6 +117,7 @@ def run_fit(
         if not start.finished:  # before other processes start: they would wait for one whose data were refused
             datamodule.prepare_data()
             datamodule.setup()
+            check_callbacks(trainer, model, datamodule, resumes=resume or bool(ckpt_path))
         if start.run and start.continues and is_rank_zero():
             restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
@@ -94,7 +144,7 @@ def run_fit(
             if not start.finished:  # a kill came between the last save and this mark
                 start.run.joinpath(FINISHED_MARK).touch()
             print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
-            CalibrateBest(start).calibrate(start.run, datamodule)
+            CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 
 
 def run_evaluation(

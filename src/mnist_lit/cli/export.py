@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.system.command_parser import CommandParser
 
 
@@ -14,7 +15,8 @@ def main(command: str, args: list[str]) -> None:
     output = "the file to write (default: model.onnx in the checkpoint's run, else here)"
     parser.add_argument("--output", type=Path, help=output)
     parser.add_data_dir_argument()
+    named, args = split_network_options(args)
     options = parser.parse_args(args)
     from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need
 
-    print(export_onnx(options.model, options.output, options.data_dir))
+    print(export_onnx(options.model, options.output, options.data_dir, build_network(named)))

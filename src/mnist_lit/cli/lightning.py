@@ -1,25 +1,26 @@
 """`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit."""
 
 import os
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
-from mnist_lit.callbacks.tables import ProgressBar, ScoreTable
+from mnist_lit.callbacks.progress import progress_display
+from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli import config as options
-from mnist_lit.cli.execute import check_devices, refusals, run_evaluation, run_fit
+from mnist_lit.cli.execute import check_devices, flat_file_names, refusals, run_evaluation, run_fit
+from mnist_lit.cli.help import format_help
 from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import AtomicCheckpointIO, config_of, load_checkpoint
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO, config_of, load_checkpoint, require_network
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.start import RunStart, begin_run
@@ -50,7 +51,7 @@ class MNISTCLI(LightningCLI):
     """LightningCLI with one module, one data module and our callbacks."""
 
     def __init__(self, args: list[str]) -> None:
-        self._called = args[0]
+        self._called, self._args = args[0], args
         self._start = RunStart()  # where a fit begins
         self._lock: FileLock | None = None  # on its run folder
         self._typed = options.typed_command(args)
@@ -74,11 +75,13 @@ class MNISTCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for all, class names from the data, and the options of run folders."""
         options.add_options(parser, self._called)
+        vars(parser)["format_help"] = partial(format_help, parser, self._called, everything="all" in self._args)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; if a checkpoint is named, its own settings are defaults, so explicit options override them."""
         assert isinstance(args, list)
         command, *rest = options.inline_configs(args)
+        options.allow_local_network(rest)
         with options.explained_errors(self._parser(command)):
             super().parse_arguments(parser, [command, *rest])
             path = self.config[command].ckpt_path
@@ -92,27 +95,34 @@ class MNISTCLI(LightningCLI):
                     saved["model"].pop("init_from", None)
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *rest])
                 self.config[command].ckpt_path = path
+                require_network(self._checkpoint, self.config[command].model.network)
                 options.print_differences(command, path, saved, self.config[command])
         options.resolve_options(command, self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's would let a checkpoint's hyperparameters override the command line; see `parse_arguments`."""
 
+    def instantiate_classes(self) -> None:
+        """Build the module, the data module and the trainer; what they refuse becomes one line."""
+        with refusals(self._start):
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with our loggers and callbacks; `trainer.callbacks` are added to ours."""
         config = self._get(self.config_init, "trainer")
-        callbacks = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
-        logger = config.logger
-        if logger in (None, True):
-            run = None if self._start.finished else self._start.run
-            logger = create_loggers(run) if run else False
-        bar = sys.stdout.isatty() if config.enable_progress_bar is None else config.enable_progress_bar
+        ours = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
+        theirs = options.as_list(config.callbacks)
+        run = None if self._start.finished or config.logger is False else self._start.run
+        loggers = create_loggers(run) if run else []
+        if not isinstance(config.logger, bool):
+            loggers += options.as_list(config.logger)
+        bar, progress = progress_display(config.enable_progress_bar, theirs)
         with refusals(self._start):
             trainer = super().instantiate_trainer(
-                logger=logger,
-                callbacks=[*([ProgressBar()] if bar else []), *options.as_list(config.callbacks), *callbacks],
+                logger=loggers or False,
+                callbacks=[*progress, *map(flat_file_names, theirs), *ours],
                 enable_progress_bar=bar,
-                enable_checkpointing=any(isinstance(callback, SaveBestAndLast) for callback in callbacks),
+                enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in (*ours, *theirs)),
                 plugins=[*options.as_list(config.plugins), AtomicCheckpointIO()],
                 **kwargs,
             )

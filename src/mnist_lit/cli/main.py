@@ -101,7 +101,9 @@ def _resolved(command: str, args: list[str]) -> list[str]:
     """Arguments with names resolved to paths, and configs first, so that options override them wherever they stand.
     Raises InputError if a config or a model is missing."""
     if args and not args[0].startswith("-"):
-        raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
+        if command == "fit":
+            raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
+        args = ["--ckpt_path", *args]
     configs, options, remaining = [], [], iter(args)
     checkpoint_options = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}
     for arg in remaining:
@@ -109,7 +111,7 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config", *checkpoint_options):
             value = value if equals else next(remaining, "")
             if not value:
-                raise InputError(f"{option} expects a file")
+                raise InputError(f"{option} expects a name")
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:

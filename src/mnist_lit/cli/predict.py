@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import BATCH_SIZE, Row, encodable, expand_paths, read_rows, to_csv, to_jsonl
@@ -22,19 +23,20 @@ def main(command: str, args: list[str]) -> int:
     parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
     model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
-    parser.add_argument("--model", help=model)
+    parser.add_model_argument(model, positional=False)
     threshold = "reject outlier scores above it: 0 rejects all, 1 nothing (default: the model's own)"
     parser.add_argument("--threshold", type=float, help=threshold)
     parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="write one row per digit to a file")
     show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
+    named, args = split_network_options(args)
     options = parser.parse_args(args)
     files = list(expand_paths(options.pictures))
     output: Path | None = options.output
     valid = not output or output.suffix in (".csv", ".jsonl")
     require("--output", output, "a name that ends in .csv or .jsonl", valid)
-    reader = DigitReader.load(options.model, threshold=options.threshold)
+    reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
     print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
     rows: list[Row] = []
     with Progress(console=Console(stderr=True), transient=True, disable=len(files) < BATCH_SIZE) as progress:

@@ -14,10 +14,11 @@ WARNINGS = (  # harmless warnings raised in every run
     r"You requested to overfit but enabled train dataloader shuffling",  # data.shuffle turns ours off
     r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has already synchronized
 )
-INFO = re.compile(  # what Lightning prints about itself
-    r"(GPU|TPU|HPU) available|💡 Tip|`Trainer\.fit` stopped|Seed set to|Restoring states|Restored all states"
-    r"|Loading `train_dataloader`|Initializing distributed|distributed_backend|-{20}|Running in `fast_dev_run`"
-    r"|LOCAL_RANK|`weights_only` was not set|`Trainer\(.*\)` was configured so"
+INFO = re.compile(  # whole messages that Lightning prints about itself
+    r"(GPU|TPU|HPU) available: .*|💡 Tip: .*|`Trainer\.fit` stopped: .*|.*Seed set to \d+"
+    r"|Rest(oring|ored all) states .*|Loading `train_dataloader` .*|Initializing distributed: .*"
+    r"|-{20,}\ndistributed_backend=.*|LOCAL_RANK: .*|Running in `fast_dev_run` mode: .*|`weights_only` was not set.*|`Trainer\(.*\)` was configured so .*",
+    re.DOTALL,
 )
 
 
@@ -31,4 +32,4 @@ def silence_expected_messages() -> None:
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not INFO.search(record.getMessage())
+    return record.levelno > logging.INFO or not INFO.fullmatch(record.getMessage().strip())

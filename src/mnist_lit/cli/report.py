@@ -4,8 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.folders import LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
+from mnist_lit.runs.folders import CONFIG_YAML, LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
+from mnist_lit.runs.locate import LATEST
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.command_parser import CommandParser
 
@@ -32,26 +34,27 @@ def main(command: str, args: list[str]) -> None:
         KEYS,
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    run = "folder or name of a run or a group of seeds (default: the newest run)"
-    parser.add_argument("run", nargs="?", metavar="RUN", help=run)
+    run = "a run or a group of seeds by folder or name, latest, or a checkpoint (default: the newest run)"
+    parser.add_model_argument(run)
     parser.add_argument("--output", type=Path, help="where to write the page (default: report.html in the run)")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
     images = f"test images for accuracy under rotation, noise … (default: {ROBUSTNESS_IMAGES:,})"
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
     parser.add_data_dir_argument()
+    named, args = split_network_options(args)
     options = parser.parse_args(args)
     require("--images", options.images, "1 or more", options.images >= 1)
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
-    folder = find_run(options.run) if options.run else run_of_checkpoint(newest_checkpoint(Path(LOGS)))
-    members = finished_members(folder) or [folder]
+    folder, members = _runs(options.model)
     from mnist_lit.evaluation.report.activations import first_filters, layer_activations  # import torch: not for --help
     from mnist_lit.evaluation.report.build import build_report
     from mnist_lit.evaluation.report.page import render_page
     from mnist_lit.system.malloc import keep_freed_memory
 
     keep_freed_memory()
-    report = build_report(folder, members, options.data_dir, options.images)
+    network, data_dir = build_network(named), options.data_dir
+    report = build_report(folder, members, options.images, network=network, test_options=named, data_dir=data_dir)
     if options.json:
         print(json.dumps(report.numbers, allow_nan=False))
         return
@@ -61,3 +64,16 @@ def main(command: str, args: list[str]) -> None:
     with report_write_errors(target):
         write_atomic(target, page)
     print(f"report: {target}, {len(page) / 1000:,.0f} kB")
+
+
+def _runs(model: str | None) -> tuple[Path, list[Path]]:
+    """The folder to report on and its runs; a checkpoint outside a run stands for itself."""
+    if model in (None, LATEST):
+        folder = run_of_checkpoint(newest_checkpoint(Path(LOGS)))
+    elif Path(model).is_file():
+        folder = run_of_checkpoint(Path(model))
+        if not folder.joinpath(CONFIG_YAML).is_file():
+            return folder, [Path(model)]
+    else:
+        folder = find_run(model)
+    return folder, finished_members(folder) or [folder]

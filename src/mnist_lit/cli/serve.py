@@ -18,7 +18,7 @@ def main(command: str, args: list[str]) -> None:
     model that cannot be served or a missing package."""
     parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
     model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
-    parser.add_argument("--model", metavar="PATH", help=model)
+    parser.add_model_argument(model, positional=False)
     host = "address to listen on; 0.0.0.0 is every address of this machine (default: 127.0.0.1)"
     parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")

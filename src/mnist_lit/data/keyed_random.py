@@ -34,6 +34,11 @@ def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Ten
     return _bits(torch.arange(size), seed, stream, epoch).argsort(stable=True)
 
 
+def derived_seed(seed: int, epoch: int, index: int, *, stream: int) -> int:
+    """A seed for a stateful generator, from (seed, stream, epoch, index): for code that we cannot give numbers."""
+    return int(_bits(torch.tensor([index]), seed, stream, epoch)) & 0x7FFF_FFFF_FFFF_FFFF
+
+
 def _bits(counters: Tensor, *key: int) -> Tensor:
     """64 random bits per int64 counter, from the sequence that the key selects."""
     start = torch.tensor(0)

@@ -8,13 +8,17 @@ carries the size of the global batch, by which every process divides its sums. T
 indexing a tensor in memory is faster than passing batches between processes.
 """
 
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from mnist_lit.data.keyed_random import permutation
+from mnist_lit.model import destandardize, standardize
+from mnist_lit.system.distributed import rank_and_world_size
+
+Augment = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # images, labels, indices, epoch → images
 
 
 def shard(size: int, rank: int, world_size: int) -> slice:
@@ -26,14 +30,50 @@ def shard(size: int, rank: int, world_size: int) -> slice:
     return slice(size * rank // world_size, size * (rank + 1) // world_size)
 
 
-class Batch(NamedTuple):
-    """One process's shard of a step."""
+@dataclass(eq=False)
+class Batch:
+    """One process's shard of a step. `x, y = batch` unpacks inputs and labels; the rest are attributes.
 
-    images: Tensor  # uint8 (B, 28, 28)
+    Not a tuple: Lightning rebuilds tuples when it moves or casts a batch, and would lose the attributes.
+    """
+
+    inputs: Tensor  # float32 (B, 1, 28, 28), standardized
     labels: Tensor  # int64 (B,)
     indices: Tensor  # int64 (B,), positions in the dataset's files
     size: int  # images in the global batch, over all processes
-    epoch: int | None  # None for evaluation, which uses no random numbers
+    epoch: int | None = None  # None for evaluation, which uses no random numbers
+
+    @classmethod
+    def of(cls, batch: "Batch | Sequence[Tensor]", epoch: int | None = None, batch_idx: int = 0) -> "Batch":
+        """A batch of ours as it is, or `x, y` of any other loader with positions that no other batch has."""
+        if isinstance(batch, Batch):
+            return batch
+        inputs, labels = batch
+        rank, world_size = rank_and_world_size()
+        first = (batch_idx * world_size + rank) * len(labels)
+        indices = torch.arange(first, first + len(labels), device=labels.device)
+        return cls(inputs, labels, indices, len(labels) * world_size, epoch)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.inputs, self.labels))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, position: int) -> Tensor:
+        return (self.inputs, self.labels)[position]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The batch on a device: Lightning calls this if the images are not there already."""
+        if self.inputs.device == torch.device(device):
+            return self
+        names = ("inputs", "labels", "indices")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
+
+    @property
+    def images(self) -> Tensor:
+        """The inputs as 8-bit images, uint8 (B, 28, 28), 0 = paper."""
+        return self.inputs if self.inputs.dtype == torch.uint8 else destandardize(self.inputs)
 
 
 @dataclass(eq=False, repr=False)
@@ -54,16 +94,19 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = self.indices.to(self.images.device)
         for position in range(len(self)):
-            yield self._batch(order, position, None)
+            yield self._batch(order, position)
 
     def images_in(self, first: int, stop: int) -> int:
         """Images of the batches first … stop - 1, over all processes; the last batch may be smaller."""
         return min(stop * self.batch_size, len(self.indices)) - first * self.batch_size
 
-    def _batch(self, order: Tensor, position: int, epoch: int | None) -> Batch:
+    def _batch(self, order: Tensor, position: int, epoch: int | None = None, augment: Augment | None = None) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         mine = chosen[shard(len(chosen), self.rank, self.world_size)]
-        return Batch(self.images[mine], self.labels[mine], mine, len(chosen), epoch)
+        images, labels = self.images[mine], self.labels[mine]
+        if augment and epoch is not None:
+            images = augment(images, labels, mine, epoch)
+        return Batch(standardize(images), labels, mine, len(chosen), epoch)
 
 
 @dataclass(eq=False, repr=False)
@@ -72,6 +115,7 @@ class TrainLoader(EvalLoader):
 
     _: KW_ONLY
     seed: int
+    augment: Augment | None = None
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
@@ -101,4 +145,4 @@ class TrainLoader(EvalLoader):
         self._resume = {}
         for position in range(start, len(self)):
             self.position = position + 1
-            yield self._batch(order, position, epoch)
+            yield self._batch(order, position, epoch, self.augment)

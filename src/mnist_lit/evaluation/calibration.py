@@ -1,5 +1,6 @@
 """Calibrated probabilities and a detector for images that are not digits, fitted after training to a frozen network."""
 
+import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from mnist_lit.data.datasets import InMemoryDataset
 from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
-from mnist_lit.model import TutorialCNN, standardize
+from mnist_lit.model import TutorialCNN, log_probabilities, standardize
 from mnist_lit.runs import checkpoint
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
@@ -30,10 +31,11 @@ class CalibratedNetwork(nn.Module):
     temperature: Tensor
     offset: Tensor
 
-    def __init__(self, network: TutorialCNN) -> None:
+    def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
-        self.network = network
-        self.feature_count = network.conv4.out_channels + network.fc2.out_features
+        self.network, self.num_classes = network, num_classes
+        channels = network.conv4.out_channels if isinstance(network, TutorialCNN) else 0
+        self.feature_count = channels + num_classes
         self.detector = nn.Sequential(nn.Linear(self.feature_count, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's logit at the threshold
@@ -48,8 +50,14 @@ class CalibratedNetwork(nn.Module):
         return torch.sigmoid(self.detector(features)[:, 0] - self.offset)
 
     def log_probs_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 28, 28) → uncalibrated log-probabilities (B, C), detector features (B, 256 + C)."""
+        """uint8 (B, 28, 28) → uncalibrated log-probabilities (B, C), detector features (B, 256 + C).
+
+        Of another network than the tutorial's only the output is known, so the features are (B, C).
+        """
         x = standardize(images).contiguous(memory_format=torch.channels_last)
+        if not isinstance(self.network, TutorialCNN):
+            log_probs = log_probabilities(self.network, x, self.num_classes)
+            return log_probs, log_probs.sort(dim=1).values
         maps = self.network.features(x)  # (B, 256, 4, 4)
         log_probs = self.network.classify(maps)
         return log_probs, torch.cat((maps.mean((2, 3)), log_probs.sort(dim=1).values), dim=1)
@@ -73,7 +81,7 @@ class LoadedModel(NamedTuple):
 def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
     """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 256 + C) on their device."""
     # Allocated once: collecting small results in a list would fragment the memory.
-    log_probs = torch.empty(len(images), calibrated.network.fc2.out_features, device=images.device)
+    log_probs = torch.empty(len(images), calibrated.num_classes, device=images.device)
     features = torch.empty(len(images), calibrated.feature_count, device=images.device)
     for start in range(0, len(images), BATCH):
         batch = slice(start, start + BATCH)
@@ -82,7 +90,7 @@ def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tens
 
 
 def calibrate(
-    network: TutorialCNN,
+    network: nn.Module,
     data: InMemoryDataset,
     train: Tensor,
     val: Tensor,
@@ -100,7 +108,7 @@ def calibrate(
     """
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
         torch.manual_seed(0)  # for the detector's initial weights
-        calibrated = CalibratedNetwork(network).eval()
+        calibrated = CalibratedNetwork(network, len(data.classes)).eval()
     count = min(MAX_DIGITS, -(-len(train) // 3))
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:count]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
@@ -127,11 +135,15 @@ def calibrate(
     return calibrated
 
 
-def load_calibrated(path: str | Path) -> LoadedModel:
-    """Load a checkpoint's network with its calibration. Raises InputError if it is not a checkpoint of mnist-lit."""
+def load_calibrated(path: str | Path, network: nn.Module | None = None) -> LoadedModel:
+    """Load a checkpoint's network with its calibration. Raises InputError if it is not a checkpoint of mnist-lit.
+
+    network: one of your own that was trained; it is copied, and the copy gets the weights.
+    """
     content = checkpoint.load_checkpoint(path)
-    calibrated = CalibratedNetwork(checkpoint.network_of(content)).eval().requires_grad_(False)
+    network = checkpoint.network_of(content, copy.deepcopy(network))
     metadata = checkpoint.Metadata.of(content)
+    calibrated = CalibratedNetwork(network, len(metadata.classes)).eval().requires_grad_(False)
     if not (entry := metadata.calibration):
         for parameter in calibrated.detector.parameters():
             parameter.zero_()  # an untrained detector gives every image the same score
@@ -149,11 +161,19 @@ def load_calibrated(path: str | Path) -> LoadedModel:
 
 
 def calibrate_checkpoint(
-    source: Path, target: Path, data: InMemoryDataset, train: Tensor, val: Tensor, like: CalibratedNetwork | None = None
+    source: Path,
+    target: Path,
+    data: InMemoryDataset,
+    train: Tensor,
+    val: Tensor,
+    *,
+    like: CalibratedNetwork | None = None,
+    network: nn.Module | None = None,
 ) -> CalibratedNetwork:
     """`calibrate` a checkpoint and save it, stripped for sharing if elsewhere. Raises InputError; OSError on saving."""
     content = checkpoint.load_checkpoint(source)
-    network, settings = checkpoint.network_of(content), checkpoint.config_of(content)["data"]
+    network = checkpoint.network_of(content, copy.deepcopy(network)).eval()
+    settings = checkpoint.config_of(content)["data"]
     share, are_digits = settings.get("continental", 0.0), settings.get("dataset") in ("mnist", "digits")
     calibrated = calibrate(network, data, train, val, continental_share=share, are_digits=are_digits, like=like)
     content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.inference.onnx_model import Images, Scores
@@ -10,10 +11,13 @@ from mnist_lit.runs.checkpoint import config_of
 
 
 class CheckpointModel:
-    """A checkpoint's calibrated network, on the CPU. Raises InputError if the file is not a checkpoint."""
+    """A checkpoint's calibrated network, on the CPU. Raises InputError if the file is not a checkpoint.
 
-    def __init__(self, path: Path) -> None:
-        self.network, self.labels, self.threshold, content = load_calibrated(path)
+    network: one of your own, if the checkpoint was trained with it.
+    """
+
+    def __init__(self, path: Path, network: nn.Module | None = None) -> None:
+        self.network, self.labels, self.threshold, content = load_calibrated(path, network)
         self.dataset = str(config_of(content)["data"].get("dataset", ""))
 
     @torch.inference_mode()

@@ -26,11 +26,17 @@ BATCH_SIZES = (1, 7, 512)  # the exported file's batch size is dynamic: compare 
 SMALL_BATCH_IMAGES = 1000  # compared in all but the largest batch size, to save time
 
 
-def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: str | None = None) -> str:
+def export_onnx(
+    model: str | Path | None,
+    output: Path | None = None,
+    data_dir: str | None = None,
+    own_network: torch.nn.Module | None = None,
+) -> str:
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
-    Raises InputError if packages or files are missing or the target cannot be written."""
+    own_network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
+    missing or the target cannot be written."""
     source = locate_model(model)
-    network, labels, threshold, content = load_calibrated(source)
+    network, labels, threshold, content = load_calibrated(source, own_network)
     require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
@@ -47,7 +53,9 @@ def export_onnx(model: str | Path | None, output: Path | None = None, data_dir: 
     with report_write_errors(target):
         try:
             write_atomic(unchecked, data)
-            difference = max_difference(DigitReader.load(source), DigitReader.load(unchecked), images)
+            difference = max_difference(
+                DigitReader.load(source, network=own_network), DigitReader.load(unchecked), images
+            )
             if not difference <= TOLERANCE:
                 raise RuntimeError(f"the export differs from {source} by {difference:.1e} and was not written")
             unchecked.replace(target)

@@ -13,6 +13,8 @@ from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mnist_lit.inference.checkpoint_model import CheckpointModel
 
 
@@ -49,15 +51,18 @@ class DigitReader:
         self.threshold = model.threshold if threshold is None else threshold
 
     @classmethod
-    def load(cls, model: str | Path | None = None, *, threshold: float | None = None) -> "DigitReader":
-        """Load an exported model (.onnx) or a checkpoint (.ckpt), found by `locate_model`.
-        threshold: reject outlier scores above it (default: the model's own). Raises InputError if there is no model."""
+    def load(
+        cls, model: str | Path | None = None, *, threshold: float | None = None, network: "nn.Module | None" = None
+    ) -> "DigitReader":
+        """Load an exported model (.onnx) or a checkpoint (.ckpt), found by `locate_model`. threshold: reject outlier
+        scores above it (default: the model's own). network: one of your own, if the checkpoint was trained with it.
+        Raises InputError if there is no model."""
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
             return cls(OnnxModel(path), path, threshold)
         from mnist_lit.inference.checkpoint_model import CheckpointModel  # imports torch
 
-        return cls(CheckpointModel(path), path, threshold)
+        return cls(CheckpointModel(path, network), path, threshold)
 
     def read(self, picture: Any) -> Reading:
         """The one digit of a path, bytes, an open file, a Pillow image or an array. Raises InputError if unreadable."""

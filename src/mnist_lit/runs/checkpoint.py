@@ -9,7 +9,7 @@ import io
 import platform
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -68,6 +68,21 @@ class Metadata:
             return cls(**required, classes=classes, calibration=stored.get("calibration"))
         except (LookupError, TypeError, ValueError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
+
+    @classmethod
+    def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any]) -> Self:
+        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and maybe with other data."""
+        data: Any = getattr(trainer, "datamodule", None)
+        known = hasattr(data, "fingerprint")
+        linked = ("num_classes", "seed", "shuffle")  # the command line derives these
+        sections = {"model": hparams, "data": data.hparams if known else {}}
+        config: dict[str, Any] = {"seed_everything": hparams["seed"]}
+        for name, values in sections.items():
+            config[name] = {key: value for key, value in values.items() if key not in linked}
+        config["trainer"] = {"max_epochs": trainer.max_epochs}
+        classes = data.classes if known else [*map(str, range(hparams["num_classes"]))]
+        text = yaml.safe_dump(config, sort_keys=False)
+        return cls.new(text, data.fingerprint if known else "", classes, trainer.callback_metrics, {})
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored: plain containers, no calibration unless there is one."""
@@ -172,43 +187,75 @@ def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
 
     A file without EMA weights, as `strip_for_sharing` makes it, holds only those that are evaluated.
     """
-    weights = dict(content["state_dict"])
-    averaged = [name for name in module.state_dict() if name.startswith(EMA_PREFIX)]
-    if averaged and not any(name.startswith(EMA_PREFIX) for name in weights):
-        weights |= {name: weights.get(NETWORK_PREFIX + name.removeprefix(EMA_PREFIX)) for name in averaged}
     try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
+        module.load_state_dict(with_ema_weights(content["state_dict"], module.state_dict()))
+    except (RuntimeError, TypeError) as error:
         raise InputError("the checkpoint's weights do not fit the network that the options describe") from error
 
 
-def network_of(content: Mapping[str, Any]) -> TutorialCNN:
-    """A checkpoint's trained network, using the EMA weights if it has any. Raises InputError if it is damaged."""
+def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
+    """A checkpoint's weights; EMA weights that are expected and missing are the network's own."""
+    averaged = [name for name in expected if name.startswith(EMA_PREFIX)]
+    if not averaged or any(name.startswith(EMA_PREFIX) for name in weights):
+        return dict(weights)
+    return {**weights, **{name: weights.get(NETWORK_PREFIX + name.removeprefix(EMA_PREFIX)) for name in averaged}}
+
+
+def trained_weights(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's trained weights by their names in the network; the EMA weights if it has any."""
+    weights = content["state_dict"]
+    prefix = EMA_PREFIX if any(name.startswith(EMA_PREFIX) for name in weights) else NETWORK_PREFIX
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def require_network(content: Mapping[str, Any], network: nn.Module | None) -> None:
+    """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None.
+
+    The checkpoint stores the name of its class and its arguments as text: loading never imports anything.
+    """
+    name = content.get("hyper_parameters", {}).get("network")
+    if name and network is None:
+        settings = yaml.safe_load(content[METADATA_KEY]["config"])["model"].get("network")
+        args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
+        options = [f"--model.network {name}", *(f"--model.network.{key} {value}" for key, value in args.items())]
+        raise InputError(f"this checkpoint's network is not the tutorial's; add {' '.join(options)}")
+
+
+def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> nn.Module:
+    """A checkpoint's trained network, using the EMA weights if it has any. Raises InputError if it is damaged.
+
+    network: where to load the weights if it is not the tutorial's network.
+    """
     try:
-        weights = content["state_dict"]
-        prefix = EMA_PREFIX if any(name.startswith(EMA_PREFIX) for name in weights) else NETWORK_PREFIX
-        network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        require_network(content, network)
+        network = network or TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
+        network.load_state_dict(trained_weights(content))
+    except InputError:
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's weights do not fit the network") from error
     return network.to(memory_format=torch.channels_last)
 
 
 def warm_start(networks: Sequence[nn.Module], model: str) -> None:
-    """Load a trained model's weights into networks; fc2 only if the number of classes matches.
+    """Load a trained model's weights into networks; the output layer only if the number of classes matches.
 
     model: a checkpoint, a run, `latest` or `pretrained`. Raises InputError if there is no such model.
     """
-    weights = network_of(load_checkpoint(locate_model(model))).state_dict()
+    weights = trained_weights(load_checkpoint(locate_model(model)))
     for network in networks:
-        fits = weights["fc2.bias"].shape == network.get_parameter("fc2.bias").shape
-        kept = {name: tensor for name, tensor in weights.items() if fits or not name.startswith("fc2.")}
-        network.load_state_dict(kept, strict=False)
+        own = network.state_dict()
+        fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+        output = list(own)[-2:]  # weight and bias of the last layer
+        if missing := [name for name in own if name not in fits and name not in output]:
+            raise InputError(f"model.init_from: {model} has other layers: no {missing[0]} of this network's shape")
+        both = all(name in fits for name in output)
+        network.load_state_dict({k: v for k, v in fits.items() if both or k not in output}, strict=False)
 
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint for others: the weights that are evaluated, and the metadata without this machine's paths."""
-    weights = network_of(content).to(memory_format=torch.contiguous_format).state_dict()
+    weights = {name: value.contiguous() for name, value in trained_weights(content).items()}
     names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
     kept = {name: content[name] for name in names}
     kept["hyper_parameters"] = _without_machine_paths(kept["hyper_parameters"])

@@ -1,7 +1,7 @@
 """An argparse parser whose errors are one line; apart from `arguments`, since `mnist-lit --help` needs no argparse."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import explain_error
@@ -13,9 +13,22 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
         super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
 
-    def add_model_argument(self, help: str) -> None:
-        """Add `--model`, and `--ckpt_path` as Lightning's name for it."""
-        self.add_argument("--model", "--ckpt_path", dest="model", metavar="NAME", help=help)
+    def add_model_argument(self, help: str, *, positional: bool = True) -> None:
+        """Add `--model`, `--ckpt_path` as Lightning's name for it and, unless the command reads files, `MODEL`."""
+        if positional:
+            self.add_argument("model", nargs="?", metavar="MODEL", help=help)
+        help = "the same as MODEL" if positional else help
+        self.add_argument("--model", "--ckpt_path", dest="named_model", metavar="NAME", help=help)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; `model` is the model, however it was named."""
+        options = super().parse_args(args, namespace)
+        if named := vars(options).pop("named_model", None):
+            if vars(options).get("model"):
+                raise InputError(f"expected one model, got {options.model} and {named}")
+            options.model = named
+        vars(options).setdefault("model", None)
+        return options
 
     def add_data_dir_argument(self) -> None:
         self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated, predict_batches
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
 from mnist_lit.evaluation.report import provenance, robustness, scores
-from mnist_lit.model import TutorialCNN
-from mnist_lit.runs.folders import best_checkpoint, run_name
+from mnist_lit.runs.folders import best_checkpoint, run_name, run_of_checkpoint
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.subprocesses import run_command
 
@@ -30,20 +29,33 @@ class Report(NamedTuple):
 
     numbers: dict[str, Any]
     images: Tensor  # the test images, uint8 (N, 28, 28)
-    network: TutorialCNN  # the first run's
+    network: nn.Module  # the first run's
 
 
-def build_report(folder: Path, members: Sequence[Path], data_dir: str | None, robustness_images: int) -> Report:
-    """The report of a run, or of a group and its members. Raises InputError if the data or a test is not available."""
-    models = [load_calibrated(best_checkpoint(run) or run) for run in members]
+def build_report(
+    folder: Path,
+    members: Sequence[Path],
+    robustness_images: int,
+    *,
+    network: nn.Module | None = None,
+    test_options: Sequence[str] = (),
+    data_dir: str | None = None,
+) -> Report:
+    """The report of a run, or of a group and its members. Raises InputError if the data or a test is not available.
+
+    network: one of your own, if the runs trained it; test_options: the options of `mnist-lit test` that name it.
+    """
+    checkpoints = [run if run.is_file() else best_checkpoint(run) or run for run in members]
+    models = [load_calibrated(path, network) for path in checkpoints]
+    test_options = [*test_options, *(["--data.data_dir", data_dir] if data_dir else [])]
     with contextlib.redirect_stdout(sys.stderr):  # download progress must not mix with the JSON
         data = datamodule_from_checkpoint(models[0].content, data_dir)
     loader, device = data.test_dataloader(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = loader.images.to(device), loader.labels.to(device)
     tested = []
-    for run, model in zip(members, models, strict=True):
-        require_same_data(model.content, data, run)
-        tested.append(_tested(run, model.network.to(device), images, labels, data_dir))
+    for path, model in zip(checkpoints, models, strict=True):
+        require_same_data(model.content, data, path)
+        tested.append(_tested(path, model.network.to(device), images, labels, test_options))
     first, named = models[0], folder.resolve()
     names = [run_name(run.resolve()) for run in members]
     temperatures = [float(model.network.temperature) if model.threshold < 1 else None for model in models]
@@ -56,8 +68,10 @@ def build_report(folder: Path, members: Sequence[Path], data_dir: str | None, ro
         "classes": tests[0].classes,
         "files": data.digits.files if data.digits else (),
         "test": scores.run_scores(tests[0], temperatures[0], rejected),
-        "group": scores.group_scores(names, tests, temperatures) if folder != members[0] else None,
-        "curves": scores.training_curves(members[0]),
+        "group": scores.group_scores(names, tests, temperatures)
+        if len(members) > 1 or (folder == members[0].parent and not members[0].is_file())
+        else None,
+        "curves": scores.training_curves(run_of_checkpoint(members[0]) if members[0].is_file() else members[0]),
         "robustness": robustness.measure_robustness(first.network, images, labels, robustness_images),
         "origin": provenance.provenance(named, members, first.content, data),
     }
@@ -65,9 +79,10 @@ def build_report(folder: Path, members: Sequence[Path], data_dir: str | None, ro
 
 
 def _tested(
-    run: Path, calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, data_dir: str | None
+    checkpoint: Path, calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, test_options: Sequence[str]
 ) -> tuple[Predictions, Tensor]:
-    """A run's test predictions and outlier scores (N,). Tests it first unless its newest test fits its checkpoint."""
+    """A checkpoint's test predictions and outlier scores (N,). Tests it first unless its run's newest test fits it."""
+    run = run_of_checkpoint(checkpoint)
     # Computed again, because a file's date proves nothing. The outlier scores need it anyway.
     log_probs, features = predict_batches(calibrated, images)
     with torch.inference_mode():
@@ -75,11 +90,11 @@ def _tested(
     for retry in (False, True):
         if retry:
             print(f"report: testing {run} first", file=sys.stderr, flush=True)
-            folder = ["--data.data_dir", data_dir] if data_dir else []
-            if run_command("test", ["--ckpt_path", str(best_checkpoint(run)), *folder], stdout=subprocess.DEVNULL):
+            args = ["--ckpt_path", str(checkpoint), *test_options]
+            if run_command("test", args, stdout=subprocess.DEVNULL):
                 raise InputError(f"{run} could not be tested")
         test = read_predictions(run)
         same_images = test and test.labels == labels.tolist() and np.shape(test.probs) == probs.shape
         if test and same_images and np.abs(np.array(test.probs) - probs).max() <= TOLERANCE:
             return test, outlier_scores
-    raise InputError(f"{run}/predictions.csv does not hold the predictions of {best_checkpoint(run)} for these images")
+    raise InputError(f"{run}/predictions.csv does not hold the predictions of {checkpoint} for these images")

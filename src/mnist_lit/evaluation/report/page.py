@@ -54,7 +54,7 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
         depths=_color_depths(report["test"]["confusion"]),
         charts=_charts(report),
         plot={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
-        filters=url(tiles(filters, columns=8)),
+        filters=url(tiles(filters, columns=8)) if len(filters) else "",
         layers=[(layer, [url(channel) for channel in layer.maps]) for layer in layers],
         filter_count=len(filters),
     )

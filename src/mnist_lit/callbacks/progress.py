@@ -1,0 +1,99 @@
+"""How far a fit is: a progress bar on a terminal, otherwise a line per epoch and at least every 30 seconds."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+
+from mnist_lit.data.loaders import Batch
+
+INTERVAL = 30.0  # seconds after which a line is printed within an epoch
+BAR_WIDTH = 12  # so that everything fits into 80 columns
+
+
+def progress_display(enabled: bool | None, others: Sequence[Callback]) -> tuple[bool, list[Callback]]:  # noqa: FBT001
+    """Whether the Trainer has a progress bar, and what to add for it.
+
+    enabled: `trainer.enable_progress_bar`; False turns everything off. Another bar among `others` replaces ours.
+    """
+    if enabled is False:
+        return False, []
+    if any(isinstance(other, ProgressBar) for other in others):
+        return True, []
+    bar = sys.stdout.isatty() if enabled is None else enabled
+    return bar, [FitBar() if bar else FitLines()]
+
+
+class FitBar(RichProgressBar):
+    """Rich's bar in 80 columns, which counts the batches that will be run. It stops before later callbacks print."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5, leave=False)
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The epoch's batches; fewer if `max_steps` ends the run within it."""
+        trainer = self.trainer
+        if trainer.max_steps < 0:
+            return trainer.num_training_batches
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        left = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+        return min(trainer.num_training_batches, done + left)
+
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """What, how far, and how long it will still take; Lightning adds the scores."""
+        bar = BarColumn(bar_width=BAR_WIDTH)
+        return [TextColumn("{task.description}"), bar, MofNCompleteColumn(), TimeRemainingColumn()]
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The newest scores, under names that fit."""
+        metrics = trainer.progress_bar_metrics
+        names = {"train/loss_step": "loss", "val/acc": "val/acc"}
+        return {short: metrics[name] for name, short in names.items() if name in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {epoch_of(self.trainer, current_epoch)}"
+
+
+class FitLines(Callback):
+    """A line per epoch, and at least every 30 seconds: for logs, pipes and notebooks without a terminal."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = self._printed = time.monotonic()
+        self._first_step, self._images = trainer.global_step, 0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        """Count the images, and print if nothing was printed for a while."""
+        self._images += Batch.of(batch).size
+        if time.monotonic() - self._printed > INTERVAL:
+            self._print(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch's scores."""
+        self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        """One line: epoch, step, loss, accuracy, images per second since the last line, time left."""
+        now, step, total = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
+        metrics = trainer.callback_metrics
+        parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
+        parts += [f"loss {float(metrics['train/loss_step']):.4f}"] if "train/loss_step" in metrics else []
+        parts += [f"val/acc {float(metrics['val/acc']):.2%}"] if "val/acc" in metrics else []
+        parts.append(f"{self._images / max(now - self._printed, 1e-9):,.0f} images/s")
+        if 0 < total < float("inf") and step > self._first_step:
+            parts[1] += f"/{total:,.0f}"
+            seconds = round((total - step) * (now - self._begun) / (step - self._first_step))
+            parts.append(f"{seconds // 60}:{seconds % 60:02} left")
+        if trainer.is_global_zero:
+            print("  ".join(parts), flush=True)
+        self._printed, self._images = now, 0
+
+
+def epoch_of(trainer: Trainer, epoch: int) -> str:
+    """An epoch, counted from 1, and how many there are if that is known."""
+    limit = trainer.max_epochs
+    return f"{epoch + 1}/{limit}" if limit and limit > 0 else str(epoch + 1)

@@ -1,0 +1,44 @@
+"""`--model.network` for the commands that load a checkpoint: a network of your own, which no checkpoint can import."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_lit.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPTION = "--model.network"
+
+
+def split_network_options(args: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments that name a network and its settings, and all others."""
+    named, rest, remaining = list[str](), list[str](), iter(args)
+    for arg in remaining:
+        if arg.partition("=")[0] == OPTION or arg.startswith(f"{OPTION}."):
+            named += [arg] if "=" in arg else [arg, next(remaining, "")]
+        else:
+            rest.append(arg)
+    return named, rest
+
+
+def build_network(options: list[str]) -> "nn.Module | None":
+    """The network that the options name, imported also from the working directory; None without any.
+
+    Raises InputError if there is no such class, or it does not take these settings.
+    """
+    if not options:
+        return None
+    from jsonargparse import ArgumentError, ArgumentParser
+    from torch import nn
+
+    sys.path.insert(0, str(Path.cwd()))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(OPTION, type=nn.Module)
+    try:
+        network: nn.Module = parser.instantiate_classes(parser.parse_args(options)).model.network
+    except (ArgumentError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"model.network: cannot use {' '.join(options[1:])}: {reason}") from error
+    return network
