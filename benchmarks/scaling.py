@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from measurement import benchmark_parser, fit, maxrss_mib, save_results
-from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.data.datasets import load_dataset
+from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.datamodule import MNISTDataModule
 
 REPEATS, BATCH, NUM_BATCHES = (1, 4, 16), 128, 200

@@ -25,7 +25,8 @@ from torchvision.transforms import functional as TF
 
 from mnist_lit.cli.summary import LayerRow, layer_rows
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
-from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.data.datasets import load_dataset
+from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule

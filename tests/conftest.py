@@ -21,7 +21,8 @@ import torch
 from filelock import FileLock
 
 from mnist_lit.cli.main import main
-from mnist_lit.data.datasets import DatasetName, InMemoryDataset, load_dataset
+from mnist_lit.data.datasets import DatasetName, load_dataset
+from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation import calibration
 from mnist_lit.system.malloc import keep_freed_memory
@@ -43,8 +44,8 @@ def _embedded_digits_are_read_once() -> Iterator[None]:
     """Placing 1,797 digits into 28×28 takes 0.3 CPU seconds, a short fit 1; every test gets its own copy."""
     digits = functools.cache(lambda: load_dataset("digits", ""))
 
-    def load(dataset: DatasetName, data_dir: str | Path) -> InMemoryDataset:
-        return copy.deepcopy(digits()) if dataset == "digits" else load_dataset(dataset, data_dir)
+    def load(dataset: DatasetName, data_dir: str | Path, *split: Any) -> InMemoryDataset:
+        return copy.deepcopy(digits()) if dataset == "digits" else load_dataset(dataset, data_dir, *split)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnist_lit.datamodule.load_dataset", load)

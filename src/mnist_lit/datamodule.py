@@ -14,11 +14,13 @@ from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
-from mnist_lit.data.datasets import CLASS_NAMES, DIGITS, DatasetName, InMemoryDataset, load_dataset, stratified_split
+from mnist_lit.data.datasets import DatasetName, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
+from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, stratified_split, subset
 from mnist_lit.data.keyed_random import AUGMENTATION, CONTINENTAL, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
+from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, load_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 
@@ -28,13 +30,17 @@ class MNISTDataModule(pl.LightningDataModule):
 
     Args:
         data_dir: folder of the dataset's files; downloads go there.
-        dataset: `mnist`, `fashion_mnist`, `kmnist`; `digits`, 1,797 small ones that need no download; or `folder`,
-            pictures in `data_dir/{train,val,test}/<class>/`.
+        dataset: `mnist`, `fashion_mnist`, `kmnist`, `qmnist`, `emnist`; `digits`, 1,797 small ones that need no
+            download; or `folder`, pictures in `data_dir/{train,val,test}/<class>/`.
+        split: which part of `emnist`: `balanced` (the default; 47 classes), `letters` or `digits`.
+        classes: train and test on these classes only, as in `3,7`; they get the labels 0, 1 and so on.
         batch_size: images per training step over all devices.
         val_size: images held out from training for validation, stratified by class; 0 trains on all. A folder with
             a `val` subfolder uses its pictures instead.
-        split_seed: seed of that split. Separate from the training seed, so that runs with different seeds validate on
-            the same images.
+        split_seed: seed of that split, and of the subset below. Separate from the training seed, so that runs with
+            different seeds use the same images.
+        fraction: train on this share of the training images, stratified by class; below 1 for learning curves.
+        per_class: train on this many images of each class; 0 for all.
         degrees: rotate by up to ± this many degrees.
         scale: scale by up to ± this share.
         shear: shear by up to ± this many degrees.
@@ -68,12 +74,24 @@ class MNISTDataModule(pl.LightningDataModule):
         timeout: float = DEFAULT_TIMEOUT,
         *,
         shuffle: bool = True,
+        split: EmnistSplit | None = None,
+        classes: list[str | int] | str | int | None = None,
+        fraction: float = 1.0,
+        per_class: int = 0,
     ) -> None:
         super().__init__()
         require("data.batch_size", batch_size, "1 or more", batch_size >= 1)
         require("data.val_size", val_size, "0 or more", val_size >= 0)
         require("data.anneal", anneal, "a share in [0, 1]", 0 <= anneal <= 1)
         require("data.continental", continental, "a share in [0, 1]", 0 <= continental <= 1)
+        require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
+        require(
+            "data.per_class",
+            per_class,
+            "0 or more, and 0 with data.fraction",
+            0 <= per_class * (fraction == 1) == per_class,
+        )
+        require("data.split", split, "none for other datasets than emnist", split is None or dataset == "emnist")
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
@@ -84,7 +102,9 @@ class MNISTDataModule(pl.LightningDataModule):
         self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
         self.val_size = (validation_size(data_dir) if dataset == "folder" else 0) or val_size
-        self.classes = folder_classes(data_dir) if dataset == "folder" else CLASS_NAMES[dataset]
+        self.split, self.fraction, self.per_class = split or "balanced", fraction, per_class
+        self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
+        self.classes = chosen_classes(classes, self.all_classes)
         self.num_classes = len(self.classes)
         if continental and self.classes != DIGITS:
             raise InputError("data.continental: expected 0 for classes that are not digits")
@@ -93,24 +113,30 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing or damaged. Lightning calls this once per machine."""
-        if self.dataset in TORCHVISION_CLASSES and self.digits is None:
+        if self.digits is None and self.dataset in TORCHVISION_CLASSES:
             download_dataset(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
+        elif self.digits is None and self.dataset in TORCHVISION_LOADED:
+            load_from_torchvision(self.dataset, self.split, self.data_dir, download=True)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if the sizes do not fit the data."""
         if self.digits is not None:
             return
         folder = self.dataset == "folder"
-        data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir)
+        data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
+        data = only_classes(data, self.classes)
         total = len(data.train_labels)
         source = self.data_dir if folder else self.dataset
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
-        left = total - self.val_size
-        require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
         if data.val:
+            self.val_size = data.val
             self.train_indices, self.val_indices = torch.arange(total).tensor_split([total - data.val])
         else:
             self.train_indices, self.val_indices = stratified_split(data.train_labels, self.val_size, self.split_seed)
+        labels = data.train_labels[self.train_indices]
+        self.train_indices = self.train_indices[subset(labels, self.fraction, self.per_class, self.split_seed)]
+        left = len(self.train_indices)
+        require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
         self.digits = data
 
     def train_dataloader(self) -> TrainLoader:
@@ -146,17 +172,8 @@ class MNISTDataModule(pl.LightningDataModule):
             draws = uniform(self.seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)
             images = add_continental_strokes(images, labels, draws, self.continental)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
-        return self._augmentation_in(epoch)(images, draws)
-
-    def _augmentation_in(self, epoch: int) -> RandomAffine:
-        """An epoch's augmentation. Raises InputError if it is annealed and the run has no last epoch."""
-        if self.anneal == 1:
-            return self.augmentation
         epochs = self.trainer.max_epochs if self.trainer else None
-        if epochs is None or epochs < 1:
-            raise InputError("data.anneal: needs an end in epochs; set trainer.max_epochs")
-        done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch
-        return self.augmentation.shrunk(1 - done * (1 - self.anneal))
+        return self.augmentation.annealed(self.anneal, epoch, epochs)(images, draws)
 
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
         """All images and labels of `train` or `test`, moved to the trainer's device once: no step has to copy any."""

@@ -64,6 +64,13 @@ def scalar_scores(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return scalars
 
 
+def monitored_names(num_classes: int, *, has_validation: bool) -> list[str]:
+    """The scores of a fit that callbacks can monitor."""
+    details = [f"class_acc/{label}" for label in range(num_classes)]
+    val = [f"val/{name}" for name in ("acc", "loss", "ece", *details)]
+    return [*(val if has_validation else []), "train/acc", "train/loss", "train/loss_step"]
+
+
 def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
     """What has been counted so far, on the CPU, for a checkpoint."""
     items: Any = metrics.items(keep_base=True, copy_state=False)

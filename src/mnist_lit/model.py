@@ -29,11 +29,6 @@ def standardize(pixels: Tensor) -> Tensor:
     return (pixels.float().div(255).sub(MEAN).div(STD)).unsqueeze(1)
 
 
-def destandardize(inputs: Tensor) -> Tensor:
-    """The inverse of `standardize`: float (B, 1, 28, 28) → uint8 (B, 28, 28)."""
-    return inputs[:, 0].float().mul(STD).add(MEAN).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
 class MaskedDropout(nn.Module):
     """Dropout whose mask the caller draws: a factor per feature, 0 or 1 / (1 - p); None drops nothing."""
 
@@ -125,18 +120,10 @@ def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor
     output = network(x)
     if isinstance(network, TutorialCNN):
         return output  # type: ignore[no-any-return]
-    if not isinstance(output, Tensor) or output.shape != (x.shape[0], num_classes):  # not len(x), which export would fix
+    if not isinstance(output, Tensor) or output.shape != (
+        x.shape[0],
+        num_classes,
+    ):  # not len(x), which export would fix
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
     return F.log_softmax(output, dim=1)
-
-
-def class_name(network: nn.Module | str | None) -> str:
-    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
-
-    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
-    """
-    if isinstance(network, str) and network:
-        name = network.rpartition(".")[2]
-        raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
-    return f"{type(network).__module__}.{type(network).__qualname__}" if network else ""

@@ -6,6 +6,7 @@ counted is in `metrics`; checkpoints, figures and run folders are callbacks.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,19 +15,11 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
-from mnist_lit.data.keyed_random import DROPOUT, derived_seed, uniform
-from mnist_lit.data.loaders import Batch, TrainLoader
+from mnist_lit.data.dropout import draw_dropout
+from mnist_lit.data.loaders import Batch, loss_scale
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
-from mnist_lit.model import (
-    FEATURES,
-    InitName,
-    TutorialCNN,
-    class_name,
-    initialized,
-    log_probabilities,
-    standardize,
-)
-from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
+from mnist_lit.model import InitName, initialized, log_probabilities, standardize
+from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, class_name, warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -89,7 +82,7 @@ class MNISTModule(pl.LightningModule):
         self.save_hyperparameters(logger=False, ignore=["network"])
         self.hparams["network"] = class_name(network)  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)
-        self.network = initialized(network, num_classes, init, seed)
+        self.network = initialized(network or None, num_classes, init, seed)  # "" from a checkpoint
         self.ema = optim.ema_copy(self.network) if ema_decay else None
         self.train_metrics = classification_metrics(num_classes, "train/", details=False)
         self.val_metrics = classification_metrics(num_classes, "val/")
@@ -110,13 +103,13 @@ class MNISTModule(pl.LightningModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        self._draw_dropout(batch, batch_idx)
+        draw_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"])
         log_probs = self._log_probs(self.network, batch.inputs)
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         if self._counted != (position := (self.current_epoch, batch_idx)):  # SAM runs this twice per batch
             self._counted = position
             self._count_training_batch(log_probs.detach(), batch)
-        return loss * self._loss_scale(batch, batch_idx)
+        return loss * loss_scale(self.trainer, batch, batch_idx)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores on the images as trained: augmented, with weights still moving."""
@@ -175,9 +168,8 @@ class MNISTModule(pl.LightningModule):
             total = self.trainer.estimated_stepping_batches
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
-            self._schedule.start(
-                self.trainer.global_step, options, lambda step: optim.lr_factor(self.hparams, step, total, per_epoch)
-            )
+            factor = partial(optim.lr_factor, self.hparams, total_steps=total, steps_per_epoch=per_epoch)
+            self._schedule.start(self.trainer.global_step, options, lambda step: factor(step))
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
@@ -208,12 +200,6 @@ class MNISTModule(pl.LightningModule):
             merged = merge_states(self.train_metrics, checkpoint["train_scores"], *rank_and_world_size())
             self._has_train_counts |= merged
 
-    def monitored_names(self, *, has_validation: bool) -> list[str]:
-        """The scores of a fit that callbacks can monitor."""
-        details = [f"class_acc/{label}" for label in range(self.hparams["num_classes"])]
-        val = [f"val/{name}" for name in ("acc", "loss", "ece", *details)]
-        return [*(val if has_validation else []), "train/acc", "train/loss", "train/loss_step"]
-
     def log_now(self, scalars: dict[str, float], step: int) -> None:
         """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
         if not self.trainer.sanity_checking:
@@ -224,31 +210,6 @@ class MNISTModule(pl.LightningModule):
         x = standardize(images) if images.dtype == torch.uint8 else images
         x = x.to(next(network.parameters()).dtype, memory_format=torch.channels_last)  # (B, 1, 28, 28)
         return log_probabilities(network, x, self.hparams["num_classes"])
-
-    def _draw_dropout(self, batch: Batch, batch_idx: int) -> None:
-        """Key dropout, like every random number in training, by (seed, epoch, image)."""
-        seed, p = self.hparams["seed"], self.hparams["dropout"]
-        assert batch.epoch is not None
-        if not isinstance(self.network, TutorialCNN):  # its own dropout layers draw from torch's global generator
-            rank, world_size = rank_and_world_size()
-            torch.manual_seed(derived_seed(seed, batch.epoch, batch_idx * world_size + rank, stream=DROPOUT))
-        elif p:  # (B, 4096): 0 where a feature is dropped, else 1 / (1 - p)
-            draws = uniform(seed, batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
-            self.network.dropout.mask = ((draws >= p) / (1 - p)).to(self.network.fc1.weight.dtype)
-
-    def _loss_scale(self, batch: Batch, batch_idx: int) -> float:
-        """World size / images of the optimizer step.
-
-        DDP averages gradients over processes and Lightning over accumulated batches. Scaling each sum of losses by this
-        makes the result the gradient of one process that sees all images of the step at once, however they are divided.
-        """
-        accumulated = self.trainer.accumulate_grad_batches
-        loader: Any = self.trainer.train_dataloader
-        if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders' batches are equally large
-            return self.trainer.world_size / batch.size
-        first = batch_idx - batch_idx % accumulated
-        stop = min(first + accumulated, int(self.trainer.num_training_batches))
-        return float(self.trainer.world_size / (loader.images_in(first, stop) / accumulated))
 
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
         self._count(log_probs, batch, self.train_metrics)
@@ -275,8 +236,8 @@ class MNISTModule(pl.LightningModule):
         scalars = scalar_scores(values)
         fitting = self.trainer.state.fn == "fit"
         for name, value in scalars.items():
-            # `trainer.test` and `trainer.validate` return what goes to loggers this way.
-            self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=not fitting)
+            # `trainer.test` and `trainer.validate` return what goes to loggers this way; True would need a logger.
+            self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=False if fitting else None)
         if fitting:
             self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
         metrics.reset()

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from mnist_lit.data.datasets import InMemoryDataset, load_dataset
+from mnist_lit.data.datasets import load_dataset
 from mnist_lit.data.download import IDX_FILES
+from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.model import MEAN, STD
 

@@ -151,11 +151,6 @@ def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and name not in unrelated}
 
 
-def as_list(value: Any) -> list[Any]:
-    """What Lightning accepts as one, several or none, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def is_rank_zero() -> bool:
     """Whether this process writes; before the Trainer exists only the environment knows."""
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))

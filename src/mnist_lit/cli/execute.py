@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
-    Callback,
     LearningRateFinder,
-    ModelCheckpoint,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -25,6 +22,7 @@ from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
 from mnist_lit.cli.config import is_rank_zero
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
+from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, load_weights
 from mnist_lit.runs.folders import FINISHED_MARK, best_checkpoint
@@ -34,7 +32,6 @@ from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.distributed import is_peer_failure
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
-METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name
 
 
 def check_devices(trainer: Trainer) -> None:
@@ -62,17 +59,9 @@ def refusals(start: RunStart) -> Iterator[None]:
         raise InputError(explain_error(str(error), [])) from error
 
 
-def flat_file_names(callback: Callback) -> Callback:
-    """A ModelCheckpoint whose file names hold no slash: `{val/loss:.2f}` would otherwise make a folder `val`."""
-    if isinstance(callback, ModelCheckpoint) and callback.filename and callback.auto_insert_metric_name:
-        callback.filename = METRIC.sub(lambda found: f"{found[1].replace('/', '_')}={found[0]}", callback.filename)
-        callback.auto_insert_metric_name = False
-    return callback
-
-
 def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:
     """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
-    names = model.monitored_names(has_validation=bool(datamodule.val_size))
+    names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)

@@ -7,23 +7,19 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
-from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
-from mnist_lit.callbacks.progress import progress_display
-from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli import config as options
-from mnist_lit.cli.execute import check_devices, flat_file_names, refusals, run_evaluation, run_fit
+from mnist_lit.cli.execute import check_devices, refusals, run_evaluation, run_fit
 from mnist_lit.cli.help import format_help
 from mnist_lit.cli.quiet import silence_expected_messages
+from mnist_lit.cli.trainer import begin_fit, callbacks_of_evaluation, callbacks_of_fit, trainer_arguments
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import AtomicCheckpointIO, config_of, load_checkpoint, require_network
+from mnist_lit.runs.checkpoint import config_of, load_checkpoint, require_network
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
-from mnist_lit.runs.loggers import create_loggers
-from mnist_lit.runs.start import RunStart, begin_run
+from mnist_lit.runs.start import RunStart
 from mnist_lit.system.malloc import keep_freed_memory
 from mnist_lit.system.signals import die_with_parent
 
@@ -108,51 +104,18 @@ class MNISTCLI(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A Trainer with our loggers and callbacks; `trainer.callbacks` are added to ours."""
-        config = self._get(self.config_init, "trainer")
-        ours = self._fit_callbacks(config) if self.subcommand == "fit" else self._evaluation_callbacks(config)
-        theirs = options.as_list(config.callbacks)
-        run = None if self._start.finished or config.logger is False else self._start.run
-        loggers = create_loggers(run) if run else []
-        if not isinstance(config.logger, bool):
-            loggers += options.as_list(config.logger)
-        bar, progress = progress_display(config.enable_progress_bar, theirs)
+        """A Trainer with our loggers and callbacks, to which those of `trainer` are added."""
+        config, trainer = self.config[self._called], self._get(self.config_init, "trainer")
+        if self._called == "fit":
+            yaml_text = options.repeatable_config(self._parser("fit"), config)
+            self._start, self._lock = begin_fit(config, trainer, yaml_text, self._typed)
+            callbacks = callbacks_of_fit(config, trainer, self._start, yaml_text)
+        else:
+            callbacks = callbacks_of_evaluation(self._called, trainer, config.ckpt_path, self._checkpoint)
         with refusals(self._start):
-            trainer = super().instantiate_trainer(
-                logger=loggers or False,
-                callbacks=[*progress, *map(flat_file_names, theirs), *ours],
-                enable_progress_bar=bar,
-                enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in (*ours, *theirs)),
-                plugins=[*options.as_list(config.plugins), AtomicCheckpointIO()],
-                **kwargs,
-            )
-            check_devices(trainer)
-            return trainer
-
-    def _fit_callbacks(self, trainer: Any) -> list[Callback]:
-        """Begin the run, and make what belongs to a fit; a dry run leaves no files."""
-        config = self.config[self.subcommand]
-        logs = Path(trainer.default_root_dir or "", LOGS)
-        yaml_text = options.repeatable_config(self._parser(self.subcommand), config)
-        if not trainer.fast_dev_run and options.is_rank_zero():
-            group, run = (given and Path(given) for given in (config.group, config.run))
-            place = {"seed": config.seed_everything, "group": group, "run": run, "resume": bool(config.resume)}
-            self._start, self._lock = begin_run(logs, yaml_text, self._typed, **place)
-        elif not trainer.fast_dev_run:
-            self._start = RunStart(logs / "of_rank_0")  # until rank 0 broadcasts its own; never written to
-        saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
-        saving = {"every_n_steps": config.checkpoint_every_n_steps, "keep_epochs": config.keep_epochs}
-        drawing = {"logs_curves": trainer.logger is not False, "figures": config.figures}
-        settings = options.tensorboard_settings(config)
-        return fit_callbacks(self._start, logs, yaml_text, settings, saves=saves, **saving, **drawing)
-
-    def _evaluation_callbacks(self, trainer: Any) -> list[Callback]:
-        """What belongs to `validate` and `test`; predictions are written for a complete test only."""
-        limit = trainer.limit_test_batches  # 1 is one batch, 1.0 all of them
-        complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
-        if self.subcommand != "test" or not complete:
-            return [ScoreTable()]
-        return test_callbacks(Path(self._get(self.config, "ckpt_path")), self._checkpoint["global_step"])
+            made = super().instantiate_trainer(**trainer_arguments(trainer, callbacks, self._start), **kwargs)
+            check_devices(made)
+            return made
 
     def fit(self, model: MNISTModule, datamodule: MNISTDataModule, ckpt_path: str | None = None) -> None:
         """Train; `--ckpt_path` resumes a run in a new folder, `--resume auto` in its own."""

@@ -17,7 +17,8 @@ WARNINGS = (  # harmless warnings raised in every run
 INFO = re.compile(  # whole messages that Lightning prints about itself
     r"(GPU|TPU|HPU) available: .*|💡 Tip: .*|`Trainer\.fit` stopped: .*|.*Seed set to \d+"
     r"|Rest(oring|ored all) states .*|Loading `train_dataloader` .*|Initializing distributed: .*"
-    r"|-{20,}\ndistributed_backend=.*|LOCAL_RANK: .*|Running in `fast_dev_run` mode: .*|`weights_only` was not set.*|`Trainer\(.*\)` was configured so .*",
+    r"|-{20,}\ndistributed_backend=.*|LOCAL_RANK: .*|Running in `fast_dev_run` mode: .*"
+    r"|`weights_only` was not set.*|`Trainer\(.*\)` was configured so .*",
     re.DOTALL,
 )
 

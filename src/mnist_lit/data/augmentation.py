@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnist_lit.errors import InputError
+
 DRAWS = 6  # uniform numbers per image: rotation, scale, shear, shift in x, shift in y, crop
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
 
@@ -40,6 +42,16 @@ class RandomAffine:
     def shrunk(self, share: float) -> "RandomAffine":
         """The warp with every limit, and `crop_prob`, multiplied by `share`."""
         return RandomAffine(*(limit * share for limit in astuple(self)))
+
+    def annealed(self, last: float, epoch: int, epochs: int | None) -> "RandomAffine":
+        """An epoch's warp: the limits shrink linearly over the second half of the epochs, to the share `last`.
+        Raises InputError if the run has no last epoch."""
+        if last == 1:
+            return self
+        if epochs is None or epochs < 1:
+            raise InputError("data.anneal: needs an end in epochs; set trainer.max_epochs")
+        done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch
+        return self.shrunk(1 - done * (1 - last))
 
     def parameters(self, draws: Tensor) -> dict[str, Tensor]:
         """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter."""

@@ -10,12 +10,13 @@ indexing a tensor in memory is faster than passing batches between processes.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mnist_lit.data.keyed_random import permutation
-from mnist_lit.model import destandardize, standardize
+from mnist_lit.model import MEAN, STD, standardize
 from mnist_lit.system.distributed import rank_and_world_size
 
 Augment = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # images, labels, indices, epoch → images
@@ -73,7 +74,9 @@ class Batch:
     @property
     def images(self) -> Tensor:
         """The inputs as 8-bit images, uint8 (B, 28, 28), 0 = paper."""
-        return self.inputs if self.inputs.dtype == torch.uint8 else destandardize(self.inputs)
+        if self.inputs.dtype == torch.uint8:
+            return self.inputs
+        return self.inputs[:, 0].float().mul(STD).add(MEAN).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 @dataclass(eq=False, repr=False)
@@ -146,3 +149,17 @@ class TrainLoader(EvalLoader):
         for position in range(start, len(self)):
             self.position = position + 1
             yield self._batch(order, position, epoch, self.augment)
+
+
+def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
+    """World size / images of the optimizer step.
+
+    DDP averages gradients over processes and Lightning over accumulated batches. Scaling each sum of losses by this
+    makes the result the gradient of one process that sees all images of the step at once, however they are divided.
+    """
+    accumulated, loader = trainer.accumulate_grad_batches, trainer.train_dataloader
+    if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders' batches are equally large
+        return float(trainer.world_size / batch.size)
+    first = batch_idx - batch_idx % accumulated
+    stop = min(first + accumulated, int(trainer.num_training_batches))
+    return float(trainer.world_size / (loader.images_in(first, stop) / accumulated))

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
-from mnist_lit.data.datasets import InMemoryDataset
+from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
 from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
@@ -174,7 +174,7 @@ def calibrate_checkpoint(
     content = checkpoint.load_checkpoint(source)
     network = checkpoint.network_of(content, copy.deepcopy(network)).eval()
     settings = checkpoint.config_of(content)["data"]
-    share, are_digits = settings.get("continental", 0.0), settings.get("dataset") in ("mnist", "digits")
+    share, are_digits = settings.get("continental", 0.0), data.classes == DIGITS and settings.get("dataset") != "folder"
     calibrated = calibrate(network, data, train, val, continental_share=share, are_digits=are_digits, like=like)
     content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())
     checkpoint.save_checkpoint(content if source == target else checkpoint.strip_for_sharing(content), target)

@@ -91,6 +91,17 @@ class Metadata:
         return stored if self.calibration else {name: stored[name] for name in stored if name != "calibration"}
 
 
+def class_name(network: nn.Module | str | None) -> str:
+    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
+
+    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
+    """
+    if isinstance(network, str) and network:
+        name = network.rpartition(".")[2]
+        raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
+    return f"{type(network).__module__}.{type(network).__qualname__}" if network else ""
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint plugin: files appear complete or not at all, and loading runs no code.
 
@@ -172,7 +183,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
                 name: value
                 for name, value in stored[section].items()
                 if name not in NETWORK_SETTINGS
-                and isinstance(value, int | float | str)
+                and (isinstance(value, int | float | str) or (name == "classes" and _is_plain_list(value)))
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }
     except InputError:
@@ -180,6 +191,10 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error
     return kept
+
+
+def _is_plain_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int | str) for item in value)
 
 
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:

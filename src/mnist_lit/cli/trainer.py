@@ -1,0 +1,86 @@
+"""What the command line gives the Trainer: the run folder, and loggers, callbacks and plugins beside the user's own."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+
+from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
+from mnist_lit.callbacks.progress import progress_display
+from mnist_lit.callbacks.tables import ScoreTable
+from mnist_lit.cli.config import is_rank_zero, tensorboard_settings
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO
+from mnist_lit.runs.folders import LOGS
+from mnist_lit.runs.loggers import create_loggers
+from mnist_lit.runs.start import RunStart, begin_run
+
+METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name
+
+
+def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, typed: str) -> tuple[RunStart, FileLock | None]:
+    """The run to resume, or a new one; nothing for a dry run, which leaves no files.
+
+    trainer: its options, instantiated. yaml_text: the whole configuration. typed: the command.
+    """
+    if trainer.fast_dev_run:
+        return RunStart(), None
+    logs = Path(trainer.default_root_dir or "", LOGS)
+    if not is_rank_zero():
+        return RunStart(logs / "of_rank_0"), None  # until rank 0 broadcasts its own; never written to
+    group, run = (given and Path(given) for given in (config.group, config.run))
+    place = {"seed": config.seed_everything, "group": group, "run": run, "resume": bool(config.resume)}
+    return begin_run(logs, yaml_text, typed, **place)
+
+
+def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yaml_text: str) -> list[Callback]:
+    """Our callbacks of a fit."""
+    logs = Path(trainer.default_root_dir or "", LOGS)
+    saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
+    saving = {"every_n_steps": config.checkpoint_every_n_steps, "keep_epochs": config.keep_epochs}
+    drawing = {"logs_curves": trainer.logger is not False, "figures": config.figures}
+    return fit_callbacks(start, logs, yaml_text, tensorboard_settings(config), saves=saves, **saving, **drawing)
+
+
+def callbacks_of_evaluation(
+    command: str, trainer: Namespace, path: str, checkpoint: Mapping[str, Any]
+) -> list[Callback]:
+    """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
+    limit = trainer.limit_test_batches  # 1 is one batch, 1.0 all of them
+    complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
+    if command != "test" or not complete:
+        return [ScoreTable()]
+    return test_callbacks(Path(path), checkpoint["global_step"])
+
+
+def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:
+    """The Trainer's loggers, callbacks and plugins: ours and its options', which replace only a progress bar."""
+    theirs = [_with_flat_file_names(callback) for callback in as_list(trainer.callbacks)]
+    run = None if start.finished or trainer.logger is False else start.run
+    loggers = create_loggers(run) if run else []
+    loggers += [] if isinstance(trainer.logger, bool) else as_list(trainer.logger)
+    bar, progress = progress_display(trainer.enable_progress_bar, theirs)
+    callbacks = [*progress, *theirs, *ours]
+    return {
+        "logger": loggers or False,
+        "callbacks": callbacks,
+        "enable_progress_bar": bar,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "plugins": [*as_list(trainer.plugins), AtomicCheckpointIO()],
+    }
+
+
+def as_list(value: Any) -> list[Any]:
+    """What Lightning accepts as one, several or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _with_flat_file_names(callback: Callback) -> Callback:
+    """A ModelCheckpoint whose file names hold no slash: `{val/loss:.2f}` would otherwise make a folder `val`."""
+    if isinstance(callback, ModelCheckpoint) and callback.filename and callback.auto_insert_metric_name:
+        callback.filename = METRIC.sub(lambda found: f"{found[1].replace('/', '_')}={found[0]}", callback.filename)
+        callback.auto_insert_metric_name = False
+    return callback

@@ -1,0 +1,101 @@
+"""A dataset in memory, and parts of it: stratified splits, some classes only, fewer training images."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from itertools import compress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnist_lit.data.download import md5
+from mnist_lit.data.keyed_random import SPLIT, permutation
+from mnist_lit.errors import InputError, require
+
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class InMemoryDataset:
+    """A dataset in memory. Images: uint8 (N, 28, 28), 0 = paper; labels: int64 (N,), counted from 0."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    _: KW_ONLY
+    classes: tuple[str, ...] = DIGITS  # the names of labels 0 … C - 1
+    val: int = 0  # how many training images, at the end, are the dataset's own validation split
+    files: tuple[str, ...] = ()  # the source of each test image, where every image has its own file
+
+    def fingerprint(self) -> str:
+        """md5 of all images and labels: runs with equal fingerprints used the same data."""
+        parts = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return md5(b"".join(part.numpy().tobytes() for part in parts))
+
+
+def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Split 0 … N - 1 into (rest, chosen), with `size` chosen in proportion to each class: int64, both sorted.
+    Quotas are rounded down, and the largest remainders get what is left over (Hamilton's method).
+
+    >>> rest, chosen = stratified_split(torch.tensor([0, 0, 1, 1, 1, 1]), 3, seed=0)
+    >>> torch.tensor([0, 0, 1, 1, 1, 1])[chosen].tolist()
+    [0, 1, 1]
+    """
+    order = permutation(seed, 0, len(labels), stream=SPLIT)
+    counts = labels.bincount()
+    quotas, remainders = counts * size // len(labels), counts * size % len(labels)
+    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    classes = [order[labels[order] == label][: int(quota)] for label, quota in enumerate(quotas)]
+    chosen = torch.cat(classes).sort().values
+    rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
+    return rest, chosen
+
+
+def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
+    """Positions of a share of the labels, stratified, or of `per_class` of each: int64, sorted; all if neither is set.
+
+    A smaller subset of each class is part of any larger one. Raises InputError if a class has too few images.
+    """
+    if per_class:
+        order = permutation(seed, 0, len(labels), stream=SPLIT)
+        counts = labels.bincount()
+        least = int(counts.min())
+        require("data.per_class", per_class, f"at most {least}, as many as each class has", per_class <= least)
+        chosen = [order[labels[order] == label][:per_class] for label in range(len(counts))]
+        return torch.cat(chosen).sort().values
+    size = round(fraction * len(labels))
+    return stratified_split(labels, size, seed)[1] if size < len(labels) else torch.arange(len(labels))
+
+
+def chosen_classes(given: Sequence[str | int] | str | int | None, names: Sequence[str]) -> tuple[str, ...]:
+    """The named classes, a list or separated by commas, in the dataset's order; all if none is named.
+
+    >>> chosen_classes("7,3", "0123456789")
+    ('3', '7')
+    """
+    if given is None:
+        return tuple(names)
+    wanted = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    texts = [str(name).strip() for name in wanted]
+    if unknown := [name for name in texts if name not in names]:
+        raise InputError(f"data.classes: expected some of {', '.join(names)}, got {unknown[0]}")
+    require("data.classes", given, "two or more different classes", len({*texts}) == len(texts) >= 2)
+    return tuple(name for name in names if name in texts)
+
+
+def only_classes(data: InMemoryDataset, classes: Sequence[str]) -> InMemoryDataset:
+    """The images of some classes, whose labels become 0, 1 and so on in the given order."""
+    if tuple(classes) == data.classes:
+        return data
+    labels = torch.full((len(data.classes),), -1)
+    for label, name in enumerate(classes):
+        labels[data.classes.index(name)] = label
+    parts: dict[str, Any] = {}
+    for part in ("train", "test"):
+        renumbered = labels[getattr(data, f"{part}_labels")]
+        kept = renumbered >= 0
+        parts |= {f"{part}_labels": renumbered[kept], f"{part}_images": getattr(data, f"{part}_images")[kept]}
+    val = int((labels[data.train_labels[len(data.train_labels) - data.val :]] >= 0).sum())
+    files = tuple(compress(data.files, (labels[data.test_labels] >= 0).tolist()))
+    return replace(data, **parts, classes=tuple(classes), val=val, files=files)
