@@ -11,6 +11,7 @@ from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.model import standardize
 
 
 def digits(**options: Any) -> MNISTDataModule:
@@ -29,7 +30,7 @@ def attach_trainer(data: MNISTDataModule, *, epochs: int | None = None, device: 
 def batches(data: MNISTDataModule, epoch: int = 0) -> list[Batch]:
     train = data.train_dataloader()
     train.set_epoch(epoch)
-    return [data.on_after_batch_transfer(batch, 0) for batch in train]
+    return list(train)
 
 
 def test_training_and_validation_images_are_disjoint(digits_data: MNISTDataModule) -> None:
@@ -105,8 +106,29 @@ def test_annealing_needs_a_known_last_epoch() -> None:
 def test_evaluation_images_are_not_augmented() -> None:
     data = digits(degrees=15)
     assert data.digits is not None
-    seen = [data.on_after_batch_transfer(batch, 0).images for batch in data.test_dataloader()]
-    assert torch.cat(seen).equal(data.digits.test_images)
+    val = data.val_dataloader()
+    assert isinstance(val, EvalLoader)
+    assert torch.cat([batch.images for batch in data.test_dataloader()]).equal(data.digits.test_images)
+    assert torch.cat([batch.images for batch in val]).equal(data.digits.train_images[data.val_indices])
+
+
+def test_every_loader_gives_the_standardized_images_and_their_labels() -> None:
+    data = digits()
+    assert data.digits is not None
+    train = data.train_dataloader()
+    for loader, images, labels in (
+        (train, data.digits.train_images, data.digits.train_labels),
+        (data.val_dataloader(), data.digits.train_images, data.digits.train_labels),
+        (data.test_dataloader(), data.digits.test_images, data.digits.test_labels),
+        (data.predict_dataloader(), data.digits.test_images, data.digits.test_labels),
+    ):
+        batch = next(iter(loader))
+        assert isinstance(batch, Batch)
+        x, y = batch
+        assert (x.dtype, y.dtype, tuple(x.shape)) == (torch.float32, torch.int64, (128, 1, 28, 28))
+        assert x.equal(standardize(images[batch.indices]))
+        assert y.equal(labels[batch.indices])
+        assert batch.epoch == (0 if loader is train else None)
 
 
 def test_an_epoch_does_not_depend_on_the_global_generator() -> None:

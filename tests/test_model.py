@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mnist_lit.cli.summary import layer_rows
-from mnist_lit.model import MEAN, STD, TutorialCNN, standardize
+from mnist_lit.errors import InputError
+from mnist_lit.model import MEAN, STD, TutorialCNN, log_probabilities, standardize
 
 TABLE = {  # layer: output shape, parameters, receptive field; from the tutorial's code, its text is wrong in places
     "conv1": ((32, 26, 26), 320, 3),
@@ -49,10 +51,85 @@ def test_probabilities_sum_to_one() -> None:
 
 def test_the_mask_multiplies_the_4096_features() -> None:
     network, x = TutorialCNN(), torch.randn(2, 1, 28, 28)
-    assert network(x, torch.ones(2, 4096)).equal(network(x))
-    silenced = network(x, torch.zeros(2, 4096))
+    unmasked = network(x)
+    network.dropout.mask = torch.ones(2, 4096)
+    assert network(x).equal(unmasked)
+    network.dropout.mask = torch.zeros(2, 4096)
+    silenced = network(x)
     assert silenced[0].equal(silenced[1])
-    assert not network(x)[0].equal(network(x)[1])
+    assert not unmasked[0].equal(unmasked[1])
+    half = (torch.arange(4096) % 2 * 2.0).expand(2, 4096)  # drops every other feature, doubles the rest
+    network.dropout.mask = half
+    assert network(x).equal(network.classify(network.features(x)))
+    dropped = (network.features(x).flatten(1) * half) @ network.fc1.weight.T + network.fc1.bias
+    logits = dropped.clamp(min=0) @ network.fc2.weight.T + network.fc2.bias
+    torch.testing.assert_close(network(x), logits - logits.logsumexp(dim=1, keepdim=True))
+
+
+def test_evaluation_ignores_the_mask() -> None:
+    network, x = TutorialCNN().eval(), torch.randn(2, 1, 28, 28)
+    unmasked = network(x)
+    network.dropout.mask = torch.zeros(3, 4096)  # of a batch of another size
+    assert network(x).equal(unmasked)
+    network.dropout.mask = torch.zeros(2, 4096)
+    assert not network.train()(x).equal(unmasked)  # the control
+
+
+def test_the_mask_is_not_saved() -> None:
+    network = TutorialCNN()
+    network.dropout.mask = torch.zeros(2, 4096)
+    assert not [name for name in network.state_dict() if name.startswith("dropout")]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_torchscript_gives_equal_outputs() -> None:
+    network, x = TutorialCNN(), torch.randn(3, 1, 28, 28)
+    scripted = torch.jit.script(network)
+    assert scripted(x).equal(network(x))
+    assert not scripted(x).equal(TutorialCNN()(x))
+
+
+def test_torch_export_gives_equal_outputs_for_any_batch_size() -> None:
+    network, x = TutorialCNN().eval(), torch.randn(3, 1, 28, 28)
+    exported = torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    assert exported(x).equal(network(x))
+    assert exported(x[:2]).equal(network(x[:2]))
+    assert not exported(x).equal(TutorialCNN()(x))
+
+
+class Constant(nn.Module):
+    """A network that returns the same value for every batch."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor) -> object:
+        return self.output
+
+
+def test_other_networks_may_return_logits_or_log_probabilities() -> None:
+    x, logits = torch.zeros(4, 1, 28, 28), 5 * torch.randn(4, 3)
+    expected = logits - logits.logsumexp(dim=1, keepdim=True)
+    assert not torch.allclose(logits, expected)
+    for output in (logits, expected):
+        torch.testing.assert_close(log_probabilities(Constant(output), x, 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "got"),
+    [
+        (torch.zeros(4, 11), r"\(4, 11\)"),
+        (torch.zeros(3, 10), r"\(3, 10\)"),
+        (torch.zeros(4, 10, 1), r"\(4, 10, 1\)"),
+        ((torch.zeros(4, 10),), "tuple"),
+    ],
+    ids=["another number of classes", "another number of images", "three dimensions", "a tuple"],
+)
+def test_outputs_of_another_shape_are_refused_in_one_line(output: object, got: str) -> None:
+    expected = r"^model\.network: expected outputs \(4, 10\) for 4 images, got "
+    with pytest.raises(InputError, match=f"{expected}{got}$"):
+        log_probabilities(Constant(output), torch.zeros(4, 1, 28, 28), 10)
 
 
 def test_paper_and_ink_are_standardized_with_mnists_mean_and_std() -> None:

@@ -3,6 +3,7 @@
 import copy
 import csv
 import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from mnist_lit.data.keyed_random import DROPOUT, uniform
 from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.metrics import states
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
-from mnist_lit.optim import Muon
+from mnist_lit.optim import Muon, lr_factor
+from mnist_lit.runs.checkpoint import strip_for_sharing
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -107,6 +110,11 @@ def test_he_initialization_has_the_right_variance_and_zero_biases() -> None:
     assert not any(weights[name].any() for name in weights if name.endswith("bias"))
 
 
+def tutorial_network(module: MNISTModule) -> TutorialCNN:
+    assert isinstance(module.network, TutorialCNN)
+    return module.network
+
+
 def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, list[float]]:
     """The recipe's optimizer, and its learning rate factors for ten steps, written out."""
     if recipe == "sgd":
@@ -126,7 +134,7 @@ def by_hand(recipe: str, network: TutorialCNN) -> tuple[torch.optim.Optimizer, l
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_matches_a_plain_loop(recipe: str) -> None:
     module, datamodule = MNISTModule(**RECIPES[recipe], seed=3), data(seed=3)
-    network = copy.deepcopy(module.network)
+    network = copy.deepcopy(tutorial_network(module))
     initial = copy.deepcopy(network.state_dict())
     optimizer, factors = by_hand(recipe, network)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -135,17 +143,16 @@ def test_training_matches_a_plain_loop(recipe: str) -> None:
     for epoch in range(2):
         loader.set_epoch(epoch)
         for batch in loader:
-            augmented = datamodule.on_after_batch_transfer(batch, 0)
+            x, y = batch
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factors[step]
-            mask = None
             if recipe == "adamw":
-                mask = (uniform(3, epoch, batch.indices, 4096, stream=DROPOUT) >= 0.3) / 0.7
+                network.dropout.mask = (uniform(3, epoch, batch.indices, 4096, stream=DROPOUT) >= 0.3) / 0.7
             optimizer.zero_grad()
-            log_probs = network(standardize(augmented.images), mask)
-            loss = F.nll_loss(log_probs, augmented.labels)
+            log_probs = network(x)
+            loss = F.nll_loss(log_probs, y)
             if recipe == "adamw":
-                loss = F.cross_entropy(log_probs, augmented.labels, label_smoothing=0.2)
+                loss = F.cross_entropy(log_probs, y, label_smoothing=0.2)
             loss.backward()  # type: ignore[no-untyped-call]
             if recipe == "sam":  # the same arithmetic, as rounding that moves a pooling's maximum changes the gradient
                 gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
@@ -155,7 +162,7 @@ def test_training_matches_a_plain_loop(recipe: str) -> None:
                     for weight, gradient in gradients.items():
                         weight.add_(gradient * share)
                 optimizer.zero_grad()
-                F.nll_loss(network(standardize(augmented.images)), augmented.labels).backward()  # type: ignore[no-untyped-call]
+                F.nll_loss(network(x), y).backward()  # type: ignore[no-untyped-call]
                 network.load_state_dict(start)
             optimizer.step()
             step += 1
@@ -234,23 +241,15 @@ def test_the_ema_follows_the_weights_and_is_what_evaluates() -> None:
     assert not torch.allclose(module(images), current_network(standardize(images)))
 
 
-def test_dropout_is_keyed_by_image_and_epoch() -> None:
-    module = MNISTModule(dropout=0.3, seed=4)
-
-    def batch(indices: list[int], epoch: int = 2) -> Batch:
-        size = len(indices)
-        images = torch.zeros(size, 28, 28, dtype=torch.uint8)
-        return Batch(images, torch.zeros(size, dtype=torch.long), torch.tensor(indices), size, epoch)
-
-    mask = module._dropout_mask(batch([5, 9, 30]))
-    reordered, other_epoch = module._dropout_mask(batch([30, 5])), module._dropout_mask(batch([5], epoch=3))
-    assert mask is not None
-    assert reordered is not None
-    assert other_epoch is not None
-    assert mask.equal((uniform(4, 2, torch.tensor([5, 9, 30]), 4096, stream=DROPOUT) >= 0.3) / 0.7)
-    assert reordered[1].equal(mask[0])
-    assert not other_epoch[0].equal(mask[0])
-    assert mask.mean() == pytest.approx(1, abs=0.02)
+def test_outside_training_steps_nothing_is_dropped() -> None:
+    module = MNISTModule(dropout=0.9)
+    fit(module, max_epochs=1)
+    network = TutorialCNN()
+    network.load_state_dict(module.network.state_dict())
+    images = torch.randint(0, 256, (32, 28, 28), dtype=torch.uint8)
+    for some in (images, images[:3]):  # as many as in a training batch, and fewer
+        for mode in (True, False):
+            torch.testing.assert_close(module.train(mode)(some), network(standardize(some)))
 
 
 def test_scores_match_a_hand_count() -> None:
@@ -288,10 +287,9 @@ def test_training_scores_count_the_augmented_training_images_and_no_others() -> 
     trainer = fit(module, datamodule, max_epochs=2, limit_val_batches=1.0, val_check_interval=0.5)
     loader = datamodule.train_dataloader()
     loader.set_epoch(1)
-    batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in loader]
-    images, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels"))
+    inputs, labels = (torch.cat(column) for column in zip(*loader, strict=True))
     with torch.no_grad():
-        log_probs = module(images)
+        log_probs = module(inputs)
     scores = trainer.callback_metrics
     assert float(scores["train/acc"]) == pytest.approx(float((log_probs.argmax(dim=1) == labels).double().mean()))
     assert float(scores["train/loss"]) == pytest.approx(float(F.nll_loss(log_probs, labels)), rel=1e-5)
@@ -325,16 +323,120 @@ def test_hyperparameters_are_plain_scalars_and_strings() -> None:
     assert all(isinstance(value, int | float | str) for value in data().hparams.values())
 
 
-def test_the_logged_learning_rate_is_the_one_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_logged_learning_rate_is_the_one_used(accumulated: int, tmp_path: Path) -> None:
     used: list[float] = []
 
     class Watch(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            used.append(trainer.optimizers[0].param_groups[0]["lr"])
+        def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+            used.append(optimizer.param_groups[0]["lr"])
 
     logger = pl.loggers.CSVLogger(tmp_path, name="", version="")
-    fit(MNISTModule(**RECIPES["sgd"]), logger=logger, log_every_n_steps=1, callbacks=[Watch()])
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulated, "callbacks": [Watch()]}
+    trainer = fit(MNISTModule(**RECIPES["sgd"]), logger=logger, log_every_n_steps=1, **options)
     with tmp_path.joinpath("metrics.csv").open() as file:
         logged = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
     assert logged == pytest.approx(used)
-    assert len(set(used)) > 5
+    steps = 2 * math.ceil(5 / accumulated)
+    h = {"schedule": "linear", "warmup": 0.3}
+    assert used == pytest.approx([0.05 * lr_factor(h, step, steps, steps // 2) for step in range(steps)])
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0  # after the last step
+
+
+class Loader:
+    """Batches in memory; Lightning would take a list for several loaders."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches = list(batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def test_any_loader_of_inputs_and_labels_trains_and_scores_alike() -> None:
+    datamodule = MNISTDataModule(dataset="digits", val_size=1277, batch_size=32)
+    datamodule.setup()
+    train, val = list(datamodule.train_dataloader()), list(datamodule.val_dataloader())[:3]
+    ours, theirs, untrained = (MNISTModule(lr=0.05, seed=1) for _ in range(3))
+    scores = []
+    kinds: tuple[Callable[[Any], Any], ...] = (lambda batch: batch, tuple)
+    for module, kind in zip((ours, theirs), kinds, strict=True):
+        trainer = pl.Trainer(**QUIET, max_epochs=1)
+        trainer.fit(module, Loader(map(kind, train)), Loader(map(kind, val)))
+        assert trainer.global_step == 5
+        scores.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert same(ours.network.state_dict(), theirs.network.state_dict())
+    assert not same(ours.network.state_dict(), untrained.network.state_dict())
+    assert scores[0] == scores[1]
+    assert {"train/acc", "val/acc", "val/class_acc/9"} <= scores[0].keys()
+
+
+def test_plain_trainers_return_test_scores_and_predictions() -> None:
+    module, datamodule = MNISTModule(), data()
+    trainer = pl.Trainer(**QUIET)
+    (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
+    assert datamodule.digits is not None
+    images, labels = datamodule.digits.test_images, datamodule.digits.test_labels
+    parts: Any = trainer.predict(module, datamodule=datamodule)
+    probs = torch.cat(parts)
+    with torch.no_grad():
+        torch.testing.assert_close(probs, module(images).exp())
+    assert scores["test/acc"] == pytest.approx(float((probs.argmax(dim=1) == labels).double().mean()))
+
+
+def test_forward_takes_8_bit_images_or_standardized_ones(images: torch.Tensor) -> None:
+    module = MNISTModule()
+    expected = tutorial_network(module)(standardize(images))
+    assert module(images).equal(module(standardize(images)))
+    torch.testing.assert_close(module(images), expected)
+    assert not torch.allclose(module(images), module(standardize(255 - images)))
+
+
+def saved_by_a_fit(module: MNISTModule, path: Path) -> dict[str, Any]:
+    """A checkpoint of one epoch by a plain Trainer."""
+    fit(module, max_epochs=1, enable_checkpointing=True, callbacks=[EveryStep(path.parent)])
+    content: dict[str, Any] = torch.load(path.parent / "step=5.ckpt", weights_only=True)
+    torch.save(content, path)
+    return content
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_checkpoint_slimmed_down_for_sharing_loads_with_what_is_evaluated(ema_decay: float, tmp_path: Path) -> None:
+    module = MNISTModule(ema_decay=ema_decay)
+    content = saved_by_a_fit(module, tmp_path / "a.ckpt")
+    slim = strip_for_sharing(content)
+    assert "train_scores" not in slim
+    assert not [name for name in slim["state_dict"] if name.startswith("ema.")]
+    torch.save(slim, tmp_path / "slim.ckpt")
+    loaded = MNISTModule.load_from_checkpoint(tmp_path / "slim.ckpt", weights_only=True)
+    assert loaded.hparams == module.hparams
+    evaluated = module.ema or module.network
+    assert same(loaded.network.state_dict(), evaluated.state_dict())
+    assert (loaded.ema is None) == (not ema_decay)
+    if loaded.ema:
+        assert same(loaded.ema.state_dict(), evaluated.state_dict())
+        assert not same(loaded.ema.state_dict(), module.network.state_dict())  # the control
+    whole = MNISTModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert same(whole.state_dict(), module.state_dict())
+
+
+def test_loading_a_checkpoint_replaces_what_was_counted(tmp_path: Path) -> None:
+    content = saved_by_a_fit(MNISTModule(), tmp_path / "a.ckpt")
+    batch = Batch(torch.zeros(4, 1, 28, 28), torch.arange(4), torch.arange(4), 4, 0)
+
+    def counted(module: MNISTModule) -> int:
+        return int(states(module.train_metrics)["loss"]["count"])
+
+    module = MNISTModule()
+    module.train_metrics.update(module(batch.inputs), batch.labels)
+    assert counted(module) == 4
+    module.on_load_checkpoint(copy.deepcopy(content))
+    assert counted(module) == sum(int(state["loss"]["count"]) for state in content["train_scores"])
+    without = {name: value for name, value in content.items() if name != "train_scores"}
+    module.train_metrics.update(module(batch.inputs), batch.labels)
+    module.on_load_checkpoint(without)
+    assert counted(module) == 0
+    assert without["state_dict"].keys() == module.state_dict().keys()

@@ -2,29 +2,35 @@
 
 import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim import Optimizer
 
+from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import (
     Muon,
     OptimizerName,
+    Schedule,
     ScheduleName,
+    build_optimizer,
+    ema_copy,
     lr_factor,
     orthogonalize,
     perturbed_weights,
+    update_ema,
 )
 
 
 def factors(name: ScheduleName, steps: int = 60, warmup: float = 0.0) -> list[float]:
-    return [
-        lr_factor(name, step, total_steps=steps, steps_per_epoch=2, warmup=warmup, step_size=5, gamma=0.1)
-        for step in range(steps)
-    ]
+    h = {"schedule": name, "warmup": warmup, "step_size": 5, "gamma": 0.1}
+    return [lr_factor(h, step, total_steps=steps, steps_per_epoch=2) for step in range(steps)]
 
 
 def test_step_matches_torchs_step_lr() -> None:
@@ -59,7 +65,124 @@ def test_warmup_rises_linearly_to_the_peak_and_never_above(name: ScheduleName) -
 
 
 def test_a_constant_rate_needs_no_end() -> None:
-    assert lr_factor("constant", 10**9, total_steps=math.inf, steps_per_epoch=1) == 1.0
+    h = {"schedule": "constant", "warmup": 0.0}
+    assert lr_factor(h, 10**9, total_steps=math.inf, steps_per_epoch=1) == 1.0
+
+
+@pytest.mark.parametrize(
+    "h",
+    [
+        {"schedule": "linear", "warmup": 0.0},
+        {"schedule": "cosine", "warmup": 0.0},
+        {"schedule": "constant", "warmup": 0.1},
+    ],
+    ids=str,
+)
+def test_a_rate_that_depends_on_the_end_needs_one(h: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"model\.schedule: \w+ needs an end; set trainer\.max_epochs or"):
+        lr_factor(h, 0, total_steps=math.inf, steps_per_epoch=1)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_the_rate_is_zero_from_the_end_on_and_never_before(name: ScheduleName, warmup: float) -> None:
+    h = {"schedule": name, "warmup": warmup}
+    assert [lr_factor(h, step, 10, 5) for step in (10, 11, 1000)] == [0.0] * 3
+    assert min(lr_factor(h, step, 10, 5) for step in range(10)) > 0
+
+
+RESUMED = {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": False, "weight_decay": 0.01}
+MUON = {"optimizer": "muon", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "aux_lr": 0.004}
+
+
+def started(h: Mapping[str, Any], step: int, *states: Any, end: int = 10) -> tuple[Optimizer, Schedule]:
+    """An optimizer and its linear schedule at a step, after loading their states if there are any."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    optimizer = build_optimizer(network, h)
+    schedule = Schedule(optimizer)
+    if states:
+        optimizer.load_state_dict(copy.deepcopy(states[0]))
+        schedule.load_state_dict(copy.deepcopy(states[1]))
+    schedule.start(step, build_optimizer(network, h).param_groups, lambda n: 1 - n / end)
+    return optimizer, schedule
+
+
+def rates(optimizer: Optimizer, schedule: Schedule, steps: int) -> list[list[float]]:
+    """The learning rate of each group at so many steps."""
+    used = []
+    for _ in range(steps):
+        used.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
+@pytest.mark.parametrize(("h", "peaks"), [(RESUMED, [0.05]), (MUON, [0.05, 0.004])], ids=["sgd", "muon"])
+def test_the_schedule_multiplies_every_groups_rate(h: dict[str, Any], peaks: list[float]) -> None:
+    optimizer, schedule = started(h, 0)
+    expected = [pytest.approx([peak * (1 - step / 10) for peak in peaks]) for step in range(10)]
+    assert rates(optimizer, schedule, 10) == expected
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.0] * len(peaks))
+
+
+@pytest.mark.parametrize("h", [RESUMED, MUON], ids=["sgd", "muon"])
+def test_a_resumed_schedule_continues_where_it_was(h: dict[str, Any]) -> None:
+    whole = rates(*started(h, 0), 10)
+    optimizer, schedule = started(h, 0)
+    assert rates(optimizer, schedule, 4) == whole[:4]
+    resumed = started(h, 4, optimizer.state_dict(), schedule.state_dict())
+    assert rates(*resumed, 6) == whole[4:]
+    assert rates(*started(h, 0), 6) != whole[4:]  # the control
+
+
+def test_the_options_of_a_resumed_schedule_are_the_new_ones() -> None:
+    optimizer, schedule = started(RESUMED, 0)
+    rates(optimizer, schedule, 4)
+    changed = {**RESUMED, "lr": 0.01, "momentum": 0.5, "nesterov": True, "weight_decay": 0.0}
+    resumed, again = started(changed, 4, optimizer.state_dict(), schedule.state_dict(), end=20)
+    group = resumed.param_groups[0]
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.5, True, 0.0)
+    assert rates(resumed, again, 3) == [pytest.approx([0.01 * (1 - step / 20)]) for step in (4, 5, 6)]
+
+
+def test_torchs_own_schedule_would_resume_with_the_old_options() -> None:
+    optimizer, schedule = started(RESUMED, 0)
+    rates(optimizer, schedule, 4)
+    other = build_optimizer(nn.Linear(3, 2), {**RESUMED, "lr": 0.01})
+    theirs = torch.optim.lr_scheduler.LambdaLR(other, lambda step: 1 - step / 10)
+    theirs.load_state_dict(schedule.state_dict())
+    other.step()
+    theirs.step()
+    assert other.param_groups[0]["lr"] == pytest.approx(0.05 * 0.5)
+
+
+class Normalized(nn.Module):
+    """A network with buffers: running statistics, which are averages, and a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+def test_the_ema_averages_parameters_and_copies_buffers() -> None:
+    network = Normalized()
+    average = ema_copy(network)
+    assert not any(p.requires_grad for p in average.parameters())
+    network(torch.randn(8, 2) + 3)
+    with torch.no_grad():
+        network.norm.weight.fill_(5.0)
+    update_ema(average, network, decay=0.75, step=90)
+    weights, newest = average.state_dict(), network.state_dict()
+    torch.testing.assert_close(weights["norm.weight"], torch.full((2,), 0.75 * 1 + 0.25 * 5))
+    for name in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
+        assert weights[name].equal(newest[name])
+        assert weights[name].data_ptr() != newest[name].data_ptr()
+    assert newest["norm.running_mean"].min() > 0.1  # the control: they have moved
+    assert int(weights["norm.num_batches_tracked"]) == 1
 
 
 @pytest.mark.parametrize("shape", [(32, 9), (50, 4096), (256, 1152), (40, 40)])
@@ -89,7 +212,7 @@ def test_orthogonalize_matches_the_iteration_written_out(shape: tuple[int, int])
 
 def test_muon_orthogonalizes_hidden_weights_and_leaves_the_rest_to_adamw() -> None:
     module = MNISTModule(optimizer="muon")
-    muon = module.configure_optimizers()
+    muon = module.configure_optimizers()["optimizer"]
     names = {parameter: name for name, parameter in module.network.named_parameters()}
     matrices, rest = ([names[p] for p in group["params"]] for group in muon.param_groups)
     assert matrices == [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3", "conv4", "fc1")]
@@ -126,7 +249,7 @@ def test_muons_other_parameters_follow_torchs_adamw() -> None:
 @pytest.mark.parametrize(("name", "lr"), [("sgd", 0.1), ("adamw", 0.001), ("muon", 0.02)])
 def test_each_optimizer_lowers_the_loss(name: OptimizerName, lr: float, images: torch.Tensor) -> None:
     module, labels = MNISTModule(optimizer=name, lr=lr), torch.arange(16) % 10
-    optimizer = module.configure_optimizers()
+    optimizer = module.configure_optimizers()["optimizer"]
     losses = []
     for _ in range(11):
         loss = F.nll_loss(module.network(standardize(images)), labels)

@@ -33,7 +33,7 @@ class MNISTDataModule(pl.LightningDataModule):
         dataset: `mnist`, `fashion_mnist`, `kmnist`, `qmnist`, `emnist`; `digits`, 1,797 small ones that need no
             download; or `folder`, pictures in `data_dir/{train,val,test}/<class>/`.
         split: which part of `emnist`: `balanced` (the default; 47 classes), `letters` or `digits`.
-        classes: train and test on these classes only, as in `3,7`; they get the labels 0, 1 and so on.
+        classes: train and test on these classes only, as `3,7`; they get the labels 0, 1 and so on.
         batch_size: images per training step over all devices.
         val_size: images held out from training for validation, stratified by class; 0 trains on all. A folder with
             a `val` subfolder uses its pictures instead.
@@ -74,8 +74,8 @@ class MNISTDataModule(pl.LightningDataModule):
         timeout: float = DEFAULT_TIMEOUT,
         *,
         shuffle: bool = True,
-        split: EmnistSplit | None = None,
-        classes: list[str | int] | str | int | None = None,
+        split: EmnistSplit = "balanced",
+        classes: str = "",
         fraction: float = 1.0,
         per_class: int = 0,
     ) -> None:
@@ -91,7 +91,8 @@ class MNISTDataModule(pl.LightningDataModule):
             "0 or more, and 0 with data.fraction",
             0 <= per_class * (fraction == 1) == per_class,
         )
-        require("data.split", split, "none for other datasets than emnist", split is None or dataset == "emnist")
+        own_split = dataset == "emnist" or split == "balanced"
+        require("data.split", split, "balanced, which only emnist can change", own_split)
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
@@ -102,7 +103,7 @@ class MNISTDataModule(pl.LightningDataModule):
         self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
         self.val_size = (validation_size(data_dir) if dataset == "folder" else 0) or val_size
-        self.split, self.fraction, self.per_class = split or "balanced", fraction, per_class
+        self.split, self.fraction, self.per_class = split, fraction, per_class
         self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
         self.classes = chosen_classes(classes, self.all_classes)
         self.num_classes = len(self.classes)

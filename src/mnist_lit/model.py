@@ -40,6 +40,7 @@ class MaskedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = self.mask
+        self.mask = None  # good for one pass
         if mask is None or not self.training:
             return x
         return x * mask

@@ -81,6 +81,7 @@ class Schedule(LambdaLR):
             group["lr"] = own["lr"] * factor(step)
         self.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
         self.last_epoch = step
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: int) -> float:

@@ -65,7 +65,7 @@ def test_validation_catches_exploded_weights_before_they_are_saved(
 def test_weights_that_are_not_finite_are_never_saved(
     error_line: ErrorLine, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after_step(3, lambda module: module.network.fc2.bias[3].fill_(torch.nan), monkeypatch)
+    after_step(3, lambda module: module.network.get_parameter("fc2.bias")[3].fill_(torch.nan), monkeypatch)
     line = error_line(*tiny_fit, "--trainer.max_epochs", "2", "--data.val_size", "0")
     assert "weights are not finite at step 4, in epoch 2" in line
     for path in CHECKPOINTS.iterdir():

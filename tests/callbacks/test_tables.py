@@ -19,9 +19,11 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
     code, out, err = cli(*tiny_fit, "--trainer.max_epochs", "2")
     assert (code, err) == (0, "")
-    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
-    assert lines["fit:"] == "fit: lightning_logs/version_0"
-    assert list(lines)[1:] == ["epochs", "time", "best", "checkpoint", "next", "curves"]
+    printed = [line for line in out.splitlines() if line.strip()]
+    assert printed[0] == "fit: lightning_logs/version_0"
+    assert [line.split()[:2] for line in printed[1:3]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    lines = {line.split()[0]: line for line in printed[3:]}
+    assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]
     assert "images/s" in lines["time"]
     assert Path(lines["checkpoint"].split()[1]).is_file()

@@ -1,12 +1,18 @@
 """Loaders hand out every image once, in an order that depends on (seed, epoch) and not on the number of processes."""
 
+import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 
 from mnist_lit.data.keyed_random import permutation
 from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader, shard
+from mnist_lit.model import STD, standardize
 
 
 def loader(rank: int = 0, world_size: int = 1, *, size: int = 103, batch_size: int = 17, seed: int = 5) -> TrainLoader:
@@ -33,8 +39,10 @@ def test_each_epoch_hands_out_every_image_once_in_its_own_order() -> None:
 def test_images_and_labels_match_their_indices() -> None:
     train = loader()
     for batch in train:
+        x, y = batch
+        assert x.equal(standardize(train.images[batch.indices]))
         assert batch.images.equal(train.images[batch.indices])
-        assert batch.labels.equal(train.labels[batch.indices])
+        assert y.equal(train.labels[batch.indices])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 18])
@@ -107,4 +115,129 @@ def test_batches_are_on_the_device_of_the_images() -> None:
     train.images, train.labels = train.images.to("meta"), train.labels.to("meta")
     evaluation = EvalLoader(train.images, train.labels, train.indices, 10)
     for batch in (*train, *evaluation):
-        assert {batch.images.device.type, batch.labels.device.type, batch.indices.device.type} == {"meta"}
+        x, y = batch
+        assert {x.device.type, batch.images.device.type, y.device.type, batch.indices.device.type} == {"meta"}
+
+
+def test_training_batches_are_augmented_and_evaluation_batches_are_not() -> None:
+    calls: list[tuple[list[int], list[int], int]] = []
+
+    def inverted(images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        assert images.equal(plain.images[indices])
+        calls.append((labels.tolist(), indices.tolist(), epoch))
+        return 255 - images
+
+    plain = loader()
+    train = dataclasses.replace(plain, augment=inverted)
+    train.set_epoch(3)
+    seen = list(train)
+    assert calls == [(batch.labels.tolist(), batch.indices.tolist(), 3) for batch in seen]
+    for batch in seen:
+        assert batch.inputs.equal(standardize(255 - plain.images[batch.indices]))
+        assert batch.images.equal(255 - plain.images[batch.indices])
+        assert batch.epoch == 3
+    assert plain.images.equal(loader().images)  # the images in memory are left alone
+    evaluation = EvalLoader(plain.images, plain.labels, plain.indices, 17)
+    assert all(batch.images.equal(plain.images[batch.indices]) for batch in evaluation)
+
+
+def batch_of(size: int = 4) -> Batch:
+    images = torch.arange(size * 784).view(size, 28, 28).to(torch.uint8)
+    return Batch(standardize(images), torch.arange(size) % 10, torch.arange(size) + 7, size * 2, 5)
+
+
+def attributes(batch: Batch) -> dict[str, Any]:
+    """Everything a batch holds, as plain values."""
+    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in fields.items()}
+
+
+def test_a_batch_unpacks_to_inputs_and_labels() -> None:
+    batch = batch_of()
+    x, y = batch
+    assert x is batch.inputs is batch[0]
+    assert y is batch.labels is batch[1] is batch[-1]
+    assert len(batch) == 2
+    with pytest.raises(IndexError):
+        batch[2]
+
+
+def test_images_are_the_exact_inverse_of_standardize_for_every_pixel_value() -> None:
+    pixels = torch.arange(256).to(torch.uint8).view(256, 1, 1).expand(256, 28, 28)
+    batch = Batch(standardize(pixels), torch.zeros(256, dtype=torch.long), torch.arange(256), 256)
+    assert batch.images.dtype == torch.uint8
+    assert batch.images.equal(pixels)
+    batch.inputs = batch.inputs - 0.6 / 255 / STD  # more than half a step: the control
+    assert not batch.images[1:].eq(pixels[1:]).any()
+
+
+def test_images_stay_within_8_bits_whatever_the_inputs() -> None:
+    inputs = torch.tensor([-100.0, 100.0]).view(2, 1, 1, 1).expand(2, 1, 28, 28)
+    batch = Batch(inputs, torch.zeros(2, dtype=torch.long), torch.arange(2), 2)
+    assert batch.images.flatten(1).tolist() == [[0] * 784, [255] * 784]
+
+
+def test_unstandardized_inputs_are_their_own_images() -> None:
+    images = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
+    assert Batch.of((images, torch.zeros(3, dtype=torch.long))).images.equal(images)
+
+
+def test_a_batch_moves_with_everything_it_holds() -> None:
+    batch = batch_of()
+    moved = batch.to("meta")
+    assert {moved.inputs.device.type, moved.labels.device.type, moved.indices.device.type} == {"meta"}
+    assert (moved.size, moved.epoch) == (8, 5)
+    assert batch.inputs.device.type == "cpu"
+    assert batch.to("cpu") is batch.to(torch.device("cpu")) is batch
+
+
+def test_a_batch_survives_lightnings_move_to_a_device() -> None:
+    batch = batch_of()
+    for device in ("cpu", torch.device("meta")):
+        moved, (listed,) = move_data_to_device(batch, device), move_data_to_device([batch], device)
+        for found in (moved, listed):
+            assert type(found) is Batch
+            assert {found.inputs.device, found.labels.device, found.indices.device} == {torch.device(device)}
+            assert (found.size, found.epoch) == (8, 5)
+    assert attributes(move_data_to_device(batch, "cpu")) == attributes(batch_of())
+
+
+def test_a_batch_survives_lightnings_function_on_every_tensor() -> None:
+    batch = batch_of()
+    cast = apply_to_collection(batch, Tensor, lambda t: t.double() if t.is_floating_point() else t)
+    assert type(cast) is Batch
+    assert (cast.inputs.dtype, cast.labels.dtype, cast.indices.dtype) == (torch.float64, torch.int64, torch.int64)
+    assert attributes(cast) == attributes(batch) == attributes(batch_of())
+    assert cast.images.equal(batch.images)
+    assert batch.inputs.dtype == torch.float32  # the original is left alone
+    negated = apply_to_collection(batch, Tensor, torch.neg)
+    assert negated.inputs.equal(-batch.inputs)
+    assert negated.labels.equal(-batch.labels)
+
+
+def test_any_loaders_inputs_and_labels_become_a_batch_with_positions_of_their_own() -> None:
+    x, y = torch.randn(4, 1, 28, 28), torch.arange(4)
+    for pair in ((x, y), [x, y]):
+        batch = Batch.of(pair, 6, 3)
+        assert batch.inputs is x
+        assert batch.labels is y
+        assert (batch.indices.tolist(), batch.size, batch.epoch) == ([12, 13, 14, 15], 4, 6)
+    first, second = Batch.of((x, y)), Batch.of((x, y), batch_idx=1)
+    assert first.epoch is None
+    assert first.indices.tolist() + second.indices.tolist() == list(range(8))
+
+
+def test_processes_with_any_loader_count_positions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, positions = torch.randn(4, 1, 28, 28), torch.arange(4), []
+    for batch_idx, rank in itertools.product(range(2), range(3)):
+        monkeypatch.setattr("mnist_lit.data.loaders.rank_and_world_size", lambda rank=rank: (rank, 3))
+        batch = Batch.of((x, y), 0, batch_idx)
+        positions += batch.indices.tolist()
+        assert batch.size == 12
+    assert positions == list(range(24))
+
+
+def test_a_batch_stays_itself() -> None:
+    batch = batch_of()
+    assert Batch.of(batch, 1, 9) is batch
+    assert (batch.epoch, batch.indices.tolist()) == (5, [7, 8, 9, 10])

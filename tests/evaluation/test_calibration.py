@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
@@ -18,6 +19,7 @@ from mnist_lit.evaluation.calibration import (
     load_calibrated,
     predict_batches,
 )
+from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
 
@@ -84,6 +86,59 @@ def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, di
     fewer = calibrate(*arguments[:2], digits_data.train_indices[:200], digits_data.val_indices)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
     assert not torch.equal(one.offset, fewer.offset)
+
+
+class Own(nn.Module):
+    """A network of your own, which returns logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 3 * self.layer(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_network_of_your_own_is_calibrated_by_its_output(
+    digits_data: MNISTDataModule, val: tuple[torch.Tensor, ...]
+) -> None:
+    assert digits_data.digits is not None
+    torch.manual_seed(0)
+    network = Own()
+    calibrated = calibrate(network, digits_data.digits, digits_data.train_indices[:300], digits_data.val_indices)
+    log_probs, features = predict_batches(calibrated, val[0])
+    assert (log_probs.shape, features.shape) == ((180, 10), (180, 10))
+    with torch.no_grad():
+        expected = network(standardize(val[0]))
+    expected -= expected.logsumexp(dim=1, keepdim=True)
+    torch.testing.assert_close(log_probs, expected)
+    assert features.equal(log_probs.sort(dim=1).values)
+    assert float(calibrated.temperature) > 1.5  # an untrained network is much too sure
+    assert int((calibrated(val[0])[1] <= THRESHOLD).sum()) >= COVERAGE * 180
+
+
+def test_the_number_of_classes_is_that_of_the_network(images: torch.Tensor) -> None:
+    calibrated = CalibratedNetwork(TutorialCNN(3), 3)
+    probabilities, outliers = calibrated(images)
+    assert (probabilities.shape, outliers.shape) == ((16, 3), (16,))
+    assert calibrated.log_probs_and_features(images)[1].shape == (16, 256 + 3)
+    with pytest.raises(InputError, match=r"expected outputs \(16, 3\)"):
+        CalibratedNetwork(Own(), 3)(images)
+
+
+def test_a_given_network_is_copied_before_weights_are_loaded(trained: Path) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    network = Own()
+    weights = {f"network.{name}": value + 1 for name, value in network.state_dict().items()}
+    content["hyper_parameters"]["network"] = "my.Own"
+    del content[METADATA_KEY]["calibration"]
+    save_checkpoint({**content, "state_dict": weights}, Path("own.ckpt"))
+    before = network.layer.bias.detach().clone()
+    loaded = load_calibrated("own.ckpt", network)
+    assert network.layer.bias.equal(before)
+    assert loaded.network.network.get_parameter("layer.bias").equal(before + 1)
+    with pytest.raises(InputError, match=r"add --model\.network my\.Own"):
+        load_calibrated("own.ckpt")
 
 
 @pytest.mark.slow

@@ -241,7 +241,11 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
 
 
 # Dozens of commands each.
-LONG_PAGES = ("README.md", *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own")), "benchmarks/README.md")
+LONG_PAGES = (
+    "README.md",
+    *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own")),
+    "benchmarks/README.md",
+)
 
 
 @pytest.mark.parametrize(

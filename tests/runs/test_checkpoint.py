@@ -7,14 +7,30 @@ import random
 import zipfile
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import METADATA_KEY, AtomicCheckpointIO, load_checkpoint, load_weights
+from mnist_lit.model import TutorialCNN
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.checkpoint import (
+    METADATA_KEY,
+    AtomicCheckpointIO,
+    Metadata,
+    class_name,
+    config_of,
+    load_checkpoint,
+    load_weights,
+    network_of,
+    require_network,
+    trained_weights,
+    with_ema_weights,
+)
 from mnist_lit.runs.resume import newest_readable
 
 METADATA = {"config": "model: {}\n", "data": "f00", "classes": ["0", "1"], "scores": {"val/acc": 0.5}, "curves": {}}
@@ -182,3 +198,102 @@ def test_a_missing_file_is_named() -> None:
 def test_weights_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="do not fit"):
         load_weights(nn.Linear(3, 1), content())
+
+
+def test_missing_ema_weights_are_the_networks_own() -> None:
+    one, two = torch.ones(2), torch.zeros(2)
+    expected = ["network.a", "ema.a"]
+    assert with_ema_weights({"network.a": one}, expected) == {"network.a": one, "ema.a": one}
+    both = {"network.a": one, "ema.a": two}
+    assert with_ema_weights(both, expected) == both
+    assert with_ema_weights({"network.a": one}, ["network.a"]) == {"network.a": one}
+
+
+def test_the_trained_weights_are_the_averaged_ones_if_there_are_any() -> None:
+    one, two = torch.ones(2), torch.zeros(2)
+    assert trained_weights({"state_dict": {"network.a.weight": one, "other": two}}) == {"a.weight": one}
+    assert trained_weights({"state_dict": {"network.a.weight": one, "ema.a.weight": two}}) == {"a.weight": two}
+
+
+class Own(nn.Sequential):
+    """A network of your own."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, 10))
+
+
+def of_own_network(model: str) -> dict[str, Any]:
+    """A checkpoint of a run that trained `Own`. model: the section of its configuration."""
+    weights = {f"network.{name}": value for name, value in Own().state_dict().items()}
+    hparams = {"num_classes": 10, "network": "my.models.Own"}
+    metadata = {**content()[METADATA_KEY], "config": f"model: {model}\n"}
+    return {"state_dict": weights, "hyper_parameters": hparams, METADATA_KEY: metadata}
+
+
+def test_a_network_of_your_own_is_loaded_into_the_one_that_is_given() -> None:
+    saved, network = of_own_network("{}"), Own()
+    assert not network.get_parameter("1.weight").equal(saved["state_dict"]["network.1.weight"])
+    assert network_of(saved, network) is network
+    assert network.get_parameter("1.weight").equal(saved["state_dict"]["network.1.weight"])
+    with pytest.raises(InputError, match="do not fit the network"):
+        network_of(saved, Own(width=5))
+
+
+def test_the_tutorials_network_needs_none() -> None:
+    network = TutorialCNN(3)
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    saved = {**content(), "state_dict": weights, "hyper_parameters": {"num_classes": 3, "network": ""}}
+    require_network(saved, None)
+    found = network_of(saved)
+    assert isinstance(found, TutorialCNN)
+    assert all(value.equal(weights[f"network.{name}"]) for name, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("{}", "--model.network my.models.Own"),
+        ("{network: my.models.Own}", "--model.network my.models.Own"),
+        (
+            "{network: {class_path: my.models.Own, init_args: {width: 7}}}",
+            "--model.network my.models.Own --model.network.width 7",
+        ),
+    ],
+    ids=["none", "a name", "arguments"],
+)
+def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, options: str) -> None:
+    with pytest.raises(InputError, match=f"this checkpoint's network is not the tutorial's; add {options}$"):
+        network_of(of_own_network(model))
+
+
+def test_the_class_of_a_network_is_stored_as_text() -> None:
+    assert class_name(Own()) == f"{__name__}.Own"
+    assert class_name(None) == class_name("") == ""
+    with pytest.raises(InputError, match=r"this checkpoint's network is my\.Own; load it with network=Own\(…\)"):
+        class_name("my.Own")
+
+
+def of_trainer(datamodule: object) -> Metadata:
+    scores = {"val/acc": torch.tensor(0.5)}
+    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores)
+    return Metadata.of_trainer(trainer, MNISTModule(lr=0.25, seed=5).hparams)
+
+
+def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModule) -> None:
+    metadata = of_trainer(digits_data)
+    assert (metadata.data, metadata.classes) == (digits_data.fingerprint, tuple("0123456789"))
+    assert metadata.scores == {"val/acc": 0.5}
+    config = config_of({METADATA_KEY: metadata.to_dict()})
+    assert (config["seed_everything"], config["trainer"]) == (5, {"max_epochs": 3})
+    assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
+    linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
+    assert not linked & (config["model"].keys() | config["data"].keys())
+    stored = {METADATA_KEY: metadata.to_dict(), "hyper_parameters": {"num_classes": 10}}
+    assert Metadata.of(stored) == metadata
+
+
+def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:
+    for datamodule in (None, object()):
+        metadata = of_trainer(datamodule)
+        assert (metadata.data, metadata.classes) == ("", tuple("0123456789"))
+        assert config_of({METADATA_KEY: metadata.to_dict()})["data"] == {}

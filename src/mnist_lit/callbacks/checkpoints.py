@@ -7,7 +7,7 @@ beside the last, and saves only between optimizer steps, so that a resumed run e
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
@@ -98,6 +98,9 @@ class SaveBestAndLast(Checkpoint):
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Mark the run as finished; StochasticWeightAveraging has put its average into the module just now."""
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            self.save(trainer)
         if trainer.is_global_zero and self.start.run:
             self.start.run.joinpath(FINISHED_MARK).touch()
 

@@ -64,7 +64,14 @@ class FitLines(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begun = self._printed = time.monotonic()
-        self._first_step, self._images = trainer.global_step, 0
+        self._first_step, self._images, self._pause = trainer.global_step, 0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out of the images per second."""
+        self._pause += time.monotonic() - self._validation_began
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Count the images, and print if nothing was printed for a while."""
@@ -83,14 +90,14 @@ class FitLines(Callback):
         parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
         parts += [f"loss {float(metrics['train/loss_step']):.4f}"] if "train/loss_step" in metrics else []
         parts += [f"val/acc {float(metrics['val/acc']):.2%}"] if "val/acc" in metrics else []
-        parts.append(f"{self._images / max(now - self._printed, 1e-9):,.0f} images/s")
+        parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")
         if 0 < total < float("inf") and step > self._first_step:
             parts[1] += f"/{total:,.0f}"
             seconds = round((total - step) * (now - self._begun) / (step - self._first_step))
             parts.append(f"{seconds // 60}:{seconds % 60:02} left")
         if trainer.is_global_zero:
             print("  ".join(parts), flush=True)
-        self._printed, self._images = now, 0
+        self._printed, self._images, self._pause = now, 0, 0.0
 
 
 def epoch_of(trainer: Trainer, epoch: int) -> str:

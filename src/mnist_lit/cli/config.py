@@ -22,6 +22,13 @@ from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_remove
 from mnist_lit.system.arguments import explain_error
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
+PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold
+LEAST = {  # the smallest values of the trainer's options that Lightning does not check
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+}
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
 
 
@@ -104,8 +111,11 @@ def resolve_options(command: str, config: Namespace) -> None:
         limits.max_epochs = DEFAULT_EPOCHS
     if command != "fit":
         return
-    batches = config.trainer.accumulate_grad_batches
-    require("trainer.accumulate_grad_batches", batches, "1 or more", batches >= 1)
+    for name, least in LEAST.items():
+        value = config.trainer[name]
+        require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
+    interval = config.trainer.val_check_interval
+    require("trainer.val_check_interval", interval, "above 0", interval != 0)
     if not config.ckpt_path and str(config.model.init_from) == LATEST:
         if config.resume or config.group or config.run:
             raise InputError("model.init_from: expected a run or a file; latest would be another one the next time")
@@ -140,6 +150,11 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     config = config.clone()
     for name in ("ckpt_path", "resume", "seeds", "group", "run"):
         del config[name]
+    for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
+        settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
+        for name, value in vars(settings).copy().items() if settings else ():
+            if not isinstance(value, PLAIN):  # the default of StochasticWeightAveraging's device, for example
+                del settings[name]
     return str(parser.dump(config, skip_none=False, skip_validation=True))
 
 
@@ -149,6 +164,11 @@ def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
     settings["network"] = config.model.network and config.model.network["class_path"]
     return {name: value for name, value in settings.items() if value is not None and name not in unrelated}
+
+
+def as_list(value: Any) -> list[Any]:
+    """What Lightning accepts as one, several or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def is_rank_zero() -> bool:

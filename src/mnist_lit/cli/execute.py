@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
+    GradientAccumulationScheduler,
     LearningRateFinder,
     StochasticWeightAveraging,
     WeightAveraging,
@@ -68,14 +69,19 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         require(f"{name}: monitor", monitor, f"one of {', '.join(names)}", monitor is None or monitor in names)
         if isinstance(callback, BatchSizeFinder):
             raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
+        if isinstance(callback, GradientAccumulationScheduler):
+            reason = "model.schedule has to know the number of steps in advance"
+            raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches")
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):
             if resumes:
                 raise InputError(f"{name}: a run that resumes has its rate; leave the finder out, and set model.lr")
-            steps, needed = planned_steps(trainer, datamodule), callback._num_training_steps
-            few = f"at least its num_training_steps, {needed}, of a run"
-            require(f"{name}: steps", steps, few, steps >= needed)
+            needed = callback._num_training_steps
+            require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # it ignores the first ten
+            steps = planned_steps(trainer, datamodule)
+            enough = f"a run of at least num_training_steps, {needed}, steps"
+            require(name, steps, enough, steps >= needed)
 
 
 def planned_steps(trainer: Trainer, datamodule: MNISTDataModule) -> float:

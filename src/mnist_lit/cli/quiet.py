@@ -10,6 +10,7 @@ WARNINGS = (  # harmless warnings raised in every run
     r"Total length of `list` across ranks is zero",  # data.val_size: 0
     r"The ``compute`` method of metric .* was called before the ``update``",  # the counts came from a checkpoint
     r"The number of training batches .* is smaller than the logging interval",
+    r"SWA is currently only supported every epoch",  # it replaces our schedule, which advances every step
     r"LightningCLI's args parameter is intended",
     r"You requested to overfit but enabled train dataloader shuffling",  # data.shuffle turns ours off
     r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has already synchronized

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_lit.errors import InputError
-from mnist_lit.model import TutorialCNN
+from mnist_lit.model import MaskedDropout, TutorialCNN
 from mnist_lit.system.console import print_table
 
 
@@ -41,7 +41,8 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
         positions = output[0, 0].numel()  # H × W; 1 for a fully connected layer
         rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * positions, field))
 
-    hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in network.named_children()]
+    layers = {name: layer for name, layer in network.named_children() if not isinstance(layer, MaskedDropout)}
+    hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in layers.items()]
     with torch.no_grad():
         network(torch.zeros(1, 1, 28, 28))
     for hook in hooks:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.tables import ScoreTable
-from mnist_lit.cli.config import is_rank_zero, tensorboard_settings
+from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
@@ -71,11 +71,6 @@ def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunSt
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "plugins": [*as_list(trainer.plugins), AtomicCheckpointIO()],
     }
-
-
-def as_list(value: Any) -> list[Any]:
-    """What Lightning accepts as one, several or none, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _with_flat_file_names(callback: Callback) -> Callback:

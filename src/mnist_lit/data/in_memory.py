@@ -68,20 +68,19 @@ def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor
     return stratified_split(labels, size, seed)[1] if size < len(labels) else torch.arange(len(labels))
 
 
-def chosen_classes(given: Sequence[str | int] | str | int | None, names: Sequence[str]) -> tuple[str, ...]:
-    """The named classes, a list or separated by commas, in the dataset's order; all if none is named.
+def chosen_classes(given: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The named classes, separated by commas, in the dataset's order; all if none is named.
 
     >>> chosen_classes("7,3", "0123456789")
     ('3', '7')
     """
-    if given is None:
+    if not given:
         return tuple(names)
-    wanted = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
-    texts = [str(name).strip() for name in wanted]
-    if unknown := [name for name in texts if name not in names]:
+    wanted = [name.strip() for name in given.split(",")]
+    if unknown := [name for name in wanted if name not in names]:
         raise InputError(f"data.classes: expected some of {', '.join(names)}, got {unknown[0]}")
-    require("data.classes", given, "two or more different classes", len({*texts}) == len(texts) >= 2)
-    return tuple(name for name in names if name in texts)
+    require("data.classes", given, "two or more different classes", len({*wanted}) == len(wanted) >= 2)
+    return tuple(name for name in names if name in wanted)
 
 
 def only_classes(data: InMemoryDataset, classes: Sequence[str]) -> InMemoryDataset:

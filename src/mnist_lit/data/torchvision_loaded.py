@@ -35,7 +35,7 @@ def load_from_torchvision(
             if dataset == "emnist":
                 data: Any = EMNIST(str(data_dir), split=split, train=train, download=download)
                 # EMNIST's authors store columns as rows; letters are counted from 1.
-                images, labels = data.data.transpose(1, 2), data.targets - (split == "letters")
+                images, labels = data.data.transpose(1, 2), data.targets - int(split == "letters")
             else:  # `test10k`: the first 10,000 of its 60,000 test images are MNIST's own test images
                 data = QMNIST(str(data_dir), what="train" if train else "test10k", download=download)
                 images, labels = data.data, data.targets[:, 0] if data.targets.ndim == 2 else data.targets

@@ -113,7 +113,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
         content = load_checkpoint(path)
-        if "loops" not in content:  # Lightning would silently restart
+        if not {"loops", "train_scores"} <= {*content}:  # Lightning would silently restart
             raise InputError(f"{path} does not say how far its training was")
         return content
 
@@ -183,7 +183,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
                 name: value
                 for name, value in stored[section].items()
                 if name not in NETWORK_SETTINGS
-                and (isinstance(value, int | float | str) or (name == "classes" and _is_plain_list(value)))
+                and isinstance(value, int | float | str)
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }
     except InputError:
@@ -191,10 +191,6 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error
     return kept
-
-
-def _is_plain_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, int | str) for item in value)
 
 
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:

@@ -5,11 +5,20 @@ from collections.abc import Iterable
 
 # How argparse and jsonargparse word their errors.
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+PARSER_KEY = re.compile(r'Parser key "(.*?)":')
 WRONG_VALUE = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
 EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
+# A class that was found and refused its settings: the class in its value, and the reason in the list of errors.
+CLASS_PATH = re.compile(r"class_path='(?:[\w.]+\.)?(\w+)'")
+CLASS_REASON = re.compile(
+    r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\n\s*(?!.*Expected a|Parser key)(\S.*)"
+    r"|Errors:\n\s*- (?!Expected a|Problem|Parser key)(\S.*)"
+)
+NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
     r"Call to compute_fn of link .* failed: ": "",
+    "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
@@ -50,8 +59,14 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{did_you_mean(name, valid)}"
+    option = PARSER_KEY.match(message)
+    if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
+        name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
+        return f"{name}: {reason[2] or reason[3]}"
     if wrong := WRONG_VALUE.match(message):
         name, got = wrong.groups()
+        if nested := NESTED.match(got):
+            name, got = f"{name}.{nested[1]}", nested[2]
         expected = list(dict.fromkeys(choice for found in EXPECTED.findall(message) for choice in _choices(found)))
         if any("<" in choice or " but " in choice for choice in expected):  # an import path, for example
             return f"{name}: cannot take {got}"

@@ -1,0 +1,34 @@
+"""`--help` of `fit` and `test`: what people set first, short, without broken cross-references."""
+
+from collections.abc import Callable
+
+import pytest
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_help_of_fit_is_short_and_in_the_order_of_use(cli: Cli) -> None:
+    code, out, err = cli("fit", "--help")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) <= 250
+    assert max(map(len, out.splitlines())) <= 110
+    places = [out.index(text) for text in ("recipes: best", "\nRun:", "\nModel:", "\nData:", "\nLightning's Trainer:")]
+    assert places == sorted(places)
+    assert not any(text in out for text in (":class:", ":paramref:", ":meth:", " --> ", "--group"))
+    assert "val/acc, val/loss, val/ece" in out
+    assert "--model.network" in out
+
+
+def test_help_all_lists_every_option(cli: Cli) -> None:
+    short, everything = (cli("fit", "--help", *more)[1] for more in ((), ("all",)))
+    assert "--trainer.sync_batchnorm" not in short
+    assert "--trainer.sync_batchnorm" in everything
+    assert {*short.split()} & {"--model.lr", "--trainer.max_epochs"} == {"--model.lr", "--trainer.max_epochs"}
+
+
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_help_of_an_evaluation_lists_only_what_it_uses(cli: Cli, command: str) -> None:
+    code, out, _ = cli(command, "--help")
+    assert code == 0
+    assert "--model NAME, --ckpt_path NAME" in out
+    assert not {"--model.lr", "--data.degrees", "--trainer.max_epochs"} & {*out.split()}

@@ -1,0 +1,89 @@
+"""A network of your own on the command line: through every command that loads it, and never imported without asking."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mnist_lit.cli.network import build_network, split_network_options
+
+Cli = Callable[..., tuple[int, str, str]]
+ErrorLine = Callable[..., str]
+pytestmark = pytest.mark.usefixtures("small_calibration")
+
+HERE = """
+import pathlib
+
+from torch import nn
+
+pathlib.Path("imported").touch()
+
+
+class Perceptron(nn.Sequential):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, 10))
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, stride=4)
+        self.body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.head = nn.Linear(channels, 10)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return self.head((x + self.body(x)).relu().mean((2, 3)))
+"""
+
+
+def test_options_of_a_network_are_separated_from_the_others() -> None:
+    named, rest = split_network_options(
+        ["a.png", "--model.network", "x.Net", "--model", "latest", "--model.network.w=3"]
+    )
+    assert named == ["--model.network", "x.Net", "--model.network.w=3"]
+    assert rest == ["a.png", "--model", "latest"]
+    assert build_network([]) is None
+
+
+@pytest.mark.parametrize("name", ["Perceptron", "Residual"])
+def test_a_network_of_ones_own_goes_through_every_command(
+    cli: Cli, error_line: ErrorLine, tiny_fit: tuple[str, ...], images: torch.Tensor, name: str
+) -> None:
+    Path(f"own_{name.lower()}.py").write_text(HERE)
+    own = ("--model.network", f"own_{name.lower()}.{name}")
+    training = ("--model.ema_decay", "0.9", "--model.optimizer", "muon", "--model.sam_rho", "0.05")
+    assert cli(*tiny_fit, *own, *training, "--trainer.max_epochs", "1")[0] == 0
+    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    assert torch.load(last)["hyper_parameters"]["network"] == own[1]
+    for command in (("test",), ("validate", "version_0"), ("export", "latest"), ("report",), ("calibrate",)):
+        Path("imported").unlink(missing_ok=True)
+        assert f"add --model.network {own[1]}" in error_line(*command)
+        assert not Path("imported").exists()
+        code, _, err = cli(*command, *own)
+        assert code == 0, err
+    Image.fromarray(255 - images[0].numpy()).resize((112, 112)).save("digit.png")
+    assert "add --model.network" in error_line("predict", "digit.png", "--model", "version_0")
+    assert cli("predict", "digit.png", "--model", "version_0", *own)[0] == 0
+    code, _, err = cli("fit", "--ckpt_path", str(last), *own, "--trainer.max_epochs", "2")
+    assert (code, err) == (0, "")
+    assert f"add --model.network {own[1]}" in error_line("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "3")
+
+
+def test_a_hostile_class_path_in_a_checkpoint_is_never_imported(
+    cli: Cli, error_line: ErrorLine, tiny_run: Path
+) -> None:
+    Path("hostile.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
+    content = torch.load(tiny_run / "checkpoints/best.ckpt")
+    content["hyper_parameters"]["network"] = "hostile.Network"
+    content["mnist_lit"]["config"] = content["mnist_lit"]["config"].replace(
+        "network: null", "network: {class_path: hostile.Network, init_args: {width: 3}}"
+    )
+    torch.save(content, "hostile.ckpt")
+    for command in ("test", "export", "calibrate", "report"):
+        line = error_line(command, "hostile.ckpt")
+        assert "add --model.network hostile.Network --model.network.width 3" in line
+    assert "add --model.network" in error_line("fit", "--ckpt_path", "hostile.ckpt", "--trainer.max_epochs", "2")
+    assert not Path("imported").exists()

@@ -1,0 +1,69 @@
+"""EMNIST and QMNIST as torchvision reads them: orientation, labels from 0, class names. The files are made here."""
+
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_lit.data.datasets import load_dataset
+from mnist_lit.data.torchvision_loaded import emnist_classes, load_from_torchvision
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """Write an IDX file of bytes, as LeCun's page describes it."""
+    head = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+def upright(count: int) -> np.ndarray:
+    """Pictures of a stroke in the first row, as a reader sees them: uint8 (count, 28, 28)."""
+    images = np.zeros((count, 28, 28), np.uint8)
+    images[:, 0, :] = 200
+    return images
+
+
+def write_emnist(root: Path, split: str, labels: list[int]) -> None:
+    for part in ("train", "test"):
+        stem = root / "EMNIST/raw" / f"emnist-{split}-{part}"
+        write_idx(Path(f"{stem}-images-idx3-ubyte"), upright(len(labels)).transpose(0, 2, 1))
+        write_idx(Path(f"{stem}-labels-idx1-ubyte"), np.array(labels))
+
+
+def test_emnist_letters_are_upright_and_counted_from_0(tmp_path: Path) -> None:
+    write_emnist(tmp_path, "letters", [1, 2, 26])
+    data = load_dataset("emnist", tmp_path, "letters")
+    assert torch.from_numpy(upright(3)).equal(data.train_images)
+    assert data.test_labels.tolist() == [0, 1, 25]
+    assert data.classes == tuple(string.ascii_lowercase)
+    assert [data.classes[label] for label in data.test_labels] == ["a", "b", "z"]
+
+
+def test_emnist_has_the_published_classes() -> None:
+    assert emnist_classes("digits") == tuple(string.digits)
+    balanced = emnist_classes("balanced")
+    assert len(balanced) == 47
+    assert balanced[10] == "A"
+    assert balanced[46] == "t"
+
+
+def test_a_data_module_trains_on_a_part_of_emnist(tmp_path: Path) -> None:
+    write_emnist(tmp_path, "letters", [*range(1, 27)] * 2)
+    data = MNISTDataModule(str(tmp_path), "emnist", split="letters", classes="a,c", val_size=0, batch_size=4)
+    data.prepare_data()
+    data.setup()
+    assert data.classes == ("a", "c")
+    x, y = next(iter(data.train_dataloader()))
+    assert x.shape == (4, 1, 28, 28)
+    assert sorted(y.tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("dataset", ["emnist", "qmnist"])
+def test_missing_files_give_one_line(tmp_path: Path, dataset: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.dataset: cannot read {dataset} in .*: ") as caught:
+        load_from_torchvision(dataset, "digits", tmp_path)
+    assert "\n" not in str(caught.value)
