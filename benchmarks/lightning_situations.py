@@ -389,7 +389,7 @@ expect(torch.equal(m.ema.fc2.weight, average) and score["test/acc"] > 0.2, score
     Situation(
         "a notebook's file: mnist-lit predict",
         SHELL,
-        'write_picture()\nprint(works("predict one.png --model mine.ckpt --threshold 1", "one.png").splitlines()[-1])',
+        'write_picture()\nprint(works("predict one.png --model mine.ckpt", "one.png").splitlines()[-1])',
         "notebook",
     ),
     Situation(
@@ -416,7 +416,7 @@ expect("</html>" in Path("page.html").read_text(), output.splitlines()[-1])
         "a notebook's file: fit --ckpt_path",
         SHELL,
         """
-works("fit --ckpt_path mine.ckpt --trainer.max_epochs 2 --trainer.limit_train_batches 15", "(15 steps)")
+works("fit --ckpt_path mine.ckpt --trainer.max_epochs 2 --trainer.limit_train_batches 15", "(30 steps)")
 epochs = column("epoch")
 expect(min(epochs) == 1 == max(epochs), "epochs", sorted({*epochs}))
 """,
@@ -500,7 +500,7 @@ print(re.search("test/acc.*", works("test" + OWN, "test/acc"))[0])
         SHELL,
         """
 command = f"fit --ckpt_path {RUN}/checkpoints/last.ckpt --trainer.max_epochs 2 --trainer.limit_train_batches 4"
-print(re.search("epochs.*", works(command + OWN, "(4 steps)"))[0])
+print(re.search("epochs.*", works(command + OWN, "(8 steps)"))[0])
 """,
         "own",
     ),
@@ -543,6 +543,12 @@ content["mnist_lit"]["config"] = content["mnist_lit"]["config"].replace("my_nets
 torch.save(content, path)
 for command in ("test version_0", "export version_0", "predict one.png --model version_0"):
     refused(command, "hostile.MLP")
+import yaml
+config = yaml.safe_load(content["mnist_lit"]["config"])
+config["model"]["network"] = "hostile.MLP"  # as a notebook's file has it
+content["mnist_lit"]["config"] = yaml.safe_dump(config)
+torch.save(content, "notebook.ckpt")
+refused("test notebook.ckpt", "hostile.MLP")
 works("test version_0" + OWN, "test/acc")
 expect(not Path("imported").exists(), "scored without importing hostile.py")
 """,
@@ -555,12 +561,13 @@ expect(not Path("imported").exists(), "scored without importing hostile.py")
 import shutil
 if not any(map(shutil.which, ("g++", "c++", "clang++"))):
     skip("no C++ compiler")
-m, t = module(compile=True), trainer(limit_train_batches=2)
+small = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # the tutorial's takes two minutes to compile
+m, t = module(network=small, compile=True), trainer(limit_train_batches=2)
 t.fit(m, digits(batch_size=16))
 expect(m.network._compiled_call_impl is not None, "compiled")
 t.save_checkpoint("compiled.ckpt")
 names = {n for n in torch.load("compiled.ckpt", weights_only=True)["state_dict"] if n.startswith("network.")}
-expect(names == {f"network.{name}" for name in TutorialCNN().state_dict()}, sorted(names)[0])
+expect(names == {"network.1.weight", "network.1.bias"}, *sorted(names))
 """,
     ),
     Situation(
@@ -650,10 +657,10 @@ for archive in Path(shared, "mnist").glob("*.gz"):
     raw.joinpath(archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
 scale = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 train, test = (DataLoader(datasets.MNIST(".", train=part, transform=scale), 64, shuffle=part) for part in (True, False))
-m, t = module(ema_decay=0.9), trainer(limit_train_batches=60, limit_test_batches=16)
+m, t = module(ema_decay=0.9), trainer(limit_train_batches=60, limit_test_batches=8)
 t.fit(m, train)
 acc = t.test(m, test, verbose=False)[0]["test/acc"]
-expect(acc > 0.85, f"test accuracy {acc:.1%} after 60 steps")
+expect(acc > 0.7, f"test accuracy {acc:.1%} after 60 steps")
 """,
     ),
     Situation(
@@ -676,7 +683,7 @@ expect(fixed and 135 <= len(first) <= 152 and counts.max() - counts.min() <= 2, 
 output = works("fit --config quickstart --trainer.max_epochs 1 --data.batch_size 5 --data.per_class 10 "
                "--data.classes 3,7", "(4 steps)")
 table = works("test", "test/acc")
-rows = re.findall(r"^ +(\\S+) +[\\d.]+%", table, re.MULTILINE)
+rows = re.findall(r"^ +(\\w+) +[\\d.]+%", table, re.MULTILINE)
 expect(rows == ["3", "7"], "classes in the table:", *rows)
 """,
     ),
@@ -746,7 +753,8 @@ expect(len(theirs) == 1 and "/" not in theirs[0] and {"best.ckpt", "last.ckpt"} 
 works(FIT + "--trainer.log_every_n_steps 1 --trainer.callbacks LearningRateMonitor")
 names = (RUN / "metrics.csv").read_text().splitlines()[0].split(",")
 theirs = [name for name in names if name.startswith("lr-")]
-expect(theirs and len(column(theirs[0])) == 4 and "val/acc" in names, *theirs)
+right = theirs and len(column("lr")) == 4 and column(theirs[0]) == column("lr") and "val/acc" in names
+expect(right, *theirs, *(column(name) for name in theirs), "of", column("lr"))
 """,
     ),
     Situation(
@@ -778,6 +786,7 @@ else:
         SHELL,
         """
 if works_or_refused("fit --config quickstart --trainer.max_epochs 2 --trainer.limit_train_batches 4 "
+                    "--model.schedule constant --model.warmup 0 "
                     "--trainer.callbacks GradientAccumulationScheduler "
                     "--trainer.callbacks.scheduling '{0: 1, 1: 2}'", "GradientAccumulationScheduler"):
     import torch

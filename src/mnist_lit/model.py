@@ -106,7 +106,10 @@ def initialized(network: nn.Module | None, num_classes: int, init: InitName, see
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TutorialCNN(num_classes) if network is None else network
+        if network is None:
+            network = TutorialCNN(num_classes)
+        else:
+            _check_output(network, num_classes)
         if init == "he":
             he_init(network)
     return network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
@@ -128,3 +131,18 @@ def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
     return F.log_softmax(output, dim=1)
+
+
+@torch.no_grad()
+def _check_output(network: nn.Module, num_classes: int) -> None:
+    """Try a network of one's own on two blank images. Raises InputError if it fails or gives anything but (2, C)."""
+    training = network.training
+    try:
+        log_probabilities(network.eval(), torch.zeros(2, 1, 28, 28), num_classes)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"model.network: failed on images (2, 1, 28, 28): {reason}") from error
+    finally:
+        network.train(training)

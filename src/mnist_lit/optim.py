@@ -74,14 +74,20 @@ class Schedule(LambdaLR):
 
     def start(self, step: int, options: Iterable[Mapping[str, Any]], factor: Callable[[int], float]) -> None:
         """Begin at a step. options: of each parameter group, which replace those that a resumed state brought."""
-        self.lr_lambdas = [factor] * len(self.optimizer.param_groups)
-        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+        options = list(options)
+        self.lr_lambdas = [factor] * len(options)
+        for group, own in zip(self.optimizer.param_groups, options, strict=False):  # a callback may have added some
             group |= {name: value for name, value in own.items() if name != "params"}
             group["initial_lr"] = own["lr"]
             group["lr"] = own["lr"] * factor(step)
-        self.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
+        self.base_lrs = [own["lr"] for own in options]
         self.last_epoch = step
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def get_lr(self) -> list[Any]:
+        """Each group's rate; a group that a callback such as BackboneFinetuning has added keeps its own."""
+        rates = super().get_lr()
+        return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
 
 
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: int) -> float:

@@ -2,8 +2,8 @@
 
 The parts of a page run in order in one empty folder: commands in-process and shortened, servers as subprocesses that
 get one request, Python blocks in one namespace. A `text` block after a Python block is its expected output. A `yaml`
-block is written to the file named in backticks on the line before it. `<!-- setup: NAME -->` calls a function of this
-module first.
+block is written to the file named in backticks on the line before it, and so is a Python block after `NAME.py`: on
+that line's end. `<!-- setup: NAME -->` calls a function of this module first.
 """
 
 import contextlib
@@ -72,9 +72,9 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 class Part(NamedTuple):
     """A runnable part of a page."""
 
-    kind: str  # command, python, yaml, inline, shown
+    kind: str  # command, python, yaml, module, inline, shown
     text: str
-    more: str | None = None  # expected output of a Python block, file of a yaml block
+    more: str | None = None  # expected output of a Python block, file of a yaml block or of a module
 
 
 def page_text(page: str) -> str:
@@ -108,6 +108,8 @@ def parts(page: str) -> list[Part]:
         elif kind == "yaml":
             named = re.findall(r"`([^`]+\.yaml)`", before.rpartition("\n")[2])
             found.append(Part("yaml", inside, named[-1] if named else None))
+        elif kind == "python" and (file := re.search(r"`(\w+\.py)`:$", before)):
+            found.append(Part("module", inside, file[1]))
         else:
             found.append(Part(kind or "shown", inside))
     blocks = {" ".join(shlex.split(part.text, comments=True)) for part in found if part.kind == "command"}
@@ -153,6 +155,10 @@ class Runner:
             assert part.more, f"{self.page}: the line before the block must name its file"
             yaml.safe_load(part.text)
             Path(part.more).write_text(part.text, encoding="utf-8")
+        elif part.kind == "module":
+            assert part.more
+            Path(part.more).write_text(part.text, encoding="utf-8")
+            self.patch.syspath_prepend(str(Path.cwd()))  # as `python` itself does
         elif part.kind == "python":
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
@@ -271,7 +277,7 @@ def test_every_block_and_command_is_run_or_listed_and_no_reason_is_stale() -> No
             counts[f"{part.kind} not run" if why else part.kind] += 1
             used[why] += 1
             if not why:
-                assert part.kind in ("command", "inline", "python", "yaml"), f"{page}: {part.text}"
+                assert part.kind in ("command", "inline", "module", "python", "yaml"), f"{page}: {part.text}"
     assert set(NOT_RUN.values()) <= set(used), "NOT_RUN contains an unused reason"
     assert sum(counts.values()) == total == sum(used.values())
     print(f"{len(PAGES)} pages, {total} blocks and commands: {used.pop('')} run")

@@ -20,8 +20,8 @@ from mnist_lit.runs.start import RunStart
 class TrackBest(Callback):
     """The best validation so far, logged as `best/val_acc` after each validation."""
 
-    def __init__(self, start: RunStart) -> None:
-        self.start = start
+    def __init__(self, start: RunStart | None = None) -> None:
+        self.start = start or RunStart()
         self.best: Validation | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -40,7 +40,7 @@ class TrackBest(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Continue comparing with the best score so far if its file is in this run's folder; else start again."""
-        if self.start.continues and content["best"]:
+        if self.start.continues and content.get("best"):
             self.best = Validation(*content["best"])
 
 
@@ -48,10 +48,12 @@ class SaveBestAndLast(Checkpoint):
     """Save `best.ckpt` after each validation better than all before it, `last.ckpt` after each epoch and at a stop.
 
     With `every_n_steps` also within an epoch; with `keep_epochs` also `epoch_1.ckpt` and so on. `config`, the run's
-    whole YAML, goes into every file, see `runs.checkpoint.Metadata`.
+    whole YAML, goes into every file, see `runs.checkpoint.Metadata`; without it the module describes itself.
     """
 
-    def __init__(self, tracker: TrackBest, config: str, *, every_n_steps: int = 0, keep_epochs: bool = False) -> None:
+    def __init__(
+        self, tracker: TrackBest, config: str = "", *, every_n_steps: int = 0, keep_epochs: bool = False
+    ) -> None:
         self.start, self.tracker, self.config = tracker.start, tracker, config
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
@@ -106,6 +108,8 @@ class SaveBestAndLast(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Write the metadata into the file, among them how long the logs are."""
+        if not self.config:
+            return
         assert self.start.run
         flush_loggers(trainer.loggers)
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
@@ -127,7 +131,7 @@ def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:
 
 def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a validation may follow this batch within the epoch, see `trainer.val_check_interval`."""
-    if trainer.datamodule.val_size == 0:  # type: ignore[attr-defined]
+    if getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
         return False
     if trainer.check_val_every_n_epoch is None:  # then batches are counted across epochs
         batch_idx += trainer.current_epoch * int(trainer.num_training_batches)

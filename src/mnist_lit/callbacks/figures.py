@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from mnist_lit.callbacks.tensorboard import add_image
+from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation import figures
 from mnist_lit.runs.start import RunStart
@@ -18,14 +19,14 @@ class TensorBoardFigures(Callback):
 
     GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and per row
 
-    def __init__(self, start: RunStart) -> None:
-        self.start = start
+    def __init__(self, start: RunStart | None = None) -> None:
+        self.start = start or RunStart()
         self._drawn = False
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, *_: Any) -> None:
         """Draw the first images of the fit, augmented."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
-            classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+            batch, classes = Batch.of(batch), classes_of(trainer, pl_module.hparams["num_classes"])
             labels = [classes[label] for label in batch.labels[: self.GRID].tolist()]
             grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
             add_image(trainer, "training images", grid)
@@ -34,9 +35,11 @@ class TensorBoardFigures(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._mistakes: list[tuple[Tensor, ...]] = []
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
         """Keep the mistakes with the highest loss, without waiting for the device."""
-        predicted = outputs.argmax(dim=1)
+        batch, predicted = Batch.of(batch, batch_idx=batch_idx), outputs.argmax(dim=1)
         loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
         loss = torch.where(predicted == batch.labels, -1.0, loss)
         worst = loss.topk(min(self.WORST, len(loss))).indices
@@ -53,7 +56,7 @@ class TensorBoardFigures(Callback):
         if not trainer.is_global_zero:
             return
         order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        classes = classes_of(trainer, pl_module.hparams["num_classes"])
         separator = "\n" if max(map(len, classes)) > 2 else ", "
         captions = [
             f"true {classes[labels[n]]}{separator}pred {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.csv_file import csv_text
@@ -22,7 +23,10 @@ class WritePredictions(Callback):
     def on_test_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_test_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        batch = Batch.of(batch, batch_idx=batch_idx)
         self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
 
     def on_test_epoch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -32,11 +36,13 @@ class WritePredictions(Callback):
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        files = data.digits.files  # empty unless every image has its own
-        rows: list[list[Any]] = [["index", "label", "predicted", *(f"prob_{name}" for name in data.classes)]]
+        dataset = getattr(trainer.datamodule, "digits", None)  # type: ignore[attr-defined]
+        files = dataset.files if dataset else ()  # empty unless every image has its own
+        names = (f"prob_{name}" for name in classes_of(trainer, probs.shape[1]))
+        rows: list[list[Any]] = [["index", "label", "predicted", *names]]
         rows[0] += ["file"] if files else []
-        for index, label, row in zip(indices[order].tolist(), labels[order].tolist(), probs[order], strict=True):
+        positions = indices[order].tolist() if dataset else range(len(order))  # other loaders do not know them
+        for index, label, row in zip(positions, labels[order].tolist(), probs[order], strict=True):
             probabilities = [f"{p:.9g}" for p in row.tolist()]
             rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
         with report_write_errors(self.path):

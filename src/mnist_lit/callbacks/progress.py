@@ -1,5 +1,6 @@
 """How far a fit is: a progress bar on a terminal, otherwise a line per epoch and at least every 30 seconds."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ class FitBar(RichProgressBar):
         trainer = self.trainer
         if trainer.max_steps < 0:
             return trainer.num_training_batches
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        # The count of the epoch before stays until the first batch of the next.
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed % trainer.num_training_batches
         left = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
         return min(trainer.num_training_batches, done + left)
 
@@ -62,9 +64,13 @@ class FitBar(RichProgressBar):
 class FitLines(Callback):
     """A line per epoch, and at least every 30 seconds: for logs, pipes and notebooks without a terminal."""
 
+    def __init__(self) -> None:
+        self._images, self._pause = 0, 0.0  # since the last line: images, and seconds of validation
+        self._loss: Any = math.nan
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begun = self._printed = time.monotonic()
-        self._first_step, self._images, self._pause = trainer.global_step, 0, 0.0
+        self._first_step, self._pause = trainer.global_step, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_began = time.monotonic()
@@ -76,6 +82,7 @@ class FitLines(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Count the images, and print if nothing was printed for a while."""
         self._images += Batch.of(batch).size
+        self._loss = outputs["loss"].detach()
         if time.monotonic() - self._printed > INTERVAL:
             self._print(trainer)
 
@@ -88,7 +95,7 @@ class FitLines(Callback):
         now, step, total = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
         metrics = trainer.callback_metrics
         parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
-        parts += [f"loss {float(metrics['train/loss_step']):.4f}"] if "train/loss_step" in metrics else []
+        parts.append(f"loss {float(metrics.get('train/loss_step', self._loss)):.4f}")  # logged every so many steps
         parts += [f"val/acc {float(metrics['val/acc']):.2%}"] if "val/acc" in metrics else []
         parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")
         if 0 < total < float("inf") and step > self._first_step:

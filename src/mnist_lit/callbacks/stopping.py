@@ -21,7 +21,7 @@ class StopOnSignal(Callback):
     process exits with an error. Here a signal only sets a flag; after each step the processes agree whether to stop.
     """
 
-    def __init__(self, saver: SaveBestAndLast | None) -> None:
+    def __init__(self, saver: SaveBestAndLast | None = None) -> None:
         self.saver = saver
         self._signals = DeferredSignals()
         self._pending = 0
@@ -76,8 +76,8 @@ class StopOnSignal(Callback):
 class StopOnDivergence(Callback):
     """Stop a fit whose loss or weights are not finite, before such weights are saved."""
 
-    def __init__(self, start: RunStart) -> None:
-        self.start = start
+    def __init__(self, start: RunStart | None = None) -> None:
+        self.start = start or RunStart()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Check the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""

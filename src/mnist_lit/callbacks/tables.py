@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from mnist_lit.callbacks.checkpoints import TrackBest
+from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.runs.folders import LOGS, best_checkpoint
@@ -39,7 +40,7 @@ class FitTable(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
-        self.images += batch.size
+        self.images += Batch.of(batch).size
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         images, seconds, logged_step = self._logged
         if every and step % every == 0 and step != logged_step:  # several batches may be one step
@@ -113,7 +114,7 @@ class ScoreTable(Callback):
         }
         origins = {"provenance": self.published, "predictions": self.predictions}
         print_fields(fields | {name: str(value) for name, value in origins.items() if value})
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        classes = classes_of(trainer, len(confusion))
         rows = []
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)

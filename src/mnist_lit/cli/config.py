@@ -153,7 +153,9 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
         settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
         for name, value in vars(settings).copy().items() if settings else ():
-            if not isinstance(value, PLAIN):  # the default of StochasticWeightAveraging's device, for example
+            if settings and not isinstance(
+                value, PLAIN
+            ):  # the default of StochasticWeightAveraging's device, for example
                 del settings[name]
     return str(parser.dump(config, skip_none=False, skip_validation=True))
 

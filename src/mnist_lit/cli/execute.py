@@ -62,6 +62,7 @@ def refusals(start: RunStart) -> Iterator[None]:
 
 def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:
     """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
+    h = model.hparams
     names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
@@ -69,9 +70,10 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         require(f"{name}: monitor", monitor, f"one of {', '.join(names)}", monitor is None or monitor in names)
         if isinstance(callback, BatchSizeFinder):
             raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
-        if isinstance(callback, GradientAccumulationScheduler):
-            reason = "model.schedule has to know the number of steps in advance"
-            raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches")
+        fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
+        if isinstance(callback, GradientAccumulationScheduler) and not fixed:
+            reason = "model.schedule and SAM have to know the steps in advance"
+            raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches, or --model.schedule constant")
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):

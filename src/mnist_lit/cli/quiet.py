@@ -11,6 +11,8 @@ WARNINGS = (  # harmless warnings raised in every run
     r"The ``compute`` method of metric .* was called before the ``update``",  # the counts came from a checkpoint
     r"The number of training batches .* is smaller than the logging interval",
     r"SWA is currently only supported every epoch",  # it replaces our schedule, which advances every step
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",  # a notebook's own callbacks
+    r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding `LightningModule.optimizer_",
     r"LightningCLI's args parameter is intended",
     r"You requested to overfit but enabled train dataloader shuffling",  # data.shuffle turns ours off
     r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has already synchronized

@@ -52,6 +52,11 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     return rest, chosen
 
 
+def classes_of(trainer: Any, num_classes: int) -> tuple[str, ...]:
+    """The class names of a trainer's data module; numbers if it is not ours."""
+    return getattr(trainer.datamodule, "classes", None) or tuple(map(str, range(num_classes)))
+
+
 def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
     """Positions of a share of the labels, stratified, or of `per_class` of each: int64, sorted; all if neither is set.
 

@@ -51,7 +51,7 @@ class Batch:
             return batch
         inputs, labels = batch
         rank, world_size = rank_and_world_size()
-        first = (batch_idx * world_size + rank) * len(labels)
+        first = (batch_idx * world_size + rank) << 20  # no batch is that large
         indices = torch.arange(first, first + len(labels), device=labels.device)
         return cls(inputs, labels, indices, len(labels) * world_size, epoch)
 

@@ -74,7 +74,7 @@ class Metadata:
         """Metadata of a checkpoint that a plain Trainer saves, without a run folder and maybe with other data."""
         data: Any = getattr(trainer, "datamodule", None)
         known = hasattr(data, "fingerprint")
-        linked = ("num_classes", "seed", "shuffle")  # the command line derives these
+        linked = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
         sections = {"model": hparams, "data": data.hparams if known else {}}
         config: dict[str, Any] = {"seed_everything": hparams["seed"]}
         for name, values in sections.items():
@@ -182,7 +182,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
             kept[section] = {
                 name: value
                 for name, value in stored[section].items()
-                if name not in NETWORK_SETTINGS
+                if name not in (*NETWORK_SETTINGS, "network")
                 and isinstance(value, int | float | str)
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }

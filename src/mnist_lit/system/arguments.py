@@ -62,7 +62,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     option = PARSER_KEY.match(message)
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
         name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
-        return f"{name}: {reason[2] or reason[3]}"
+        prefix = f"{option[1]}: " if option and option[1] != name else ""
+        return f"{prefix}{name}: {reason[2] or reason[3]}"
     if wrong := WRONG_VALUE.match(message):
         name, got = wrong.groups()
         if nested := NESTED.match(got):

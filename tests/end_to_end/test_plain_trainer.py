@@ -1,0 +1,204 @@
+"""A plain `L.Trainer`, as in a script or a notebook: our module, data, callbacks and checkpoints without the CLI."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.tuner.tuning import Tuner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest
+from mnist_lit.callbacks.figures import TensorBoardFigures
+from mnist_lit.callbacks.predictions import WritePredictions
+from mnist_lit.callbacks.progress import FitLines
+from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
+from mnist_lit.callbacks.tables import ScoreTable
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.model import standardize
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.results import read_predictions
+from mnist_lit.runs.start import RunStart
+
+Cli = Callable[..., tuple[int, str, str]]
+pytestmark = [
+    pytest.mark.usefixtures("small_calibration"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*GPU available", "ignore:.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:.*Skipping val loop"),
+]
+
+
+def trainer(**options: Any) -> L.Trainer:
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return L.Trainer(**{**quiet, "enable_checkpointing": False, "max_epochs": 1, **options})
+
+
+def digits(**options: Any) -> MNISTDataModule:
+    return MNISTDataModule(dataset="digits", val_size=180, batch_size=64, **options)
+
+
+class Mine(L.LightningModule):
+    """Somebody's own module, which knows nothing about ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        return nn.functional.cross_entropy(self.layer(x.flatten(1)), y)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("acc", (self.layer(x.flatten(1)).argmax(dim=1) == y).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_module_of_ones_own_learns_from_our_batches() -> None:
+    torch.manual_seed(0)
+    module, data, plain = Mine(), digits(), trainer(max_epochs=3)
+    plain.fit(module, data)
+    assert plain.test(module, data, verbose=False)[0]["acc"] > 0.8
+
+
+def test_scores_are_returned_and_predictions_are_probabilities() -> None:
+    module, data, plain = MNISTModule(optimizer="adamw", lr=0.003), digits(), trainer(limit_train_batches=6)
+    plain.fit(module, data)
+    test, val = plain.test(module, data, verbose=False)[0], plain.validate(module, data, verbose=False)[0]
+    assert {"test/acc", "test/loss", "test/ece"} < {*test}
+    assert {"val/acc", "val/loss"} < {*val}
+    probabilities = torch.cat(plain.predict(module, data))  # type: ignore[arg-type]
+    assert probabilities.shape == (360, 10)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(360), atol=1e-5)
+    assert data.digits
+    right = (probabilities.argmax(dim=1) == data.digits.test_labels).float().mean()
+    assert float(right) == pytest.approx(test["test/acc"])
+
+
+def test_the_shipped_model_loads_by_lightnings_own_method_and_scores_as_published() -> None:
+    module = MNISTModule.load_from_checkpoint(PRETRAINED_DIR / "model.ckpt")
+    assert trainer().test(module, digits(), verbose=False)[0]["test/acc"] > 0.9
+
+
+def test_a_checkpoint_saved_in_a_notebook_works_with_every_command(cli: Cli) -> None:
+    module, data = MNISTModule(optimizer="adamw", lr=0.003, ema_decay=0.9), digits()
+    plain = trainer(limit_train_batches=6)
+    plain.fit(module, data)
+    score = plain.test(module, data, verbose=False)[0]["test/acc"]
+    plain.save_checkpoint("mine.ckpt")
+    again = MNISTModule.load_from_checkpoint("mine.ckpt")
+    assert again.ema is not None
+    assert plain.test(again, data, verbose=False)[0]["test/acc"] == score
+    code, out, _ = cli("test", "mine.ckpt")
+    assert code == 0
+    assert f"{score:.2%}" in out
+    for command in (("report", "mine.ckpt"), ("export", "mine.ckpt"), ("calibrate", "mine.ckpt")):
+        code, _, err = cli(*command)
+        assert code == 0, err
+    more = (
+        "--data.dataset",
+        "digits",
+        "--data.val_size",
+        "180",
+        "--data.batch_size",
+        "64",
+        "--trainer.max_epochs",
+        "2",
+    )
+    assert "(26 steps)" in cli("fit", "--ckpt_path", "mine.ckpt", *more)[1]  # 6 of the first epoch, 20 of the second
+    fresh = (*more, "--model.init_from", "mine.ckpt", "--trainer.limit_train_batches", "1", "--trainer.max_epochs", "1")
+    assert cli("fit", *fresh)[0] == 0
+
+
+def test_our_callbacks_work_without_our_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("mine")
+    run.mkdir()
+    tracker = TrackBest(RunStart(run))
+    ours = [tracker, StopOnDivergence(), StopOnSignal(), TensorBoardFigures(), FitLines(), SaveBestAndLast(tracker)]
+    data, module = digits(), MNISTModule(optimizer="adamw", lr=0.003)
+    loggers = [TensorBoardLogger("logs"), CSVLogger("logs")]
+    trainer(callbacks=ours, logger=loggers, enable_checkpointing=True, max_epochs=2, log_every_n_steps=5).fit(
+        module, data
+    )
+    assert {"best.ckpt", "last.ckpt"} == {path.name for path in run.joinpath("checkpoints").iterdir()}
+    assert "epoch 2/2  step 40/40" in capsys.readouterr().out
+    trainer(callbacks=[ScoreTable(), WritePredictions(run / "predictions.csv")]).test(module, data, verbose=False)
+    assert "most often confused with" in capsys.readouterr().out
+    predictions = read_predictions(run)
+    assert predictions
+    assert len(predictions.labels) == 360
+
+
+def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> None:
+    data = digits()
+    data.setup()
+    assert data.digits
+    parts = [TensorDataset(standardize(getattr(data.digits, f"{part}_images")), getattr(data.digits, f"{part}_labels"))
+             for part in ("train", "test")]  # fmt: skip
+    torch.manual_seed(0)
+    train, test = DataLoader(parts[0], batch_size=64, shuffle=True), DataLoader(parts[1], batch_size=100)
+    module = MNISTModule(optimizer="muon", lr=0.02, sam_rho=0.05, dropout=0.1, ema_decay=0.9)
+    plain = trainer(
+        max_epochs=3, callbacks=[WritePredictions(Path("predictions.csv")), ScoreTable(), StopOnDivergence()]
+    )
+    plain.fit(module, train)
+    score = plain.test(module, test, verbose=False)[0]["test/acc"]
+    assert score > 0.8
+    predictions = read_predictions(Path())
+    assert predictions
+    assert predictions.indices == list(range(360))
+    assert predictions.acc == pytest.approx(score)
+    plain.save_checkpoint("mine.ckpt")
+    assert MNISTModule.load_from_checkpoint("mine.ckpt").hparams["num_classes"] == 10
+
+
+def test_the_learning_rate_finder_sweeps_the_rate_and_the_run_uses_what_it_finds() -> None:
+    module, data = MNISTModule(optimizer="sgd", lr=0.05, schedule="constant"), digits()
+    plain = trainer(max_epochs=8, limit_val_batches=0, logger=CSVLogger("logs"), log_every_n_steps=1)
+    found = Tuner(plain).lr_find(module, data, max_lr=30, num_training=120, early_stop_threshold=None)
+    assert found
+    losses = torch.tensor(found.results["loss"])[15:]  # the first are smoothed over too few steps
+    finite = losses[losses.isfinite()]
+    early, least = finite[:15], finite.min()
+    assert float(early.max() - early.min()) < 0.1  # flat near 1e-8
+    assert least < early.mean() - 0.5
+    assert len(finite) < len(losses) or finite[-1] > least + 0.5  # diverges
+    assert module.hparams["lr"] == found.suggestion()
+    plain.fit(module, data)
+    optimizer: Any = module.optimizers()
+    assert optimizer.param_groups[0]["lr"] == module.hparams["lr"]
+
+
+class OwnSchedule(MNISTModule):
+    """A subclass with its own optimizer and schedule."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)]
+
+
+def test_a_subclass_trains_with_its_own_optimizer_and_rates() -> None:
+    module = OwnSchedule(lr=0.3)
+    plain = trainer(max_epochs=3, limit_train_batches=2, logger=CSVLogger("logs"), log_every_n_steps=1)
+    plain.fit(module, digits())
+    header, *rows = next(Path("logs").rglob("metrics.csv")).read_text().splitlines()
+    column = header.split(",").index("lr")
+    rates = [float(row.split(",")[column]) for row in rows if row.split(",")[column]]
+    assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025]
+
+
+def test_compiling_keeps_parameter_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, *_, **__: compiled.append(module))
+    module = MNISTModule(compile=True)
+    trainer(limit_train_batches=1).fit(module, digits())
+    assert compiled == [module.network]
+    assert "network.conv1.weight" in module.state_dict()
