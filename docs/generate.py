@@ -28,7 +28,6 @@ from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
-from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import confusion_matrix, gallery
@@ -126,8 +125,7 @@ def augmented(data_dir: str) -> Picture:
     images, labels = data.train_images[indices], data.train_labels[indices]
     columns, captions = [images], [[f"the {label}" for label in labels.tolist()]]
     for epoch in range(epochs):
-        batch = Batch(images, labels, indices, len(indices), epoch)
-        columns.append(datamodule.on_after_batch_transfer(batch, 0).images)
+        columns.append(datamodule.augment(images, labels, indices, epoch))
         draws = uniform(datamodule.seed, epoch, indices, DRAWS, stream=AUGMENTATION)
         parameters = RandomAffine(**RECIPE).parameters(draws)
         pairs = zip(parameters["angle"].tolist(), parameters["zoom"].tolist(), strict=True)

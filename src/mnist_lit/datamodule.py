@@ -143,7 +143,7 @@ class MNISTDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
-        options: Any = {"seed": self.seed, "shuffle": self.shuffle, "augment": self._augment, **_share()}
+        options: Any = {"seed": self.seed, "shuffle": self.shuffle, "augment": self.augment, **_share()}
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
@@ -167,7 +167,7 @@ class MNISTDataModule(pl.LightningDataModule):
         """md5 of the dataset's bytes."""
         return self._dataset().fingerprint()
 
-    def _augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""
         if self.continental:
             draws = uniform(self.seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
         ("--data.batch_size 0", "data.batch_size: expected 1 or more, got 0"),
         (
             "--data.dataset minst",
-            "mnist or fashion_mnist or kmnist or digits or folder, got minst; did you mean mnist?",
+            "kmnist or qmnist or emnist or digits or folder, got minst; did you mean mnist?",
         ),
         ("--data.dataset digits --data.val_size 2000", "expected less than the 1437 images"),
         ("--data.mirrors http://127.0.0.1:9", "(http://127.0.0.1:9: "),

@@ -118,7 +118,7 @@ def callback(name: str, **settings: object) -> str:
             "--model.network networks.Net --model.network.width wide",
             "model.network.width: expected a whole number, got w",
         ),
-        ("--model.network networks.SevenOutputs", "expected outputs (32, 10) for 32 images, got (32, 7)"),
+        ("--model.network networks.SevenOutputs", "expected outputs (2, 10) for 2 images, got (2, 7)"),
         ("--model.network networks.Refuses", "Refuses: no such width"),
         ("--model.network networks.TwoArguments", "forward() missing 1 required positional argument"),
         ("--model.network networks.Net --model.dropout 0.1", "model.dropout: expected 0 for a network of your own"),

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from mnist_lit.data.datasets import CLASS_NAMES, DatasetName, load_dataset
 from mnist_lit.data.download import TORCHVISION_CLASSES
 from mnist_lit.data.in_memory import stratified_split
+from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED
 
 
 def test_each_scikit_learn_digit_is_there_once() -> None:
@@ -49,5 +50,5 @@ def test_one_flipped_bit_changes_the_fingerprint() -> None:
 
 
 def test_every_dataset_is_downloaded_embedded_or_a_folder() -> None:
-    assert (*TORCHVISION_CLASSES, "digits", "folder") == get_args(DatasetName)
-    assert CLASS_NAMES.keys() == {*TORCHVISION_CLASSES, "digits"}
+    assert {*TORCHVISION_CLASSES, *TORCHVISION_LOADED, "digits", "folder"} == {*get_args(DatasetName)}
+    assert CLASS_NAMES.keys() == {*TORCHVISION_CLASSES, "qmnist", "digits"}

@@ -111,7 +111,7 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config", *checkpoint_options):
             value = value if equals else next(remaining, "")
             if not value:
-                raise InputError(f"{option} expects a name")
+                raise InputError(f"{option} expects a file")
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:

@@ -239,7 +239,9 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
     """
     try:
         require_network(content, network)
-        network = network or TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
+        if network is None:
+            network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
+        network.float()  # however it was trained
         network.load_state_dict(trained_weights(content))
     except InputError:
         raise
