@@ -41,6 +41,7 @@ def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
     assert cli("export", "--model", "nothing.ckpt")[0] == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
     fit = ("fit", "--data.dataset", "digits", "--trainer.max_epochs", "1")
     assert cli(*fit, "--data.val_size", "0", "--data.data_dir", "/far/away")[0] == 0

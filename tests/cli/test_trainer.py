@@ -43,6 +43,7 @@ def test_a_model_checkpoint_is_added_and_its_files_lie_in_no_folder_of_their_own
     fit(cli, tiny_fit, "--config", str(RUN / "config.yaml"))  # the run's own config can be run again
 
 
+@pytest.mark.slow
 def test_stochastic_weight_averaging_reaches_last_ckpt_and_its_rate_matters(
     cli: Cli, tiny_fit: tuple[str, ...]
 ) -> None:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 FIT = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
 
 
+@pytest.mark.slow
 def test_class_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(cli: Cli) -> None:
     shapes()
     options = ("--trainer.max_epochs", "6", "--data.batch_size", "24", "--model.init_from", "pretrained")

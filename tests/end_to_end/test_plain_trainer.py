@@ -155,13 +155,13 @@ def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> N
              for part in ("train", "test")]  # fmt: skip
     torch.manual_seed(0)
     train, test = DataLoader(parts[0], batch_size=64, shuffle=True), DataLoader(parts[1], batch_size=100)
-    module = MNISTModule(optimizer="muon", lr=0.02, sam_rho=0.05, dropout=0.1, ema_decay=0.9)
+    module = MNISTModule(optimizer="muon", lr=0.02, dropout=0.1, ema_decay=0.5)
     plain = trainer(
-        max_epochs=3, callbacks=[WritePredictions(Path("predictions.csv")), ScoreTable(), StopOnDivergence()]
+        max_epochs=1, callbacks=[WritePredictions(Path("predictions.csv")), ScoreTable(), StopOnDivergence()]
     )
     plain.fit(module, train)
     score = plain.test(module, test, verbose=False)[0]["test/acc"]
-    assert score > 0.8
+    assert score > 0.6
     predictions = read_predictions(Path())
     assert predictions
     assert predictions.indices == list(range(360))

@@ -249,7 +249,7 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
 # Dozens of commands each.
 LONG_PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own")),
+    *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own", "lightning")),
     "benchmarks/README.md",
 )
 

@@ -72,7 +72,7 @@ def test_other_threads_do_not_touch_the_handlers() -> None:
     ("signum", "at", "saved", "interval"),
     [
         pytest.param(signal.SIGTERM, 7, 7, "1.0", marks=pytest.mark.slow),
-        (signal.SIGINT, 9, 10, "1.0"),
+        pytest.param(signal.SIGINT, 9, 10, "1.0", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 7, 7, "1", marks=pytest.mark.slow),
     ],
     ids=["within_an_epoch", "at_an_epochs_end", "before_a_validation"],
