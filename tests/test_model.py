@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from mnist_lit.cli.summary import layer_rows
-from mnist_lit.errors import InputError
-from mnist_lit.model import MEAN, STD, TutorialCNN, log_probabilities, standardize
+from mnist_lit.model import MEAN, STD, TutorialCNN, standardize
 
 TABLE = {  # layer: output shape, parameters, receptive field; from the tutorial's code, its text is wrong in places
     "conv1": ((32, 26, 26), 320, 3),
@@ -98,41 +96,6 @@ def test_torch_export_gives_equal_outputs_for_any_batch_size() -> None:
     assert exported(x).equal(network(x))
     assert exported(x[:2]).equal(network(x[:2]))
     assert not exported(x).equal(TutorialCNN()(x))
-
-
-class Constant(nn.Module):
-    """A network that returns the same value for every batch."""
-
-    def __init__(self, output: object) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, x: Tensor) -> object:
-        return self.output
-
-
-def test_other_networks_may_return_logits_or_log_probabilities() -> None:
-    x, logits = torch.zeros(4, 1, 28, 28), 5 * torch.randn(4, 3)
-    expected = logits - logits.logsumexp(dim=1, keepdim=True)
-    assert not torch.allclose(logits, expected)
-    for output in (logits, expected):
-        torch.testing.assert_close(log_probabilities(Constant(output), x, 3), expected)
-
-
-@pytest.mark.parametrize(
-    ("output", "got"),
-    [
-        (torch.zeros(4, 11), r"\(4, 11\)"),
-        (torch.zeros(3, 10), r"\(3, 10\)"),
-        (torch.zeros(4, 10, 1), r"\(4, 10, 1\)"),
-        ((torch.zeros(4, 10),), "tuple"),
-    ],
-    ids=["another number of classes", "another number of images", "three dimensions", "a tuple"],
-)
-def test_outputs_of_another_shape_are_refused_in_one_line(output: object, got: str) -> None:
-    expected = r"^model\.network: expected outputs \(4, 10\) for 4 images, got "
-    with pytest.raises(InputError, match=f"{expected}{got}$"):
-        log_probabilities(Constant(output), torch.zeros(4, 1, 28, 28), 10)
 
 
 def test_paper_and_ink_are_standardized_with_mnists_mean_and_std() -> None:

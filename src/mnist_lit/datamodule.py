@@ -4,6 +4,7 @@
 (B, 1, 28, 28), augmented during training, and int64 labels (B,), on the device where they are used.
 """
 
+import inspect
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_stroke
 from mnist_lit.data.datasets import DatasetName, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
-from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, stratified_split, subset
+from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, CONTINENTAL, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, load_from_torchvision
@@ -85,18 +86,18 @@ class MNISTDataModule(pl.LightningDataModule):
         require("data.anneal", anneal, "a share in [0, 1]", 0 <= anneal <= 1)
         require("data.continental", continental, "a share in [0, 1]", 0 <= continental <= 1)
         require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
+        require("data.per_class", per_class, "0 or more", per_class >= 0)
+        require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
         require(
-            "data.per_class",
-            per_class,
-            "0 or more, and 0 with data.fraction",
-            0 <= per_class * (fraction == 1) == per_class,
+            "data.split", split, "balanced for other datasets than emnist", dataset == "emnist" or split == "balanced"
         )
-        own_split = dataset == "emnist" or split == "balanced"
-        require("data.split", split, "balanced, which only emnist can change", own_split)
+        own_download = mirrors and dataset in TORCHVISION_LOADED
+        require("data.mirrors", mirrors, "none for this dataset, which torchvision downloads", not own_download)
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
+        data_dir = str(data_dir)
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.continental = anneal, continental
@@ -129,13 +130,9 @@ class MNISTDataModule(pl.LightningDataModule):
         total = len(data.train_labels)
         source = self.data_dir if folder else self.dataset
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
-        if data.val:
-            self.val_size = data.val
-            self.train_indices, self.val_indices = torch.arange(total).tensor_split([total - data.val])
-        else:
-            self.train_indices, self.val_indices = stratified_split(data.train_labels, self.val_size, self.split_seed)
-        labels = data.train_labels[self.train_indices]
-        self.train_indices = self.train_indices[subset(labels, self.fraction, self.per_class, self.split_seed)]
+        self.val_size = data.val or self.val_size
+        parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)
+        self.train_indices, self.val_indices = parts
         left = len(self.train_indices)
         require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
         self.digits = data
@@ -143,7 +140,8 @@ class MNISTDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
-        options: Any = {"seed": self.seed, "shuffle": self.shuffle, "augment": self.augment, **_share()}
+        shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
+        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, **_share()}
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
@@ -166,6 +164,12 @@ class MNISTDataModule(pl.LightningDataModule):
     def fingerprint(self) -> str:
         """md5 of the dataset's bytes."""
         return self._dataset().fingerprint()
+
+    def checkpoint_metadata(self) -> dict[str, Any]:
+        """What a checkpoint says about its data: settings, fingerprint, class names."""
+        names = inspect.signature(MNISTDataModule).parameters  # a subclass may have more
+        settings = {name: self.hparams[name] for name in names if name in self.hparams}
+        return {"settings": settings, "fingerprint": self.fingerprint if self.digits else "", "classes": self.classes}
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""

@@ -3,17 +3,12 @@
 Architecture: "PyTorch CNN Tutorial for MNIST Digit Classification" (aakashvardhan/s5-pytorch-tutorial, MIT licence).
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_lit.errors import InputError
-
 MEAN, STD = 0.1307, 0.3081  # of MNIST's 60,000 training images, scaled to [0, 1]
 FEATURES = 4096  # inputs of fc1: 256 channels × 4 × 4 pixels
-InitName = Literal["default", "he"]
 
 
 def standardize(pixels: Tensor) -> Tensor:
@@ -85,64 +80,3 @@ class TutorialCNN(nn.Module):
         x = self.dropout(features.flatten(1))  # (B, 4096)
         x = F.relu(self.fc1(x))  # (B, 50)
         return F.log_softmax(self.fc2(x), dim=1)  # (B, num_classes)
-
-
-def he_init(network: nn.Module) -> None:
-    """Kaiming-normal weights for ReLU, zero biases (He et al. 2015, "Delving Deep into Rectifiers", section 2.2).
-
-    Draws from torch's global generator; the caller seeds it.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def initialized(network: nn.Module | None, num_classes: int, init: InitName, seed: int) -> nn.Module:
-    """The tutorial's network, or the given one, with weights that depend only on the arguments.
-
-    `default` leaves a given network's weights as they are. torch's global generator is left alone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if network is None:
-            network = TutorialCNN(num_classes)
-        else:
-            _check_output(network, num_classes)
-        if init == "he":
-            he_init(network)
-    return network.to(memory_format=torch.channels_last)  # the faster layout for convolutions
-
-
-def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
-    """Log-probabilities (B, C) of standardized images (B, 1, 28, 28) by any network.
-
-    Other networks than ours may return logits or log-probabilities: log-softmax turns the first into the second and
-    leaves the second as they are. Raises InputError for any other shape.
-    """
-    output = network(x)
-    if isinstance(network, TutorialCNN):
-        return output  # type: ignore[no-any-return]
-    if not isinstance(output, Tensor) or output.shape != (
-        x.shape[0],
-        num_classes,
-    ):  # not len(x), which export would fix
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
-    return F.log_softmax(output, dim=1)
-
-
-@torch.no_grad()
-def _check_output(network: nn.Module, num_classes: int) -> None:
-    """Try a network of one's own on two blank images. Raises InputError if it fails or gives anything but (2, C)."""
-    training = network.training
-    try:
-        log_probabilities(network.eval(), torch.zeros(2, 1, 28, 28), num_classes)
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"model.network: failed on images (2, 1, 28, 28): {reason}") from error
-    finally:
-        network.train(training)

@@ -4,6 +4,7 @@ It reads top to bottom: construct, forward, train, validate and test, optimize. 
 counted is in `metrics`; checkpoints, figures and run folders are callbacks.
 """
 
+import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
-from mnist_lit.data.dropout import draw_dropout
-from mnist_lit.data.loaders import Batch, loss_scale
+from mnist_lit.data.dropout import keyed_dropout
+from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
+from mnist_lit.errors import require
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
-from mnist_lit.model import InitName, initialized, log_probabilities, standardize
-from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, class_name, warm_start, with_ema_weights
+from mnist_lit.model import standardize
+from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
+from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -80,6 +83,7 @@ class MNISTModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["network"])
+        self.hparams.update({name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")})  # NumPy's
         self.hparams["network"] = class_name(network)  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network or None, num_classes, init, seed)  # "" from a checkpoint
@@ -88,10 +92,20 @@ class MNISTModule(pl.LightningModule):
         self.val_metrics = classification_metrics(num_classes, "val/")
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
+        self._warm_started = False
         self._schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
+
+    def setup(self, stage: str) -> None:
+        """Start from the weights of `init_from`, unless the fit resumes. Raises InputError if the classes differ."""
+        classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
+        expected = f"{classes}, as many classes as the data has"
+        require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
+        if stage == "fit" and self.hparams["init_from"] and not self._warm_started and not self.trainer.ckpt_path:
+            warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
+            self._warm_started = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled.
@@ -103,8 +117,8 @@ class MNISTModule(pl.LightningModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        draw_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"])
-        log_probs = self._log_probs(self.network, batch.inputs)
+        with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
+            log_probs = self._log_probs(self.network, batch.inputs)
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         if self._counted != (position := (self.current_epoch, batch_idx)):  # SAM runs this twice per batch
             self._counted = position
@@ -158,12 +172,11 @@ class MNISTModule(pl.LightningModule):
         Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
         schedule, from a subclass or a callback, is left alone.
         """
-        if self.hparams["init_from"] and not self.trainer.global_step:
-            warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._counted = None
         optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
+        check_batch_norm(self.network, self.trainer.train_dataloader)
         if self._schedule and self.lr_schedulers() is self._schedule:
             total = self.trainer.estimated_stepping_batches
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -187,13 +200,16 @@ class MNISTModule(pl.LightningModule):
         """Keep what the epoch's scores have counted so far on each process, and say what this checkpoint is."""
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
         if METADATA_KEY not in checkpoint:  # `SaveBestAndLast` knows the run's own config.yaml
-            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, self.hparams).to_dict()
+            names = inspect.signature(MNISTModule).parameters  # a subclass may have more
+            hparams = {name: self.hparams[name] for name in names if name in self.hparams}
+            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue counting the epoch's scores, whatever number of processes saved them.
 
         A checkpoint that was slimmed down for sharing has no scores, and only the weights that are evaluated.
         """
+        self._warm_started = True
         checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self.train_metrics.reset()
         if "train_scores" in checkpoint:
@@ -208,8 +224,7 @@ class MNISTModule(pl.LightningModule):
 
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
-        x = x.to(next(network.parameters()).dtype, memory_format=torch.channels_last)  # (B, 1, 28, 28)
-        return log_probabilities(network, x, self.hparams["num_classes"])
+        return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
         self._count(log_probs, batch, self.train_metrics)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lit.data.dropout import draw_dropout
+from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.keyed_random import DROPOUT, uniform
 from mnist_lit.data.loaders import Batch
 from mnist_lit.model import TutorialCNN
@@ -17,9 +17,9 @@ def batch_of(indices: list[int], epoch: int = 2) -> Batch:
 
 def mask(indices: list[int], epoch: int = 2, batch_idx: int = 0) -> torch.Tensor:
     network = TutorialCNN()
-    draw_dropout(network, batch_of(indices, epoch), batch_idx, seed=4, p=0.3)
-    assert network.dropout.mask is not None
-    return network.dropout.mask
+    with keyed_dropout(network, batch_of(indices, epoch), batch_idx, seed=4, p=0.3):
+        assert network.dropout.mask is not None
+        return network.dropout.mask
 
 
 def test_dropout_is_keyed_by_image_and_epoch() -> None:
@@ -34,19 +34,21 @@ def test_dropout_is_keyed_by_image_and_epoch() -> None:
 def test_the_tutorials_network_leaves_torchs_generator_alone() -> None:
     network = TutorialCNN()
     before = torch.get_rng_state()
-    draw_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3)
+    with keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3):
+        pass
     assert torch.get_rng_state().equal(before)
 
 
 def test_without_dropout_there_is_no_mask() -> None:
     network = TutorialCNN()
-    draw_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.0)
-    assert network.dropout.mask is None
+    with keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.0):
+        assert network.dropout.mask is None
 
 
 def test_the_mask_has_the_weights_dtype() -> None:
     network = TutorialCNN().double()
-    draw_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3)
+    with keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3):
+        pass
     assert network.dropout.mask is not None
     assert network.dropout.mask.dtype == torch.float64
 
@@ -54,10 +56,12 @@ def test_the_mask_has_the_weights_dtype() -> None:
 def test_a_network_of_your_own_drops_by_seed_epoch_batch_and_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def dropped(seed: int = 4, epoch: int = 2, batch_idx: int = 1, rank: int = 0) -> list[float]:
         monkeypatch.setattr("mnist_lit.data.dropout.rank_and_world_size", lambda: (rank, 2))
-        draw_dropout(nn.Dropout(), batch_of([1, 2], epoch), batch_idx, seed=seed, p=0.0)
-        return nn.Dropout()(torch.ones(64)).tolist()  # type: ignore[no-any-return]
+        with keyed_dropout(nn.Dropout(), batch_of([1, 2], epoch), batch_idx, seed=seed, p=0.0):
+            return nn.Dropout()(torch.ones(64)).tolist()  # type: ignore[no-any-return]
 
+    before = torch.get_rng_state()
     first = dropped()
+    assert torch.get_rng_state().equal(before)  # a loader that shuffles is not disturbed
     torch.manual_seed(99)
     assert dropped() == first
     others = [dropped(seed=5), dropped(epoch=3), dropped(batch_idx=2), dropped(rank=1)]

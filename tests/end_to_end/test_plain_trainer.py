@@ -18,12 +18,12 @@ from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.progress import FitLines
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import ScoreTable
-from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.model import standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED_DIR
 from mnist_lit.runs.results import read_predictions
 from mnist_lit.runs.start import RunStart
+from plain import digits, trainer
 
 Cli = Callable[..., tuple[int, str, str]]
 pytestmark = [
@@ -32,15 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*GPU available", "ignore:.*LeafSpec"),
     pytest.mark.filterwarnings("ignore:.*Skipping val loop"),
 ]
-
-
-def trainer(**options: Any) -> L.Trainer:
-    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return L.Trainer(**{**quiet, "enable_checkpointing": False, "max_epochs": 1, **options})
-
-
-def digits(**options: Any) -> MNISTDataModule:
-    return MNISTDataModule(**{"dataset": "digits", "val_size": 180, "batch_size": 64, **options})
 
 
 class Mine(L.LightningModule):

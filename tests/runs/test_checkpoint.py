@@ -18,11 +18,11 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.module import MNISTModule
+from mnist_lit.own_network import class_name
 from mnist_lit.runs.checkpoint import (
     METADATA_KEY,
     AtomicCheckpointIO,
     Metadata,
-    class_name,
     config_of,
     load_checkpoint,
     load_weights,
@@ -275,7 +275,8 @@ def test_the_class_of_a_network_is_stored_as_text() -> None:
 
 def of_trainer(datamodule: object) -> Metadata:
     scores = {"val/acc": torch.tensor(0.5)}
-    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores)
+    more = {"accumulate_grad_batches": 2, "precision": "32-true", "gradient_clip_val": None}
+    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores, **more)
     return Metadata.of_trainer(trainer, MNISTModule(lr=0.25, seed=5).hparams)
 
 
@@ -284,7 +285,10 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
     assert (metadata.data, metadata.classes) == (digits_data.fingerprint, tuple("0123456789"))
     assert metadata.scores == {"val/acc": 0.5}
     config = config_of({METADATA_KEY: metadata.to_dict()})
-    assert (config["seed_everything"], config["trainer"]) == (5, {"max_epochs": 3})
+    assert (config["seed_everything"], config["trainer"]) == (
+        5,
+        {"max_epochs": 3, "accumulate_grad_batches": 2, "precision": "32-true"},
+    )
     assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
     linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
     assert not linked & (config["model"].keys() | config["data"].keys())

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs
+from mnist_lit.runs.recipes import ADDED_OPTIONS
 from mnist_lit.runs.resume import lock_run
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -116,6 +118,17 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     RUN.joinpath(FINISHED_MARK).unlink()  # as if killed between the last save and the mark
     assert cli(*SHORT_FIT, "--resume", "auto") == finished
     assert RUN.joinpath(FINISHED_MARK).exists()
+
+
+def test_a_run_from_before_an_option_existed_is_resumed(cli: Cli) -> None:
+    assert cli(*SHORT_FIT)[0] == 0
+    config = yaml.safe_load(RUN.joinpath("config.yaml").read_text())
+    for option in ADDED_OPTIONS:
+        section, _, name = option.partition(".")
+        del config[section][name]
+    RUN.joinpath("config.yaml").write_text(yaml.safe_dump(config))
+    assert "is finished" in cli(*SHORT_FIT, "--resume", "auto")[1]
+    assert "is finished" not in cli(*SHORT_FIT, "--resume", "auto", "--data.fraction", "0.9")[1]
 
 
 def test_a_changed_recipe_starts_a_new_run_and_a_changed_machine_setting_does_not(cli: Cli) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
-from mnist_lit.model import TutorialCNN
+from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 from mnist_lit.runs.folders import best_checkpoint
 from mnist_lit.runs.start import RunStart
@@ -32,5 +32,5 @@ class CalibrateBest(Callback):
             datamodule.setup()
             assert datamodule.digits
             indices = datamodule.train_indices, datamodule.val_indices
-            own = None if isinstance(network, TutorialCNN) else network
+            own = None if is_tutorial(network) else network
             calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)

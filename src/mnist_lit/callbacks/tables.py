@@ -1,4 +1,4 @@
-"""What a person reads: the progress bar, one small table after a fit and one after an evaluation."""
+"""What a person reads: one small table after a fit and one after an evaluation."""
 
 import math
 import shlex
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 
 from mnist_lit.callbacks.checkpoints import TrackBest
 from mnist_lit.data.in_memory import classes_of
@@ -77,17 +76,6 @@ class FitTable(Callback):
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_fields(fields)
-
-
-class ProgressBar(RichProgressBar):
-    """Rich's bar with the scores beside it. It stops before callbacks listed after it print."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=5, leave=False)
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The scores, without Lightning's version number."""
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class ScoreTable(Callback):

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
@@ -64,7 +64,7 @@ def allow_local_network(args: Sequence[str]) -> None:
     configs = [yaml.safe_load(arg) for before, arg in pairwise(["", *args]) if before == "--config"]
     named = any(isinstance(config.get("model"), dict) and config["model"].get("network") for config in configs)
     if named or any(arg.startswith("--model.network") for arg in args):
-        sys.path.insert(0, str(Path.cwd()))
+        allow_local_imports()
 
 
 def typed_command(args: Sequence[str]) -> str:

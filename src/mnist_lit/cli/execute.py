@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelCheckpoint,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -63,11 +64,17 @@ def refusals(start: RunStart) -> Iterator[None]:
 def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:
     """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
     h = model.hparams
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # others may log
     names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks:
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)
-        require(f"{name}: monitor", monitor, f"one of {', '.join(names)}", monitor is None or monitor in names)
+        require(
+            f"{name}: monitor", monitor, f"one of {', '.join(names)}", not known or monitor is None or monitor in names
+        )
+        if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath is None:
+            raise InputError(f"{name}: save_last: last.ckpt is the run's own; leave it out, or set dirpath")
         if isinstance(callback, BatchSizeFinder):
             raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
         fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
@@ -114,7 +121,7 @@ def run_fit(
         if not start.finished:  # before other processes start: they would wait for one whose data were refused
             datamodule.prepare_data()
             datamodule.setup()
-            check_callbacks(trainer, model, datamodule, resumes=resume or bool(ckpt_path))
+            check_callbacks(trainer, model, datamodule, resumes=bool(start.checkpoint or ckpt_path))
         if start.run and start.continues and is_rank_zero():
             restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]

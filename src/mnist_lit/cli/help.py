@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mnist_lit.metrics import monitored_names
 from mnist_lit.runs.recipes import recipe_names
 
 COLUMN, WIDTH = 36, 110
@@ -23,9 +24,8 @@ EVALUATION = (
     *("config", "model.network", "data.data_dir", "data.batch_size", "trainer.accelerator", "trainer.devices"),
     *("trainer.precision", "trainer.callbacks", "trainer.default_root_dir", "trainer.enable_progress_bar"),
 )
-SCORES = """\
-Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor:
-  val/acc, val/loss, val/ece, val/class_acc/0 …, train/acc, train/loss, train/loss_step"""
+SCORES = "Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor, class_acc for each label:\n  "
+SCORES += ", ".join(monitored_names(1, has_validation=True))
 MODEL = "a checkpoint's path, a run as version_3, latest or pretrained (default: the newest run's best)"
 OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
 OWN = {  # instead of what Lightning and jsonargparse say

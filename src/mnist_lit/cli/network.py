@@ -23,6 +23,12 @@ def split_network_options(args: list[str]) -> tuple[list[str], list[str]]:
     return named, rest
 
 
+def allow_local_imports() -> None:
+    """Let a network of one's own be imported from the working directory, after everything that is installed."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
 def build_network(options: list[str]) -> "nn.Module | None":
     """The network that the options name, imported also from the working directory; None without any.
 
@@ -33,12 +39,12 @@ def build_network(options: list[str]) -> "nn.Module | None":
     from jsonargparse import ArgumentError, ArgumentParser
     from torch import nn
 
-    sys.path.insert(0, str(Path.cwd()))
+    allow_local_imports()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(OPTION, type=nn.Module)
     try:
         network: nn.Module = parser.instantiate_classes(parser.parse_args(options)).model.network
     except (ArgumentError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"model.network: cannot use {' '.join(options[1:])}: {reason}") from error
+        raise InputError(f"model.network: cannot use {' '.join(options)}: {reason}") from error
     return network

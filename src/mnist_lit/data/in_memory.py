@@ -57,10 +57,23 @@ def classes_of(trainer: Any, num_classes: int) -> tuple[str, ...]:
     return getattr(trainer.datamodule, "classes", None) or tuple(map(str, range(num_classes)))
 
 
+def split_indices(
+    data: InMemoryDataset, val_size: int, seed: int, fraction: float = 1.0, per_class: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The training and the validation images of a dataset, int64 positions: its own split or a stratified one, and of
+    the training images a `subset`."""
+    total = len(data.train_labels)
+    if data.val:
+        train, val = torch.arange(total).tensor_split([total - data.val])
+    else:
+        train, val = stratified_split(data.train_labels, val_size, seed)
+    return train[subset(data.train_labels[train], fraction, per_class, seed)], val
+
+
 def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
     """Positions of a share of the labels, stratified, or of `per_class` of each: int64, sorted; all if neither is set.
 
-    A smaller subset of each class is part of any larger one. Raises InputError if a class has too few images.
+    A smaller `per_class` is part of any larger one. Raises InputError if a class has too few images.
     """
     if per_class:
         order = permutation(seed, 0, len(labels), stream=SPLIT)

@@ -13,9 +13,11 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnist_lit.data.keyed_random import permutation
+from mnist_lit.errors import require
 from mnist_lit.model import MEAN, STD, standardize
 from mnist_lit.system.distributed import rank_and_world_size
 
@@ -48,7 +50,7 @@ class Batch:
     def of(cls, batch: "Batch | Sequence[Tensor]", epoch: int | None = None, batch_idx: int = 0) -> "Batch":
         """A batch of ours as it is, or `x, y` of any other loader with positions that no other batch has."""
         if isinstance(batch, Batch):
-            return batch
+            return batch if epoch is None or batch.epoch is not None else replace(batch, epoch=epoch)
         inputs, labels = batch
         rank, world_size = rank_and_world_size()
         first = (batch_idx * world_size + rank) << 20  # no batch is that large
@@ -158,8 +160,16 @@ def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
     makes the result the gradient of one process that sees all images of the step at once, however they are divided.
     """
     accumulated, loader = trainer.accumulate_grad_batches, trainer.train_dataloader
-    if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders' batches are equally large
+    if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders: as in Lightning
         return float(trainer.world_size / batch.size)
     first = batch_idx - batch_idx % accumulated
     stop = min(first + accumulated, int(trainer.num_training_batches))
     return float(trainer.world_size / (loader.images_in(first, stop) / accumulated))
+
+
+def check_batch_norm(network: nn.Module, loader: Any) -> None:
+    """Raise InputError if batch normalization would meet a single image, whose deviation is undefined."""
+    if isinstance(loader, TrainLoader) and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // loader.world_size
+        expected = "one that leaves two images or more to every device in each step, for batch normalization"
+        require("data.batch_size", loader.batch_size, expected, least >= 2)

@@ -15,7 +15,8 @@ from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
 from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
-from mnist_lit.model import TutorialCNN, log_probabilities, standardize
+from mnist_lit.model import standardize
+from mnist_lit.own_network import is_tutorial, log_probabilities
 from mnist_lit.runs import checkpoint
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
@@ -34,7 +35,7 @@ class CalibratedNetwork(nn.Module):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network, self.num_classes = network, num_classes
-        channels = network.conv4.out_channels if isinstance(network, TutorialCNN) else 0
+        channels = network.conv4.out_channels if is_tutorial(network) else 0
         self.feature_count = channels + num_classes
         self.detector = nn.Sequential(nn.Linear(self.feature_count, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         self.register_buffer("temperature", torch.tensor(1.0))
@@ -54,13 +55,13 @@ class CalibratedNetwork(nn.Module):
 
         Of another network than the tutorial's only the output is known, so the features are (B, C).
         """
-        x = standardize(images).contiguous(memory_format=torch.channels_last)
-        if not isinstance(self.network, TutorialCNN):
-            log_probs = log_probabilities(self.network, x, self.num_classes)
-            return log_probs, log_probs.sort(dim=1).values
-        maps = self.network.features(x)  # (B, 256, 4, 4)
-        log_probs = self.network.classify(maps)
-        return log_probs, torch.cat((maps.mean((2, 3)), log_probs.sort(dim=1).values), dim=1)
+        x = standardize(images)
+        if is_tutorial(self.network):
+            maps = self.network.features(x.contiguous(memory_format=torch.channels_last))  # (B, 256, 4, 4)
+            log_probs = self.network.classify(maps)
+            return log_probs, torch.cat((maps.mean((2, 3)), log_probs.sort(dim=1).values), dim=1)
+        log_probs = log_probabilities(self.network, x, self.num_classes)
+        return log_probs, log_probs.sort(dim=1).values
 
     def checkpoint_entry(self) -> dict[str, Any]:
         """What a checkpoint stores: everything except the network."""

@@ -6,7 +6,9 @@ files load with `weights_only=True`: nothing in them can run code.
 """
 
 import io
+import json
 import platform
+import shlex
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +25,7 @@ from torch import nn
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
+from mnist_lit.own_network import fast_layout
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
@@ -72,17 +75,19 @@ class Metadata:
     @classmethod
     def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any]) -> Self:
         """Metadata of a checkpoint that a plain Trainer saves, without a run folder and maybe with other data."""
-        data: Any = getattr(trainer, "datamodule", None)
-        known = hasattr(data, "fingerprint")
-        linked = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
-        sections = {"model": hparams, "data": data.hparams if known else {}}
-        config: dict[str, Any] = {"seed_everything": hparams["seed"]}
-        for name, values in sections.items():
-            config[name] = {key: value for key, value in values.items() if key not in linked}
-        config["trainer"] = {"max_epochs": trainer.max_epochs}
-        classes = data.classes if known else [*map(str, range(hparams["num_classes"]))]
+        describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
+        data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
+        training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
+        training["gradient_clip_val"] = trainer.gradient_clip_val
+        config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
+        derived = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
+        for name, section in config.items():
+            if isinstance(section, Mapping):
+                config[name] = {key: plain for key, value in section.items() if key not in derived
+                                for plain in _plain(value)}  # fmt: skip
+        classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
         text = yaml.safe_dump(config, sort_keys=False)
-        return cls.new(text, data.fingerprint if known else "", classes, trainer.callback_metrics, {})
+        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {})
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored: plain containers, no calibration unless there is one."""
@@ -91,15 +96,14 @@ class Metadata:
         return stored if self.calibration else {name: stored[name] for name in stored if name != "calibration"}
 
 
-def class_name(network: nn.Module | str | None) -> str:
-    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
-
-    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
-    """
-    if isinstance(network, str) and network:
-        name = network.rpartition(".")[2]
-        raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
-    return f"{type(network).__module__}.{type(network).__qualname__}" if network else ""
+def _plain(value: Any) -> list[Any]:
+    """A setting as YAML can hold it, NumPy's numbers and paths included; nothing if it cannot."""
+    if value is None or isinstance(value, bool):
+        return [value]
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return [kind(value)]
+    return [str(value)] if isinstance(value, Path) else []
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -228,8 +232,10 @@ def require_network(content: Mapping[str, Any], network: nn.Module | None) -> No
     if name and network is None:
         settings = yaml.safe_load(content[METADATA_KEY]["config"])["model"].get("network")
         args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
-        options = [f"--model.network {name}", *(f"--model.network.{key} {value}" for key, value in args.items())]
-        raise InputError(f"this checkpoint's network is not the tutorial's; add {' '.join(options)}")
+        options = ["--model.network", str(name)]
+        for key, value in args.items():
+            options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value)]
+        raise InputError(f"this checkpoint's network is not the tutorial's; add {shlex.join(options)}")
 
 
 def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> nn.Module:
@@ -247,7 +253,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's weights do not fit the network") from error
-    return network.to(memory_format=torch.channels_last)
+    return fast_layout(network)
 
 
 def warm_start(networks: Sequence[nn.Module], model: str) -> None:
@@ -259,11 +265,11 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
     for network in networks:
         own = network.state_dict()
         fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
-        output = list(own)[-2:]  # weight and bias of the last layer
-        if missing := [name for name in own if name not in fits and name not in output]:
+        missing = [name for name in own if name not in fits]
+        layers = {name.rpartition(".")[0] for name in missing}  # none, or the output layer
+        if len(layers) > 1:
             raise InputError(f"model.init_from: {model} has other layers: no {missing[0]} of this network's shape")
-        both = all(name in fits for name in output)
-        network.load_state_dict({k: v for k, v in fits.items() if both or k not in output}, strict=False)
+        network.load_state_dict({k: v for k, v in fits.items() if k.rpartition(".")[0] not in layers}, strict=False)
 
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:

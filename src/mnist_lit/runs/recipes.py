@@ -19,6 +19,10 @@ NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTING
 # Removed, at any depth, before a checkpoint or a report is shared.
 PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
 REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default at which old files still load
+ADDED_OPTIONS = {  # the values of options that older files do not know
+    **{"model.network": None, "model.compile": False, "data.split": "balanced", "data.classes": ""},
+    **{"data.fraction": 1.0, "data.per_class": 0},
+}
 
 
 def recipes_dir() -> Path:

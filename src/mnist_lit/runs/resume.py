@@ -15,7 +15,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
 from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.loggers import truncate_logs
-from mnist_lit.runs.recipes import recipe_options, without_removed_options
+from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
 from mnist_lit.system.atomic_file import remove_partial_files
 
 MAX_DIFFERENCES = 3  # printed between two recipes
@@ -67,7 +67,7 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
 
 
 def _recipe(config: str) -> dict[str, Any]:
-    return recipe_options(without_removed_options(yaml.safe_load(config)))
+    return ADDED_OPTIONS | recipe_options(without_removed_options(yaml.safe_load(config)))
 
 
 def _recipe_of(run: Path) -> dict[str, Any] | None:

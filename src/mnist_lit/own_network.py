@@ -1,0 +1,101 @@
+"""The network that is trained: the tutorial's, or one of your own that is checked first. torch only."""
+
+from typing import Literal, TypeGuard
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnist_lit.errors import InputError
+from mnist_lit.model import TutorialCNN
+
+InitName = Literal["default", "he"]
+
+
+def he_init(network: nn.Module) -> None:
+    """Kaiming-normal weights for ReLU, zero biases (He et al. 2015, "Delving Deep into Rectifiers", section 2.2).
+
+    Draws from torch's global generator; the caller seeds it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def is_tutorial(network: nn.Module) -> TypeGuard[TutorialCNN]:
+    """Whether a network is the tutorial's itself; a subclass counts as a network of one's own."""
+    return type(network) is TutorialCNN
+
+
+def initialized(network: nn.Module | None, num_classes: int, init: InitName, seed: int) -> nn.Module:
+    """The tutorial's network, or the given one, with weights that depend only on the arguments.
+
+    `default` leaves a given network's weights as they are. torch's global generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if network is None:
+            network = TutorialCNN(num_classes)
+        elif not is_tutorial(network):
+            _check_output(network, num_classes)
+        if init == "he":
+            he_init(network)
+    return fast_layout(network)
+
+
+def fast_layout(network: nn.Module) -> nn.Module:
+    """The tutorial's network in the faster memory layout for convolutions; others may need the default one."""
+    return network.to(memory_format=torch.channels_last) if is_tutorial(network) else network
+
+
+def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
+    """Log-probabilities (B, C) of standardized images (B, 1, 28, 28) by any network.
+
+    Other networks than ours may return logits or log-probabilities: log-softmax turns the first into the second and
+    leaves the second as they are. Raises InputError for any other shape.
+    """
+    if is_tutorial(network):
+        return network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+    output = network(x)
+    if not isinstance(output, Tensor) or output.shape != (x.shape[0], num_classes):  # len(x) would fix an export's size
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
+    return F.log_softmax(output, dim=1)
+
+
+@torch.no_grad()
+def _check_output(network: nn.Module, num_classes: int) -> None:
+    """Try a network of one's own on two blank images. Raises InputError if it fails or returns something else."""
+    modes = {module: module.training for module in network.modules()}
+    like = next(network.parameters(), torch.zeros(()))
+    x = torch.zeros(2, 1, 28, 28, dtype=like.dtype, device=like.device)
+    try:
+        log_probabilities(network.eval(), x, num_classes)
+        output = network(x)
+    except InputError:
+        raise
+    except Exception as error:  # anything may go wrong in code of one's own
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"model.network: failed on images (2, 1, 28, 28): {reason}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if (output >= 0).all() and output.sum(dim=1).allclose(torch.ones_like(output[:, 0])):
+        raise InputError(
+            "model.network: expected logits or log-probabilities, got probabilities; leave out the softmax"
+        )
+
+
+def class_name(network: nn.Module | str | None) -> str:
+    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
+
+    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
+    """
+    if isinstance(network, str) and network:
+        name = network.rpartition(".")[2]
+        raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
+    if not isinstance(network, nn.Module) or is_tutorial(network):
+        return ""
+    return f"{type(network).__module__}.{type(network).__qualname__}"
