@@ -7,7 +7,7 @@
 import inspect
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -81,6 +81,7 @@ class MNISTDataModule(pl.LightningDataModule):
         per_class: int = 0,
     ) -> None:
         super().__init__()
+        require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
         require("data.batch_size", batch_size, "1 or more", batch_size >= 1)
         require("data.val_size", val_size, "0 or more", val_size >= 0)
         require("data.anneal", anneal, "a share in [0, 1]", 0 <= anneal <= 1)
@@ -88,11 +89,10 @@ class MNISTDataModule(pl.LightningDataModule):
         require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
         require("data.per_class", per_class, "0 or more", per_class >= 0)
         require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
-        require(
-            "data.split", split, "balanced for other datasets than emnist", dataset == "emnist" or split == "balanced"
-        )
-        own_download = mirrors and dataset in TORCHVISION_LOADED
-        require("data.mirrors", mirrors, "none for this dataset, which torchvision downloads", not own_download)
+        own_split = dataset == "emnist" or split == "balanced"
+        require("data.split", split, "balanced unless data.dataset is emnist", own_split)
+        unused = mirrors and dataset in TORCHVISION_LOADED
+        require("data.mirrors", mirrors, "none where torchvision downloads", not unused)
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:

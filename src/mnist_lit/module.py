@@ -92,20 +92,17 @@ class MNISTModule(pl.LightningModule):
         self.val_metrics = classification_metrics(num_classes, "val/")
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
-        self._warm_started = False
+        self._warm_started = False  # or trained before, so that `init_from` is left alone
         self._schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
 
     def setup(self, stage: str) -> None:
-        """Start from the weights of `init_from`, unless the fit resumes. Raises InputError if the classes differ."""
+        """Raise InputError if the data has another number of classes."""
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, as many classes as the data has"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
-        if stage == "fit" and self.hparams["init_from"] and not self._warm_started and not self.trainer.ckpt_path:
-            warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
-            self._warm_started = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled.
@@ -172,6 +169,9 @@ class MNISTModule(pl.LightningModule):
         Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
         schedule, from a subclass or a callback, is left alone.
         """
+        if self.hparams["init_from"] and not self._warm_started and not self.trainer.global_step:
+            warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
+        self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._counted = None
@@ -209,7 +209,7 @@ class MNISTModule(pl.LightningModule):
 
         A checkpoint that was slimmed down for sharing has no scores, and only the weights that are evaluated.
         """
-        self._warm_started = True
+        self._warm_started = bool(checkpoint.get("global_step"))
         checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self.train_metrics.reset()
         if "train_scores" in checkpoint:

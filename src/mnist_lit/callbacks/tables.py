@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from mnist_lit.callbacks.checkpoints import TrackBest
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
+from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import print_fields, print_table
@@ -56,7 +57,7 @@ class FitTable(Callback):
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self.seconds = time.perf_counter() - self._started_at
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Print. By now every checkpoint is written and the progress bar has stopped."""
         if not trainer.is_global_zero or not self.images:
             return
@@ -72,7 +73,8 @@ class FitTable(Callback):
         }
         if checkpoint:
             elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
-            fields["next"] = f"mnist-lit test{elsewhere}"
+            own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
+            fields["next"] = f"mnist-lit test{elsewhere}{own}"
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_fields(fields)

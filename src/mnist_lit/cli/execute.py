@@ -138,6 +138,7 @@ def run_fit(
             if start.has_trained or not used or is_peer_failure(error):
                 raise
             reason = " ".join(str(error).split())[:100]
+            reason += ", saved with another learning-rate schedule" if "lr_lambdas" in reason else ""
             raise InputError(f"cannot resume from {used} ({type(error).__name__}: {reason})") from error
         finally:
             if lock:

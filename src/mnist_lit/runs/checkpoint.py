@@ -205,7 +205,13 @@ def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
     try:
         module.load_state_dict(with_ema_weights(content["state_dict"], module.state_dict()))
     except (RuntimeError, TypeError) as error:
-        raise InputError("the checkpoint's weights do not fit the network that the options describe") from error
+        raise InputError(_misfit(content)) from error
+
+
+def _misfit(content: Mapping[str, Any]) -> str:
+    options = network_options(content)
+    trained = f"; it was trained with {options}" if options else ""
+    return f"the checkpoint's weights do not fit the network that the options describe{trained}"
 
 
 def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
@@ -223,19 +229,25 @@ def trained_weights(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def require_network(content: Mapping[str, Any], network: nn.Module | None) -> None:
-    """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None.
+def network_options(content: Mapping[str, Any]) -> str:
+    """The options that name a checkpoint's network of someone's own; empty for the tutorial's.
 
     The checkpoint stores the name of its class and its arguments as text: loading never imports anything.
     """
-    name = content.get("hyper_parameters", {}).get("network")
-    if name and network is None:
-        settings = yaml.safe_load(content[METADATA_KEY]["config"])["model"].get("network")
-        args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
-        options = ["--model.network", str(name)]
-        for key, value in args.items():
-            options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value)]
-        raise InputError(f"this checkpoint's network is not the tutorial's; add {shlex.join(options)}")
+    if not (name := content.get("hyper_parameters", {}).get("network")):
+        return ""
+    settings = yaml.safe_load(content[METADATA_KEY]["config"])["model"].get("network")
+    args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
+    options = ["--model.network", str(name)]
+    for key, value in args.items():
+        options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value)]
+    return shlex.join(options)
+
+
+def require_network(content: Mapping[str, Any], network: object | None) -> None:
+    """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None."""
+    if network is None and (options := network_options(content)):
+        raise InputError(f"this checkpoint's network is not the tutorial's; add {options}")
 
 
 def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> nn.Module:
@@ -252,7 +264,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
     except InputError:
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError("the checkpoint's weights do not fit the network") from error
+        raise InputError(_misfit(content)) from error
     return fast_layout(network)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import LOGS, all_runs, best_checkpoint, newest_checkpoint, run_name
+from mnist_lit.runs.folders import CHECKPOINTS, LOGS, all_runs, best_checkpoint, newest_checkpoint, run_name
 from mnist_lit.system.arguments import did_you_mean
 
 LATEST, PRETRAINED = "latest", "pretrained"  # the newest run's best checkpoint, and the shipped model
@@ -26,6 +26,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
         found = best_checkpoint(path) if path.is_dir() else path
         if found and found.is_file():
             return found
+    for path in (Path(model), Path(LOGS, model)):
+        if files := sorted(path.glob(f"{CHECKPOINTS}/*.ckpt")):
+            raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, as {files[-1]}")
     hint = did_you_mean(str(model), [LATEST, PRETRAINED, *map(run_name, all_runs(Path(LOGS)))])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 
