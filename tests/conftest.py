@@ -99,7 +99,7 @@ def trained(make_once: Callable[..., Path]) -> Path:
     """The folder of a calibrated run on the embedded digits; read-only."""
 
     def fit(folder: Path) -> None:
-        options = ("--trainer.max_epochs", "5", "--data.val_size", "180", "--trainer.default_root_dir", str(folder))
+        options = ("--trainer.max_epochs", "3", "--figures", "false", "--trainer.default_root_dir", str(folder))
         assert main(["fit", "--config", "quickstart", *options]) == 0
 
     return make_once("trained", fit) / "lightning_logs" / "version_0"

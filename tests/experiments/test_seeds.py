@@ -1,5 +1,6 @@
 """Several seeds form a group, which is trained, resumed, tested and listed as one."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -26,13 +27,14 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 @pytest.fixture(scope="module")
-def trained_group(tmp_path_factory: pytest.TempPathFactory, in_process: None) -> Path:
+def trained_group(make_once: Callable[..., Path], in_process: None) -> Path:
     """The `lightning_logs` of a group of the seeds 0 and 1; not to be changed."""
-    folder = tmp_path_factory.mktemp("group")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert main([*FIT, "--seeds", "2"]) == 0
-    return folder / "lightning_logs"
+
+    def fit(folder: Path) -> None:
+        with contextlib.chdir(folder):
+            assert main([*FIT, "--seeds", "2"]) == 0
+
+    return make_once("trained_group", fit) / "lightning_logs"
 
 
 @pytest.fixture
