@@ -7,7 +7,6 @@ counted is in `metrics`; checkpoints, figures and run folders are callbacks.
 import inspect
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -181,8 +180,9 @@ class MNISTModule(pl.LightningModule):
             total = self.trainer.estimated_stepping_batches
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
-            factor = partial(optim.lr_factor, self.hparams, total_steps=total, steps_per_epoch=per_epoch)
-            self._schedule.start(self.trainer.global_step, options, lambda step: factor(step))
+            self._schedule.start(
+                self.trainer.global_step, options, lambda step: optim.lr_factor(self.hparams, step, total, per_epoch)
+            )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""

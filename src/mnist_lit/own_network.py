@@ -58,11 +58,16 @@ def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor
     """
     if is_tutorial(network):
         return network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+    return F.log_softmax(_checked_output(network, x, num_classes), dim=1)
+
+
+def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
+    """What a network of one's own returns, (B, C). Raises InputError for any other shape."""
     output = network(x)
     if not isinstance(output, Tensor) or output.shape != (x.shape[0], num_classes):  # len(x) would fix an export's size
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"model.network: expected outputs ({len(x)}, {num_classes}) for {len(x)} images, got {got}")
-    return F.log_softmax(output, dim=1)
+    return output
 
 
 @torch.no_grad()
@@ -72,8 +77,7 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
     like = next(network.parameters(), torch.zeros(()))
     x = torch.zeros(2, 1, 28, 28, dtype=like.dtype, device=like.device)
     try:
-        log_probabilities(network.eval(), x, num_classes)
-        output = network(x)
+        output = _checked_output(network.eval(), x, num_classes)
     except InputError:
         raise
     except Exception as error:  # anything may go wrong in code of one's own

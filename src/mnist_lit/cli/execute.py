@@ -66,6 +66,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     h = model.hparams
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # others may log
+    fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
     names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
     for callback in callbacks:
         name = type(callback).__name__
@@ -77,7 +78,6 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
             raise InputError(f"{name}: save_last: last.ckpt is the run's own; leave it out, or set dirpath")
         if isinstance(callback, BatchSizeFinder):
             raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
-        fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
         if isinstance(callback, GradientAccumulationScheduler) and not fixed:
             reason = "model.schedule and SAM have to know the steps in advance"
             raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches, or --model.schedule constant")

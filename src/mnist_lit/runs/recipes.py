@@ -20,8 +20,12 @@ NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTING
 PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
 REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default at which old files still load
 ADDED_OPTIONS = {  # the values of options that older files do not know
-    **{"model.network": None, "model.compile": False, "data.split": "balanced", "data.classes": ""},
-    **{"data.fraction": 1.0, "data.per_class": 0},
+    "model.network": None,
+    "model.compile": False,
+    "data.split": "balanced",
+    "data.classes": "",
+    "data.fraction": 1.0,
+    "data.per_class": 0,
 }
 
 
