@@ -148,12 +148,12 @@ def test_two_processes_train_as_one_with_an_empty_shard_at_the_end(cli: Cli, une
 
 @pytest.mark.slow
 def test_two_processes_take_the_same_sam_steps_as_one(cli: Cli, tmp_path: Path) -> None:
-    # the gradient at the perturbed weights jumps where rounding moves a pooling's maximum
-    fit = (*UNEVEN, *ONE_EPOCH, "--model.sam_rho", "0.05")
+    # in double precision, as SAM amplifies rounding: its gradient jumps where rounding moves a pooling's maximum
+    fit = (*UNEVEN, *ONE_EPOCH, "--model.sam_rho", "0.05", "--trainer.precision", "64-true")
     two = tmp_path / "two"
     two.mkdir()
     run_in(two, "fit", *fit, *DDP, "2")
-    compare_with_one_process(cli, two, fit, steps=9, near=1e-4, other=("--model.sam_rho", "0"))
+    compare_with_one_process(cli, two, fit, steps=9, near=1e-9, other=("--model.sam_rho", "0"))
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_torchrun_restarts_a_killed_process_and_the_run_resumes_to_the_same_bits
     wait_until(lambda: saved_steps() > 2, process)
     os.kill(children(process)[-1], signal.SIGKILL)
     assert process.wait(240) == 0, Path("out").read_text()
-    assert re.search(r"fit: \S+, from step \d+", Path("out").read_text())
+    assert re.search(r"fit: \S+, resuming at step \d+", Path("out").read_text())
     assert all_runs(Path("lightning_logs")) == [RUN]
     assert_same_run(Path(), quickstart_run)
 
