@@ -289,7 +289,8 @@ def test_two_simultaneous_fits_get_separate_folders_and_do_not_affect_each_other
         assert cli("fit", *QUICKSTART)[0] == 0
     assert [process.wait(120) for process in both] == [0, 0]
     table = ["fit:", "epochs", "time", "best", "checkpoint", "next", "curves"]  # and no warning of any library
-    assert [line.split()[0] for line in Path("out_0").read_text().splitlines() if line] == table
+    words = [line.split()[0] for line in Path("out_0").read_text().splitlines() if line]
+    assert [word for word in words if word != "epoch"] == table
     expected = load_checkpoint(alone / RUN / "checkpoints/last.ckpt")
     for number in range(2):
         run = Path(f"lightning_logs/version_{number}")
