@@ -2,7 +2,7 @@
 PYTHON ?= python
 DATA ?= data
 
-.PHONY: help setup check test test-all browser docs fit serve tensorboard
+.PHONY: help setup check test test-all test-gpu browser docs fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ test:  ## run the tests, a few minutes
 
 test-all:  ## run the slow tests too
 	$(PYTHON) -m pytest -m ''
+
+test-gpu:  ## run the tests that need an NVIDIA GPU
+	MNIST_LIT_TEST_GPU=0 $(PYTHON) -m pytest -n0 -m gpu tests/gpu
 
 browser:  ## test the web page in Chromium, installed with apt-get if missing
 	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \

@@ -30,6 +30,7 @@ from mnist_lit.system.malloc import keep_freed_memory
 keep_freed_memory()
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("MNIST_LIT_TEST_GPU", "")  # only `make test-gpu` sees GPUs
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from mnist_lit.optim import (
     ScheduleName,
     build_optimizer,
     ema_copy,
+    ema_weight,
     lr_factor,
     orthogonalize,
     perturbed_weights,
@@ -175,7 +176,8 @@ def test_the_ema_averages_parameters_and_copies_buffers() -> None:
     network(torch.randn(8, 2) + 3)
     with torch.no_grad():
         network.norm.weight.fill_(5.0)
-    update_ema(average, network, decay=0.75, step=90)
+    assert ema_weight(decay=0.75, step=0) == 0.9  # at first the average forgets faster
+    update_ema(average, network, ema_weight(decay=0.75, step=90))
     weights, newest = average.state_dict(), network.state_dict()
     torch.testing.assert_close(weights["norm.weight"], torch.full((2,), 0.75 * 1 + 0.25 * 5))
     for name in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mnist_lit.data.augmentation import DRAWS, RandomAffine
+from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_share
 from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
 from mnist_lit.data.datasets import DatasetName, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
@@ -171,14 +171,14 @@ class MNISTDataModule(pl.LightningDataModule):
         settings = {name: self.hparams[name] for name in names if name in self.hparams}
         return {"settings": settings, "fingerprint": self.fingerprint if self.digits else "", "classes": self.classes}
 
-    def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""
         if self.continental:
             draws = uniform(self.seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)
             images = add_continental_strokes(images, labels, draws, self.continental)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
-        return self.augmentation.annealed(self.anneal, epoch, epochs)(images, draws)
+        return self.augmentation(images, draws, annealed_share(self.anneal, epoch, epochs))
 
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
         """All images and labels of `train` or `test`, moved to the trainer's device once: no step has to copy any."""
@@ -195,6 +195,6 @@ class MNISTDataModule(pl.LightningDataModule):
         return self.digits
 
 
-def _share() -> dict[str, int]:
+def _share() -> dict[str, Any]:
     rank, world_size = rank_and_world_size()
     return {"rank": rank, "world_size": world_size}

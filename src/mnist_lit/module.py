@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
+from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.errors import require
@@ -22,10 +22,11 @@ from mnist_lit.metrics import classification_metrics, merge_states, scalar_score
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
+from mnist_lit.system.delayed_reads import DelayedReads
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
-class MNISTModule(pl.LightningModule):
+class MNISTModule(CapturingModule):
     """The tutorial's network, or another one, trained and scored.
 
     It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Those of
@@ -54,6 +55,7 @@ class MNISTModule(pl.LightningModule):
         network: a network of your own instead of the tutorial's: an `nn.Module` that maps standardized images
             (B, 1, 28, 28) to logits or log-probabilities (B, C).
         compile: compile the network with `torch.compile` when training starts.
+        cuda_graph: replay each training step as one CUDA graph, see `captured_step`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class MNISTModule(pl.LightningModule):
         nesterov: bool = False,
         network: nn.Module | None = None,
         compile: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["network"])
@@ -92,7 +95,9 @@ class MNISTModule(pl.LightningModule):
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
         self._warm_started = False  # or trained before, so that `init_from` is left alone
-        self._schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
+        self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
+        self.latest_loss: float | None = None  # of a logged step; on a GPU, of the one before
+        self._reads = DelayedReads()
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
@@ -113,16 +118,22 @@ class MNISTModule(pl.LightningModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
-            log_probs = self._log_probs(self.network, batch.inputs)
-        loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
+        loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
         if self._counted != (position := (self.current_epoch, batch_idx)):  # SAM runs this twice per batch
             self._counted = position
             self._count_training_batch(log_probs.detach(), batch)
-        return loss * loss_scale(self.trainer, batch, batch_idx)
+        return loss
+
+    def loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """The loss of a training batch as `training_step` returns it, and its log-probabilities (B, C)."""
+        with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
+            log_probs = self._log_probs(self.network, batch.inputs)
+        loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
+        return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores on the images as trained: augmented, with weights still moving."""
+        self.finish_logging()
         if self._has_train_counts:  # false if the run resumes after these were logged
             self._log_scores(self.train_metrics)
             self._has_train_counts = False
@@ -159,8 +170,8 @@ class MNISTModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer by name, and the schedule of its learning rate, which advances with every step."""
         optimizer = optim.build_optimizer(self.network, self.hparams)
-        self._schedule = optim.Schedule(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._schedule, "interval": "step"}}
+        self.schedule = optim.Schedule(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """Read the length of the run, and let this run's options hold over those of a resumed optimizer.
@@ -176,25 +187,29 @@ class MNISTModule(pl.LightningModule):
         self._counted = None
         optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
-        if self._schedule and self.lr_schedulers() is self._schedule:
+        if self.schedule and self.lr_schedulers() is self.schedule:
             total = self.trainer.estimated_stepping_batches
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
-            self._schedule.start(
+            self.schedule.start(
                 self.trainer.global_step, options, lambda step: optim.lr_factor(self.hparams, step, total, per_epoch)
             )
+        if self.hparams["cuda_graph"]:
+            self.capture_steps(MNISTModule)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
-        if self.hparams["sam_rho"]:
-            optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.replays:  # the closure does all of it
+            optimizer_closure()
+        else:
+            if self.hparams["sam_rho"]:
+                optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if self.ema is not None:
+                optim.update_ema(self.ema, self.network, optim.ema_weight(self.hparams["ema_decay"], step))
         if self._logs_this_step():
-            loss = {} if self._loss_step is None else {"train/loss_step": float(self._loss_step)}
-            self.log_now({**loss, "lr": lr}, step)
-        if self.ema is not None:
-            optim.update_ema(self.ema, self.network, self.hparams["ema_decay"], step)
+            self._reads.add(self._loss_step, lambda loss: self._log_step(step, lr, loss))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch's scores have counted so far on each process, and say what this checkpoint is."""
@@ -222,6 +237,14 @@ class MNISTModule(pl.LightningModule):
             for logger in self.loggers:
                 logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
 
+    def finish_logging(self) -> None:
+        """Log what was still on its way from the GPU."""
+        self._reads.flush()
+
+    def _log_step(self, step: int, lr: float, loss: float | None) -> None:
+        self.latest_loss = loss
+        self.log_now({"lr": lr} if loss is None else {"train/loss_step": loss, "lr": lr}, step)
+
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
@@ -232,7 +255,10 @@ class MNISTModule(pl.LightningModule):
         if self._logs_this_step():  # of accumulated batches, the last one's loss
             nll = smoothed_nll(log_probs, batch.labels, 0.0)
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
-            self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=True, logger=False)
+            known = self._loss_step if self.device.type == "cpu" else self.latest_loss  # without waiting for a GPU
+            if known is not None:
+                known = torch.as_tensor(known)
+                self.log("train/loss_step", known, batch_size=batch.size, prog_bar=True, logger=False)
 
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)

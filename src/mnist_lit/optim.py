@@ -124,15 +124,26 @@ def ema_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).requires_grad_(False)
 
 
-@torch.no_grad()
-def update_ema(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the weights after a step, counted from 0.
+def ema_weight(decay: float, step: int) -> float:
+    """The weight of the newest weights in their average after a step, counted from 0.
 
     Early averages forget faster, decay at most (step + 1) / (step + 10), so that the initial weights leave no trace.
+    """
+    return 1 - min(decay, (step + 1) / (step + 10))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, weight: float | Tensor) -> None:
+    """Move the average towards the weights by `weight`, a number or a scalar tensor of the weights' type.
+
     By hand because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
     """
-    decay = min(decay, (step + 1) / (step + 10))
-    torch._foreach_lerp_([*average.parameters()], [*network.parameters()], weight=1 - decay)
+    averages: list[Tensor] = [*average.parameters()]
+    weights: list[Tensor] = [*network.parameters()]
+    if isinstance(weight, Tensor):
+        torch._foreach_lerp_(averages, weights, [weight] * len(weights))
+    else:
+        torch._foreach_lerp_(averages, weights, weight=weight)
     for mine, newest in zip(average.buffers(), network.buffers(), strict=True):
         mine.copy_(newest)  # batch normalization's statistics are averages already
 
@@ -228,17 +239,23 @@ class Muon(Optimizer):
             buffer = self.state[p]["momentum_buffer"].mul_(group["momentum"]).add_(p.grad)
             update = p.grad + group["momentum"] * buffer  # Nesterov momentum
             update = orthogonalize(update.flatten(1)).view_as(p)
-            scale = max(1.0, p.shape[0] / p[0].numel()) ** 0.5
-            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+            rate = group["lr"] * max(1.0, p.shape[0] / p[0].numel()) ** 0.5
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            if group.get("capturable"):  # the rate is on the GPU, and `alpha` would be read on the host
+                p.sub_(update * rate)
+            else:
+                p.add_(update, alpha=-rate)
 
     @torch.no_grad()
     def _adamw(self, params: list[Any], group: dict[str, Any]) -> None:
+        capturable = group.get("capturable", False)  # as in torch.optim: the state's steps and rates are on the GPU
         for p in params:
             if p not in self.state:
                 zeros = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-                self.state[p].update(zeros, step=torch.zeros(()))
+                self.state[p].update(zeros, step=torch.zeros((), device=p.device if capturable else "cpu"))
         names, (beta1, beta2) = ("exp_avg", "exp_avg_sq", "step"), group["betas"]
         averages, squares, steps = ([self.state[p][name] for p in params] for name in names)
         options = {"lr": group["lr"], "weight_decay": group["weight_decay"], "beta1": beta1, "beta2": beta2}
         gradients = [p.grad for p in params]
-        adamw(params, gradients, averages, squares, [], steps, **options, eps=1e-8, amsgrad=False, maximize=False)
+        options |= {"eps": 1e-8, "amsgrad": False, "maximize": False, "capturable": capturable}
+        adamw(params, gradients, averages, squares, [], steps, **options)

@@ -164,13 +164,13 @@ def test_a_run_folder_that_cannot_be_created_is_named(error_line: ErrorLine, tin
 def test_annealed_augmentation_ends_with_the_run(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares, shrunk = [], RandomAffine.shrunk
+    shares, warp = [], RandomAffine.__call__
 
-    def recording_shrunk(augmentation: RandomAffine, share: float) -> RandomAffine:
+    def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, share: float) -> torch.Tensor:
         shares.append(share)
-        return shrunk(augmentation, share)
+        return warp(self, images, draws, share)
 
-    monkeypatch.setattr(RandomAffine, "shrunk", recording_shrunk)
+    monkeypatch.setattr(RandomAffine, "__call__", recording)
     fit = (*tiny_fit, "--data.degrees", "15", "--data.anneal", "0.2")
     assert cli(*fit, "--trainer.limit_train_batches", "1")[0] == 0  # ten epochs by default
     assert shares == pytest.approx([1] * 5 + [0.84, 0.68, 0.52, 0.36, 0.2])

@@ -122,9 +122,9 @@ def test_batches_are_on_the_device_of_the_images() -> None:
 
 
 def test_training_batches_are_augmented_and_evaluation_batches_are_not() -> None:
-    calls: list[tuple[list[int], list[int], int]] = []
+    calls: list[tuple[list[int], list[int], int | Tensor]] = []
 
-    def inverted(images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    def inverted(images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
         assert images.equal(plain.images[indices])
         calls.append((labels.tolist(), indices.tolist(), epoch))
         return 255 - images

@@ -106,11 +106,12 @@ class SaveBestAndLast(Checkpoint):
         if trainer.is_global_zero and self.start.run:
             self.start.run.joinpath(FINISHED_MARK).touch()
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Write the metadata into the file, among them how long the logs are."""
         if not self.config:
             return
         assert self.start.run
+        pl_module.finish_logging()
         flush_loggers(trainer.loggers)
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
         data = trainer.datamodule  # type: ignore[attr-defined]

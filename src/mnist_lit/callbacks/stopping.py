@@ -85,10 +85,10 @@ class StopOnDivergence(Callback):
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
             loss = outputs["loss"]
         elif every and trainer.global_step and trainer.global_step % every == 0:
-            loss = trainer.callback_metrics["train/loss_step"]  # the same on every process
+            loss = getattr(pl_module, "latest_loss", None)  # the same on every process
         else:
             return
-        if not math.isfinite(loss):
+        if loss is not None and not math.isfinite(loss):
             self._stop(trainer, pl_module, f"the loss is {float(loss)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -38,12 +38,14 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     every = "Also save within an epoch, every so many optimizer steps; 0 disables this."
     keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
     resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
-    seeds = "Train several seeds, one after another, as one group: how many, or which, as in 0,3,7 or 10-14."
+    seeds = "Train several seeds as one group: how many, or which, as in 0,3,7 or 10-14."
+    at_once = "How many seeds to train at a time; by default one, or with a single GPU as many as the CPU has cores."
     parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
     parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
     parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
     if command == "fit":
         parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
+        parser.add_argument("--seeds_at_once", type=int | None, default=None, help=at_once)
         for option in INTERNAL:
             parser.add_argument(option, type=str | None, default=None, help=SUPPRESS)
     parser.add_argument("--figures", type=bool, default=True, help=figures)
@@ -124,6 +126,8 @@ def resolve_options(command: str, config: Namespace) -> None:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
     if config.seeds:
         raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
+    if config.seeds_at_once:
+        raise InputError("seeds_at_once: goes with --seeds, as in `mnist-lit fit --seeds 16 --seeds_at_once 4`")
 
 
 def print_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:
@@ -148,7 +152,7 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from."""
     config = config.clone()
-    for name in ("ckpt_path", "resume", "seeds", "group", "run"):
+    for name in ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run"):
         del config[name]
     for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
         settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None

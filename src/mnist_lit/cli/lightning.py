@@ -20,6 +20,7 @@ from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import config_of, load_checkpoint, require_network
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.gpu import set_up_gpu
 from mnist_lit.system.malloc import keep_freed_memory
 from mnist_lit.system.signals import die_with_parent
 
@@ -106,6 +107,7 @@ class MNISTCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with our loggers and callbacks, to which those of `trainer` are added."""
         config, trainer = self.config[self._called], self._get(self.config_init, "trainer")
+        set_up_gpu(exact=trainer.deterministic is not False)
         if self._called == "fit":
             yaml_text = options.repeatable_config(self._parser("fit"), config)
             self._start, self._lock = begin_fit(config, trainer, yaml_text, self._typed)

@@ -1,7 +1,7 @@
 """Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device. Steps and
 parameters are torchvision's `affine` (shear along x only), after the tutorial's CenterCrop(22) and Resize(28)."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,25 @@ from mnist_lit.errors import InputError
 
 DRAWS = 6  # uniform numbers per image: rotation, scale, shear, shift in x, shift in y, crop
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
+
+
+def annealed_share(last: float, epoch: int | Tensor, epochs: int | None) -> float | Tensor:
+    """The share of a warp's limits that an epoch uses: 1, then over the second half of the epochs linearly to `last`.
+
+    epoch: counted from 0; from an int64 scalar tensor follows a float64 one, without waiting for its device. Raises
+    InputError if the run has no last epoch.
+
+    >>> [annealed_share(0.5, epoch, 4) for epoch in range(4)]
+    [1.0, 1.0, 0.75, 0.5]
+    """
+    if last == 1:
+        return 1.0
+    if epochs is None or epochs < 1:
+        raise InputError("data.anneal: needs an end in epochs; set trainer.max_epochs")
+    if isinstance(epoch, Tensor):
+        return 1 - (2 * (epoch.double() + 1) / epochs - 1).clamp(0, 1) * (1 - last)
+    done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch
+    return 1 - done * (1 - last)
 
 
 @dataclass(frozen=True)
@@ -39,30 +58,16 @@ class RandomAffine:
             if not valid:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
 
-    def shrunk(self, share: float) -> "RandomAffine":
-        """The warp with every limit, and `crop_prob`, multiplied by `share`."""
-        return RandomAffine(*(limit * share for limit in astuple(self)))
-
-    def annealed(self, last: float, epoch: int, epochs: int | None) -> "RandomAffine":
-        """An epoch's warp: the limits shrink linearly over the second half of the epochs, to the share `last`.
-        Raises InputError if the run has no last epoch."""
-        if last == 1:
-            return self
-        if epochs is None or epochs < 1:
-            raise InputError("data.anneal: needs an end in epochs; set trainer.max_epochs")
-        done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch
-        return self.shrunk(1 - done * (1 - last))
-
-    def parameters(self, draws: Tensor) -> dict[str, Tensor]:
-        """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter."""
-        signed = draws * 2 - 1
+    def parameters(self, draws: Tensor, share: float | Tensor = 1.0) -> dict[str, Tensor]:
+        """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter; `share` as in a call."""
+        signed, cropped = draws * 2 - 1, draws[:, 5] < self.crop_prob * share
         return {
-            "angle": signed[:, 0] * self.degrees,
-            "scale": 1 + signed[:, 1] * self.scale,
-            "shear": signed[:, 2] * self.shear,
-            "x": signed[:, 3] * self.translate,
-            "y": signed[:, 4] * self.translate,
-            "zoom": torch.where(draws[:, 5] < self.crop_prob, CROP_ZOOM, 1.0),
+            "angle": signed[:, 0] * (self.degrees * share),
+            "scale": 1 + signed[:, 1] * (self.scale * share),
+            "shear": signed[:, 2] * (self.shear * share),
+            "x": signed[:, 3] * (self.translate * share),
+            "y": signed[:, 4] * (self.translate * share),
+            "zoom": torch.ones_like(draws[:, 5]).masked_fill(cropped, CROP_ZOOM),
         }
 
     # The warp runs backwards: every output pixel looks up the input point that lands on it, so none stays empty. For a
@@ -72,11 +77,14 @@ class RandomAffine:
     # share one bilinear resampling, which blurs strokes less than one per step. The products are written out per pixel
     # because the order in which a matrix product sums may depend on the batch size; written out, an image gets the
     # same bits in any shard, on any number of devices.
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Warp uint8 images (B, 28, 28) by uniform numbers (B, DRAWS): uint8 (B, 28, 28), paper outside the input."""
+    def __call__(self, images: Tensor, draws: Tensor, share: float | Tensor = 1.0) -> Tensor:
+        """Warp uint8 images (B, 28, 28) by uniform numbers (B, DRAWS): uint8 (B, 28, 28), paper outside the input.
+
+        share: what every limit, and `crop_prob`, is multiplied by, see `annealed_share`.
+        """
         if self == RandomAffine() or len(images) == 0:
             return images
-        p = self.parameters(draws)
+        p = self.parameters(draws, share)
         angle, shear = torch.deg2rad(p["angle"]), torch.tan(torch.deg2rad(p["shear"]))
         size = p["scale"] * p["zoom"]
         cos, sin, shear, size = (value[:, None, None] for value in (angle.cos(), angle.sin(), shear, size))  # (B, 1, 1)

@@ -19,8 +19,10 @@ ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL
 _GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed integer
 
 
-def uniform(seed: int, epoch: int, indices: Tensor, count: int, *, stream: int) -> Tensor:
+def uniform(seed: int, epoch: int | Tensor, indices: Tensor, count: int, *, stream: int) -> Tensor:
     """`count` numbers in [0, 1) per index: float32 (B, count), on the device of `indices`, int64 (B,).
+
+    epoch: a number, or an int64 scalar tensor on the same device.
 
     >>> uniform(0, 3, torch.tensor([7, 7, 8]), 2, stream=AUGMENTATION).unique(dim=0).shape
     torch.Size([2, 2])
@@ -34,17 +36,17 @@ def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Ten
     return _bits(torch.arange(size), seed, stream, epoch).argsort(stable=True)
 
 
-def derived_seed(seed: int, epoch: int, index: int, *, stream: int) -> int:
+def derived_seed(seed: int, epoch: int | Tensor, index: int, *, stream: int) -> int:
     """A seed for a stateful generator, from (seed, stream, epoch, index): for code that we cannot give numbers."""
     return int(_bits(torch.tensor([index]), seed, stream, epoch)) & 0x7FFF_FFFF_FFFF_FFFF
 
 
-def _bits(counters: Tensor, *key: int) -> Tensor:
+def _bits(counters: Tensor, *key: int | Tensor) -> Tensor:
     """64 random bits per int64 counter, from the sequence that the key selects."""
     start = torch.tensor(0)
     for word in key:
         start = _mix(start + word + _GAMMA)
-    return _mix(counters * _GAMMA + int(start))
+    return _mix(counters * _GAMMA + start)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ indexing a tensor in memory is faster than passing batches between processes.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from mnist_lit.errors import require
 from mnist_lit.model import MEAN, STD, standardize
 from mnist_lit.system.distributed import rank_and_world_size
 
-Augment = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # images, labels, indices, epoch → images
+Augment = Callable[[Tensor, Tensor, Tensor, int | Tensor], Tensor]  # images, labels, indices, epoch → images
 
 
 def shard(size: int, rank: int, world_size: int) -> slice:
@@ -44,7 +45,7 @@ class Batch:
     labels: Tensor  # int64 (B,)
     indices: Tensor  # int64 (B,), positions in the dataset's files
     size: int  # images in the global batch, over all processes
-    epoch: int | None = None  # None for evaluation, which uses no random numbers
+    epoch: int | Tensor | None = None  # None for evaluation, which uses no random numbers
 
     @classmethod
     def of(cls, batch: "Batch | Sequence[Tensor]", epoch: int | None = None, batch_idx: int = 0) -> "Batch":
@@ -68,7 +69,7 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The batch on a device: Lightning calls this if the images are not there already."""
-        if self.inputs.device == torch.device(device):
+        if self.indices.device == torch.device(device):
             return self
         names = ("inputs", "labels", "indices")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
@@ -92,6 +93,7 @@ class EvalLoader:
     _: KW_ONLY
     rank: int = 0
     world_size: int = 1
+    augment: Augment | None = None
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)  # steps per epoch
@@ -99,19 +101,24 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = self.indices.to(self.images.device)
         for position in range(len(self)):
-            yield self._batch(order, position)
+            mine, size = self._share(order, position)
+            yield self.batch(mine, size)
+
+    def batch(self, indices: Tensor, size: int, epoch: int | Tensor | None = None) -> Batch:
+        """The images at these positions, int64 (B,), as this process's share of a step of `size` images."""
+        images, labels = self.images[indices], self.labels[indices]
+        if self.augment and epoch is not None:
+            images = self.augment(images, labels, indices, epoch)
+        return Batch(standardize(images), labels, indices, size, epoch)
 
     def images_in(self, first: int, stop: int) -> int:
         """Images of the batches first … stop - 1, over all processes; the last batch may be smaller."""
         return min(stop * self.batch_size, len(self.indices)) - first * self.batch_size
 
-    def _batch(self, order: Tensor, position: int, epoch: int | None = None, augment: Augment | None = None) -> Batch:
+    def _share(self, order: Tensor, position: int) -> tuple[Tensor, int]:
+        """This process's positions of a step's images, and how many images the step has on all processes."""
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        mine = chosen[shard(len(chosen), self.rank, self.world_size)]
-        images, labels = self.images[mine], self.labels[mine]
-        if augment and epoch is not None:
-            images = augment(images, labels, mine, epoch)
-        return Batch(standardize(images), labels, mine, len(chosen), epoch)
+        return chosen[shard(len(chosen), self.rank, self.world_size)], len(chosen)
 
 
 @dataclass(eq=False, repr=False)
@@ -120,8 +127,8 @@ class TrainLoader(EvalLoader):
 
     _: KW_ONLY
     seed: int
-    augment: Augment | None = None
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
+    deferred: bool = False  # hand out full batches as `DeferredBatch`
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
     _resume: dict[str, int] = field(default_factory=dict, init=False)  # a state to continue from; used once
@@ -150,7 +157,26 @@ class TrainLoader(EvalLoader):
         self._resume = {}
         for position in range(start, len(self)):
             self.position = position + 1
-            yield self._batch(order, position, epoch, self.augment)
+            mine, size = self._share(order, position)
+            full = len(mine) == self.batch_size
+            yield DeferredBatch(self, mine, epoch) if self.deferred and full else self.batch(mine, size, epoch)
+
+
+class DeferredBatch(Batch):
+    """A full batch whose images are made when somebody asks for them: a captured step makes its own."""
+
+    def __init__(self, loader: TrainLoader, indices: Tensor, epoch: int) -> None:
+        self._loader, self.indices, self.size, self.epoch = loader, indices, len(indices), epoch
+
+    @cached_property
+    def inputs(self) -> Tensor:  # type: ignore[override]
+        """Standardized and augmented, float32 (B, 1, 28, 28)."""
+        return self._loader.batch(self.indices, self.size, self.epoch).inputs
+
+    @cached_property
+    def labels(self) -> Tensor:  # type: ignore[override]
+        """The classes, int64 (B,)."""
+        return self._loader.labels[self.indices]
 
 
 def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:

@@ -1,19 +1,21 @@
-"""Several seeds as one group: `fit --seeds 5` trains them one after another, `test` and `validate` score a group."""
+"""Several seeds as one group: `fit --seeds 5` trains them, `test` and `validate` score them all."""
 
+import os
 import re
 import shlex
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mnist_lit.errors import InputError, StoppedBySignal
+from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.runs import folders
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import print_fields
-from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command
+from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command, run_side_by_side
 
 MAX_SEEDS = 1000  # seeds in one part of --seeds
 CONFLICTS = {
@@ -69,9 +71,11 @@ def _evaluate(command: str, args: list[str]) -> int:
 
 def _fit(args: list[str]) -> int:
     given, args = pop_option(args, "--seeds")
+    together, args = pop_option(args, "--seeds_at_once")
     if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
         return run_command("fit", args)
     seeds = parse_seeds(given)
+    at_once = _seeds_at_once(together, len(seeds), pop_option(args, "--trainer.accelerator")[0])
     if option := next((option for option in CONFLICTS if any(arg.partition("=")[0] == option for arg in args)), None):
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
     root = Path(logs_root(args), folders.LOGS)
@@ -81,13 +85,15 @@ def _fit(args: list[str]) -> int:
     if group is None:
         group = folders.create_run(root)
         write_atomic(group / folders.GROUP_TXT, f"{shared}\n".encode())
+    each = [[*args, "--seed_everything", str(seed), "--group", str(group)] for seed in seeds]
+    done = 0
     try:
-        for number, seed in enumerate(seeds, 1):
-            print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
-            if code := run_command("fit", [*args, "--seed_everything", str(seed), "--group", str(group)]):
+        for code in _one_by_one(seeds, each) if at_once == 1 else _side_by_side(seeds, each, at_once):
+            if code:
                 return code
+            done += 1
     except StoppedBySignal as stopped:
-        where = f"in seed {seed}, {number} of {len(seeds)}; repeat the command with --resume auto to continue"
+        where = f"after {done} of {len(seeds)} seeds; repeat the command with --resume auto to continue"
         raise StoppedBySignal(stopped.signum, where) from None
     finally:
         if not folders.group_members(group):
@@ -99,6 +105,38 @@ def _fit(args: list[str]) -> int:
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
     print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
     return 0
+
+
+def _one_by_one(seeds: list[int], each: list[list[str]]) -> Iterator[int]:
+    """Train a seed after the other; yields their exit codes."""
+    for number, (seed, args) in enumerate(zip(seeds, each, strict=True), 1):
+        print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
+        yield run_command("fit", args)
+
+
+def _side_by_side(seeds: list[int], each: list[list[str]], at_once: int) -> Iterator[int]:
+    """Train several seeds at a time, printing what each printed when it has ended; yields their exit codes."""
+    print(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
+    for number, code, printed in run_side_by_side("fit", each, at_once):
+        print(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
+        yield code
+
+
+def _seeds_at_once(given: str, seeds: int, accelerator: str) -> int:
+    """How many seeds to train at a time: as `--seeds_at_once` says; by default as many as one GPU's host has cores.
+
+    A GPU is idle most of the time while one process trains a network this small; a CPU is not.
+    """
+    if given:
+        require("--seeds_at_once", given, "1 or more", given.isdecimal() and int(given) > 0)
+        return min(int(given), seeds)
+    return min(seeds, os.cpu_count() or 1) if accelerator != "cpu" and _visible_gpus() == 1 else 1
+
+
+def _visible_gpus() -> int:
+    """The NVIDIA GPUs that a fit would see, as Linux lists them: asking torch would take seconds."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return len([*Path("/dev").glob("nvidia[0-9]*")]) if chosen is None else len([*filter(None, chosen.split(","))])
 
 
 def _find_group(root: Path, shared: str) -> Path | None:

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 STORAGE = "MNIST_LIT_STORAGE"  # the environment variable for a database URL: process lists do not show it
 TRIALS_CSV = "trials.csv"
 POLL = 0.5  # seconds between two looks at a trial
-RESERVED = ("seeds", "group", "run", "resume", "ckpt_path", "print_config", "trainer.fast_dev_run", "trainer.logger")
+RESERVED = (
+    "seeds",
+    "seeds_at_once",
+    "group",
+    "run",
+    "resume",
+    "ckpt_path",
+    "print_config",
+    "trainer.fast_dev_run",
+    "trainer.logger",
+)
 
 
 def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space]:

@@ -30,6 +30,7 @@ from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.gpu import gpu_versions
 
 METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
@@ -55,7 +56,7 @@ class Metadata:
     ) -> Self:
         """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
         versions = {"mnist-lit": __version__, "python": platform.python_version()}
-        versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__}
+        versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__, **gpu_versions()}
         return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
 
     @classmethod

@@ -1,13 +1,16 @@
 """Run `mnist-lit` commands as subprocesses, and read the options that concern them. No torch."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -44,6 +47,41 @@ def run_command(command: str, args: Sequence[str], **popen: Any) -> int:
         stop_command(process, stopped.signum)
         raise
     return code if code >= 0 else 128 - code
+
+
+def run_side_by_side(command: str, each: Sequence[Sequence[str]], at_once: int) -> Iterator[tuple[int, int, bytes]]:
+    """Run `mnist-lit COMMAND` once per list of arguments, several at a time; yields number, exit code and output.
+
+    If a signal comes, or the caller leaves early, those that run are told to stop, and save first.
+    """
+    waiting, running = list(enumerate(each)), dict[subprocess.Popen[bytes], tuple[int, IO[bytes]]]()
+    signum = int(signal.SIGTERM)
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                number, args = waiting.pop(0)
+                printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed below
+                running[start_command(command, args, stdout=printed, stderr=subprocess.STDOUT)] = number, printed
+            time.sleep(0.05)
+            for process in [process for process in running if process.poll() is not None]:
+                number, printed = running.pop(process)
+                with printed:
+                    printed.seek(0)
+                    yield (
+                        number,
+                        process.returncode if process.returncode >= 0 else 128 - process.returncode,
+                        printed.read(),
+                    )
+    except StoppedBySignal as stopped:
+        signum = stopped.signum
+        raise
+    finally:
+        for process in running:
+            with suppress(OSError, ValueError):
+                process.send_signal(signum)
+        for process, (_, printed) in running.items():
+            stop_command(process, signum)
+            printed.close()
 
 
 def last_line(printed: bytes) -> str:

@@ -1,0 +1,132 @@
+"""Training on one NVIDIA GPU: every recipe, exact resume, and the captured step next to the eager one.
+
+The other tests hide GPUs; `make test-gpu` shows the first one to these.
+"""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnist_lit.captured_step import CapturedStep
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.recipes import recipe_names
+
+Cli = Callable[..., tuple[int, str, str]]
+RUN = Path("lightning_logs/version_0")
+DIGITS = ("--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "64", "--model.lr", "0.02")
+CPU = ("--trainer.accelerator", "cpu")
+GRAPH = ("--model.cuda_graph", "true")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU, or hidden: `make test-gpu` shows it"),
+    pytest.mark.usefixtures("small_calibration"),
+]
+
+
+def losses(run: Path = RUN) -> list[float]:
+    with run.joinpath("metrics.csv").open() as file:
+        return [float(row["train/loss_step"]) for row in csv.DictReader(file) if row.get("train/loss_step")]
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that ran as captured ones."""
+    steps: list[int] = []
+    original = CapturedStep.__call__
+
+    def counting(self: CapturedStep, batch: Any, step: int) -> Any:
+        steps.append(step)
+        return original(self, batch, step)
+
+    monkeypatch.setattr(CapturedStep, "__call__", counting)
+    return steps
+
+
+@pytest.mark.parametrize("graph", [(), GRAPH], ids=["eager", "graph"])
+def test_fit_and_test_reach_the_cpus_accuracy(cli: Cli, graph: tuple[str, ...], replays: list[int]) -> None:
+    code, out, err = cli("fit", "--config", "quickstart", *graph)
+    assert (code, err) == (0, ""), out
+    assert bool(replays) == bool(graph)
+    content = load_checkpoint(RUN / "checkpoints/last.ckpt")
+    assert {"gpu", "cuda", "float32 products", "deterministic"} <= {*content["mnist_lit"]["versions"]}
+    assert cli("test")[0] == 0
+    with RUN.joinpath("predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["true"] == row["pred"] for row in rows) / len(rows) > 0.98
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("graph", [(), GRAPH], ids=["eager", "graph"])
+@pytest.mark.parametrize("recipe", ["quickstart", "fast", "best"])
+def test_a_resumed_run_ends_with_the_same_bits(cli: Cli, recipe: str, graph: tuple[str, ...], precision: str) -> None:
+    data = () if recipe == "quickstart" else DIGITS[:4]
+    short = ("--trainer.max_epochs", "2", "--trainer.precision", precision, "--figures", "false")
+    code, out, err = cli("verify-resume", "--kills", "2", "--config", recipe, *data, *graph, *short)
+    assert (code, err) == (0, ""), out
+    assert "equal" in out
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        (),
+        ("--model.optimizer", "adamw", "--model.lr", "0.002"),
+        ("--model.optimizer", "muon", "--model.ema_decay", "0.98", "--data.degrees", "15", "--data.anneal", "0.2"),
+        ("--model.sam_rho", "0.05", "--model.dropout", "0.3"),
+    ],
+    ids=["sgd", "adamw", "muon", "sam"],
+)
+def test_the_captured_step_follows_the_eager_one_and_the_cpus(
+    cli: Cli, model: tuple[str, ...], replays: list[int]
+) -> None:
+    fit = (
+        "fit",
+        *DIGITS,
+        *model,
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.log_every_n_steps",
+        "1",
+        "--figures",
+        "false",
+    )
+    for options in ((), GRAPH, CPU, (*CPU, "--seed_everything", "1")):
+        assert cli(*fit, *options)[0] == 0
+    assert len(replays) == 19  # 1,257 images: 19 full batches, and one that is smaller
+    eager, graph, cpu, control = (losses(RUN.with_name(f"version_{n}"))[:8] for n in range(4))
+    assert graph == pytest.approx(eager, rel=2e-2)
+    assert eager == pytest.approx(cpu, rel=5e-2)  # TensorFloat-32
+    assert control != pytest.approx(cpu, rel=5e-2)
+
+
+@pytest.mark.parametrize("graph", [(), GRAPH], ids=["eager", "graph"])
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_takes_some_steps(cli: Cli, recipe: str, graph: tuple[str, ...]) -> None:
+    few = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "1")
+    code, out, _ = cli("fit", "--config", recipe, *DIGITS[:4], "--data.batch_size", "64", *graph, *few)
+    assert code == 0, out
+    assert len(losses()) == 6
+
+
+def test_losses_are_logged_without_waiting_and_none_is_lost(cli: Cli) -> None:
+    fit = ("fit", *DIGITS, *GRAPH, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "4")
+    assert cli(*fit)[0] == 0
+    assert len(losses()) == 40 // 4
+
+
+def test_a_diverged_run_is_noticed_when_its_loss_arrives(cli: Cli) -> None:
+    code, _, err = cli("fit", *DIGITS[:-1], "1e30", *GRAPH, "--trainer.max_epochs", "3")
+    assert code == 2
+    assert "lower model.lr" in err
+
+
+def test_seeds_train_side_by_side(cli: Cli) -> None:
+    code, out, _ = cli("fit", *DIGITS, *GRAPH, "--trainer.max_epochs", "2", "--seeds", "3", "--seeds_at_once", "3")
+    assert code == 0, out
+    assert "3 seeds, 3 at a time" in out
+    assert len([*RUN.glob("seed_*/checkpoints/best.ckpt")]) == 3
