@@ -101,7 +101,7 @@ def test_a_few_captured_steps_with_everything_on_are_the_textbook_steps(calls: l
     assert len(calls) == EPOCHS * 4
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses
-    for change in ({"seed": 1}, {"dropout": 0.2}, {"sam_rho": 0.0}, {"ema_decay": 0.9}, {"lr": 0.0200001}):
+    for change in ({"seed": 1}, {"dropout": 0.2}, {"sam_rho": 0.0}, {"ema_decay": 0.2}, {"lr": 0.0200001}):
         assert not equal(fit({**model, "cuda_graph": True, **change}, data, **few)[0], captured), change
     assert not equal(fit({**model, "cuda_graph": True}, {**data, "anneal": 0.3}, **few)[0], captured)
 
@@ -127,6 +127,7 @@ def test_a_smaller_last_batch_takes_the_textbook_step(calls: list[int]) -> None:
 class OwnCNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.head = nn.Linear(784, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Several seeds form a group, which is trained, resumed, tested and listed as one."""
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from mnist_lit.cli.main import main
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import spread
-from mnist_lit.experiments.seeds import parse_seeds
+from mnist_lit.experiments.seeds import _seeds_at_once, parse_seeds
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 
@@ -177,3 +178,41 @@ def test_seeds_in_a_config_are_refused(cli: Cli) -> None:
     Path("mine.yaml").write_text("seeds: 3\n")
     code, _, err = cli("fit", "--config", "mine.yaml")
     assert (code, "command line" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_seeds_at_once_are_the_seeds_alone(cli: Cli, group: Path) -> None:
+    """In processes of their own, since they run at the same time."""
+    fit = [sys.executable, "-m", "mnist_lit", *FIT, "--seeds", "2", "--seeds_at_once", "2"]
+    run = subprocess.run(fit, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "2 seeds, 2 at a time" in run.stdout
+    assert run.stdout.count("best val/acc") == 3  # each seed's table, and the group's
+    for one, other in zip(group_members(group), group_members(group.with_name("version_1")), strict=True):
+        ours, theirs = (torch.load(member / "checkpoints/last.ckpt")["state_dict"] for member in (one, other))
+        assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "accelerator", "at_once"),
+    [
+        ("", "", "", 1),
+        ("", "0", "", None),
+        ("", "0", "cpu", 1),
+        ("", "0,1", "", 1),
+        ("3", "", "", 3),
+        ("99", "0", "", 8),
+    ],
+)
+def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
+    given: str, gpus: str, accelerator: str, at_once: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert _seeds_at_once(given, 8, accelerator) == (at_once or min(8, os.cpu_count() or 1))
+
+
+def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., str]) -> None:
+    assert "--seeds_at_once: expected 1 or more, got none" in error_line(
+        *FIT, "--seeds", "2", "--seeds_at_once", "none"
+    )
+    assert "seeds_at_once: goes with --seeds" in error_line(*FIT, "--seeds_at_once", "2")

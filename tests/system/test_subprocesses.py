@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ import pytest
 
 from mnist_lit.errors import StoppedBySignal
 from mnist_lit.system.signals import raise_on_signal
-from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command, start_command
+from mnist_lit.system.subprocesses import (
+    launched_externally,
+    logs_root,
+    pop_option,
+    run_command,
+    run_side_by_side,
+    start_command,
+)
 
 WAIT_FOR_SIGTERM = """
 import pathlib, signal, sys, time
@@ -90,3 +97,35 @@ def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
     assert logs_root(["--config", "mine.yaml"]) == "there"
     assert logs_root(["--config", "mine.yaml", "--trainer.default_root_dir=here"]) == "here"
     assert logs_root(["--config", "gone.yaml"]) == ""
+
+
+def test_commands_run_side_by_side_and_their_outputs_stay_apart(program: Callable[[str], None], tmp_path: Path) -> None:
+    program("""
+import pathlib, sys, time
+pathlib.Path(f"started_{sys.argv[1]}").touch()
+if sys.argv[1] != "c":  # the first two wait for each other
+    while not (pathlib.Path("started_a").exists() and pathlib.Path("started_b").exists()):
+        time.sleep(0.01)
+print("out of", sys.argv[1])
+sys.exit(3 if sys.argv[1] == "b" else 0)
+""")
+    ended = {number: (code, printed) for number, code, printed in run_side_by_side("fit", [["a"], ["b"], ["c"]], 2)}
+    assert ended == {0: (0, b"out of a\n"), 1: (3, b"out of b\n"), 2: (0, b"out of c\n")}
+
+
+def test_leaving_early_stops_the_others_once_they_have_saved(program: Callable[[str], None], tmp_path: Path) -> None:
+    program("""
+import pathlib, signal, sys, time
+if sys.argv[1] == "fails":
+    while not pathlib.Path("ready").exists():
+        time.sleep(0.01)
+    sys.exit(2)
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path("saved").touch(), sys.exit()))
+pathlib.Path("ready").touch()
+time.sleep(60)
+""")
+    commands = run_side_by_side("fit", [["fails"], ["works"], ["waits"]], 2)
+    assert next(commands)[:2] == (0, 2)
+    assert isinstance(commands, Generator)
+    commands.close()
+    assert Path("saved").exists()
