@@ -126,11 +126,10 @@ def test_our_callbacks_work_without_our_command_line(capsys: pytest.CaptureFixtu
     ours = [tracker, StopOnDivergence(), StopOnSignal(), TensorBoardFigures(), FitLines(), SaveBestAndLast(tracker)]
     data, module = digits(), MNISTModule(optimizer="adamw", lr=0.003)
     loggers = [TensorBoardLogger("logs"), CSVLogger("logs")]
-    trainer(callbacks=ours, logger=loggers, enable_checkpointing=True, max_epochs=2, log_every_n_steps=5).fit(
-        module, data
-    )
+    options = {"limit_train_batches": 10, "max_epochs": 2, "log_every_n_steps": 5}
+    trainer(callbacks=ours, logger=loggers, enable_checkpointing=True, **options).fit(module, data)
     assert {"best.ckpt", "last.ckpt"} == {path.name for path in run.joinpath("checkpoints").iterdir()}
-    assert "epoch 2/2  step 40/40" in capsys.readouterr().out
+    assert "epoch 2/2  step 20/20" in capsys.readouterr().out
     trainer(callbacks=[ScoreTable(), WritePredictions(run / "predictions.csv")]).test(module, data, verbose=False)
     assert "most often confused with" in capsys.readouterr().out
     predictions = read_predictions(run)
