@@ -37,8 +37,7 @@ def run(command: str, *args: str, folder: str) -> subprocess.CompletedProcess[st
 def steady_rate(run_folder: Path) -> tuple[float, float]:
     """Images per second of a fit, the median between its log steps, and the seconds of all its steps at that rate.
 
-    The first steps, in which libraries choose kernels and the step is captured, are left out: they take one to three
-    seconds once, however long the fit.
+    The first steps, in which libraries choose kernels and the step is captured, are left out.
     """
     with run_folder.joinpath("metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -56,7 +55,7 @@ def fit_rate(*args: str, data_dir: str) -> float:
 
 
 def training(recipe: str, seeds: int, *args: str, data_dir: str) -> tuple[float, float, str]:
-    """Median seconds of all steps, median percent right on the test images, and both in words."""
+    """Median seconds of all steps, mean percent right on the test images, and both in words."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--config", recipe, "--data.data_dir", data_dir, "--figures", "false", *args]
         fits = [fit(*options, "--seed_everything", str(seed), folder=folder) for seed in range(seeds)]
@@ -116,6 +115,7 @@ def main() -> int:
 
 def _speed(note: Any, data_dir: str, rounds: int) -> None:
     """`fit` next to the bare loops at batch 512, and what exactness costs."""
+    torch.set_float32_matmul_precision("high")  # as `fit` does
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, way in {**WAYS, "eager, inexact": FASTEST, "graph, inexact": (*GRAPH, *FASTEST)}.items():

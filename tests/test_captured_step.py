@@ -2,17 +2,19 @@
 
 import contextlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from mnist_lit import captured_step
 from mnist_lit.captured_step import CapturedStep
-from mnist_lit.data.loaders import Batch
+from mnist_lit.data.loaders import Batch, DeferredBatch
 from mnist_lit.module import MNISTModule
 from plain import digits, trainer
 
@@ -150,14 +152,17 @@ class OwnStep(MNISTModule):
     ("model", "data", "options", "reason"),
     [
         ({"network": OwnCNN}, {}, {}, "the network is not the tutorial's"),
-        ({}, {"continental": 0.5}, {}, "data.continental selects images by their labels"),
+        ({}, {"continental": 0.5}, {}, "the augmentation is data.continental, or one of your own"),
         ({}, {}, {"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches is above 1"),
         ({}, {}, {"gradient_clip_val": 1.0}, "trainer.gradient_clip_val is set"),
         ({}, {}, {"precision": "64-true"}, "trainer.precision is 64-true"),
+        ({}, {}, {"callbacks": [GradientAccumulationScheduler({0: 2})]}, "trainer.accumulate_grad_batches is above 1"),
+        ({}, {}, {"detect_anomaly": True}, "trainer.detect_anomaly looks at every gradient"),
         ({}, {}, {"callbacks": [HalvedGradients()]}, "HalvedGradients may change the model within a step"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")  # the scheduler sets it
 def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
     model: dict[str, Any],
     data: dict[str, Any],
@@ -173,6 +178,15 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
     assert capsys.readouterr().out == f"fit: training step by step, without a CUDA graph: {reason}\n"
     assert not calls
     assert equal(eager, textbook)
+
+
+def test_a_strategy_for_several_processes_is_a_reason_against() -> None:
+    made, module = trainer(limit_train_batches=1, limit_val_batches=0), MNISTModule()
+    made.fit(module, datamodule=digits(batch_size=BATCH))
+    assert captured_step.reason_against(made, module, MNISTModule) == ""
+    names = ("train_dataloader", "callbacks", "accumulate_grad_batches", "gradient_clip_val", "precision")
+    other = SimpleNamespace(**{name: getattr(made, name) for name in names}, strategy=DDPStrategy())
+    assert captured_step.reason_against(other, module, MNISTModule) == "trainer.strategy is for several processes"
 
 
 def test_a_subclass_with_a_step_of_its_own_is_trained_eagerly(
@@ -199,7 +213,7 @@ def test_weights_that_a_callback_freezes_end_the_capturing(
     textbook, seen = fit({}, {}, Freezes(), **few)
     captured, seen_captured = fit({"cuda_graph": True}, {}, Freezes(), **few)
     assert len(calls) == 3
-    assert capsys.readouterr().out.count("the weights were replaced or frozen") == 1
+    assert capsys.readouterr().out.count("weights were replaced or frozen") == 1
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses
 
@@ -241,6 +255,29 @@ def test_three_steps_warm_up_then_one_is_captured_and_replayed(monkeypatch: pyte
     assert (FakeGraph.captures, FakeGraph.replays) == (1, 8 - captured_step.WARM_UP)
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses
+
+
+class NoGradient(MNISTModule):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return super().training_step(batch, batch_idx).detach()
+
+
+def test_a_step_without_gradients_is_still_an_error() -> None:
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        trainer(limit_train_batches=1).fit(NoGradient(), datamodule=digits(batch_size=BATCH))
+
+
+def test_after_a_fit_nothing_is_captured_and_a_deferred_batch_can_be_moved() -> None:
+    module, data = MNISTModule(cuda_graph=True), digits(batch_size=BATCH)
+    trainer(limit_train_batches=1, limit_val_batches=0).fit(module, datamodule=data)
+    assert module._captured is None
+    loader = data.train_dataloader()
+    loader.deferred = True
+    batch = next(iter(loader))
+    assert isinstance(batch, DeferredBatch)
+    moved = batch.to("meta")
+    assert {moved.inputs.device.type, moved.labels.device.type, moved.indices.device.type} == {"meta"}
+    assert (moved.size, moved.epoch) == (BATCH, 0)
 
 
 @pytest.mark.slow

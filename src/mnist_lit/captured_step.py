@@ -3,13 +3,14 @@
 A step of this network is some three hundred short kernels, and launching them from Python takes several times as long
 as running them. A CUDA graph records the launches of one step and replays them with a single call (Ng et al. 2021,
 "Accelerating PyTorch with CUDA Graphs", pytorch.org). A replay runs the same kernels on the same memory, so whatever
-differs from step to step is a tensor that is filled before: the images' positions, the epoch, from which random draws
-and the strength of the warp follow, the learning rates, and the weight of the newest weights in their average. The
-images are gathered and warped inside the graph, so the loader hands out positions only, see `DeferredBatch`.
+differs from step to step is a tensor that is filled beforehand: the images' positions, the epoch, from which random
+draws and the strength of the warp follow, the learning rates, and the weight of the newest weights in their average.
+The images are gathered and warped inside the graph, so the loader hands out positions only, see `DeferredBatch`.
 
 Tests compare it bit by bit with the textbook step on a CPU, where the same code runs without a graph.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import BaseFinetuning, ModelPruning
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from mnist_lit import optim
@@ -24,24 +26,29 @@ from mnist_lit.data.loaders import Batch, DeferredBatch, TrainLoader
 from mnist_lit.own_network import is_tutorial
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the optimizer makes its state
+VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that are not baked into the graph
 STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 def reason_against(trainer: Any, module: Any, plain: type) -> str:
     """Why a fit's steps cannot be captured; empty if they can. plain: the class whose step is captured."""
     loader, callbacks = trainer.train_dataloader, trainer.callbacks
+    ours = isinstance(loader, TrainLoader)
     hooked = [type(c).__name__ for c in callbacks if isinstance(c, BaseFinetuning | ModelPruning) or _has_step_hooks(c)]
     reasons = {
         "the network is not the tutorial's": not is_tutorial(module.network),
         f"{type(module).__name__} may train in another way": type(module) is not plain,
         "another optimizer or schedule was configured": module.lr_schedulers() is not module.schedule,
         "the network is compiled": module.hparams["compile"],
-        "the batches come from another loader": not isinstance(loader, TrainLoader),
-        "data.continental selects images by their labels": getattr(trainer.datamodule, "continental", 0),
+        "the batches come from another loader": not ours,
+        "images and weights are on different devices": loader.images.device != module.device if ours else False,
+        "the augmentation is data.continental, or one of your own": not loader.capturable if ours else False,
         "trainer.accumulate_grad_batches is above 1": trainer.accumulate_grad_batches != 1,
         "trainer.gradient_clip_val is set": trainer.gradient_clip_val,
+        "trainer.detect_anomaly looks at every gradient": torch.is_anomaly_enabled(),
         f"trainer.precision is {trainer.precision}": trainer.precision not in ("32-true", "bf16-mixed"),
-        "several processes train": trainer.world_size > 1,
+        "trainer.strategy is for several processes": not isinstance(trainer.strategy, SingleDeviceStrategy),
+        f"a device of type {module.device.type} has no graphs": module.device.type not in ("cuda", "cpu"),
         f"{', '.join(hooked)} may change the model within a step": hooked,
     }
     return next((reason for reason, applies in reasons.items() if applies), "")
@@ -69,7 +76,11 @@ class CapturingModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Decide how this step runs."""
-        self.replays = self._captured is not None and self._captured.takes(batch)
+        self.replays = self._captured is not None and self._captured.takes(batch, self.trainer)
+
+    def on_train_end(self) -> None:
+        """Free the graph's memory."""
+        self._captured, self.replays = None, False
 
     def replayed(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """The mean loss and the log-probabilities of a step that is replayed here and now, or None."""
@@ -77,7 +88,7 @@ class CapturingModule(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute the gradients, unless a captured step has."""
-        if loss.requires_grad:
+        if not self.replays:
             super().backward(loss, *args, **kwargs)
 
 
@@ -102,13 +113,17 @@ class CapturedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream: Any = torch.cuda.Stream() if self._on_gpu else None  # type: ignore[no-untyped-call]
         self._steps = 0
-        self._addresses = self._weight_addresses()
+        self._before = self._what_is_fixed()
         loader.deferred = True
 
-    def takes(self, batch: Any) -> bool:
-        """Whether a batch is a full one of ours, while the weights are still those that were captured."""
-        if isinstance(batch, DeferredBatch) and self._addresses != self._weight_addresses():
-            self.give_up("the weights were replaced or frozen")
+    def takes(self, batch: Any, trainer: Any) -> bool:
+        """Whether a batch is a full one of ours, and what the graph has recorded still holds."""
+        if self._loader.deferred and self._before != self._what_is_fixed():
+            self.give_up("weights were replaced or frozen, or the optimizer's options changed")
+        if self._loader.deferred and trainer.accumulate_grad_batches != 1:
+            self.give_up("trainer.accumulate_grad_batches is above 1")
+        if self._loader.deferred and trainer.train_dataloader is not self._loader:
+            self.give_up("the batches come from another loader")
         return self._loader.deferred and isinstance(batch, DeferredBatch)
 
     def give_up(self, reason: str) -> None:
@@ -168,19 +183,24 @@ class CapturedStep:
     def _rates_as_tensors(self) -> Iterator[None]:
         """Inside, the optimizer reads its rates from the device; outside, they are numbers, for schedules and files."""
         groups = self._optimizer.param_groups
-        before = [dict(group) for group in groups]
+        before = [group.copy() for group in groups]
         on_gpu = {"fused" if isinstance(self._optimizer, torch.optim.SGD) else "capturable": True}
         for group, rate in zip(groups, self._rates, strict=True):
             group.update(lr=rate, **(on_gpu if self._on_gpu else {}))
         try:
-            yield
+            with warnings.catch_warnings():  # AdamW warns while it warms up
+                warnings.filterwarnings("ignore", ".*capturable=True")
+                yield
         finally:
             for group, old in zip(groups, before, strict=True):
                 group.clear()
                 group.update(old)
 
-    def _weight_addresses(self) -> list[tuple[int, bool]]:
-        return [(weights.data_ptr(), weights.requires_grad) for weights in self._module.parameters()]
+    def _what_is_fixed(self) -> tuple[list[Any], ...]:
+        """Where the weights are and which are trained, and the optimizer's options but for its rates."""
+        weights = [(one.data_ptr(), one.requires_grad) for one in self._module.parameters()]
+        rest = [{k: v for k, v in group.items() if k not in VARYING} for group in self._optimizer.param_groups]
+        return weights, rest
 
 
 def say_eager(reason: str) -> None:

@@ -142,6 +142,7 @@ class MNISTDataModule(pl.LightningDataModule):
         images, labels = self._tensors("train")
         shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, **_share()}
+        options["capturable"] = not self.continental and type(self).augment is MNISTDataModule.augment
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:

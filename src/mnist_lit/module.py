@@ -184,7 +184,7 @@ class MNISTModule(CapturingModule):
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
-        self._counted = None
+        self._counted, self.latest_loss, self._reads = None, None, DelayedReads()
         optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
@@ -255,10 +255,8 @@ class MNISTModule(CapturingModule):
         if self._logs_this_step():  # of accumulated batches, the last one's loss
             nll = smoothed_nll(log_probs, batch.labels, 0.0)
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
-            known = self._loss_step if self.device.type == "cpu" else self.latest_loss  # without waiting for a GPU
-            if known is not None:
-                known = torch.as_tensor(known)
-                self.log("train/loss_step", known, batch_size=batch.size, prog_bar=True, logger=False)
+            shows = self.device.type == "cpu"  # in Lightning's bars, which would wait for a GPU at each step
+            self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=shows, logger=False)
 
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)

@@ -16,7 +16,7 @@ import torch
 from mnist_lit.cli.main import main
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import spread
-from mnist_lit.experiments.seeds import _seeds_at_once, parse_seeds
+from mnist_lit.experiments.seeds import _seeds_at_once, _visible_gpus, parse_seeds
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 
@@ -202,6 +202,7 @@ def test_seeds_at_once_are_the_seeds_alone(cli: Cli, group: Path) -> None:
         ("", "0,1", "", 1),
         ("3", "", "", 3),
         ("99", "0", "", 8),
+        ("", "-1", "", 1),
     ],
 )
 def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
@@ -209,6 +210,13 @@ def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     assert _seeds_at_once(given, 8, accelerator) == (at_once or min(8, os.cpu_count() or 1))
+
+
+def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        tmp_path.joinpath(name).touch()
+    assert _visible_gpus(str(tmp_path)) == 2
 
 
 def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., str]) -> None:

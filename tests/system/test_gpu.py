@@ -15,7 +15,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv(gpu.WORKSPACE, "unset")
     monkeypatch.delenv(gpu.WORKSPACE)
     return precisions
@@ -24,7 +24,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_gpu_is_set_up_to_repeat_its_bits(settings: list[str]) -> None:
     gpu.set_up_gpu(exact=True)
     assert settings == ["high"]
-    assert torch.backends.cudnn.deterministic
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
     assert os.environ[gpu.WORKSPACE] == ":4096:8"
 
 
@@ -58,5 +58,7 @@ def test_a_run_records_the_gpu_and_its_precision(settings: list[str], monkeypatc
     recorded = gpu.gpu_versions()
     assert recorded["gpu"] == "NVIDIA H200"
     assert (recorded["float32 products"], recorded["deterministic"]) == ("TensorFloat-32", "yes")
+    torch.backends.cudnn.benchmark = True  # by trainer.benchmark
+    assert gpu.gpu_versions()["deterministic"] == "no"
     gpu.set_up_gpu(exact=False)
     assert gpu.gpu_versions()["deterministic"] == "no"

@@ -16,11 +16,11 @@ from mnist_lit.errors import StoppedBySignal
 from mnist_lit.system.signals import raise_on_signal
 from mnist_lit.system.subprocesses import (
     launched_externally,
-    logs_root,
     pop_option,
     run_command,
     run_side_by_side,
     start_command,
+    trainer_option,
 )
 
 WAIT_FOR_SIGTERM = """
@@ -94,9 +94,9 @@ def test_an_option_is_removed_in_both_spellings() -> None:
 
 def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
     Path("mine.yaml").write_text("trainer: {default_root_dir: there}")
-    assert logs_root(["--config", "mine.yaml"]) == "there"
-    assert logs_root(["--config", "mine.yaml", "--trainer.default_root_dir=here"]) == "here"
-    assert logs_root(["--config", "gone.yaml"]) == ""
+    assert trainer_option(["--config", "mine.yaml"], "default_root_dir") == "there"
+    assert trainer_option(["--config", "mine.yaml", "--trainer.default_root_dir=here"], "default_root_dir") == "here"
+    assert trainer_option(["--config", "gone.yaml"], "default_root_dir") == ""
 
 
 def test_commands_run_side_by_side_and_their_outputs_stay_apart(program: Callable[[str], None], tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ class FitBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The newest scores, under names that fit."""
-        metrics = trainer.progress_bar_metrics
+        metrics = {"train/loss_step": getattr(pl_module, "latest_loss", None), **trainer.progress_bar_metrics}
         names = {"train/loss_step": "loss", "val/acc": "val/acc"}
-        return {short: metrics[name] for name, short in names.items() if name in metrics}
+        return {short: metrics[name] for name, short in names.items() if metrics.get(name) is not None}
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {epoch_of(self.trainer, current_epoch)}"

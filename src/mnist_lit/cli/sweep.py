@@ -14,7 +14,7 @@ from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.recipes import find_recipe, recipe_name
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.signals import DeferredSignals
-from mnist_lit.system.subprocesses import launched_externally, logs_root
+from mnist_lit.system.subprocesses import launched_externally, trainer_option
 
 
 def main(command: str, args: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(command: str, args: list[str]) -> int:
     fit = ["--config", str(find_recipe(options.config)), *rest]
     name = options.study or Path(options.config).stem
     require("--study", name, "a name of letters, digits, -, _ and .", bool(re.fullmatch(r"[\w.-]+", name)))
-    folder = Path(logs_root(fit), LOGS, f"sweep_{name}")
+    folder = Path(trainer_option(fit, "default_root_dir"), LOGS, f"sweep_{name}")
     settings, space = check_space(fit, read_space(Path(options.space)))
     with storage_errors(options.storage, opening=True):
         study = Study(name, folder, options.storage, seed=options.seed)

@@ -71,8 +71,10 @@ class Batch:
         """The batch on a device: Lightning calls this if the images are not there already."""
         if self.indices.device == torch.device(device):
             return self
-        names = ("inputs", "labels", "indices")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names})
+        inputs, labels, indices = (
+            part.to(device, non_blocking=non_blocking) for part in (self.inputs, self.labels, self.indices)
+        )
+        return Batch(inputs, labels, indices, self.size, self.epoch)
 
     @property
     def images(self) -> Tensor:
@@ -128,7 +130,8 @@ class TrainLoader(EvalLoader):
     _: KW_ONLY
     seed: int
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
-    deferred: bool = False  # hand out full batches as `DeferredBatch`
+    capturable: bool = False  # whether `augment` can be part of a CUDA graph
+    deferred: bool = field(default=False, init=False)  # whether full batches are handed out as `DeferredBatch`
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
     _resume: dict[str, int] = field(default_factory=dict, init=False)  # a state to continue from; used once

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal, require
@@ -15,9 +16,16 @@ from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import print_fields
-from mnist_lit.system.subprocesses import launched_externally, logs_root, pop_option, run_command, run_side_by_side
+from mnist_lit.system.subprocesses import (
+    launched_externally,
+    pop_option,
+    run_command,
+    run_side_by_side,
+    trainer_option,
+)
 
 MAX_SEEDS = 1000  # seeds in one part of --seeds
+MAX_AT_ONCE = 16  # processes on one GPU, each of which needs a gigabyte or so of its memory
 CONFLICTS = {
     "--seed_everything": "--seeds sets it",
     "--ckpt_path": "several seeds start from scratch",
@@ -75,10 +83,10 @@ def _fit(args: list[str]) -> int:
     if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
         return run_command("fit", args)
     seeds = parse_seeds(given)
-    at_once = _seeds_at_once(together, len(seeds), pop_option(args, "--trainer.accelerator")[0])
+    at_once = _seeds_at_once(together, len(seeds), trainer_option(args, "accelerator"))
     if option := next((option for option in CONFLICTS if any(arg.partition("=")[0] == option for arg in args)), None):
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
-    root = Path(logs_root(args), folders.LOGS)
+    root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
     shared = shlex.join(["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
@@ -130,13 +138,15 @@ def _seeds_at_once(given: str, seeds: int, accelerator: str) -> int:
     if given:
         require("--seeds_at_once", given, "1 or more", given.isdecimal() and int(given) > 0)
         return min(int(given), seeds)
-    return min(seeds, os.cpu_count() or 1) if accelerator != "cpu" and _visible_gpus() == 1 else 1
+    return min(seeds, os.cpu_count() or 1, MAX_AT_ONCE) if accelerator != "cpu" and _visible_gpus() == 1 else 1
 
 
-def _visible_gpus() -> int:
+def _visible_gpus(devices: str = "/dev") -> int:
     """The NVIDIA GPUs that a fit would see, as Linux lists them: asking torch would take seconds."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len([*Path("/dev").glob("nvidia[0-9]*")]) if chosen is None else len([*filter(None, chosen.split(","))])
+    if "+cpu" in metadata.version("torch") or (chosen and chosen.startswith("-")):  # -1 hides all
+        return 0
+    return len([*Path(devices).glob("nvidia[0-9]*")]) if chosen is None else len([*filter(None, chosen.split(","))])
 
 
 def _find_group(root: Path, shared: str) -> Path | None:

@@ -21,7 +21,7 @@ from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import print_fields, print_table
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.signals import DeferredSignals
-from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_command
+from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_commands
 
 if TYPE_CHECKING:
     from mnist_lit.experiments.study import RunningTrial, Study, TrialResult
@@ -99,7 +99,7 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
                     process.wait(POLL)
         finally:
             if process.poll() is None:
-                stop_command(process, signals.signum or signal.SIGTERM)
+                stop_commands([process], signals.signum or signal.SIGTERM)
         errors.seek(0)
         printed = errors.read()
     validations = read_validations(trial.run)

@@ -24,10 +24,10 @@ def set_up_gpu(*, exact: bool) -> None:
 
 
 def gpu_versions() -> dict[str, str]:
-    """The GPU and what determines its bits, for a run's records; empty if none was used."""
+    """The GPU and what determines its bits, for a run's records; empty if this process has not used one."""
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return {}
-    exact = torch.backends.cudnn.deterministic and WORKSPACE in os.environ
+    exact = torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark and WORKSPACE in os.environ
     return {
         "gpu": torch.cuda.get_device_name(),
         "cuda": str(torch.version.cuda),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -29,27 +29,36 @@ def start_command(command: str, args: Sequence[str], **popen: Any) -> subprocess
     return subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args], **popen)
 
 
-def stop_command(process: subprocess.Popen[bytes], signum: int) -> None:
-    """Forward a signal and wait until the process has saved and ended."""
-    with suppress(OSError, ValueError):  # Windows has already sent it Ctrl-C, and knows no other signal
-        process.send_signal(signum)
-    while process.poll() is None:
-        with suppress(StoppedBySignal):
-            process.wait()
+def stop_commands(processes: Collection[subprocess.Popen[bytes]], signum: int) -> None:
+    """Forward a signal once, and wait until all processes have saved and ended, whatever signals come meanwhile."""
+    for process in processes:
+        with suppress(OSError, ValueError, StoppedBySignal):  # Windows has sent Ctrl-C already, and knows no other
+            process.send_signal(signum)
+    for process in processes:
+        while process.poll() is None:
+            with suppress(StoppedBySignal):
+                process.wait()
+
+
+def exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that has ended, as a shell gives it: 128 + n after signal n."""
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def run_command(command: str, args: Sequence[str], **popen: Any) -> int:
     """Run `mnist-lit COMMAND` to its end and return its exit code. A signal is forwarded before it is raised."""
     process = start_command(command, args, **popen)
     try:
-        code = process.wait()
+        process.wait()
     except StoppedBySignal as stopped:
-        stop_command(process, stopped.signum)
+        stop_commands([process], stopped.signum)
         raise
-    return code if code >= 0 else 128 - code
+    return exit_code(process)
 
 
-def run_side_by_side(command: str, each: Sequence[Sequence[str]], at_once: int) -> Iterator[tuple[int, int, bytes]]:
+def run_side_by_side(
+    command: str, each: Sequence[Sequence[str]], at_once: int
+) -> Generator[tuple[int, int, bytes], None, None]:
     """Run `mnist-lit COMMAND` once per list of arguments, several at a time; yields number, exit code and output.
 
     If a signal comes, or the caller leaves early, those that run are told to stop, and save first.
@@ -67,20 +76,13 @@ def run_side_by_side(command: str, each: Sequence[Sequence[str]], at_once: int) 
                 number, printed = running.pop(process)
                 with printed:
                     printed.seek(0)
-                    yield (
-                        number,
-                        process.returncode if process.returncode >= 0 else 128 - process.returncode,
-                        printed.read(),
-                    )
+                    yield number, exit_code(process), printed.read()
     except StoppedBySignal as stopped:
         signum = stopped.signum
         raise
     finally:
-        for process in running:
-            with suppress(OSError, ValueError):
-                process.send_signal(signum)
-        for process, (_, printed) in running.items():
-            stop_command(process, signum)
+        stop_commands(running, signum)
+        for _, printed in running.values():
             printed.close()
 
 
@@ -89,14 +91,14 @@ def last_line(printed: bytes) -> str:
     return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
 
 
-def logs_root(args: Sequence[str]) -> str:
-    """The folder that a fit with these arguments makes `lightning_logs` in, by option or config; "" is the current."""
-    given = pop_option(args, "--trainer.default_root_dir")[0]
+def trainer_option(args: Sequence[str], name: str) -> str:
+    """An option of the trainer that a fit with these arguments uses, by option or config; "" if it has its default."""
+    given = pop_option(args, f"--trainer.{name}")[0]
     for option, path in pairwise(args):
         if not given and option == "--config":
             with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
                 trainer = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("trainer") or {}
-                given = str(trainer.get("default_root_dir") or given)
+                given = str(trainer.get(name) or given)
     return given
 
 
