@@ -105,7 +105,7 @@ def started(h: Mapping[str, Any], step: int, *states: Any, end: int = 10) -> tup
     if states:
         optimizer.load_state_dict(copy.deepcopy(states[0]))
         schedule.load_state_dict(copy.deepcopy(states[1]))
-    schedule.start(step, build_optimizer(network, h).param_groups, lambda n: 1 - n / end)
+    schedule.start(step, build_optimizer(network, h).param_groups, {"schedule": "linear", "warmup": 0.0}, end, end)
     return optimizer, schedule
 
 

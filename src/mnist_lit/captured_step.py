@@ -24,6 +24,7 @@ from torch import Tensor
 from mnist_lit import optim
 from mnist_lit.data.loaders import Batch, DeferredBatch, TrainLoader
 from mnist_lit.own_network import is_tutorial
+from mnist_lit.system.delayed_reads import DelayedReads
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the optimizer makes its state
 VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that are not baked into the graph
@@ -60,18 +61,23 @@ def _has_step_hooks(callback: Callback) -> bool:
 
 
 class CapturingModule(LightningModule):
-    """A LightningModule whose steps can be replayed. A captured step needs no gradients from Lightning."""
+    """A LightningModule whose steps can be replayed, and whose losses are logged without waiting for a GPU.
+
+    A captured step needs no gradients from Lightning.
+    """
 
     replays = False  # whether this batch's step is replayed
+    latest_loss: float | None = None  # of a logged step; on a GPU, of the one before
     _captured: "CapturedStep | None" = None
+    _reads = DelayedReads()
 
-    def capture_steps(self, plain: type) -> None:
-        """Replay steps from now on, or say once why not. plain: the class whose step is captured."""
+    def start_steps(self, plain: type, *, captured: bool) -> None:
+        """Begin a run. captured: replay its steps, or say once why not. plain: the class whose step is captured."""
         trainer = self.trainer
-        if reason := reason_against(trainer, self, plain):
-            self._captured = None
+        self._captured, self._reads, self.latest_loss = None, DelayedReads(), None
+        if captured and (reason := reason_against(trainer, self, plain)):
             say_eager(reason)
-        else:
+        elif captured:
             self._captured = CapturedStep(self, trainer.optimizers[0], trainer.train_dataloader)  # type: ignore[arg-type]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -90,6 +96,37 @@ class CapturingModule(LightningModule):
         """Compute the gradients, unless a captured step has."""
         if not self.replays:
             super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take the step as Lightning does, unless the closure takes a captured one."""
+        if self.replays:
+            optimizer_closure()
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def logs_this_step(self) -> bool:
+        """Whether the loggers get this step's loss."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return bool(every) and (self.trainer.global_step + 1) % every == 0
+
+    def log_now(self, scalars: dict[str, float], step: int) -> None:
+        """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
+        if not self.trainer.sanity_checking:
+            for logger in self.loggers:
+                logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
+
+    def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
+        """Log a step's loss and rate, on a GPU when the next ones come."""
+
+        def log(value: float | None) -> None:
+            self.latest_loss = value
+            self.log_now({"lr": lr} if value is None else {"train/loss_step": value, "lr": lr}, step)
+
+        self._reads.add(loss, log)
+
+    def finish_logging(self) -> None:
+        """Log what was still on its way from the GPU."""
+        self._reads.flush()
 
 
 class CapturedStep:

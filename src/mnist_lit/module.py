@@ -22,7 +22,6 @@ from mnist_lit.metrics import classification_metrics, merge_states, scalar_score
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
-from mnist_lit.system.delayed_reads import DelayedReads
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -85,8 +84,8 @@ class MNISTModule(CapturingModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["network"])
-        self.hparams.update({name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")})  # NumPy's
-        self.hparams["network"] = class_name(network)  # as text: loading a checkpoint imports nothing
+        plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
+        self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network or None, num_classes, init, seed)  # "" from a checkpoint
         self.ema = optim.ema_copy(self.network) if ema_decay else None
@@ -96,8 +95,6 @@ class MNISTModule(CapturingModule):
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
         self._warm_started = False  # or trained before, so that `init_from` is left alone
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self.latest_loss: float | None = None  # of a logged step; on a GPU, of the one before
-        self._reads = DelayedReads()
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
@@ -184,32 +181,26 @@ class MNISTModule(CapturingModule):
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
-        self._counted, self.latest_loss, self._reads = None, None, DelayedReads()
+        self._counted = None
         optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
             total = self.trainer.estimated_stepping_batches
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
-            self.schedule.start(
-                self.trainer.global_step, options, lambda step: optim.lr_factor(self.hparams, step, total, per_epoch)
-            )
-        if self.hparams["cuda_graph"]:
-            self.capture_steps(MNISTModule)
+            self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
+        self.start_steps(MNISTModule, captured=self.hparams["cuda_graph"])
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
-        if self.replays:  # the closure does all of it
-            optimizer_closure()
-        else:
-            if self.hparams["sam_rho"]:
-                optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            if self.ema is not None:
-                optim.update_ema(self.ema, self.network, optim.ema_weight(self.hparams["ema_decay"], step))
-        if self._logs_this_step():
-            self._reads.add(self._loss_step, lambda loss: self._log_step(step, lr, loss))
+        if self.hparams["sam_rho"] and not self.replays:  # a captured step has done it all
+            optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None and not self.replays:
+            optim.update_ema(self.ema, self.network, optim.ema_weight(self.hparams["ema_decay"], step))
+        if self.logs_this_step():
+            self.log_step(step, lr, self._loss_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch's scores have counted so far on each process, and say what this checkpoint is."""
@@ -231,20 +222,6 @@ class MNISTModule(CapturingModule):
             merged = merge_states(self.train_metrics, checkpoint["train_scores"], *rank_and_world_size())
             self._has_train_counts |= merged
 
-    def log_now(self, scalars: dict[str, float], step: int) -> None:
-        """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
-        if not self.trainer.sanity_checking:
-            for logger in self.loggers:
-                logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
-
-    def finish_logging(self) -> None:
-        """Log what was still on its way from the GPU."""
-        self._reads.flush()
-
-    def _log_step(self, step: int, lr: float, loss: float | None) -> None:
-        self.latest_loss = loss
-        self.log_now({"lr": lr} if loss is None else {"train/loss_step": loss, "lr": lr}, step)
-
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
@@ -252,7 +229,7 @@ class MNISTModule(CapturingModule):
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
         self._count(log_probs, batch, self.train_metrics)
         self._has_train_counts = True
-        if self._logs_this_step():  # of accumulated batches, the last one's loss
+        if self.logs_this_step():  # of accumulated batches, the last one's loss
             nll = smoothed_nll(log_probs, batch.labels, 0.0)
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
             shows = self.device.type == "cpu"  # in Lightning's bars, which would wait for a GPU at each step
@@ -280,7 +257,3 @@ class MNISTModule(CapturingModule):
         if fitting:
             self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
         metrics.reset()
-
-    def _logs_this_step(self) -> bool:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return bool(every) and (self.trainer.global_step + 1) % every == 0

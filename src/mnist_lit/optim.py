@@ -6,7 +6,7 @@ Sources: Muon — Keller Jordan et al. 2024, "Muon: An optimizer for hidden laye
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -76,9 +76,19 @@ class Schedule(LambdaLR):
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__(optimizer, lambda step: 1.0)
 
-    def start(self, step: int, options: Iterable[Mapping[str, Any]], factor: Callable[[int], float]) -> None:
+    def start(
+        self,
+        step: int,
+        options: Sequence[Mapping[str, Any]],
+        h: Mapping[str, Any],
+        total_steps: float,
+        steps_per_epoch: int,
+    ) -> None:
         """Begin at a step. options: of each parameter group, which replace those that a resumed state brought."""
-        options = list(options)
+
+        def factor(step: int) -> float:
+            return lr_factor(h, step, total_steps, steps_per_epoch)
+
         self.lr_lambdas = [factor] * len(options)
         for group, own in zip(self.optimizer.param_groups, options, strict=False):  # a callback may have added some
             group |= {name: value for name, value in own.items() if name != "params"}
