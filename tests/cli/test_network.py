@@ -48,7 +48,7 @@ def test_options_of_a_network_are_separated_from_the_others() -> None:
     assert build_network([]) is None
 
 
-@pytest.mark.parametrize("name", ["Perceptron", "Residual"])
+@pytest.mark.parametrize("name", [pytest.param("Perceptron", marks=pytest.mark.slow), "Residual"])
 def test_a_network_of_ones_own_goes_through_every_command(
     cli: Cli, error_line: ErrorLine, tiny_fit: tuple[str, ...], images: torch.Tensor, name: str
 ) -> None:

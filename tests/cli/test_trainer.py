@@ -80,6 +80,7 @@ def test_logger_and_progress_can_be_turned_off(cli: Cli, tiny_fit: tuple[str, ..
     assert not RUN.joinpath("metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_profiler_prints_its_table(tiny_fit: tuple[str, ...]) -> None:
     options = ("--trainer.max_epochs", "1", "--trainer.profiler", "simple", "--data.val_size", "0")
     done = subprocess.run([sys.executable, "-m", "mnist_lit", *tiny_fit, *options], capture_output=True, text=True)

@@ -251,6 +251,8 @@ LONG_PAGES = (
     "README.md",
     *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own", "lightning")),
     "benchmarks/README.md",
+    "configs/best.yaml",
+    "configs/tutorial.yaml",
 )
 
 

@@ -38,3 +38,11 @@ def test_a_command_keeps_no_path(recorded: str, reported: str, trained: Path, di
         "mnist-lit test --ckpt_path lightning_logs/version_4",
         "mnist-lit report version_4",
     ]
+
+
+def test_a_checkpoint_outside_a_run_is_named_by_its_file(trained: Path, digits_data: MNISTDataModule) -> None:
+    path = Path("shared/mine.ckpt").resolve()
+    path.parent.mkdir()
+    path.write_bytes(trained.joinpath("checkpoints/best.ckpt").read_bytes())
+    commands = provenance(path.parent, [path], load_checkpoint(path), digits_data)["commands"]
+    assert commands == ["mnist-lit test --ckpt_path mine.ckpt", "mnist-lit report mine.ckpt"]

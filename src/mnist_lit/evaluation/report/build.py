@@ -17,7 +17,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated, predict_batches
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
 from mnist_lit.evaluation.report import provenance, robustness, scores
-from mnist_lit.runs.folders import best_checkpoint, run_name, run_of_checkpoint
+from mnist_lit.runs.folders import best_checkpoint, group_members, run_name, run_of_checkpoint
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.subprocesses import run_command
 
@@ -68,9 +68,7 @@ def build_report(
         "classes": tests[0].classes,
         "files": data.digits.files if data.digits else (),
         "test": scores.run_scores(tests[0], temperatures[0], rejected),
-        "group": scores.group_scores(names, tests, temperatures)
-        if len(members) > 1 or (folder == members[0].parent and not members[0].is_file())
-        else None,
+        "group": scores.group_scores(names, tests, temperatures) if group_members(folder) else None,
         "curves": scores.training_curves(run_of_checkpoint(members[0]) if members[0].is_file() else members[0]),
         "robustness": robustness.measure_robustness(first.network, images, labels, robustness_images),
         "origin": provenance.provenance(named, members, first.content, data),

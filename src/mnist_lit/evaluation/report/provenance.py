@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
-from mnist_lit.runs.folders import CONFIG_YAML, GROUP_TXT, LOGS, run_name, run_number
+from mnist_lit.runs.folders import CONFIG_YAML, GROUP_TXT, LOGS, group_members, run_name, run_number
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS
 from mnist_lit.runs.results import best_validation, completed_epochs
 
@@ -60,8 +60,11 @@ def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> list[str]:
     """Training, if the run recorded its command; testing; this report."""
-    is_group, name = folder != members[0].resolve(), run_name(folder)
-    commands = [f"mnist-lit test --ckpt_path {shlex.quote(f'{LOGS}/{name}')}", f"mnist-lit report {shlex.quote(name)}"]
+    is_group, name = bool(group_members(folder)), run_name(folder)
+    path = f"{LOGS}/{name}"
+    if members[0].is_file():  # a checkpoint outside a run
+        path = name = members[0].name
+    commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
     with suppress(OSError, UnicodeDecodeError):
         recorded = folder / (GROUP_TXT if is_group else CONFIG_YAML)
         line = recorded.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
