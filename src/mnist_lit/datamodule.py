@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_share
-from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
 from mnist_lit.data.datasets import DatasetName, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
+from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
-from mnist_lit.data.keyed_random import AUGMENTATION, CONTINENTAL, uniform
+from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, load_from_torchvision
 from mnist_lit.errors import InputError, require
@@ -50,6 +50,7 @@ class MNISTDataModule(pl.LightningDataModule):
         anneal: share of the five limits above that is left in the last epoch. They shrink linearly over the second
             half of `trainer.max_epochs`, so that a run ends on images like those it is tested on; 1 keeps them.
         continental: share of ones that get an upstroke and of sevens that get a bar, before the augmentation.
+        handwriting: share of digits that are drawn anew in other styles, as looped fours, before the augmentation.
         seed: seed of order and augmentation; the command line takes it from `seed_everything`.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.
@@ -79,13 +80,14 @@ class MNISTDataModule(pl.LightningDataModule):
         classes: str = "",
         fraction: float = 1.0,
         per_class: int = 0,
+        handwriting: float = 0.0,
     ) -> None:
         super().__init__()
         require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
         require("data.batch_size", batch_size, "1 or more", batch_size >= 1)
         require("data.val_size", val_size, "0 or more", val_size >= 0)
-        require("data.anneal", anneal, "a share in [0, 1]", 0 <= anneal <= 1)
-        require("data.continental", continental, "a share in [0, 1]", 0 <= continental <= 1)
+        for option, share in {"anneal": anneal, "continental": continental, "handwriting": handwriting}.items():
+            require(f"data.{option}", share, "a share in [0, 1]", 0 <= share <= 1)
         require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
         require("data.per_class", per_class, "0 or more", per_class >= 0)
         require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
@@ -100,7 +102,7 @@ class MNISTDataModule(pl.LightningDataModule):
         data_dir = str(data_dir)
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
-        self.anneal, self.continental = anneal, continental
+        self.anneal, self.handwriting = anneal, HandwritingStyles(continental, handwriting)
         self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
         self.val_size = (validation_size(data_dir) if dataset == "folder" else 0) or val_size
@@ -108,8 +110,8 @@ class MNISTDataModule(pl.LightningDataModule):
         self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
         self.classes = chosen_classes(classes, self.all_classes)
         self.num_classes = len(self.classes)
-        if continental and self.classes != DIGITS:
-            raise InputError("data.continental: expected 0 for classes that are not digits")
+        if (continental or handwriting) and self.classes != DIGITS:
+            raise InputError("data.continental, data.handwriting: expected 0 for classes that are not digits")
         self.digits: InMemoryDataset | None = None
         self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -142,7 +144,9 @@ class MNISTDataModule(pl.LightningDataModule):
         images, labels = self._tensors("train")
         shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, **_share()}
-        options["capturable"] = not self.continental and type(self).augment is MNISTDataModule.augment
+        options["capturable"] = (
+            self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
+        )
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
@@ -174,9 +178,7 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""
-        if self.continental:
-            draws = uniform(self.seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)  # (B, 5)
-            images = add_continental_strokes(images, labels, draws, self.continental)
+        images = self.handwriting(images, labels, indices, self.seed, epoch)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
         return self.augmentation(images, draws, annealed_share(self.anneal, epoch, epochs))

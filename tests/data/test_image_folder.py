@@ -110,5 +110,5 @@ def test_wrong_folders_are_rejected_in_one_line(cli: Cli) -> None:
 
 def test_continental_strokes_are_for_digits_only() -> None:
     shapes(train=1)
-    with pytest.raises(InputError, match=r"data\.continental: expected 0 for classes that are not digits"):
+    with pytest.raises(InputError, match=r"data\.handwriting: expected 0 for classes that are not digits"):
         MNISTDataModule("my-shapes", "folder", continental=0.3)

@@ -25,7 +25,7 @@ def add_continental_strokes(images: Tensor, labels: Tensor, draws: Tensor, share
         if len(selected):
             digits, numbers = images[selected], draws[selected]
             start, end, width = stroke(digits, numbers)
-            ink = _line_coverage(start, end, width * (0.8 + 0.4 * numbers[:, 4])) * 255
+            ink = line_coverage(start, end, width * (0.8 + 0.4 * numbers[:, 4])) * 255
             images[selected] = torch.maximum(digits, ink.round().to(torch.uint8))
     return images
 
@@ -65,11 +65,13 @@ def _ink_center(digits: Tensor, row: Tensor) -> Tensor:
 
 # An anti-aliased line as a distance field: project each pixel center onto the segment, clamp the projection to its ends
 # (which makes them round), and let coverage fall from 1 to 0 over one pixel around half the line's width.
-def _line_coverage(start: Tensor, end: Tensor, width: Tensor) -> Tensor:
+def line_coverage(start: Tensor, end: Tensor, width: Tensor) -> Tensor:
     """The share of each pixel that a line with round ends covers: (N, 28, 28), in [0, 1]."""
     center = torch.arange(28.0, device=start.device)
     x, y = (center - start[:, 0, None])[:, None, :], (center - start[:, 1, None])[:, :, None]  # (N, 1, 28), (N, 28, 1)
     dx, dy = (end - start)[:, :, None, None].unbind(dim=1)  # (N, 1, 1) each
-    along = ((x * dx + y * dy) / (dx.square() + dy.square())).clamp(0, 1)  # (N, 28, 28), 0 at the start, 1 at the end
+    along = ((x * dx + y * dy) / (dx.square() + dy.square()).clamp(min=1e-9)).clamp(
+        0, 1
+    )  # (N, 28, 28), 0 at the start, 1 at the end
     distance = ((x - along * dx).square() + (y - along * dy).square()).sqrt()
     return (width[:, None, None] / 2 + 0.5 - distance).clamp(0, 1)

@@ -27,6 +27,7 @@ ADDED_OPTIONS = {  # the values of options that older files do not know
     "data.classes": "",
     "data.fraction": 1.0,
     "data.per_class": 0,
+    "data.handwriting": 0.0,
 }
 
 
