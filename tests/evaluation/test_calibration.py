@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import (
@@ -88,6 +89,35 @@ def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, di
     assert not torch.equal(one.offset, fewer.offset)
 
 
+def test_digits_of_the_recipes_styles_train_the_detector(
+    calibrated: CalibratedNetwork, digits_data: MNISTDataModule
+) -> None:
+    assert digits_data.digits is not None
+    network, data, train, val = (
+        calibrated.network,
+        digits_data.digits,
+        digits_data.train_indices[:240],
+        digits_data.val_indices,
+    )
+    redrawn = HandwritingStyles(redrawn=1.0)(data.train_images[val], data.train_labels[val], val, seed=0, epoch=1)
+    rejected = [
+        int((calibrate(network, data, train, val, styles=styles)(redrawn)[1] > THRESHOLD).sum())
+        for styles in (HandwritingStyles(), HandwritingStyles(redrawn=0.5))
+    ]
+    assert rejected[1] < rejected[0] / 2
+
+
+def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained: Path, images: torch.Tensor) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    state = content[METADATA_KEY]["calibration"]["state"]
+    state["detector.0.weight"] = state["detector.0.weight"][:, :266].clone()
+    save_checkpoint(content, Path("old.ckpt"))
+    old = load_calibrated("old.ckpt")[0]
+    maps = old.network.features(standardize(images))
+    features = torch.cat((maps.mean((2, 3)), old.network.classify(maps).sort(dim=1).values), dim=1)
+    torch.testing.assert_close(old(images)[1], torch.sigmoid(old.detector(features)[:, 0] - old.offset))
+
+
 class Own(nn.Module):
     """A network of your own, which returns logits."""
 
@@ -121,7 +151,7 @@ def test_the_number_of_classes_is_that_of_the_network(images: torch.Tensor) -> N
     calibrated = CalibratedNetwork(TutorialCNN(3), 3)
     probabilities, outliers = calibrated(images)
     assert (probabilities.shape, outliers.shape) == ((16, 3), (16,))
-    assert calibrated.log_probs_and_features(images)[1].shape == (16, 256 + 3)
+    assert calibrated.log_probs_and_features(images)[1].shape == (16, 1280 + 3)
     with pytest.raises(InputError, match=r"expected outputs \(16, 3\)"):
         CalibratedNetwork(Own(), 3)(images)
 
@@ -160,7 +190,7 @@ def test_resuming_repeats_a_killed_calibration(cli: Cli) -> None:
 
 def test_batches_give_the_bits_of_each_batch(calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]) -> None:
     log_probs, features = predict_batches(calibrated, val[0])
-    assert (log_probs.shape, features.shape) == ((180, 10), (180, 266))
+    assert (log_probs.shape, features.shape) == ((180, 10), (180, 1290))
     for start in (0, BATCH):
         batch = slice(start, start + BATCH)
         expected = calibrated.log_probs_and_features(val[0][batch])

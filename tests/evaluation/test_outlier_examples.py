@@ -1,8 +1,10 @@
 """Synthetic outliers contain no digits, and the same arguments give the same images."""
 
 import numpy as np
+import pytest
 
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation import outlier_examples, symbols
 from mnist_lit.evaluation.outlier_examples import make_outliers
 
 
@@ -24,8 +26,20 @@ def test_no_outlier_is_a_digit(digits_data: MNISTDataModule) -> None:
     assert not any(image.tobytes() in known for image in made)
     mirrored = {image[:, ::-1].tobytes(): label for image, label in zip(images, labels, strict=True)}
     found = [mirrored[image.tobytes()] for image in made if image.tobytes() in mirrored]
-    assert len(found) == 15  # an eighth, and none that stays a digit when mirrored
+    assert len(found) == 5  # one in 23, and none that stays a digit when mirrored
     assert not set(found) & {0, 1, 8}
+
+
+def test_symbols_are_outliers_only_where_the_classes_are_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    for name in ("symbol_path", "printed_symbol"):
+        draw = getattr(symbols, name)
+        monkeypatch.setattr(outlier_examples, name, lambda rng, n=name, d=draw: drawn.append(n) or d(rng))
+    images = np.full((4, 28, 28), 200, np.uint8)
+    make_outliers(images, None, 40, seed=0)
+    assert not drawn
+    make_outliers(images, np.full(4, 7), 40, seed=0)
+    assert (drawn.count("symbol_path"), drawn.count("printed_symbol")) == (12, 6)
 
 
 def test_digits_that_can_neither_be_mirrored_nor_rotated_are_enough() -> None:

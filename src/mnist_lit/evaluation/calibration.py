@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
+from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
-from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
+from mnist_lit.data.keyed_random import CALIBRATION, permutation
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import standardize
@@ -21,8 +21,10 @@ from mnist_lit.runs import checkpoint
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
-MAX_DIGITS = 6000  # digits that train the detector, with two outliers each; of a small dataset every third
-EPOCHS, TRAIN_BATCH, HIDDEN = 20, 256, 64
+MAX_DIGITS = 30_000  # digits that train the detector, with as many outliers; of a smaller dataset every second
+EPOCHS, TRAIN_BATCH, HIDDEN = 12, 256, 64
+LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.1, 0.5
+AS_IN_MNIST = HandwritingStyles()
 BATCH = 100  # images per inference step; needs no more memory than a training step of 128
 
 
@@ -32,11 +34,12 @@ class CalibratedNetwork(nn.Module):
     temperature: Tensor
     offset: Tensor
 
-    def __init__(self, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, network: nn.Module, num_classes: int, *, quadrants: bool = True) -> None:
+        """quadrants: the features include each channel's maximum in each quarter of the image; older ones do not."""
         super().__init__()
-        self.network, self.num_classes = network, num_classes
+        self.network, self.num_classes, self.quadrants = network, num_classes, quadrants
         channels = network.conv4.out_channels if is_tutorial(network) else 0
-        self.feature_count = channels + num_classes
+        self.feature_count = channels * (5 if quadrants else 1) + num_classes
         self.detector = nn.Sequential(nn.Linear(self.feature_count, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's logit at the threshold
@@ -47,11 +50,11 @@ class CalibratedNetwork(nn.Module):
         return F.softmax(log_probs / self.temperature, dim=1), self.outlier_scores(features)
 
     def outlier_scores(self, features: Tensor) -> Tensor:
-        """Detector features (B, 256 + C) → outlier scores (B,)."""
+        """Detector features (B, 1280 + C) → outlier scores (B,)."""
         return torch.sigmoid(self.detector(features)[:, 0] - self.offset)
 
     def log_probs_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 28, 28) → uncalibrated log-probabilities (B, C), detector features (B, 256 + C).
+        """uint8 (B, 28, 28) → uncalibrated log-probabilities (B, C), detector features (B, 1280 + C).
 
         Of another network than the tutorial's only the output is known, so the features are (B, C).
         """
@@ -59,7 +62,10 @@ class CalibratedNetwork(nn.Module):
         if is_tutorial(self.network):
             maps = self.network.features(x.contiguous(memory_format=torch.channels_last))  # (B, 256, 4, 4)
             log_probs = self.network.classify(maps)
-            return log_probs, torch.cat((maps.mean((2, 3)), log_probs.sort(dim=1).values), dim=1)
+            features = [maps.mean((2, 3)), log_probs.sort(dim=1).values]  # (B, 256), (B, C)
+            if self.quadrants:
+                features.append(F.max_pool2d(maps, 2).flatten(1))  # (B, 1024)
+            return log_probs, torch.cat(features, dim=1)
         log_probs = log_probabilities(self.network, x, self.num_classes)
         return log_probs, log_probs.sort(dim=1).values
 
@@ -80,7 +86,7 @@ class LoadedModel(NamedTuple):
 
 @torch.inference_mode()
 def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-    """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 256 + C) on their device."""
+    """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 1280 + C) on their device."""
     # Allocated once: collecting small results in a list would fragment the memory.
     log_probs = torch.empty(len(images), calibrated.num_classes, device=images.device)
     features = torch.empty(len(images), calibrated.feature_count, device=images.device)
@@ -96,27 +102,27 @@ def calibrate(
     train: Tensor,
     val: Tensor,
     *,
-    continental_share: float = 0.0,
+    styles: HandwritingStyles = AS_IN_MNIST,
     are_digits: bool = True,
     like: CalibratedNetwork | None = None,
 ) -> CalibratedNetwork:
     """Calibrate a trained network. The same arguments give the same bits.
 
     train, val: int64 indices of the training images that it was trained on, and that were set aside.
-    continental_share: as in training, see `add_continental_strokes`. are_digits: mirrored and rotated images are
+    styles: those that it was trained on. are_digits: mirrored and rotated images, letters and symbols are
     outliers. like: for a run that set no images aside, the calibrated network of a run of the same recipe that did;
     `val` are then images both were trained on. The temperature is copied, and as many of these images are rejected.
     """
-    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
-        torch.manual_seed(0)  # for the detector's initial weights
-        calibrated = CalibratedNetwork(network, len(data.classes)).eval()
-    count = min(MAX_DIGITS, -(-len(train) // 3))
+    count = min(MAX_DIGITS, -(-len(train) // 2))
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:count]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
-    draws = uniform(0, 0, chosen, CONTINENTAL_DRAWS, stream=CALIBRATION)
-    images = add_continental_strokes(images, labels, draws, continental_share)
-    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, 2 * len(images), seed=0)
-    _train_detector(calibrated, images, torch.from_numpy(outliers))
+    for batch in torch.split(torch.arange(count), BATCH):  # drawing digits takes memory
+        images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
+    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, len(images), seed=0)
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
+        torch.manual_seed(0)  # for the detector's initial weights and dropout
+        calibrated = CalibratedNetwork(network, len(data.classes)).eval()
+        _train_detector(calibrated, images, torch.from_numpy(outliers))
 
     # Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): one number divides all
     # log-probabilities, so the answers stay the same and only their confidence changes. It minimizes the NLL of images
@@ -144,13 +150,17 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
     content = checkpoint.load_checkpoint(path)
     network = checkpoint.network_of(content, copy.deepcopy(network))
     metadata = checkpoint.Metadata.of(content)
-    calibrated = CalibratedNetwork(network, len(metadata.classes)).eval().requires_grad_(False)
+    count = len(metadata.classes)
     if not (entry := metadata.calibration):
+        calibrated = CalibratedNetwork(network, count).eval().requires_grad_(False)
         for parameter in calibrated.detector.parameters():
             parameter.zero_()  # an untrained detector gives every image the same score
         return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
+        width = state["detector.0.weight"].shape[1]
+        quadrants = width != CalibratedNetwork(network, count, quadrants=False).feature_count
+        calibrated = CalibratedNetwork(network, count, quadrants=quadrants).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
         finite = all(bool(value.isfinite().all()) for value in state.values())
         if not (complete and finite and 0 <= threshold <= 1 and state["temperature"] > 0):
@@ -175,8 +185,9 @@ def calibrate_checkpoint(
     content = checkpoint.load_checkpoint(source)
     network = checkpoint.network_of(content, copy.deepcopy(network)).eval()
     settings = checkpoint.config_of(content)["data"]
-    share, are_digits = settings.get("continental", 0.0), data.classes == DIGITS and settings.get("dataset") != "folder"
-    calibrated = calibrate(network, data, train, val, continental_share=share, are_digits=are_digits, like=like)
+    styles = HandwritingStyles(settings.get("continental", 0.0), settings.get("handwriting", 0.0))
+    are_digits = data.classes == DIGITS and settings.get("dataset") != "folder"
+    calibrated = calibrate(network, data, train, val, styles=styles, are_digits=are_digits, like=like)
     content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())
     checkpoint.save_checkpoint(content if source == target else checkpoint.strip_for_sharing(content), target)
     return calibrated
@@ -185,21 +196,24 @@ def calibrate_checkpoint(
 def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Tensor) -> None:
     """Train the detector to tell digits, uint8 (N, 28, 28), from outliers, uint8 (M, 28, 28): a binary classifier on
     synthetic outliers, after outlier exposure (Hendrycks et al. 2019, "Deep anomaly detection with outlier exposure"),
-    but on the frozen network's features: what the last convolution saw, averaged over the image, and how the
-    probabilities are distributed whatever the class. So it costs two small layers, and no accuracy."""
-    inputs = torch.cat([predict_batches(calibrated, part)[1] for part in (digits, outliers)])  # (N + M, 256 + C)
+    but on the frozen network's features: what the last convolution saw in the whole image and in each quarter of it,
+    and how the probabilities are distributed whatever the class. So it costs two small layers, and no accuracy."""
+    inputs = predict_batches(calibrated, torch.cat((digits, outliers)))[1]  # (N + M, 1280 + C)
     targets = torch.cat((torch.zeros(len(digits)), torch.ones(len(outliers))))
     scale, mean = inputs.std(dim=0), inputs.mean(dim=0)
     # A feature that hardly varies must not become decisive by being divided by next to nothing.
     scale = scale.clamp(min=max(0.2 * float(scale.median()), 1e-6))
-    standardized = (inputs - mean) / scale
-    optimizer = torch.optim.AdamW(calibrated.detector.parameters(), lr=3e-3, weight_decay=1.0)
+    first, output = calibrated.detector[:2], calibrated.detector[2:]
+    parameters = calibrated.detector.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS * -(-len(inputs) // TRAIN_BATCH))
     for epoch in range(EPOCHS):
         for batch in torch.split(permutation(0, epoch, len(inputs), stream=CALIBRATION), TRAIN_BATCH):
             optimizer.zero_grad()
-            loss = F.binary_cross_entropy_with_logits(calibrated.detector(standardized[batch])[:, 0], targets[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
+            logits = output(F.dropout(first((inputs[batch] - mean) / scale), DROPOUT))[:, 0]
+            F.binary_cross_entropy_with_logits(logits, targets[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            schedule.step()
     weight, bias, *_ = calibrated.detector.parameters()
     with torch.no_grad():  # fold the standardization into the first layer
         weight.div_(scale)

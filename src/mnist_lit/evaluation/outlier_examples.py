@@ -1,5 +1,5 @@
 """Synthetic images that are not digits, made from digits or from nothing: what the detector learns to reject. They
-include no letters and no garments, so those can measure how well rejection generalizes. NumPy, Pillow, SciPy."""
+include no garments and no letters of a machine's fonts, so those can measure how well rejection generalizes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+from mnist_lit.evaluation.symbols import printed_symbol, symbol_path
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, fit_to_box
 
 Images = NDArray[np.uint8]
+SYMBOL_REPEATS = 4  # how often two written symbols and a printed one follow the other kinds
+POLYGON_REPEATS = 4  # garments and other filled shapes have many outlines
 MIRROR_SAFE, ROTATION_SAFE = (0, 1, 8), (0, 8)  # digits that stay digits when mirrored, or rotated by 90°
 
 
@@ -19,7 +22,7 @@ def make_outliers(images: Images, labels: NDArray[np.int64] | None, count: int, 
     """`count` images that are not digits, the kinds in turn: uint8 (count, 28, 28), a pure function of the arguments.
 
     images, labels: digits, uint8 (N, 28, 28) and int64 (N,). Without labels, as for classes that are not digits,
-    nothing is mirrored or rotated.
+    nothing is mirrored or rotated, and no symbols are drawn.
 
     >>> bars = np.stack([fit_to_box(np.full((9, 3), 255, np.uint8))] * 2)
     >>> make_outliers(bars, np.array([7, 4]), 12, seed=0).shape
@@ -30,12 +33,14 @@ def make_outliers(images: Images, labels: NDArray[np.int64] | None, count: int, 
     kinds: list[Callable[[], Images]] = [
         lambda: _stitched(pick(images), pick(images), rng),
         lambda: _fit(np.maximum(pick(images), np.roll(pick(images), rng.integers(-6, 7, 2), (0, 1)))),  # overlaid
-        *(partial(make, rng) for make in (_scribble, _strokes, _polygon, _texture)),
+        *(partial(make, rng) for make in (_scribble, _strokes, _texture, *[_polygon] * POLYGON_REPEATS)),
     ]
     if labels is not None:
         mirrorable, rotatable = (images[~np.isin(labels, safe)] for safe in (MIRROR_SAFE, ROTATION_SAFE))
         kinds += [lambda: pick(mirrorable)[:, ::-1]] if len(mirrorable) else []
         kinds += [lambda: _fit(np.rot90(pick(rotatable), rng.choice((1, 3))))] if len(rotatable) else []
+        written, printed = (lambda: _draw_path(symbol_path(rng), rng)), (lambda: _fit(printed_symbol(rng)))
+        kinds += [written, written, printed] * SYMBOL_REPEATS
     return np.stack([kinds[number % len(kinds)]() for number in range(count)]).astype(np.uint8)
 
 
@@ -72,7 +77,8 @@ def _draw_path(path: NDArray[np.float64], rng: np.random.Generator) -> Images:
     rows, columns = (path * (side - 25) + 12).round().astype(int)
     ink = np.zeros((side, side))
     ink[rows, columns] = 1
-    ink = gaussian_filter(ink, rng.uniform(2.5, 5))
+    sigma = rng.uniform(2, 5, 2) if rng.random() < 0.5 else rng.uniform(1.5, 7)
+    ink = gaussian_filter(ink, sigma, truncate=2.5)  # two sigmas are a broad nib's
     return fit_to_box((np.minimum(ink / ink.max() * 3, 1) * 255).astype(np.uint8))
 
 
