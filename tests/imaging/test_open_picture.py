@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, features
 
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture
+from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture, picture_names
 
 
 def bytes_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -164,8 +164,63 @@ print(re.search(r"VmHWM:\s+(\d+)", pathlib.Path("/proc/self/status").read_text()
 
 
 def test_formats_that_are_expensive_to_decode_may_have_fewer_pixels() -> None:
-    with pytest.raises(InputError, match="24 megapixels in WEBP"):
-        open_picture(bytes_of(Image.new("L", (5000, 5000)), "WEBP"))
+    with pytest.raises(InputError, match="25 megapixels in WEBP"):
+        open_picture(bytes_of(Image.new("L", (5001, 5000)), "WEBP"))
+
+
+def heic_of(picture: Image.Image, **options: Any) -> bytes:
+    """The picture as a HEIC file; Pillow itself does not learn the format by this."""
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra is not installed")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture).save(file, quality=-1, chroma=444, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_photos_of_telephones_are_read_upright(orientation: int) -> None:
+    stored = corner().transpose(STORED_AS[orientation]) if orientation in STORED_AS else corner()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    loaded = open_picture(heic_of(stored, exif=exif.tobytes()))
+    assert np.allclose(gray(loaded), gray(corner()), atol=3)
+    assert loaded.info["size"] == (40, 20)
+
+
+def test_a_transparent_heic_picture_is_put_on_paper() -> None:
+    assert gray(open_picture(heic_of(corner("black", "RGBA", (0, 0, 0, 0)))))[10, 30] == 255
+
+
+def test_a_heic_picture_without_the_plugin_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"HEIC picture; pip install 'mnist-lit\[heic\]'"):
+        open_picture(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40))
+
+
+def test_a_damaged_heic_picture_is_rejected_in_one_line() -> None:
+    content = heic_of(corner())
+    for damaged in (content[:60], content[: len(content) // 2], content[:-9]):
+        with pytest.raises(InputError, match="expected a picture"):
+            open_picture(damaged)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_avif_is_read() -> None:
+    assert np.allclose(gray(open_picture(bytes_of(corner(), "AVIF", quality=95))), gray(corner()), atol=9)
+
+
+def test_pictures_are_known_by_their_names() -> None:
+    pictures = ["a.heic", "b.HEIF", "c.hif", "d.jpeg", *(["e.avif"] if features.check("avif") else [])]
+    assert picture_names([*pictures, ".f.png", "g.txt", "h.png.seen.png", "i.eps"]) == pictures
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (50_000, 499)])
+def test_a_very_narrow_picture_is_refused_at_once(size: tuple[int, int]) -> None:
+    content = bytes_of(Image.new("1", size))
+    start = time.process_time()
+    with pytest.raises(InputError, match=f"at most 100:1, got {size[0]}×{size[1]}; crop it"):
+        open_picture(content)
+    assert time.process_time() - start < 0.1
+    assert open_picture(Image.new("L", (MAX_SIDE, 2))).size == (MAX_SIDE, 2)
 
 
 def test_threads_do_not_change_the_warning_filters() -> None:

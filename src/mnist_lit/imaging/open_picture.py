@@ -15,10 +15,14 @@ from mnist_lit.errors import InputError
 
 SHOW_SUFFIX = ".seen.png"  # end of the names of pictures that `predict --show` saves
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # limits of a file
-SLOW_FORMATS, SLOW_MAX_PIXELS = ("AVIF", "JPEG2000", "WEBP"), 24_000_000  # decoders that need much memory or time
+SLOW_FORMATS = ("AVIF", "HEIF", "JPEG2000", "WEBP")  # their decoders need much memory or time
+SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of telephones, which store HEIF
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
+MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # ISO/IEC 23008-12, annex B: HEIF coded as HEVC
 
 # Pillow warns of damaged metadata; what matters raises. Set once, because filters are shared by all threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -51,6 +55,7 @@ def reduce_picture(picture: Image.Image, max_side: int) -> Image.Image:
 def picture_names(names: Iterable[str]) -> list[str]:
     """Those file names that have a picture's suffix; without hidden files and what `predict --show` saved."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+    suffixes.update(HEIC_SUFFIXES)
     pictures = (name for name in names if Path(name).suffix.lower() in suffixes and name[0] != ".")
     return [name for name in pictures if not name.endswith(SHOW_SUFFIX)]
 
@@ -79,6 +84,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
 
 def _decode(content: bytes) -> Image.Image:
     Image.init()
+    if not HEIC_BRANDS.isdisjoint(_brands(content)):
+        _register_heic_plugin()
     formats = [name for name in FORMATS if name in Image.OPEN]  # not every build of Pillow has them all
     try:
         picture = Image.open(io.BytesIO(content), formats=formats)
@@ -94,12 +101,28 @@ def _decode(content: bytes) -> Image.Image:
     return picture
 
 
+def _brands(content: bytes) -> set[bytes]:
+    """The brands of an ISO media file (ISO/IEC 14496-12, section 4.3), such as HEIC and AVIF; none of other files."""
+    end = min(int.from_bytes(content[:4]), 256)
+    return {content[start : start + 4] for start in range(8, end, 4)} if content[4:8] == b"ftyp" else set()
+
+
+def _register_heic_plugin() -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise InputError("this is a HEIC picture; pip install 'mnist-lit[heic]', or save it as JPEG") from error
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
 def _check_size(width: int, height: int, kind: str | None = None) -> None:
     limit, suffix = (SLOW_MAX_PIXELS, f" in {kind}") if kind in SLOW_FORMATS else (MAX_PIXELS, "")
     if width * height > limit:
         raise InputError(f"expected at most {limit // 10**6} megapixels{suffix}, got {width}×{height}; make it smaller")
     if not width * height:
         raise InputError(f"expected a picture, got {width}×{height} pixels")
+    if max(width, height) > max(MAX_SIDE, MAX_RATIO * min(width, height)):
+        raise InputError(f"expected sides of at most {MAX_RATIO}:1, got {width}×{height}; crop it")
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
