@@ -2,13 +2,19 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+
+from mnist_lit.errors import StoppedBySignal
+from mnist_lit.inference.reader import DigitReader, Proposal, Reading
+from mnist_lit.inference.unfinished_table import UnfinishedTable
 
 Cli = Callable[..., tuple[int, str, str]]
 PRETRAINED = ("--model", "pretrained")
@@ -57,7 +63,7 @@ def test_the_table_in_a_file(cli: Cli) -> None:
         assert err.splitlines()[-1] == f"predict: 3 rows in {name}: 1 ok, 1 rejected, 1 error"
     with Path("rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "box", "digit", "probability", "status", "message"]
+    assert list(rows[0]) == ["file", "line", "column", "box", "digit", "probability", "status", "message"]
     assert rows[0]["file"] == "'=cmd.png"  # not a formula
     assert [row["status"] for row in rows] == ["ok", "rejected", "error"]
     assert len(rows[0]["box"].split()) == 4
@@ -89,13 +95,79 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     assert [row.split()[-1] for row in out.splitlines()[1:]] == ["read", "ok"]  # the other one is still read
 
 
-def test_many_gives_each_digit_a_row_and_a_box(cli: Cli) -> None:
+def test_many_prints_lines_as_numbers_and_writes_each_digit(cli: Cli) -> None:
     draw("three.png", digits=3)
-    code, out, _ = cli("predict", "three.png", "--many", *PRETRAINED)
+    Image.new("L", (40, 30), 250).save("blank.png")
+    code, out, _ = cli("predict", "three.png", "blank.png", "--many", *PRETRAINED)
     assert code == 0
-    rows = [row.split() for row in out.splitlines()[1:]]
-    assert [row[1] for row in rows] == ["1", "1", "1"]
-    assert [int(row[4]) for row in rows] == sorted(int(row[4]) for row in rows)
+    heading, three, blank = (row.split() for row in out.splitlines())
+    assert heading == ["file", "number", "probability", "status"]
+    assert (three[:2], three[3:]) == (["three.png", "111"], ["ok"])
+    assert blank == ["blank.png", "-", "-", "rejected", "nothing", "is", "written", "here"]
+    assert cli("predict", "three.png", "--many", "--output", "rows.csv", *PRETRAINED)[0] == 0
+    with Path("rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["digit"] for row in rows] == ["1", "1", "1"]
+    assert min(float(row["probability"]) for row in rows) == pytest.approx(float(three[2].rstrip("%")) / 100, abs=1e-4)
+
+
+def test_the_lines_of_a_page_are_numbers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("page.png", digits=5)
+
+    def decide(reader: DigitReader, proposals: Sequence[Proposal]) -> list[list[Reading]]:
+        readings = reader.readings(proposals[0].hypotheses.digits())
+        places = [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+        statuses = ["ok", "rejected", "ok", "ok", "rejected"]
+        return [
+            [
+                reading._replace(
+                    digit=str(number), line=line, column=column, status=status, probability=1 - number / 10
+                )
+                for number, (reading, (line, column), status) in enumerate(zip(readings, places, statuses, strict=True))
+            ]
+        ]
+
+    monkeypatch.setattr(DigitReader, "decide", decide)
+    out = cli("predict", "page.png", "--many", *PRETRAINED)[1]
+    assert [" ".join(row.split()) for row in out.splitlines()[1:]] == [
+        "page.png 0?2 80.00% rejected 1 of 3 digits",
+        "page.png 3 70.00% ok",
+        "page.png ? 60.00% rejected",
+    ]
+    cli("predict", "page.png", "--many", "--output", "rows.jsonl", *PRETRAINED)
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["line"], row["column"]) for row in rows] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
+
+
+def test_an_interrupted_command_continues_where_it_stopped(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcd":
+        draw(f"folder/{name}.png")
+    Path("folder/a.png").write_bytes(b"no picture")
+    monkeypatch.setattr("mnist_lit.inference.unfinished_table.SAVE_SECONDS", 0)
+    assert cli("predict", "folder", "--output", "whole.csv", *PRETRAINED)[0] == 1
+    add = UnfinishedTable.add
+
+    def add_or_stop(table: UnfinishedTable, file: str, *rest: Any) -> None:
+        if file == "folder/c.png":
+            raise StoppedBySignal(signal.SIGTERM)
+        add(table, file, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnfinishedTable, "add", add_or_stop)
+        code, _, err = cli("predict", "folder", "--output", "rows.csv", *PRETRAINED)
+    assert code == 128 + signal.SIGTERM
+    message = "stopped by SIGTERM after 2 of 4 files; the same command continues rows.csv"
+    assert err.splitlines()[-1] == f"mnist-lit: {message}"
+    assert not Path("rows.csv").exists()
+    code, _, err = cli("predict", "folder", "--many", "--output", "rows.csv", *PRETRAINED)
+    assert code == 2
+    assert "rows.csv.part has unfinished rows of another mode; delete it to start again" in err
+    code, _, err = cli("predict", "folder", "--output", "rows.csv", *PRETRAINED)
+    assert code == 1  # a.png, although an earlier command read it
+    assert "predict: continuing rows.csv after 2 of 4 files" in err
+    assert "predict: 4 rows in rows.csv: 1 error, 3 ok" in err
+    assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert "rows.csv will be replaced" in cli("predict", "folder", "--output", "rows.csv", *PRETRAINED)[2]
 
 
 def test_an_exported_model_is_read_without_torch() -> None:

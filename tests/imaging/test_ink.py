@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
-from mnist_lit.imaging.mnist_format import center_digit, find_digit
+from mnist_lit.imaging.mnist_format import center_digit, find_digit, find_digits
 
 
 def test_rough_paper_is_blank() -> None:
@@ -48,3 +48,52 @@ def test_ruled_lines_are_removed(seven: NDArray[np.uint8], grid: range) -> None:
         draw.line((0, at, 199, at), 120, 2)
         draw.line((at, 0, at, 199), 120, 2)
     assert likeness(center_digit(ruled), seven) > 0.9
+
+
+@pytest.mark.parametrize("color", [30, 90])
+@pytest.mark.parametrize("sides", [((0, 0, 9, 199),), ((0, 180, 199, 199), (180, 0, 199, 199)), "frame"])
+def test_a_dark_strip_at_the_border_is_not_ink(seven: NDArray[np.uint8], sides: object, color: int) -> None:
+    picture = write_seven(page(), 70, 50)
+    draw = ImageDraw.Draw(picture)
+    if isinstance(sides, str):
+        draw.rectangle((0, 0, 199, 199), outline=color, width=10)
+    else:
+        for box in sides:  # type: ignore[attr-defined]
+            draw.rectangle(box, color)
+    found = find_digit(picture)
+    assert found
+    assert likeness(found.image, seven) > 0.9
+    assert np.allclose(found.box, (70, 50, 131, 151), atol=6)
+
+
+def test_a_vignette_is_not_ink(seven: NDArray[np.uint8]) -> None:
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    dark_corners = np.asarray(write_seven(page(), 70, 50)) * (1 - 0.35 * (x**2 + y**2))
+    assert likeness(center_digit(dark_corners.astype(np.uint8)), seven) > 0.9
+
+
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
+    zero = page(60, 100)
+    ImageDraw.Draw(zero).ellipse((0, 0, 59, 99), outline=40, width=18)
+    pixels = np.asarray(zero)
+    found = find_digit(255 - pixels if light_on_dark else pixels)
+    assert found
+    assert np.allclose(found.box, (0, 0, 60, 100), atol=2)
+    assert found.image[14, 14] == 0 < found.image[14].max()  # the hole
+
+
+def test_faint_ink_is_stretched() -> None:
+    faint = np.full((28, 28), 255, np.uint8)
+    faint[4:24, 13:15] = 215
+    faint[4:24, 12] = faint[4:24, 15] = 240  # looks like an MNIST image, but for its contrast
+    assert center_digit(faint).max() > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2)])
+def test_pictures_of_one_pixel_s_width_are_blank_or_read(shape: tuple[int, int]) -> None:
+    stripes = np.zeros(shape, np.uint8)
+    stripes[..., ::5] = 255
+    for picture in (stripes, np.full(shape, 128, np.uint8)):
+        center_digit(picture)
+        find_digits(picture)

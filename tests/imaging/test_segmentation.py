@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.mnist_format import BOX_SIZE, center_digit, find_digit, find_digits
+from mnist_lit.imaging.mnist_format import (
+    BOX_SIZE,
+    center_digit,
+    digit_hypotheses,
+    find_digit,
+    find_digits,
+    page_hypotheses,
+)
 
 
 def test_specks_and_ink_at_the_border_are_ignored(seven: NDArray[np.uint8]) -> None:
@@ -114,3 +121,35 @@ def test_touching_digits_are_separated() -> None:
     for left in (60, 160):
         ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
     assert len(find_digits(touching)) == 2
+
+
+def test_a_loop_is_not_cut() -> None:
+    zero = page(300)
+    ImageDraw.Draw(zero).ellipse((60, 60, 200, 150), outline=40, width=8)
+    assert [len(line) for line in page_hypotheses(zero).lines] == [1]
+
+
+def test_lines_and_columns_are_numbered() -> None:
+    written = page(600, 420)
+    for left, top in ((60, 60), (190, 70), (320, 60), (60, 250), (190, 255)):
+        write_seven(written, left, top, pen=9)
+    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+
+
+def test_a_picture_of_several_digits_says_how_many() -> None:
+    written = page(600)
+    for number, left in enumerate((60, 190, 320, 450)):
+        write_seven(written, left, 60, pen=9)
+        assert digit_hypotheses(written).beside == number
+
+
+def test_the_network_decides_between_hypotheses() -> None:
+    touching = page(300)
+    ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)
+    for left in (60, 160):
+        ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
+    hypotheses = page_hypotheses(touching)
+    widths = [right - left for (left, _, right, _), *_ in hypotheses.found]
+    whole = [5.0 * (width < 130) for width in widths]
+    halves = [5.0 * (width > 130) for width in widths]
+    assert [len(hypotheses.choose(costs)) for costs in (whole, halves)] == [1, 2]

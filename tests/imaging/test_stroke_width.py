@@ -3,13 +3,13 @@
 import csv
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from mnist_lit.imaging.mnist_format import center_digit
 from mnist_lit.imaging.open_picture import open_picture
-from mnist_lit.imaging.stroke_width import local_extremum, normalize_stroke_width, stroke_width
+from mnist_lit.imaging.stroke_width import normalize_stroke_width, stroke_width
 
 
 @pytest.mark.parametrize("width", [2, 4, 10])
@@ -25,18 +25,11 @@ def test_strokes_end_up_between_the_limits_once_scaled_into_the_box(width: int, 
     assert columns * 20 / rows == pytest.approx(expected, abs=0.4)
 
 
-@pytest.mark.parametrize("extremum", [np.minimum, np.maximum])
-def test_local_extremum_equals_scipy_s_filter(extremum: np.ufunc) -> None:
-    values = np.random.default_rng(0).normal(size=(9, 14)).astype(np.float32)
-    filtered = {"minimum": ndimage.minimum_filter, "maximum": ndimage.maximum_filter}[extremum.__name__]
-    assert np.array_equal(local_extremum(extremum, values), filtered(values, 3, mode="nearest"))
-
-
 def test_strokes_of_real_digits_become_as_wide_as_mnist_s(shared: Path) -> None:
     with (shared / "real-digits/paper/labels.csv").open(encoding="utf-8") as file:
         names = [row["file"] for row in csv.DictReader(file)][::15]
     widths = []
     for name in names:
         image = center_digit(open_picture(shared / "real-digits/paper" / name))
-        widths.append(stroke_width(ndimage.zoom(image.astype(float), 5, order=1) > 127) / 5)
+        widths.append(stroke_width(cv2.resize(image, None, fx=5, fy=5) > 127) / 5)
     assert 2.1 < np.median(widths) < 3.2

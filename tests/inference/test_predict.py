@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_lit.imaging.mnist_format import FoundDigit, find_digit
-from mnist_lit.inference.predict import BATCH_SIZE, Row, expand_paths, read_rows, to_csv, to_jsonl
+from mnist_lit.inference.predict import Row, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 
 
@@ -27,32 +26,34 @@ def draw_one(path: str) -> None:
 
 
 def rows_of(reader: DigitReader, files: Sequence[str]) -> list[Row]:
-    return list(read_rows(reader, files, many=False, show=False))
+    return [row for rows in read_files(reader, files, many=False, show=False) for row in rows]
 
 
-def test_a_bad_file_does_not_cost_the_others_their_rows(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_file_has_rows_in_the_order_given(reader: DigitReader) -> None:
     draw_one("one.png")
-    Image.new("L", (33, 33)).save("strange.png")
-    os.mkfifo("pipe.png")
-
-    def failing(picture: Image.Image) -> FoundDigit | None:
-        if picture.size == (33, 33):
-            raise MemoryError
-        return find_digit(picture)
-
-    monkeypatch.setattr("mnist_lit.inference.predict.find_digit", failing)
-    rows = rows_of(reader, ["strange.png", "pipe.png", "x" * 5000 + ".png", "one.png"])
-    assert [row.reading is None for row in rows] == [True, True, True, False]
-    assert rows[0].message == "could not be read (MemoryError)"
-    assert rows[1].message == "expected a picture, got a device or a pipe"
+    Image.new("L", (40, 30), 250).save("blank.png")
+    files = ["one.png", "missing.png", "blank.png", "one.png"]
+    for many in (False, True):
+        rows = list(read_files(reader, files, many=many, show=False))
+        assert [[row.file for row in of_file] for of_file in rows] == [[file] for file in files]
+        assert [of_file[0].status for of_file in rows] == ["ok", "error", "rejected", "ok"]
 
 
-def test_more_files_than_a_batch_keep_their_order(reader: DigitReader) -> None:
+def test_every_row_says_where_its_digit_is(reader: DigitReader) -> None:
     draw_one("one.png")
-    files = ["one.png" if index % 2 else "missing.png" for index in range(BATCH_SIZE + 2)]
-    rows = rows_of(reader, files)
-    assert [row.file for row in rows] == files
-    assert [row.reading is None for row in rows] == [file == "missing.png" for file in files]
+    one, missing = (row.cells() for row in rows_of(reader, ["one.png", "missing.png"]))
+    assert (one["line"], one["column"], one["digit"]) == (1, 1, "1")
+    assert missing["line"] is missing["column"] is missing["digit"] is None
+
+
+def test_a_reading_that_leaves_digits_out_says_how_to_read_them(reader: DigitReader) -> None:
+    draw_one("one.png")
+    (row,) = rows_of(reader, ["one.png"])
+    assert row.message == ""
+    assert row.reading
+    assert Row("a.png", row.reading._replace(message="3 digits found")).message == (
+        "3 digits found; use --many to read them all"
+    )
 
 
 def test_names_that_are_not_utf_8_can_be_written(reader: DigitReader) -> None:
@@ -67,7 +68,7 @@ def test_names_that_are_not_utf_8_can_be_written(reader: DigitReader) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
 def test_no_csv_cell_is_a_formula(start: str) -> None:
     rows = [Row(start + "cmd.png", None, start + "message")]
-    _, line = csv.reader(to_csv(rows).splitlines())
+    (line,) = csv.reader(to_csv(rows).splitlines())
     assert (line[0], line[-1]) == (f"'{start}cmd.png", f"'{start}message")
     assert json.loads(to_jsonl(rows))["file"] == f"{start}cmd.png"
 

@@ -61,6 +61,29 @@ def test_several_digits_are_read_in_reading_order(reader: DigitReader) -> None:
     assert [reading.box[0] for reading in readings] == sorted(reading.box[0] for reading in readings)
 
 
+def test_a_picture_of_several_digits_says_so(reader: DigitReader) -> None:
+    image = Image.new("L", (300, 160), 235)
+    for left in (50, 140, 240):
+        ImageDraw.Draw(image).line([(left, 20), (left - 5, 140)], fill=20, width=9)
+    found = reader.read(image)
+    assert (found.digit, found.status, found.message) == ("1", "ok", "3 digits found")
+    assert [(one.digit, one.line, one.column, one.message) for one in reader.read_many(image)] == [
+        ("1", 1, 1, ""),
+        ("1", 1, 2, ""),
+        ("1", 1, 3, ""),
+    ]
+
+
+def test_a_rejected_reading_claims_no_certainty(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    certain = np.eye(10, dtype=np.float32)[[3]]
+    for outlier, probability, status in ((0.2, 1.0, "ok"), (0.75, 0.25 + 0.075, "rejected"), (1.0, 0.1, "rejected")):
+        monkeypatch.setattr(reader, "model", lambda _, score=outlier: (certain, np.array([score], np.float32)))
+        found = reader.read(picture_of_a_one())
+        assert (found.digit if outlier < 1 else "3", found.status) == ("3", status)
+        assert found.probability == pytest.approx(probability)
+        assert sum(found.probabilities) == pytest.approx(1)
+
+
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]

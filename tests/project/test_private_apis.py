@@ -26,7 +26,7 @@ PRIVATE = {  # where the attribute lives, the file that uses it, and the version
     ("uvicorn.protocols.http.h11_impl", "H11Protocol"): ("inference/serve/server.py", "uvicorn 0.54.0"),
 }
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-OWN = {"_asdict", "_replace", "_fields", "_make"}  # public API of NamedTuple
+OWN = {"_asdict", "_replace", "_fields", "_make", "_exit"}  # public API of NamedTuple and of os
 
 
 def bases(owner: type) -> list[type]:

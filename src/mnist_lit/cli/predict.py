@@ -1,20 +1,27 @@
 """`mnist-lit predict`: read digits from pictures into a table. Imports torch only for a checkpoint."""
 
+import hashlib
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
+from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
-from mnist_lit.errors import require
+from mnist_lit.errors import StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
-from mnist_lit.inference.predict import BATCH_SIZE, Row, encodable, expand_paths, read_rows, to_csv, to_jsonl
+from mnist_lit.inference.predict import CSV_HEADER, Row, encodable, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.system.atomic_file import report_write_errors, write_atomic
+from mnist_lit.inference.unfinished_table import UnfinishedTable
+from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
+
+MIN_FILES = 100  # from which a progress bar is shown
+MAX_NAME_WIDTH = 60  # of the first column on the terminal
+REJECTED = "?"  # stands for a rejected digit in a number
 
 
 def main(command: str, args: list[str]) -> int:
@@ -26,50 +33,95 @@ def main(command: str, args: list[str]) -> int:
     parser.add_model_argument(model, positional=False)
     threshold = "reject outlier scores above it: 0 rejects all, 1 nothing (default: the model's own)"
     parser.add_argument("--threshold", type=float, help=threshold)
-    parser.add_argument("--many", action="store_true", help="find several digits, in reading order")
-    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help="write one row per digit to a file")
+    parser.add_argument(
+        "--many", action="store_true", help="read every digit, line by line, instead of one per picture"
+    )
+    output = "write one row per digit to a file; if the command is killed, the same command continues it"
+    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
     show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     files = list(expand_paths(options.pictures))
-    output: Path | None = options.output
-    valid = not output or output.suffix in (".csv", ".jsonl")
-    require("--output", output, "a name that ends in .csv or .jsonl", valid)
+    if options.output:
+        valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
+        require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
     print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
-    rows: list[Row] = []
-    with Progress(console=Console(stderr=True), transient=True, disable=len(files) < BATCH_SIZE) as progress:
-        task = progress.add_task("reading", total=len(files))
-        for row in read_rows(reader, files, many=options.many, show=options.show):
-            progress.advance(task, not rows or rows[-1].file != row.file)
-            rows.append(row)
-    if output:
-        with report_write_errors(output):
-            write_atomic(output, (to_jsonl(rows) if output.suffix == ".jsonl" else to_csv(rows)).encode())
-        counts = Counter(row.cells()["status"] for row in rows)
-        summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-        print(f"predict: {len(rows):,} rows in {output}: {summary}", file=sys.stderr)
-    else:
-        _print_table(rows, boxes=options.many)
-    return int(any(row.reading is None for row in rows))
+    if options.output:
+        return _write_table(options.output, reader, files, many=options.many, show=options.show)
+    return _print_table(reader, files, many=options.many, show=options.show)
 
 
-def _print_table(rows: Sequence[Row], *, boxes: bool) -> None:
-    """Print one line per digit. Formatted by hand: Rich takes a millisecond per row, and there may be thousands."""
-    lines = [("file", "digit", "probability", "status", "box" if boxes else "")]
-    for row in rows:
-        name, reading = _printable(row.file), row.reading
-        if reading is None:
-            lines.append((name, "-", "-", "error", _printable(row.message)))
-        else:
-            digit, probability = (reading.digit, f"{reading.probability:.2%}") if reading.digit else ("-", "-")
-            box = " ".join(map(str, reading.box)) if boxes else ""
-            lines.append((name, digit, probability, reading.status, "  ".join(filter(None, (box, reading.message)))))
-    width = min(max(len(line[0]) for line in lines), 60)
-    digit_width = max(len(line[1]) for line in lines)
-    for name, digit, probability, status, rest in lines:
-        print(f"{name:<{width}}  {digit:>{digit_width}}  {probability:>11}  {status:<8}  {rest}".rstrip())
+def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:
+    """Write the rows to a file, or the rest of them if the same command was killed before."""
+    model = hashlib.sha256(reader.path.read_bytes()).hexdigest()
+    settings = {
+        "version": __version__,
+        "model": model,
+        "threshold": reader.threshold,
+        "mode": "many" if many else "one",
+    }
+    to_text, header = (to_jsonl, "") if path.suffix == ".jsonl" else (to_csv, CSV_HEADER)
+    with report_write_errors(path):
+        table = UnfinishedTable(path, files, settings, header)
+    if table.done:
+        print(f"predict: continuing {path} after {table.done:,} of {len(files):,} files", file=sys.stderr)
+    elif path.exists():
+        print(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
+    try:
+        with Progress(console=Console(stderr=True), transient=True, disable=len(files) < MIN_FILES) as progress:
+            task = progress.add_task("reading", total=len(files), completed=table.done)
+            for rows in read_files(reader, files[table.done :], many=many, show=show):
+                with report_write_errors(path):
+                    table.add(rows[0].file, to_text(rows), [row.status for row in rows])
+                progress.advance(task)
+        with report_write_errors(path):
+            table.finish()
+    except StoppedBySignal as stopped:
+        done = f"after {table.done:,} of {len(files):,} files; the same command continues {path}"
+        raise StoppedBySignal(stopped.signum, done) from None
+    finally:
+        table.close()
+    summary = ", ".join(f"{count:,} {status}" for status, count in table.counts.items())
+    print(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
+    return int("error" in table.counts)
+
+
+def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:
+    """Print a line per picture or, with `many`, per line of text, as soon as it is read. Formatted by hand: Rich takes
+    a millisecond per row, and there may be thousands."""
+    name_width = min(max(len(_printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
+    title = "number" if many else "digit"
+    width = len(title) if many else max(map(len, [title, *reader.labels]))
+
+    def show_line(name: str, text: str, probability: str, status: str, message: str) -> None:
+        print(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
+
+    show_line("file", title, "probability", "status", "")
+    failed = False
+    for rows in read_files(reader, files, many=many, show=show):
+        for _, line in groupby(rows, key=lambda row: row.reading and row.reading.line):
+            text, probability, status, message = _summarize(list(line), many=many)
+            width = max(width, len(text))  # a longer number widens the column from here on
+            show_line(_printable(rows[0].file), text, probability, status, message)
+        failed |= any(row.reading is None for row in rows)
+    return int(failed)
+
+
+def _summarize(line: Sequence[Row], *, many: bool) -> tuple[str, str, str, str]:
+    """The number that one line of text says, the lowest probability of its digits, a status and a message."""
+    readings = [row.reading for row in line if row.reading and row.reading.digit]
+    if not readings:
+        return "-", "-", line[0].status, _printable(line[0].message)
+    rejected = [reading.status != "ok" for reading in readings]
+    digits = [reading.digit for reading in readings]
+    if many:
+        digits = [REJECTED if bad else digit for digit, bad in zip(digits, rejected, strict=True)]
+    text = ("" if max(map(len, digits)) == 1 else " ").join(digits)
+    status = "rejected" if any(rejected) else "ok"
+    message = f"{sum(rejected)} of {len(rejected)} digits" if len(digits) > 1 and any(rejected) else line[0].message
+    return text, f"{min(reading.probability for reading in readings):.2%}", status, _printable(message)
 
 
 def _printable(text: str) -> str:

@@ -1,30 +1,39 @@
-"""Find a picture's ink, in uneven light, shadows and colors and on dark backgrounds, and its ruled lines. NumPy and
-SciPy only; knows nothing about digits."""
+"""Find a picture's ink, in uneven light, shadows and colors, on dark backgrounds and beside tables and page edges, and
+its ruled lines. NumPy and OpenCV only; knows nothing about digits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from mnist_lit.imaging.stroke_width import Mask, local_extremum, stroke_width
+from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width
 
-Gray = NDArray[np.float32]
+Gray = NDArray[np.uint8]
+Strength = NDArray[np.float32]
 
-WINDOW = 0.5  # share of the longer side: what is wider is background
-STROKES = 8  # the same in stroke widths, once they are known; what is longer and straight may be a ruled line
+FINE = 4  # least stroke width in pixels at which a picture may be reduced
+TABLE = 0.33  # brightness, as a share of the paper's, below which the background is not paper
+STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
 RIM = 0.12  # share of the shorter side: a rim that is mostly background, even around a frame or a very large digit
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
+POLARITY_SIDE = 160  # longer side in pixels of the picture that shows whether ink is dark or light
+SAMPLE = 4096  # pixels that are enough for the noise and the colors
+CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
+ALONG = 0.6  # share of its own longer side with which such ink lies along the border
+FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
+THICK = 3.0  # stroke widths: ink at the border that is thicker is not written
 
 
 class Ink(NamedTuple):
     """Where the ink is."""
 
     mask: Mask  # (H, W)
-    strength: Gray  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
+    strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
     stroke: float  # mean stroke width in pixels
+    scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
 
 class Component(NamedTuple):
@@ -47,6 +56,10 @@ class Component(NamedTuple):
     @property
     def size(self) -> int:
         return max(self.height, self.width)
+
+    @property
+    def area(self) -> int:
+        return int(np.count_nonzero(self.mask))
 
     @property
     def axis(self) -> int:
@@ -75,94 +88,246 @@ class Component(NamedTuple):
 #    Kittler et al. 1985). Unlike Otsu's method it does not depend on how much ink there is.
 # 4. Hysteresis (Canny 1986): grow that mask into fainter ink by a threshold relative to the strongest ink nearby, so
 #    that a stroke fading out is followed to its end.
-# A second pass fits the window and the smoothing to the stroke width that the first pass measured.
-def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
-    """Ink of a picture, uint8 (H, W) or (H, W, 3); None if it is blank.
+# Then what surrounds the writing, such as a table or a shadow at the border, is replaced by paper, and the steps are
+# repeated with the window and the smoothing that fit the stroke width measured so far.
+def find_ink(gray: Gray, window: float = 0.5, smallest: float = 0.25, coarse: int = 160) -> Ink | None:
+    """Dark ink of a picture, uint8 (H, W); None if it is blank. Shares of the longer side are window, what is wider is
+    background, and smallest, the least size of any writing. coarse: longer side in pixels for the first look.
 
     >>> page = np.full((40, 40), 200, np.uint8)
     >>> page[10:30, 18:22] = 90
     >>> round(find_ink(page).stroke)
     4
     """
-    gray = pixels.astype(np.float32)
-    if gray.ndim == 3:  # (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light:
-        # red ink on green paper can be as bright as the paper, but it differs along that axis.
-        _, axes = np.linalg.eigh(np.cov(gray.reshape(-1, 3), rowvar=False))
-        weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-        weights *= -1 if weights @ LUMA < 0 else 1
-        gray = (gray @ weights - 255 * np.minimum(weights, 0).sum()).astype(np.float32)
-    side = max(gray.shape)
-    if np.ptp(gray) < MIN_CONTRAST:
-        return None
-    gray = 255 - gray if _is_light_on_dark(gray) else gray
-    ink = _extract(gray, side / 300, WINDOW * side)
-    if ink and STROKES * ink.stroke < WINDOW / 2 * side:
-        ink = _extract(gray, ink.stroke / 6, STROKES * ink.stroke) or ink
+    found = first_ink(gray, window, coarse)
+    return refine_ink(gray, *found, window, smallest) if found else None
+
+
+def first_ink(gray: Gray, window: float, coarse: int) -> tuple[Ink, Gray] | None:
+    """Dark ink of whatever kind, written or not, and the background, of the reduced picture; see `find_ink`."""
+    scale = -(-max(gray.shape) // coarse)
+    gray = _reduce(gray, scale)
+    found = _extract(gray, window * max(gray.shape) / 150, window * max(gray.shape))
+    return (found[0]._replace(scale=scale), found[1]) if found else None
+
+
+def refine_ink(gray: Gray, ink: Ink, paper: Gray, window: float, smallest: float) -> Ink:
+    """The same without what surrounds the writing, and as sharp as its strokes allow."""
+    sigma, size = (window * max(ink.mask.shape) / part for part in (150, 1))
+    original, gray = gray, _reduce(gray, ink.scale)
+    for _ in range(4):
+        outside, stroke = _surroundings(ink, smallest)
+        finer = min(size, max(STROKES * stroke, 3))
+        if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
+            break
+        scale = min(ink.scale, max(1, int(stroke * ink.scale / FINE)))
+        if scale < ink.scale:
+            gray = _reduce(original, scale)
+            outside = cv2.resize(outside.view(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+            paper = np.asarray(cv2.resize(paper, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
+            stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
+        # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
+        # none does, they were the writing.
+        cleared = np.where(outside, paper, gray)
+        again = _extract(cleared, stroke / 6, finer)
+        if not again or (outside.any() and not _has_writing(again[0].mask, smallest)):
+            break
+        original, sigma, size = cleared, stroke / 6, finer
+        gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
     return ink
+
+
+def _reduce(gray: Gray, scale: int) -> Gray:
+    """The picture, each side divided by that number."""
+    height, width = (max(1, round(side / scale)) for side in gray.shape)
+    return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
+
+
+def share_of_rim(mask: Mask) -> float:
+    """The share of a picture's border that is ink."""
+    return float(np.concatenate((mask[0], mask[-1], mask[:, 0], mask[:, -1])).mean())
+
+
+def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
+    """How many rows and columns of ink frame a picture: at its top, bottom, left and right."""
+    depths = []
+    for rows in (mask, mask[::-1], mask.T, mask.T[::-1]):
+        limit = max(1, len(rows) // 4)
+        full = rows[:limit].mean(axis=1) >= FRAME
+        depths.append(int(full.argmin()) if not full.all() else limit)
+    top, bottom, left, right = depths
+    return top, bottom, left, right
+
+
+def to_gray(pixels: NDArray[np.uint8]) -> Gray:
+    """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
+    on green paper can be as bright as the paper, but it differs along that axis."""
+    if pixels.ndim == 2:
+        return pixels
+    colors = pixels.reshape(-1, 3)
+    sample = colors[:: -(-len(colors) // SAMPLE)].astype(np.float32)
+    if len(sample) < 2:
+        return np.asarray(pixels.mean(axis=2), np.uint8)
+    _, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
+    weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
+    weights *= -1 if weights @ LUMA < 0 else 1
+    shift = -255 * float(np.minimum(weights, 0).sum())
+    return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
+
+
+def is_light_on_dark(gray: Gray) -> bool:
+    """Whether most edges are brighter than the background around them."""
+    gray = _reduce(gray, -(-max(gray.shape) // POLARITY_SIDE))
+    middle, weight, _ = _edges(gray.astype(np.float32))
+    coarse = _reduce(gray, max(1, max(gray.shape) // 32))  # fine enough for a background, and its median filter fast
+    width = max(1, round(RIM * min(coarse.shape)))
+    rim = np.ones(coarse.shape, bool)
+    rim[width:-width, width:-width] = False
+    reach = max(coarse.shape) // 4
+    outside = int(np.median(coarse[rim]))
+    padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=outside)
+    background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
+    background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return bool((weight * (background - middle)).sum() < 0)
+
+
+def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """8-connected components: labels (H, W), 0 = paper, and (N + 1, 5) with left, top, width, height, area of each."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
+        mask.view(np.uint8),
+        connectivity=8,
+        ltype=cv2.CV_32S,
+        ccltype=cv2.CCL_GRANA,  # the fastest on one core
+    )
+    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+
+
+def _surroundings(ink: Ink, smallest: float) -> tuple[Mask, float]:
+    """Ink at the picture's border that is not written but a table, a shadow or a page's edge, (H, W), and the mean
+    width of the other strokes."""
+    mask = ink.mask
+    if not share_of_rim(mask):
+        return np.zeros(mask.shape, bool), ink.stroke
+    labels, stats = label_components(mask)
+    distances = ink_distances(mask)
+    sizes = np.maximum(stats[:, 2], stats[:, 3])
+    contact, along = np.zeros(len(stats)), np.zeros(len(stats))  # as shares of the border's side and of its own
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        length = np.bincount(edge, minlength=len(stats))
+        np.maximum(contact, length / len(edge), out=contact)
+        np.maximum(along, length / sizes, out=along)
+    written = (sizes >= smallest * max(mask.shape)) & (contact == 0)
+    written[0] = contact[0] = along[0] = False
+    sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
+    stroke = max(1.0, 4 * float(sums[written].sum() / stats[written, 4].sum()) - 2) if written.any() else 0.0
+    outside = (contact > CONTACT) | (along > ALONG)
+    for label in np.flatnonzero((contact > 0) & ~outside & (stroke > 0)).tolist():
+        left, top, width, height, _ = stats[label]
+        part = slice(top, top + height), slice(left, left + width)
+        outside[label] = 2 * distances[part][labels[part] == label].max() > THICK * stroke
+    reach = 2 * round(stroke / 2) + 3  # a blurred edge belongs to it
+    grown = cv2.dilate(outside[labels].view(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+    return grown, stroke or ink.stroke
+
+
+def _has_writing(mask: Mask, smallest: float) -> bool:
+    """Whether there is ink of that size away from the border."""
+    _, stats = label_components(mask)
+    left, top, width, height, _ = stats[1:].T
+    inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    return bool((np.maximum(width, height)[inside] >= smallest * max(mask.shape)).any())
+
+
+def _edges(gray: Strength) -> tuple[Strength, Strength, float]:
+    """Middle gray level of each 3×3 neighborhood, its weight (squared range above the noise), and the noise."""
+    rough = gray - np.asarray(cv2.blur(gray, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
+    # A quarter of the pixels has no edges even where a digit fills the picture.
+    noise = 3.14 * _quantile(np.abs(_sample(rough)), 0.25)
+    kernel = np.ones((3, 3), np.uint8)
+    low, high = np.asarray(cv2.erode(gray, kernel), np.float32), np.asarray(cv2.dilate(gray, kernel), np.float32)
+    weight = np.maximum(high - low - np.float32(MIN_SIGMAS * noise), np.float32(0)) ** 2
+    return (low + high) * np.float32(0.5), weight.astype(np.float32), noise
+
+
+def _sample(values: NDArray[Any]) -> NDArray[Any]:
+    return values.ravel()[:: -(-values.size // SAMPLE)]
+
+
+def _quantile(values: NDArray[Any], share: float) -> float:
+    """Without interpolation, which would take longer than everything else here."""
+    place = int(share * (values.size - 1))
+    return float(np.partition(values, place)[place])
+
+
+def _extract(gray: Gray, sigma: float, window: float) -> tuple[Ink, Gray] | None:
+    """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels;
+    and the background."""
+    if sigma >= 0.4:  # less would only blur strokes of a single pixel
+        gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
+    paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, kernel), np.uint8)
+    level = np.maximum(paper, 64).astype(np.float32)  # 64: noise in deep shadow is not amplified
+    strength: Strength = (paper - gray).astype(np.float32) * (np.float32(255) / level)
+    middle, weight, noise = _edges(strength)
+    threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
+    some = _sample(strength)
+    below = some[some <= threshold]
+    lift = _quantile(below, 0.5) if below.size else 0.0  # noise lifts a closing
+    strength -= lift
+    threshold -= lift
+    table = paper < TABLE * _quantile(_sample(paper), 0.75)
+    mask = (strength > threshold) & ~table
+    if threshold < MIN_CONTRAST / 2 or not mask.any():
+        return None
+    stroke = stroke_width(mask)
+    reach = round(2 * stroke) | 1
+    peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
+    strength /= np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
+    if table.any():  # and its blurred edge, where dark spots have no paper around them
+        edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
+        strength[cv2.dilate(table.view(np.uint8), edge) > 0] = 0
+        mask &= strength > 0
+    labels, stats = label_components(strength >= 1)
+    seeded = np.zeros(len(stats), bool)
+    seeded[labels[mask]] = True
+    seeded[0] = False
+    mask = seeded[labels]
+    return Ink(mask, strength, stroke), paper
 
 
 def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
     """Straight lines longer than that share of the picture's side, within 7° of horizontal or vertical, without the ink
     that crosses them: pixels count only where the ink is no thicker than the line."""
     lines = []
-    reach = round(STROKES * stroke)
-    for turned in (mask, mask.T):  # the lines are horizontal in it
+    reach = round(STROKES * stroke) | 1
+    for turned in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
         # Like run-length smoothing (Wong et al. 1982): join long runs of ink over gaps, then label what is connected.
-        long = _run_lengths(turned) >= reach
-        inner = np.logical_or.accumulate(long, axis=1) & np.logical_or.accumulate(long[:, ::-1], axis=1)[:, ::-1]
-        labels, _ = ndimage.label(long | (inner & (_run_lengths(~long) <= reach)), np.ones((3, 3)))
-        thickness = _run_lengths(turned.T).T
-        for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            if width < share * turned.shape[1] or height > width / STROKES:
+        ink = turned.view(np.uint8)
+        columns_with_ink = np.flatnonzero(turned.any(axis=0))
+        if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < share * ink.shape[1] - 1:
+            continue
+        row = np.ones((1, reach), np.uint8)
+        padded = np.pad(ink, ((0, 0), (reach, reach)))  # of paper; OpenCV's own borders count as ink when it erodes
+        long = cv2.morphologyEx(padded, cv2.MORPH_OPEN, row)
+        if not long.any():
+            continue
+        joined = cv2.morphologyEx(long, cv2.MORPH_CLOSE, row)[:, reach:-reach]
+        labels, stats = label_components(np.ascontiguousarray(joined) > 0)
+        thickness = None
+        for number, (left, top, width, height, _) in enumerate(stats.tolist()):
+            if number == 0 or width < share * turned.shape[1] or height > width / STROKES:
                 continue
+            thickness = _run_lengths(turned.T).T if thickness is None else thickness
+            rows, columns = slice(top, top + height), slice(left, left + width)
             usual = float(np.median(((labels[rows, columns] == number) & turned[rows, columns]).sum(axis=0)))
             fringe = round(usual / 2) + 1  # rows above and below with the line's ragged edge
-            top, bottom = max(0, rows.start - fringe), min(len(turned), rows.stop + fringe)
-            line = ndimage.binary_dilation(labels[top:bottom, columns] == number, np.ones((2 * fringe + 1, 1)))
-            line &= turned[top:bottom, columns] & (thickness[top:bottom, columns] <= 2 * (usual + 1))
-            found = Component(top, columns.start, bottom, columns.stop, line)
-            lines.append(found if turned is mask else Component(columns.start, top, columns.stop, bottom, line.T))
+            first, last = max(0, top - fringe), min(len(turned), top + height + fringe)
+            near = (labels[first:last, columns] == number).astype(np.uint8)
+            line = cv2.dilate(near, np.ones((2 * fringe + 1, 1), np.uint8)) > 0
+            line &= turned[first:last, columns] & (thickness[first:last, columns] <= 2 * (usual + 1))
+            found = Component(first, left, last, left + width, line)
+            lines.append(found if turned is mask else Component(left, first, left + width, last, line.T))
     return lines
-
-
-def _edges(gray: Gray) -> tuple[Gray, Gray, float]:
-    """Middle gray level of each 3×3 neighborhood, its weight (squared range above the noise), and the noise."""
-    noise = 1.48 * float(np.median(np.abs(gray - ndimage.uniform_filter(gray, 3, mode="nearest"))))
-    low, high = local_extremum(np.minimum, gray), local_extremum(np.maximum, gray)
-    return (low + high) / 2, np.maximum(high - low - MIN_SIGMAS * noise, 0) ** 2, noise
-
-
-def _is_light_on_dark(gray: Gray) -> bool:
-    middle, weight, _ = _edges(gray)
-    step = max(1, max(gray.shape) // 32)  # a background of 32 pixels is fine enough, and its median filter fast
-    top, left = (min(step, side) // 2 for side in gray.shape)
-    coarse = ndimage.uniform_filter(gray, step, mode="nearest")[top::step, left::step]
-    width = max(1, round(RIM * min(coarse.shape)))
-    rim = np.ones(coarse.shape, bool)
-    rim[width:-width, width:-width] = False
-    size = round(WINDOW * max(coarse.shape)) | 1
-    background = ndimage.median_filter(coarse, size, mode="constant", cval=float(np.median(coarse[rim])))
-    rows, columns = (np.minimum(np.arange(s) // step, c - 1) for s, c in zip(gray.shape, coarse.shape, strict=True))
-    return bool((weight * (background[np.ix_(rows, columns)] - middle)).sum() < 0)
-
-
-def _extract(gray: Gray, sigma: float, window: float) -> Ink | None:
-    """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels."""
-    if sigma >= 0.4:  # less would only blur strokes of a single pixel
-        gray = ndimage.gaussian_filter(gray, sigma, mode="nearest")
-    background = ndimage.grey_closing(gray, max(3, round(window)), mode="nearest")
-    strength = (background - gray) * (255 / np.maximum(background, 64))  # 64: noise in deep shadow is not amplified
-    strength -= np.median(strength)
-    middle, weight, noise = _edges(strength)
-    threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
-    mask = strength > threshold
-    if threshold < MIN_CONTRAST / 2 or not mask.any():
-        return None
-    peak = ndimage.maximum_filter(strength, round(2 * stroke_width(mask)) | 1)
-    strength /= np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
-    mask = ndimage.binary_propagation(mask, mask=strength >= 1)
-    return Ink(mask, strength, stroke_width(mask))
 
 
 def _run_lengths(mask: Mask) -> NDArray[np.int64]:

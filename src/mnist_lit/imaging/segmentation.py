@@ -1,12 +1,15 @@
-"""Group the ink of a page into digits, in reading order, without ruled lines, frames and dust. NumPy and SciPy only."""
+"""Group the ink of a picture into digits, without ruled lines, frames and dust: several hypotheses where the ink alone
+does not tell. NumPy and OpenCV only."""
 
+import itertools
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage, spatial
 
-from mnist_lit.imaging.ink import Component, Ink, ruled_lines
+from mnist_lit.imaging.ink import Component, Ink, label_components, ruled_lines
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
@@ -16,62 +19,153 @@ LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the bo
 # Shares of the digit's longer side, or of the page's typical digit height.
 SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
 NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
+DIGIT_LIKE = 0.6  # lowest height of another digit
+OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
-FRAGMENT, WHOLE = 0.6, 1.3  # heights of the tallest fragment and of the tallest digit
-TOUCHING = 1.3  # width of the widest digit, as a share of its own height
+FRAGMENT = 0.6  # height of the tallest part of a digit
 SAME_LINE = 0.4  # vertical overlap of neighbors in a line of text
 CUT_OFF = 0.3  # weight of ink that the border cuts off
+WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
 JOINT = 1.8  # stroke widths: thickest joint of two touching digits
+MAX_PIECES = 4  # of one digit
+SCRAP = 0.05  # share of a piece's usual ink below which a part of it is left out
+# Costs of a hypothesis in nats, to be compared with the network's log-probabilities.
+SECOND = 1.0  # of any but the first hypothesis about a single digit
+CUT, GAP = 0.45, 4.0  # per side that is cut through ink, and per gap as wide as a digit is high
+HEIGHT, WIDTH = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
+UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
+SKIP = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
+BLOT = 2.5  # heights of the lowest such piece
 
 
-# Digits start as the connected components of the ink, but the two differ in four ways, with one rule for each.
+class Segment(NamedTuple):
+    """A hypothesis: pieces `first` … `stop - 1` of a line of text are one digit."""
+
+    first: int
+    stop: int
+    digit: Component | None  # None: the piece is dust or a blot, and is left out
+    cost: float  # how unlikely that is, in nats
+
+
+# Digits start as the connected components of the ink, but the two differ in four ways.
 # - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
 #   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
-# - A pen that is lifted leaves fragments: merge a low component into a neighbor if both together are one digit high.
-# - Neighbors touch: cut a component that is too wide where its column sums are smallest (projection profile, Casey and
-#   Lecolinet 1996), unless the ink there is thicker than a stroke or one part is too low to be a digit.
+# - A pen that is lifted leaves fragments, and neighbors touch. What belongs together is decided by what it would be
+#   read as, as in heuristic over-segmentation (LeCun et al. 1998, section V): a line of text is cut into pieces, a
+#   few neighboring pieces at a time are classified as if they were a digit, and the sequence of digits with the
+#   highest total score wins. Pieces are components; where one is wide, it is also cut where its column sums are
+#   smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
-def segment_main_digit(ink: Ink) -> list[Component]:
-    """The one digit of a picture: the largest component with the strokes near it; an empty list if there is none."""
+class SingleDigit(NamedTuple):
+    """What the one digit of a picture may be, the likeliest first, and how many digits seem to be beside it."""
+
+    hypotheses: list[Component]
+    beside: int
+
+
+def single_digit_hypotheses(ink: Ink) -> SingleDigit:
+    """The largest component with the strokes near it, without them, what it frames, and another one; none if there is
+    no ink."""
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
-    found = _largest_digit(_erase(ink.mask, lines))
-    if not found or found[0].size < MIN_DIGIT * max(ink.mask.shape):
-        return _largest_digit(ink.mask)
-    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, found[0], ink.mask.shape)]
-    return found if len(ruled) == len(lines) else _largest_digit(_erase(ink.mask, ruled))
+    found = _largest_digits(_erase(ink.mask, lines))
+    if not lines:
+        return found
+    first = next(iter(found.hypotheses), None)
+    if not first or first.size < MIN_DIGIT * max(ink.mask.shape):
+        return _largest_digits(ink.mask)
+    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, ink.mask.shape)]
+    return found if len(ruled) == len(lines) else _largest_digits(_erase(ink.mask, ruled))
 
 
-def segment_digits(ink: Ink) -> list[Component]:
-    """Every digit of a page, line by line from the top, each line from the left."""
+def line_hypotheses(ink: Ink) -> list[list[Segment]]:
+    """For each line of text, from the top: every group of neighboring pieces that may be a digit."""
     lines = ruled_lines(ink.mask, ink.stroke, TABLE_LINE)
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
-    alone = [one for one in _components(ink.mask) if one.clear_of_border(ink.mask.shape)]
-    others = _typical_height([one for one in alone if not any(map(one.contains, lines))])
+    all_ink = components(ink.mask)
+    alone = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
+    others = typical_height([one for one in alone if not any(map(one.contains, lines))])
     ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    typical = _typical_height(_components(_erase(ink.mask, lines))) or _typical_height(_components(ink.mask))
+    unruled = components(_erase(ink.mask, lines)) if lines else all_ink
+    typical = typical_height(unruled) or typical_height(all_ink)
     long = [line for line in lines if line.size > RULE * typical]
-    lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-    sized = [one for one in _components(_erase(ink.mask, lines)) if SPECK * typical <= one.size < 4 * typical]
+    if len(long) < len(lines):
+        lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
+        unruled = components(_erase(ink.mask, lines))
+    sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
     inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
-    merged = [one for one in _merge_fragments(inside, typical) if one.height >= DASH * typical]
-    return _reading_order([digit for one in merged for digit in _split_touching(one, ink.stroke)])
+    return [_segments(line, typical, ink.stroke) for line in _text_lines(inside, typical)]
 
 
-def _largest_digit(mask: Mask) -> list[Component]:
-    components = _components(mask)
-    if not components:
-        return []
-    main = max(components, key=lambda one: one.mask.sum() * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
-    holes = np.zeros(mask.shape, bool)
-    holes[main.where] = ndimage.binary_fill_holes(main.mask) & ~main.mask
-    framed = [one for one in components if one.size > FRAMED * main.size and holes[one.where][one.mask].all()]
-    main = max(framed, key=lambda one: int(one.mask.sum()), default=main)
-    others = [one for one in components if one is not main and one.size >= SPECK * main.size]
-    inside = [one for one in others if one.clear_of_border(mask.shape)]
-    reach = NEAR * main.size  # the boxes' gap is at most that of the ink, and far faster to find
-    near = [one for one in inside if _overlaps(one, [main])[0].min() >= -reach and _ink_gap(one, main) <= reach]
-    return [_union([main, *near])]
+def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
+    """The indices of the spans, each from a first to a last piece, last exclusive, that cover every piece once at the
+    least total cost (Viterbi 1967).
+
+    >>> best_path([(0, 2), (0, 1), (1, 2)], [1, 3, 0.5])
+    [0]
+    """
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for end in range(1, max(stop for _, stop in spans) + 1):
+        arriving = [index for index, (first, stop) in enumerate(spans) if stop == end and first in best]
+        paths = [(best[spans[i][0]][0] + costs[i], [*best[spans[i][0]][1], i]) for i in arriving]
+        if paths:
+            best[end] = min(paths, key=lambda path: path[0])
+    return best[max(best)][1]
+
+
+def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
+    """The largest 8-connected components of a part of the page that starts at top and left."""
+    labels, stats = label_components(mask)
+    found = []
+    for number in np.sort(stats[1:, 4].argsort(kind="stable")[-MAX_COMPONENTS:] + 1).tolist():
+        x, y, width, height, _ = stats[number].tolist()
+        part = labels[y : y + height, x : x + width] == number
+        found.append(Component(top + y, left + x, top + y + height, left + x + width, part))
+    return found
+
+
+def typical_height(found: Sequence[Component]) -> float:
+    """Median size, weighted by ink, so that dust does not count; 0 if there are no components."""
+    if not found:
+        return 0.0
+    sizes, areas = np.array([(one.size, one.area) for one in found]).T
+    return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
+
+
+def _largest_digits(mask: Mask) -> SingleDigit:
+    found = components(mask)
+    if not found:
+        return SingleDigit([], 0)
+    main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
+    others = [one for one in found if one is not main and one.size >= SPECK * main.size]
+    near = [one for one in others if _gap(one, main, NEAR * main.size) <= NEAR * main.size]
+    inside = [one for one in near if one.clear_of_border(mask.shape)]
+    hypotheses = [[main, *inside], [main]]
+    framed = [one for one in others if one.size > FRAMED * main.size and main.contains(one)]
+    if framed:
+        inner = max(framed, key=lambda one: one.area)
+        parts = [one for one in framed if one is inner or _gap(one, inner, NEAR * inner.size) <= NEAR * inner.size]
+        hypotheses.insert(0 if _is_frame(main, inner, mask.shape) else 2, parts)
+    hypotheses += [[main, *near]] if len(near) > len(inside) else []
+    second = max((one for one in others if one.area > OTHER * main.area), key=lambda one: one.area, default=None)
+    hypotheses += [[second]] if second and [second] not in hypotheses else []
+    unique: dict[tuple[int, ...], list[Component]] = {}
+    for parts in hypotheses:
+        unique.setdefault(tuple(sorted(map(id, parts))), parts)
+    first, *rest = unique.values()
+    digit = _union(first)
+    beside = sum(
+        DIGIT_LIKE < one.height / digit.height < 1 / DIGIT_LIKE and one.clear_of_border(mask.shape)
+        for one in others
+        if one not in first and not digit.contains(one)
+    )
+    return SingleDigit([digit, *map(_union, rest)], beside)
+
+
+def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
+    """Whether a component is a frame around a digit rather than a zero with a mark inside."""
+    corners = (outer.mask[0, 0], outer.mask[0, -1], outer.mask[-1, 0], outer.mask[-1, -1])
+    return not outer.clear_of_border(shape) or sum(corners) >= 2 or inner.size > 0.5 * outer.size
 
 
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:
@@ -88,95 +182,110 @@ def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> b
 
 
 def _erase(mask: Mask, lines: Sequence[Component]) -> Mask:
+    if not lines:
+        return mask
     kept = mask.copy()
     for line in lines:
         kept[line.where] &= ~line.mask
     return kept
 
 
-def _components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
-    """The largest 8-connected components of a part of the page that starts at top and left."""
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    areas, boxes = np.bincount(labels.ravel())[1:], ndimage.find_objects(labels)
-    components = []
-    for index in np.sort(areas.argsort(kind="stable")[-MAX_COMPONENTS:]).tolist():
-        rows, columns = boxes[index]
-        box = (top + rows.start, left + columns.start, top + rows.stop, left + columns.stop)
-        components.append(Component(*box, labels[rows, columns] == index + 1))
-    return components
-
-
-def _union(components: Sequence[Component]) -> Component:
-    boxes = np.array([component[:4] for component in components])
+def _union(parts: Sequence[Component]) -> Component:
+    if len(parts) == 1:
+        return parts[0]
+    boxes = np.array([one[:4] for one in parts])
     (top, left), (bottom, right) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     mask = np.zeros((bottom - top, right - left), bool)
-    for one in components:
+    for one in parts:
         mask[one.top - top : one.bottom - top, one.left - left : one.right - left] |= one.mask
     return Component(top, left, bottom, right, mask)
 
 
-def _overlaps(component: Component, others: Sequence[Component]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """How far boxes overlap down and across: (N, 2) pixels, negative = gap; (N, 2) shares of the shorter side."""
-    box, boxes = np.array(component[:4]), np.array([other[:4] for other in others]).reshape(-1, 4)
-    pixels = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    return pixels, pixels / np.minimum(box[2:] - box[:2], boxes[:, 2:] - boxes[:, :2])
+def _overlaps(one: Component, other: Component) -> tuple[int, int]:
+    """How far two boxes overlap down and across, in pixels; negative = gap."""
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    return down, min(one.right, other.right) - max(one.left, other.left)
 
 
-def _ink_gap(first: Component, second: Component) -> float:
-    outlines = [np.argwhere(one.mask & ~ndimage.binary_erosion(one.mask)) + one[:2] for one in (first, second)]
-    few, many = sorted(outlines, key=len)  # (N, 2) each
-    return float(spatial.KDTree(many).query(few)[0].min())
+def _gap(first: Component, second: Component, limit: float) -> float:
+    """The distance between the ink of two components in pixels; infinite if that of their boxes is above the limit."""
+    if min(_overlaps(first, second)) < -limit:  # the boxes' gap is at most that of the ink, and far faster to find
+        return math.inf
+    both = _union((first, second))
+    canvas = np.ones((both.height, both.width), np.uint8)
+    y, x = second.top - both.top, second.left - both.left
+    canvas[y : y + second.height, x : x + second.width] -= second.mask
+    distances = cv2.distanceTransform(canvas, cv2.DIST_L2, 3)
+    y, x = first.top - both.top, first.left - both.left
+    return float(distances[y : y + first.height, x : x + first.width][first.mask].min())
 
 
-def _typical_height(components: Sequence[Component]) -> float:
-    """Median size, weighted by ink, so that dust does not count; 0 if there are no components."""
-    if not components:
-        return 0.0
-    sizes, areas = np.array([(component.size, component.mask.sum()) for component in components]).T
-    return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
-
-
-def _merge_fragments(components: Sequence[Component], typical: float) -> list[Component]:
-    """Merge each component, the tallest first, into the nearest one with which it forms a single digit."""
-    merged: list[Component] = []
-    for component in sorted(components, key=lambda component: -component.height):
-        overlaps, shares = _overlaps(component, merged)
-        heights = np.array([one.height for one in merged])
-        fits = heights + component.height - overlaps[:, 0] <= WHOLE * np.maximum(typical, heights)
-        near = (overlaps.min(axis=1) >= -NEAR * typical) & (component.height < FRAGMENT * typical)
-        partners = np.flatnonzero(fits & (near | (shares[:, 1] > FRAGMENT))).tolist()
-        if partners:
-            gaps = [_ink_gap(component, merged[index]) for index in partners] if len(partners) > 1 else [0.0]
-            component = _union((component, merged.pop(partners[int(np.argmin(gaps))])))
-        merged.append(component)
-    return merged
-
-
-def _split_touching(component: Component, stroke: float) -> list[Component]:
-    """Cut a component that is too wide for one digit where it is thinnest, away from its ends."""
-    top, left, _, _, mask = component
-    if component.width <= TOUCHING * component.height:
-        return [component]
-    profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(float), max(1, round(stroke)))  # (width,)
-    margin = round(0.3 * component.height)
-    cut = margin + int(profile[margin : component.width - margin].argmin())
-    if profile[cut] > JOINT * stroke:
-        return [component]
-    halves = (_components(mask[:, :cut], top, left), _components(mask[:, cut:], top, left + cut))
-    parts = [max(half, key=lambda part: int(part.mask.sum())) for half in halves]
-    if min(part.height for part in parts) < FRAGMENT * component.height:
-        return [component]  # the flag of a 5, the tail of a 2
-    return [digit for part in parts for digit in _split_touching(part, stroke)]
-
-
-def _reading_order(digits: Sequence[Component]) -> list[Component]:
-    """Sort by lines: from left to right each digit joins the line whose last digit is beside it."""
+def _text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
+    """Components by lines from the top, each from the left. From left to right each tall component joins the line whose
+    last one is beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
     lines: list[list[Component]] = []
-    for digit in sorted(digits, key=lambda digit: digit.left):
-        beside = _overlaps(digit, [line[-1] for line in lines])[1][:, 0]
-        if lines and beside.max() > SAME_LINE:
-            lines[int(beside.argmax())].append(digit)
+    for one in sorted((one for one in found if one.height >= DASH * typical), key=lambda one: one.left):
+        beside = [_overlaps(one, line[-1])[0] / min(one.height, line[-1].height) for line in lines]
+        if lines and max(beside) > SAME_LINE:
+            lines[beside.index(max(beside))].append(one)
         else:
-            lines.append([digit])
-    lines.sort(key=lambda line: np.mean([digit.top + digit.bottom for digit in line]))
-    return [digit for line in lines for digit in line]
+            lines.append([one])
+    tall = [(other, line) for line in lines for other in line]
+    for one in found if tall else ():
+        if one.height < DASH * typical:
+            other, line = max(tall, key=lambda pair: min(_overlaps(one, pair[0])))
+            if min(_overlaps(one, other)) >= -NEAR * typical:
+                line.append(one)
+    lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
+    return [sorted(line, key=lambda one: one.left) for line in lines]
+
+
+def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[Segment]:
+    """The hypotheses of one line of text, see `Segment`."""
+    pieces: list[tuple[Component, int, bool]] = []  # with its component's number, and whether it was cut on its left
+    for number, one in enumerate(line):
+        parts = _cut(one, typical, stroke)
+        pieces += [(part, number, index > 0) for index, part in enumerate(parts)]
+    segments = []
+    for first in range(len(pieces)):
+        for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
+            group = pieces[first:stop]
+            parts = [part for part, *_ in group]
+            width = max(part.right for part in parts) - min(part.left for part in parts)
+            height = max(part.bottom for part in parts) - min(part.top for part in parts)
+            if stop > first + 1 and width > WIDEST * max(height, typical):
+                break
+            cuts = int(group[0][2]) + int(stop < len(pieces) and pieces[stop][2])
+            neighbors = [(one, other) for (one, a, _), (other, b, _) in itertools.pairwise(group) if a != b]
+            gaps = sum(min(max(0, -_overlaps(one, other)[1]) / typical, 1) for one, other in neighbors)
+            tall, wide = abs(math.log(height / typical)) - 0.5, math.log(width / height) + 0.2
+            cost = CUT * cuts + GAP * gaps + HEIGHT * max(0.0, tall) + WIDTH * max(0.0, wide)
+            if stop > first + 1 and cost > UNLIKELY:
+                continue
+            segments.append(Segment(first, stop, _union(parts), cost))
+            if stop == first + 1 and not FRAGMENT * typical <= height <= BLOT * typical:
+                segments.append(Segment(first, stop, None, SKIP))
+    return segments
+
+
+def _cut(component: Component, typical: float, stroke: float) -> list[Component]:
+    """The pieces of a component from left to right, cut where its column sums have deep minima and the cut crosses a
+    single stroke, so that no loop is cut; itself if it is narrow, low or nowhere thin enough."""
+    top, left, _, _, mask = component
+    if component.width < WIDE * max(typical, 0.7 * component.height) or component.height < FRAGMENT * typical:
+        return [component]
+    profile = cv2.blur(mask.sum(axis=0, dtype=np.float32)[None], (max(1, round(stroke)), 1))[0]
+    strokes = mask[0] + (mask[1:] & ~mask[:-1]).sum(axis=0)  # that each column crosses
+    margin = max(2, round(0.2 * component.height))
+    cuts: list[int] = []
+    for column in profile.argsort(kind="stable").tolist():
+        if profile[column] > JOINT * stroke or len(cuts) >= 2 * component.width / component.height:
+            break
+        if strokes[column] == 1 and all(abs(column - cut) >= margin for cut in (0, component.width, *cuts)):
+            cuts.append(column)
+    edges = [0, *sorted(cuts), component.width]
+    pieces = []
+    for start, stop in itertools.pairwise(edges):
+        if parts := components(mask[:, start:stop], top, left + start):
+            pieces.append(_union([part for part in parts if part.area > SCRAP * component.area / len(edges)] or parts))
+    return pieces

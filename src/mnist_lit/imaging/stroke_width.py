@@ -1,14 +1,26 @@
-"""Measure how wide strokes are, and bring a digit's strokes to MNIST's width. NumPy and SciPy only."""
+"""Measure how wide strokes are, and bring a digit's strokes to MNIST's width. NumPy and OpenCV only."""
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Mask = NDArray[np.bool_]
+Distances = NDArray[np.float32]
 
 MAX_EROSION = 0.7  # share of the thinnest strokes' half width that may be taken off, so that no stroke is lost
+
+
+def ink_distances(mask: Mask) -> Distances:
+    """Each ink pixel's Euclidean distance, within 2 %, to the nearest pixel that is not ink; outside the mask (H, W) is
+    paper."""
+    return _distances(with_margin(mask.view(np.uint8), 1))[1:-1, 1:-1]
+
+
+def with_margin(image: NDArray[Any], width: int, value: int = 0) -> NDArray[Any]:
+    """An image (H, W) with a margin of that many pixels, like `np.pad` in an eighth of the time."""
+    return np.asarray(cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_CONSTANT, value=value))
 
 
 def stroke_width(mask: Mask) -> float:
@@ -17,20 +29,7 @@ def stroke_width(mask: Mask) -> float:
     >>> round(stroke_width(np.ones((4, 100), bool)))
     4
     """
-    padded = np.pad(mask, 1)
-    nearest = ndimage.distance_transform_edt(padded, return_distances=False, return_indices=True)
-    offsets = [rows_or_columns[padded] - at for rows_or_columns, at in zip(nearest, padded.nonzero(), strict=True)]
-    return _mean_width(np.hypot(*offsets))  # computes distances at ink only, which is a small part of a page
-
-
-def local_extremum(extremum: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
-    """`np.minimum` or `np.maximum` of each pixel's 3×3 neighborhood: 7 to 10 times as fast as SciPy's filters."""
-    result = values.copy()
-    for lines in (result, result.T):  # rows, then columns
-        before = lines.copy(order="K")
-        extremum(lines[1:], before[:-1], out=lines[1:])
-        extremum(lines[:-1], before[1:], out=lines[:-1])
-    return result
+    return _mean_width(ink_distances(mask))
 
 
 # How wide a digit's strokes come out depends on the pen and on how large the digit was written; MNIST's vary little.
@@ -47,17 +46,23 @@ def normalize_stroke_width(mask: Mask, box: float, min_width: float, max_width: 
     >>> int(normalize_stroke_width(np.ones((100, 2), bool), 20, 2, 3)[50].sum())
     10
     """
-    distances = ndimage.distance_transform_edt(np.pad(mask, 2))
-    width, side = _mean_width(distances[distances > 0]), max(np.ptp(index) + 1 for index in mask.nonzero())
-    goal = np.clip(width * box / side, min_width, max_width)  # in pixels of the box
+    distances = _distances(with_margin(mask.view(np.uint8), 2))
+    width = _mean_width(distances)
+    side = max(int(np.ptp(np.flatnonzero(mask.any(axis=axis)))) + 1 for axis in (0, 1))
+    goal = min(max(width * box / side, min_width), max_width)  # in pixels of the box
     target = goal * max(side - width, 1) / (box - goal)  # in pixels of the mask
     if target >= width:
-        padded = np.pad(mask, int(target - width) + 2)
-        return ndimage.distance_transform_edt(~padded) <= (target - width) / 2  # type: ignore[no-any-return]
-    medial_axis = distances[(distances == local_extremum(np.maximum, distances)) & (distances > 0)]
+        to_ink = _distances(with_margin((~mask).view(np.uint8), int(target - width) + 2, value=1))
+        return np.asarray(to_ink <= (target - width) / 2)
+    medial_axis = distances[(distances == cv2.dilate(distances, np.ones((3, 3), np.uint8))) & (distances > 0)]
     limit = MAX_EROSION * float(np.percentile(medial_axis, 10))
-    return distances > min((width - target) / 2, limit)  # type: ignore[no-any-return]
+    return np.asarray(distances > min((width - target) / 2, limit))
 
 
-def _mean_width(distances: NDArray[np.float64]) -> float:
-    return max(1.0, 4 * float(distances.mean()) - 2)
+def _distances(image: NDArray[np.uint8]) -> Distances:
+    return np.asarray(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+
+
+def _mean_width(distances: Distances) -> float:
+    ink = distances > 0
+    return max(1.0, 4 * float(distances[ink].mean()) - 2) if ink.any() else 1.0

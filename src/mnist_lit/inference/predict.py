@@ -1,27 +1,23 @@
 """Read the digits of many files into rows, and rows into CSV or JSON Lines. Imports torch only for a checkpoint."""
 
-import itertools
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import png_bytes
-from mnist_lit.imaging.mnist_format import FoundDigit, find_digit, find_digits
-from mnist_lit.imaging.open_picture import SHOW_SUFFIX, open_picture, picture_names
+from mnist_lit.imaging.open_picture import SHOW_SUFFIX, picture_names
 from mnist_lit.inference.reader import DigitReader, Reading
+from mnist_lit.inference.workers import STDIN, propose_chunks
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text
 
-COLUMNS = ("file", "box", "digit", "probability", "status", "message")
-STDIN = "-"
-BATCH_SIZE = 256  # files whose digits are classified together
+COLUMNS = ("file", "line", "column", "box", "digit", "probability", "status", "message")
+CSV_HEADER = csv_text([COLUMNS])
+HOW_TO_READ_ALL = "use --many to read them all"
 SHOW_SCALE = 8  # by which --show enlarges the network's input
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV injection"
 
@@ -31,15 +27,30 @@ class Row(NamedTuple):
 
     file: str
     reading: Reading | None
-    message: str = ""
+    error: str = ""
+
+    @property
+    def status(self) -> str:
+        """The reading's status, or "error" without one."""
+        return self.reading.status if self.reading else "error"
+
+    @property
+    def message(self) -> str:
+        """Why there is no digit, why it was rejected, or that there are more."""
+        if not self.reading:
+            return self.error
+        more = self.reading.message and self.reading.status == "ok"
+        return f"{self.reading.message}; {HOW_TO_READ_ALL}" if more else self.reading.message
 
     def cells(self) -> dict[str, Any]:
         """The row's values by column; None where there is no value."""
-        values: tuple[Any, ...] = (None, None, None, "error", encodable(self.message))
+        values: tuple[Any, ...] = (None,) * 5
         if reading := self.reading:
+            place = (reading.line, reading.column) if reading.digit else (None, None)
             digit = (reading.digit, round(reading.probability, 6)) if reading.digit else (None, None)
-            values = (list(reading.box), *digit, reading.status, reading.message or None)
-        return dict(zip(COLUMNS, (encodable(self.file), *values), strict=True))
+            values = (*place, list(reading.box), *digit)
+        cells = (encodable(self.file), *values, self.status, encodable(self.message) or None)
+        return dict(zip(COLUMNS, cells, strict=True))
 
 
 def expand_paths(paths: Iterable[str]) -> Iterator[str]:
@@ -54,37 +65,17 @@ def expand_paths(paths: Iterable[str]) -> Iterator[str]:
         yield from sorted(found + [str(error.filename) for error in unreadable]) or [path]
 
 
-def read_rows(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[Row]:
-    """The files' rows, in order. Threads open the pictures; the network classifies the digits of a batch of files."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = zip(files, threads.map(lambda file: _find(file, many=many), files), strict=True)
-        while batch := list(itertools.islice(results, BATCH_SIZE)):
-            readings = iter(reader.readings([digit for _, (found, _, _) in batch for digit in found]))
-            for file, (found, size, error) in batch:
-                if error:
-                    yield Row(file, None, error)
-                    continue
-                of_file = [next(readings) for _ in found] or [reader.blank(size)]
-                yield from (Row(file, reading) for reading in of_file)
-                if show and (failure := _show(file, of_file)):
-                    yield Row(file, None, failure)
-
-
-def _find(file: str, *, many: bool) -> tuple[list[FoundDigit], tuple[int, int], str]:
-    """A picture's digits, its size and an error message: one bad file must not cost the others their rows."""
-    try:
-        if file == STDIN and sys.stdin is None:
-            raise InputError("expected a picture on standard input, got no standard input")
-        if file != STDIN and os.path.isdir(file):  # noqa: PTH112
-            raise InputError("this folder has no pictures or cannot be read")
-        if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
-            raise InputError("expected a picture, got a device or a pipe")
-        picture = open_picture(sys.stdin.buffer if file == STDIN else Path(file))
-        digits = find_digits(picture) if many else [find_digit(picture)]
-        return [digit for digit in digits if digit], picture.info["size"], ""
-    except Exception as error:
-        message = str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"
-        return [], (0, 0), message
+def read_files(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[list[Row]]:
+    """Each file's rows, in order. Workers find the digits; the network classifies those of a chunk of files at once."""
+    for chunk, found in propose_chunks(files, many=many):
+        readings = iter(reader.decide([proposal for proposal in found if not isinstance(proposal, str)]))
+        for file, proposal in zip(chunk, found, strict=True):
+            if isinstance(proposal, str):
+                yield [Row(file, None, proposal)]
+                continue
+            of_file = next(readings) or [reader.blank(proposal.size)]
+            failure = _show(file, of_file) if show else ""
+            yield [*(Row(file, reading) for reading in of_file), *([Row(file, None, failure)] if failure else [])]
 
 
 def _show(file: str, readings: Sequence[Reading]) -> str:
@@ -99,8 +90,8 @@ def _show(file: str, readings: Sequence[Reading]) -> str:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """The rows as CSV with a header. Text that a spreadsheet would run as a formula gets a quote in front."""
-    table: list[Sequence[Any]] = [COLUMNS]
+    """The rows as CSV without CSV_HEADER. Text that a spreadsheet would run as a formula gets a quote in front."""
+    table: list[Sequence[Any]] = []
     for row in rows:
         cells = row.cells()
         cells["box"] = " ".join(map(str, cells["box"] or []))

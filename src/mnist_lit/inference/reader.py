@@ -1,13 +1,15 @@
 """From a picture to its digits, with an exported model or a checkpoint. Imports torch only for a checkpoint."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit, find_digit, find_digits
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit, Hypotheses, digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from mnist_lit.inference.checkpoint_model import CheckpointModel
 
 
+BATCH_SIZE = 256  # digits that are classified at once
+SMALLEST = 1e-4  # probability that ends a comparison of hypotheses: below it, all are equally unlikely
+
+
 class Reading(NamedTuple):
     """One digit of a picture."""
 
@@ -26,9 +32,26 @@ class Reading(NamedTuple):
     probabilities: tuple[float, ...]  # of each class, in the order of `DigitReader.labels`
     outlier: float  # in [0, 1]; above the reader's threshold the reading is rejected
     status: str  # "ok" or "rejected"
-    message: str  # why it was rejected, else empty
+    message: str  # why it was rejected, or how many digits the picture seems to have instead of one; else empty
     box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels
     image: Images  # the network's input, uint8 (28, 28), 0 = paper
+    line: int = 1  # of the page, from the top, counted from 1
+    column: int = 1  # place in that line, from the left, counted from 1
+
+
+class Proposal(NamedTuple):
+    """What a picture may say, before a network has seen it."""
+
+    hypotheses: Hypotheses
+    size: tuple[int, int]  # the picture's width and height in pixels
+    many: bool  # whether every digit is asked for, or one
+
+
+def propose(picture: Any, *, many: bool = False) -> Proposal:
+    """Find the one digit of a picture, or every digit. picture: a path, bytes, an open file, an image or an array.
+    Raises InputError if it is unreadable. Needs no model, so it can run in another thread or process."""
+    image = open_picture(picture)
+    return Proposal(page_hypotheses(image) if many else digit_hypotheses(image), image.info["size"], many)
 
 
 class DigitReader:
@@ -65,14 +88,32 @@ class DigitReader:
         return cls(CheckpointModel(path, network), path, threshold)
 
     def read(self, picture: Any) -> Reading:
-        """The one digit of a path, bytes, an open file, a Pillow image or an array. Raises InputError if unreadable."""
-        image = open_picture(picture)
-        found = find_digit(image)
-        return self.readings([found])[0] if found else self.blank(image.info["size"])
+        """The one digit of a path, bytes, an open file, a Pillow image or an array. Raises InputError if unreadable.
+
+        If the picture has several digits, the reading's message says so; `read_many` reads them."""
+        return self.decide([propose(picture)])[0][0]
 
     def read_many(self, picture: Any) -> list[Reading]:
-        """Read every digit of a picture, in reading order; see `read`."""
-        return self.readings(find_digits(open_picture(picture)))
+        """Read every digit of a picture, line by line; see `read`. Empty if nothing is written."""
+        return self.decide([propose(picture, many=True)])[0]
+
+    def decide(self, proposals: Sequence[Proposal]) -> list[list[Reading]]:
+        """The readings of each picture, classified together: one per picture, or all digits if asked for."""
+        found = [digit for proposal in proposals for digit in proposal.hypotheses.found]
+        scores = self._scores(found)
+        decided, start = [], 0
+        for hypotheses, size, many in proposals:
+            part = slice(start, start := start + len(hypotheses.found))
+            likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
+            costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
+            chosen = [
+                self._reading(found[part][index]._replace(line=line, column=column), *scores[part][index])
+                for index, line, column in hypotheses.choose(costs)
+            ]
+            if not many and hypotheses.beside and chosen[0].status == "ok":
+                chosen = [chosen[0]._replace(message=f"{hypotheses.beside + 1} digits found")]
+            decided.append(chosen if chosen or many else [self.blank(size)])
+        return decided
 
     def classify(self, images: Images, batch_size: int | None = None) -> Scores:
         """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]; one batch by default."""
@@ -85,16 +126,24 @@ class DigitReader:
         return np.concatenate(probabilities), np.concatenate(outliers)
 
     def readings(self, found: Sequence[FoundDigit]) -> list[Reading]:
-        """Classify digits that were found in a picture, all in one batch."""
+        """Classify digits that were found in pictures."""
+        return [self._reading(digit, *scores) for digit, scores in zip(found, self._scores(found), strict=True)]
+
+    def _scores(self, found: Sequence[FoundDigit]) -> list[tuple[NDArray[np.float32], float]]:
+        """The probabilities (C,) and the outlier score of each digit."""
         if not found:
             return []
-        probabilities, outliers = self.classify(np.stack([digit.image for digit in found]))
-        readings = []
-        for digit, row, outlier in zip(found, probabilities.tolist(), outliers.tolist(), strict=True):
-            best = self.labels[row.index(max(row))]
-            verdict = ("rejected", self.rejection) if outlier > self.threshold else ("ok", "")
-            readings.append(Reading(best, max(row), tuple(row), outlier, *verdict, digit.box, digit.image))
-        return readings
+        probabilities, outliers = self.classify(np.stack([digit.image for digit in found]), BATCH_SIZE)
+        return list(zip(probabilities, outliers.tolist(), strict=True))
+
+    def _reading(self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float) -> Reading:
+        rejected = outlier > self.threshold
+        # A rejected image is probably none of the classes, so its probabilities tend to uniform ones.
+        doubt = outlier if rejected else 0.0
+        row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())
+        verdict = ("rejected", self.rejection) if rejected else ("ok", "")
+        best = self.labels[row.index(max(row))]
+        return Reading(best, max(row), row, outlier, *verdict, digit.box, digit.image, digit.line, digit.column)
 
     def blank(self, size: tuple[int, int]) -> Reading:
         """The reading of a picture with nothing written on it. size: its width and height in pixels."""

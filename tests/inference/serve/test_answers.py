@@ -48,8 +48,25 @@ def test_many_reads_every_digit_in_order(ask: Ask) -> None:
     assert [round(reading["box"][0], -1) for reading in readings] == pytest.approx([50, 130, 210], abs=10)
 
 
+def test_each_reading_has_its_line_and_column(ask: Ask) -> None:
+    readings = ask("POST", "/predict?many=true", content=picture(60, 140), headers=PNG).json()["readings"]
+    assert {reading["line"] for reading in readings} == {1}
+    assert all(isinstance(reading["column"], int) for reading in readings)
+    (blank,) = ask("POST", "/predict", content=picture(), headers=PNG).json()["readings"]
+    assert (blank["digit"], blank["line"], blank["column"]) == ("", None, None)
+
+
+def test_one_digit_of_several_says_how_to_read_all(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = DigitReader.read
+    monkeypatch.setattr(DigitReader, "read", lambda *args: read(*args)._replace(message="3 digits found"))
+    (reading,) = ask("POST", "/predict", content=picture(140), headers=PNG).json()["readings"]
+    assert reading["message"] == "3 digits found; add ?many=true to read them all"
+
+
 def test_pixels_are_classified_unchanged(ask: Ask, reader: DigitReader) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    images = np.zeros((3, 28, 28), np.uint8)
+    for width, image in enumerate(images, 2):
+        image[4:24, 13 : 13 + width] = 255
     probabilities, outliers = reader.classify(images)
     readings = ask("POST", "/predict", json={"pixels": images.tolist()}).json()["readings"]
     answered = [list(reading["probabilities"].values()) for reading in readings]

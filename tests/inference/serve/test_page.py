@@ -151,8 +151,65 @@ def test_several_digits_are_read_as_a_number_or_as_one_digit(visit: Callable[...
     assert visitor.page.locator(".box b").all_inner_texts() == ["3", "7", "2"]
     visitor.page.locator("#each button").nth(1).click()
     api.expect(visitor.page.locator("#bars .best")).to_have_attribute("data-name", "7")
-    visitor.page.get_by_label("Several digits").uncheck()
+    visitor.page.get_by_label("One digit").check()
     api.expect(visitor.page.locator(".box")).to_have_count(0)
+
+
+def change_readings(visitor: Visitor, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change what the server answers from now on."""
+
+    def answer(route: "Route") -> None:
+        response = route.fetch()
+        content = response.json()
+        change(content["readings"])
+        route.fulfill(response=response, json=content)
+
+    visitor.page.route("**/predict*", answer)
+
+
+def test_each_line_is_a_number_in_a_row_of_its_own(visit: Callable[..., Visitor]) -> None:
+    def into_two_lines(readings: list[dict[str, Any]]) -> None:
+        for index, reading in enumerate(readings):
+            reading["line"], reading["column"] = (1, index + 1) if index < 2 else (2, index - 1)
+        if len(readings) == 3:
+            readings[1]["status"] = "rejected"
+
+    visitor = visit()
+    change_readings(visitor, into_two_lines)
+    for place, digit in enumerate("372"):
+        visitor.draw(digit, x=0.06 + 0.32 * place, y=0.3, size=0.38)
+    api.expect(visitor.words).to_have_text("3 digits in 2 lines, 1 rejected")
+    assert visitor.number.inner_text() == "3?\n2"
+    rows = visitor.page.locator("#each").get_by_role("group")
+    assert [row.get_by_role("button").count() for row in rows.all()] == [2, 1]
+    rows.nth(1).get_by_role("button").click()
+    api.expect(visitor.page.locator("#bars .best")).to_have_attribute("data-name", "2")
+
+
+def test_a_number_read_as_one_digit_tells_how_to_read_it(visit: Callable[..., Visitor]) -> None:
+    def see_more(readings: list[dict[str, Any]]) -> None:
+        readings[0]["message"] = "2 digits found; add ?many=true to read them all"
+
+    visitor = visit()
+    visitor.page.get_by_label("One digit").check()
+    change_readings(visitor, see_more)
+    visitor.draw("7")
+    api.expect(visitor.words).to_contain_text("sure. 2 digits found: choose “All digits” to read them")
+
+
+def test_a_picture_that_the_browser_cannot_show_is_read(visit: Callable[..., Visitor]) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra is not installed")
+    image = Image.new("RGB", (300, 300), "white")
+    ImageDraw.Draw(image).line([(160, 60), (145, 240)], "navy", 16)
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file)
+    visitor = visit()
+    visitor.page.set_input_files("#file", {"name": "a.HEIC", "mimeType": "", "buffer": file.getvalue()})
+    visitor.reads("1")
+    api.expect(visitor.page.locator("#hint")).to_have_text("This browser cannot show a.HEIC; the server reads it.")
+    api.expect(visitor.page.locator(".box")).to_have_count(0)
+    visitor.page.click("#clear")
+    api.expect(visitor.page.locator("#hint")).to_have_text("Draw here")
 
 
 def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None:
@@ -223,7 +280,7 @@ def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visi
 
 def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
-    visitor.page.get_by_label("Several digits").uncheck()
+    visitor.page.get_by_label("One digit").check()
     pad = visitor.page.locator("#paper").bounding_box()
     assert pad
     visitor.page.mouse.move(pad["x"] + 60, pad["y"] + 60)

@@ -1,6 +1,6 @@
 """The API's responses, and how a request's body becomes one."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import HTTPException
 from pydantic import BaseModel, Field
@@ -11,6 +11,8 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.bodies import parse_pixels
 
+HOW_TO_READ_ALL = "add ?many=true to read them all"
+
 
 class Digit(BaseModel):
     """One digit of the picture."""
@@ -20,13 +22,15 @@ class Digit(BaseModel):
     probabilities: dict[str, float] = Field(description="of each class")
     outlier: float = Field(description="0 … 1, how unlike a digit it is; rejected above the threshold")
     status: Literal["ok", "rejected"]
-    message: str = Field(description="why it was rejected, else empty")
+    message: str = Field(description="why it was rejected, or that the picture has more digits; else empty")
+    line: int | None = Field(description="line of the page, from 1; null if nothing is written")
+    column: int | None = Field(description="place in that line, from 1; null if nothing is written")
     box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in the picture's pixels")
     image: str = Field(description="the network's input, 28×28, as a PNG data URL")
 
 
 class Answer(BaseModel):
-    """The digits of a picture, in reading order."""
+    """The one digit of a picture, or with `many` every digit, line by line."""
 
     readings: list[Digit]
     model: str
@@ -63,6 +67,10 @@ def answer(reader: DigitReader, data: bytes, *, many: bool, is_json: bool) -> An
     digits = []
     for reading in readings:
         probabilities = dict(zip(reader.labels, reading.probabilities, strict=True))
-        shown = {"probabilities": probabilities, "image": png_url(reading.image)}
+        shown: dict[str, Any] = {"probabilities": probabilities, "image": png_url(reading.image)}
+        if reading.status == "ok" and reading.message:
+            shown["message"] = f"{reading.message}; {HOW_TO_READ_ALL}"
+        if not reading.digit:
+            shown |= {"line": None, "column": None}
         digits.append(Digit(**reading._asdict() | shown))
     return Answer(readings=digits, model=reader.name, threshold=reader.threshold)

@@ -5,6 +5,7 @@ const PEN = 0.055; // stroke width
 const SENT = 336; // side of the drawing sent to the server, in pixels
 const PATIENCE = 300; // milliseconds before the page shows that it is waiting for an answer
 const RETRY = 3000; // milliseconds before an unreachable server is tried again
+const HEIC = /\.(heic|heif|hif)$/i; // the server reads these pictures, but few browsers can show them
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 
 const $ = (id) => document.getElementById(id);
@@ -34,7 +35,7 @@ function make(tag, attributes = {}, ...children) {
 
 function draw(context, side, ink) {
   const { strokes, picture } = now();
-  if (picture) {
+  if (picture?.bitmap) {
     const { left, top, width, height } = fitted(picture.bitmap);
     context.drawImage(picture.bitmap, left * side, top * side, width * side, height * side);
   }
@@ -67,9 +68,10 @@ function show() {
   context.clearRect(0, 0, side, side);
   draw(context, side, getComputedStyle(paper).color);
   const { strokes, picture } = now();
-  const drawn = Boolean(stroke || strokes.length || picture);
-  $("pad").classList.toggle("drawn", drawn);
-  $("clear").disabled = !drawn;
+  const hidden = picture && !picture.bitmap;
+  $("pad").classList.toggle("drawn", Boolean(stroke || strokes.length || picture?.bitmap));
+  $("hint").textContent = hidden ? `This browser cannot show ${picture.file.name}; the server reads it.` : "Draw here";
+  $("clear").disabled = !(stroke || strokes.length || picture);
   $("undo").disabled = states.length < 2;
 }
 
@@ -122,11 +124,9 @@ for (const end of ["pointerup", "pointercancel"]) {
 // Pictures
 
 async function take(file) {
-  try {
-    go({ strokes: [], picture: { file, bitmap: await createImageBitmap(file) } });
-  } catch {
-    complain(`${file.name || "This file"} is not a picture that this browser can show.`);
-  }
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (bitmap || HEIC.test(file.name)) go({ strokes: [], picture: { file, bitmap } });
+  else complain(`${file.name || "This file"} is not a picture that this browser can show.`);
 }
 
 $("file").addEventListener("change", (event) => {
@@ -196,52 +196,67 @@ function setReadings(found, trouble = "") {
 function renderReadings() {
   const { strokes, picture } = now();
   const several = readings.length > 1;
-  const written = readings.map((reading) => (rejected(reading) ? "?" : reading.digit)).join(digits ? "" : " ");
+  const lines = inLines();
+  const numbers = lines.map((line) => line.map((at) => (rejected(readings[at]) ? "?" : readings[at].digit)).join(digits ? "" : " "));
   const reading = readings[chosen];
   const nothing = !reading?.digit;
   document.body.classList.toggle("empty", nothing);
   document.body.classList.toggle("rejected", !nothing && !readings.some((one) => !rejected(one)));
-  $("number").textContent = nothing ? "–" : written;
-  $("number").style.setProperty("--digits", written.length || 1);
-  $("words").textContent = words(several, written, reading, strokes.length || picture);
+  document.body.classList.toggle("page", lines.length > 1);
+  $("number").textContent = nothing ? "–" : numbers.join("\n");
+  $("number").style.setProperty("--digits", Math.max(...numbers.map((number) => number.length), 1));
+  $("number").style.setProperty("--lines", lines.length || 1);
+  $("words").textContent = words(several, numbers, reading, strokes.length || picture);
   $("seen").hidden = nothing;
   if (!nothing) $("seen").src = reading.image;
-  paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${written || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
-  renderChoices(several);
+  paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${numbers.join(", ") || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
+  renderChoices(several ? lines : []);
   renderBars(reading);
   renderBoxes(several || picture);
 }
 
-function words(several, written, reading, drawn) {
+// The indices of the readings in each line
+function inLines() {
+  const lines = new Map();
+  readings.forEach(({ line }, at) => lines.set(line, [...(lines.get(line) ?? []), at]));
+  return [...lines.values()];
+}
+
+function words(several, numbers, reading, drawn) {
   if (!drawn) return "Nothing drawn yet.";
   if (!$("trouble").hidden) return "Not read yet.";
   if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
     const not = readings.filter(rejected).length;
-    return `${readings.length} ${digits ? "digits" : "found"}: ${written}${not ? `, ${not} rejected` : ""}`;
+    const where = numbers.length > 1 ? ` in ${numbers.length} lines` : `: ${numbers[0]}`;
+    return `${readings.length} ${digits ? "digits" : "found"}${where}${not ? `, ${not} rejected` : ""}`;
   }
   if (rejected(reading)) return `${other()}. The closest is ${reading.digit}.`;
-  return `Read as ${reading.digit}, ${percent(reading.probability)} sure`;
+  const more = reading.message && `. ${reading.message.split(";")[0]}: choose “${$("many").labels[0].innerText}” to read them`;
+  return `Read as ${reading.digit}, ${percent(reading.probability)} sure${more}`;
 }
 
 const other = () => (digits ? "Not a digit" : "None of the classes");
 
-function renderChoices(several) {
-  $("each").hidden = !several;
+function renderChoices(lines) {
+  $("each").hidden = !lines.length;
   $("each").replaceChildren(
-    ...(several ? readings : []).map((reading, index) => {
-      const name = rejected(reading) ? `${other().toLowerCase()}, closest to ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
-      const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
-      const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
-      button.classList.toggle("rejected", rejected(reading));
-      button.addEventListener("click", () => {
-        chosen = index;
-        renderReadings();
-        $("each").children[index].focus();
-      });
-      return button;
-    }),
+    ...lines.map((line, number) => make("div", { role: "group", "aria-label": `Line ${number + 1}` }, ...line.map(choice))),
   );
+}
+
+function choice(index) {
+  const reading = readings[index];
+  const name = rejected(reading) ? `${other().toLowerCase()}, closest to ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
+  const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
+  const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
+  button.classList.toggle("rejected", rejected(reading));
+  button.addEventListener("click", () => {
+    chosen = index;
+    renderReadings();
+    $("each").querySelectorAll("button")[index].focus();
+  });
+  return button;
 }
 
 function renderBars(reading) {
@@ -271,13 +286,15 @@ function renderClassNames(names) {
   document.title = "mnist-lit: draw";
   document.querySelector("h1").textContent = "Draw";
   document.querySelector("header p").textContent = `${some}; a small network recognizes it.`;
-  document.querySelector("#many + span").textContent = "Several";
+  $("one").nextSibling.textContent = "One";
+  $("many").nextSibling.textContent = "All";
   document.body.classList.add("named");
 }
 
 function renderBoxes(visible) {
   const { picture } = now();
-  const [width, height] = picture ? [picture.bitmap.width, picture.bitmap.height] : [SENT, SENT];
+  if (picture && !picture.bitmap) visible = false;
+  const [width, height] = picture?.bitmap ? [picture.bitmap.width, picture.bitmap.height] : [SENT, SENT];
   const longer = Math.max(width, height);
   const place = fitted({ width, height });
   $("boxes").replaceChildren(
@@ -297,7 +314,7 @@ function renderBoxes(visible) {
 
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clear);
-$("many").addEventListener("change", read);
+for (const mode of ["one", "many"]) $(mode).addEventListener("change", read);
 addEventListener("online", read);
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") undo();

@@ -1,0 +1,114 @@
+"""A table that grows row by row and survives a kill: the same command continues it. Knows nothing about digits.
+
+While a command runs, its rows are in a folder beside the output, `rows.csv.part/`, together with a record of how far
+they go. `rows.csv` itself appears, complete, when all is done; an older one stays in place until then. A record of
+other settings or other files is refused: rows of two models never end up in one table."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mnist_lit.errors import InputError
+from mnist_lit.system.atomic_file import write_atomic
+
+ROWS, PROGRESS, LOCK = "rows", "progress.json", ".lock"  # files in the folder
+SAVE_SECONDS = 1.0  # between two saves; a kill costs at most that much work
+
+
+class UnfinishedTable:
+    """The table of one command: `files`, in order, read with `settings`, such as the model. Raises InputError if
+    another command is writing it or has left it unfinished; OSError if it cannot be written."""
+
+    def __init__(self, path: Path, files: Sequence[str], settings: Mapping[str, Any], header: str) -> None:
+        self.path, self.folder = path, path.with_name(f"{path.name}.part")
+        self.settings = dict(settings)
+        self.done, self.counts = 0, Counter[str]()  # files whose rows were added, and rows by status
+        self._names = hashlib.sha256()  # of the files that are done
+        self._unsaved, self._next_save = list[str](), time.monotonic() + SAVE_SECONDS
+        self.folder.mkdir(exist_ok=True)
+        self._lock = _lock(self.folder)
+        try:
+            length = self._restore(files) if self.folder.joinpath(PROGRESS).exists() else 0
+        except InputError:
+            self._lock.release()
+            raise
+        self._rows = self.folder.joinpath(ROWS).open("r+b" if length else "wb")
+        self._rows.seek(length)
+        self._rows.truncate()
+        if not length:
+            self._unsaved.append(header)
+
+    def _restore(self, files: Sequence[str]) -> int:
+        """Take over what an earlier command has saved; returns the length of its rows in bytes."""
+        restart = "delete it to start again, or choose another --output"
+        try:
+            record = json.loads(self.folder.joinpath(PROGRESS).read_bytes())
+            settings, done, names = dict(record["settings"]), int(record["done"]), record["names"]
+            counts, length = Counter(record["counts"]), int(record["bytes"])
+            if self.folder.joinpath(ROWS).stat().st_size < length:
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.folder} is damaged; {restart}") from error
+        self._count_done(files[:done])
+        differing = [name for name in self.settings if settings.get(name) != self.settings[name]]
+        differing += ["list of pictures"] if self._names.hexdigest() != names else []
+        if differing:
+            raise InputError(f"{self.folder} has unfinished rows of another {' and '.join(differing)}; {restart}")
+        self.counts = counts
+        return length
+
+    def add(self, file: str, text: str, statuses: Iterable[str]) -> None:
+        """Add the next file's rows, and save once in a while."""
+        self._unsaved.append(text)
+        self.counts.update(statuses)
+        self._count_done([file])
+        if time.monotonic() >= self._next_save:
+            self._save()
+
+    def finish(self) -> None:
+        """Put the complete table in its place."""
+        self._save()
+        self.close()
+        self.folder.joinpath(PROGRESS).unlink()
+        self.folder.joinpath(ROWS).replace(self.path)
+        shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Leave what was saved to the next command."""
+        self._rows.close()
+        self._lock.release()
+
+    def _save(self) -> None:
+        """Write what was added: the rows first, so that the record never promises more than there is."""
+        self._rows.write("".join(self._unsaved).encode())
+        self._rows.flush()
+        os.fsync(self._rows.fileno())
+        record = {"settings": self.settings, "done": self.done, "names": self._names.hexdigest()}
+        record |= {"counts": self.counts, "bytes": self._rows.tell()}
+        write_atomic(self.folder / PROGRESS, json.dumps(record).encode())
+        self._unsaved, self._next_save = [], time.monotonic() + SAVE_SECONDS
+
+    def _count_done(self, files: Sequence[str]) -> None:
+        self.done += len(files)
+        for file in files:
+            self._names.update(os.fsencode(file) + b"\0")
+
+
+def _lock(folder: Path) -> FileLock:
+    """Hold the folder until this process ends, however it ends; where the file system has no locks, nothing is held."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another process is writing to {folder}; choose another --output") from error
+    except (OSError, NotImplementedError):
+        pass
+    return lock

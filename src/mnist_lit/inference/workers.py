@@ -1,0 +1,115 @@
+"""Find the digits in many files with all processors, in order and a bounded number of files ahead. Imports no torch."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from mnist_lit.errors import InputError
+from mnist_lit.inference.reader import Proposal, propose
+
+STDIN = "-"
+CHUNK_SIZE = 16  # files that a worker gets at once, and whose digits are classified in one batch
+MIN_CHUNKS = 16  # below which processes are not worth their start
+MAX_WORKERS = 8  # more would find digits faster than one network classifies them
+
+Proposed = Proposal | str  # a picture's digits, or why it could not be read
+
+
+def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequence[str], list[Proposed]]]:
+    """Chunks of files with what was found in each file, in order. A few files are opened by threads, more by processes:
+    these are not held up by Python's global lock, and if one crashes, the others' files are still read."""
+    size = 1 if many else CHUNK_SIZE  # a page takes a while, and may have hundreds of digits
+    chunks = (files[start : start + size] for start in range(0, len(files), size))
+    workers = min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, MAX_WORKERS)
+    in_processes = len(files) >= MIN_CHUNKS * size and STDIN not in files
+    waiting: deque[tuple[Sequence[str], Future[list[Proposed]]]] = deque()
+    pool = _start_processes(workers) if in_processes else ThreadPoolExecutor(workers)
+    try:
+        while True:
+            while len(waiting) < 2 * workers and (chunk := next(chunks, None)):
+                waiting.append((chunk, _submit(pool, chunk, many)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            try:
+                yield chunk, future.result()
+            except BrokenProcessPool:  # no chunk that was under way has a result, whoever crashed
+                pool.shutdown()
+                waiting.appendleft((chunk, future))
+                while waiting:
+                    chunk, future = waiting.popleft()
+                    yield chunk, _search_for_crash(chunk, many) if future.exception() else future.result()
+                pool = _start_processes(workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: Executor, files: Sequence[str], many: bool) -> Future[list[Proposed]]:  # noqa: FBT001
+    """Give the pool a chunk. A crash before that is reported by the chunk's future, as one after it would be."""
+    try:
+        return pool.submit(propose_files, files, many)
+    except BrokenProcessPool as error:
+        future = Future[list[Proposed]]()
+        future.set_exception(error)
+        return future
+
+
+def propose_files(files: Sequence[str], many: bool) -> list[Proposed]:  # noqa: FBT001  # called by position
+    """Each file's digits or error message: one bad file must not cost the others their rows."""
+    return [_propose(file, many) for file in files]
+
+
+def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
+    try:
+        if file == STDIN and sys.stdin is None:
+            raise InputError("expected a picture on standard input, got no standard input")
+        if file != STDIN and os.path.isdir(file):  # noqa: PTH112  # Path.is_dir raises for names no file can have
+            raise InputError("this folder has no pictures or cannot be read")
+        if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
+            raise InputError("expected a picture, got a device or a pipe")
+        return propose(sys.stdin.buffer if file == STDIN else Path(file), many=many)
+    except Exception as error:
+        return str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"
+
+
+def _start_processes(workers: int) -> Executor:
+    """Processes that are not copies of this one, which may have threads (torch, onnxruntime) that do not survive one.
+    A fork server imports the package once for all of them."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(workers, context, _set_up_process)
+
+
+def _set_up_process() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes share the processors already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process even if the one that started the pool was killed."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _search_for_crash(files: Sequence[str], many: bool) -> list[Proposed]:  # noqa: FBT001
+    """The files' digits, found in a process of its own. If it crashes, each half of the files gets one."""
+    with _start_processes(1) as alone:
+        try:
+            return alone.submit(propose_files, files, many).result()
+        except BrokenProcessPool:
+            if len(files) == 1:
+                return ["could not be read (it crashed the program that opened it)"]
+    half = len(files) // 2
+    return [*_search_for_crash(files[:half], many), *_search_for_crash(files[half:], many)]

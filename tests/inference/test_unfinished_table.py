@@ -1,0 +1,98 @@
+"""A killed command's table continues after its last saved file; other commands' rows never get into it."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_lit.errors import InputError
+from mnist_lit.inference import unfinished_table
+from mnist_lit.inference.unfinished_table import PROGRESS, ROWS, UnfinishedTable
+
+FILES = ["a.png", "b.png", "c.png"]
+PART = Path("rows.csv.part")
+
+
+@pytest.fixture
+def begin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., UnfinishedTable]:
+    """Open the table of a command that saves after every file."""
+    monkeypatch.setattr(unfinished_table, "SAVE_SECONDS", 0)
+
+    def start(files: list[str] = FILES, **settings: Any) -> UnfinishedTable:
+        return UnfinishedTable(Path("rows.csv"), files, {"model": "m", "mode": "one", **settings}, "header\n")
+
+    return start
+
+
+def add(table: UnfinishedTable, *files: str) -> None:
+    for file in files:
+        table.add(file, f"{file} é\n", ["ok", "error"][file == "b.png" :][:1])
+
+
+def test_an_interrupted_table_ends_like_an_uninterrupted_one(begin: Callable[..., UnfinishedTable]) -> None:
+    for cut in range(len(FILES) + 1):
+        table = begin()
+        add(table, *FILES[:cut])
+        table.close()
+        if cut:
+            with PART.joinpath(ROWS).open("ab") as rows:
+                rows.write(b"half a r")  # written after the last save
+        table = begin()
+        assert table.done == cut
+        add(table, *FILES[cut:])
+        table.finish()
+        assert Path("rows.csv").read_text(encoding="utf-8") == "header\na.png é\nb.png é\nc.png é\n"
+        assert table.counts == {"ok": 2, "error": 1}
+        assert not PART.exists()
+
+
+def test_the_output_is_complete_or_as_it_was(begin: Callable[..., UnfinishedTable]) -> None:
+    Path("rows.csv").write_text("older\n", encoding="utf-8")
+    table = begin()
+    add(table, *FILES)
+    assert Path("rows.csv").read_text(encoding="utf-8") == "older\n"
+    table.finish()
+    assert Path("rows.csv").read_text(encoding="utf-8").startswith("header\na.png")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "other"}, "another model;"),
+        ({"mode": "many", "model": "other"}, "another model and mode;"),
+        ({"files": ["a0.png", *FILES]}, "another list of pictures;"),
+    ],
+)
+def test_another_commands_rows_are_never_continued(
+    begin: Callable[..., UnfinishedTable], changed: dict[str, Any], message: str
+) -> None:
+    table = begin()
+    add(table, "a.png")
+    table.close()
+    with pytest.raises(InputError, match=message):
+        begin(**changed)
+    table = begin(files=[*FILES, "d.png"])  # further files may have come
+    assert table.done == 1
+    table.close()
+
+
+def test_two_commands_cannot_write_one_table(begin: Callable[..., UnfinishedTable]) -> None:
+    table = begin()
+    with pytest.raises(InputError, match="another process"):
+        begin()
+    table.close()
+    begin().close()
+
+
+def test_damage_is_reported_in_one_line(begin: Callable[..., UnfinishedTable]) -> None:
+    table = begin()
+    add(table, "a.png")
+    table.close()
+    record = PART.joinpath(PROGRESS).read_bytes()
+    for name, content in itertools.product((PROGRESS, ROWS), (b"", b"[]")):
+        PART.joinpath(PROGRESS).write_bytes(record)
+        PART.joinpath(name).write_bytes(content)
+        with pytest.raises(InputError, match=r"rows\.csv\.part is damaged; delete it to start again"):
+            begin()
