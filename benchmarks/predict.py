@@ -3,7 +3,7 @@
     python benchmarks/predict.py
 
 The pictures are the embedded digits, enlarged and saved as PNG files. Each command runs in a process of its own, whose
-start and end count.
+start and end count. It also prints the peak memory of the largest process.
 """
 
 import sys
@@ -37,6 +37,7 @@ def main() -> None:
     """Run both in turn."""
     options = benchmark_parser(__doc__, rounds=3, files=10_000, side=112).parse_args()
     rates: dict[str, list[float]] = {PREDICT: [], DECODE: []}
+    peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
         folder.mkdir()
@@ -48,9 +49,11 @@ def main() -> None:
         }
         for _ in range(options.rounds):
             for name, command in commands.items():
-                rates[name].append(options.files / measure_command(command)[0])
+                seconds, peaks[name], _ = measure_command(command)
+                rates[name].append(options.files / seconds)
     title = f"Reading {options.files:,} files of {options.side}×{options.side}"
     report(title, "files/s", rates, DECODE, options.output)
+    print(f"\nPeak memory: {', '.join(f'{name} {peak:.0f} MiB' for name, peak in peaks.items())}")
 
 
 if __name__ == "__main__":

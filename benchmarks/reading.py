@@ -1,24 +1,29 @@
 """How well the shipped model reads real pictures, and how reliably it rejects images that are not digits.
 
-    python benchmarks/reading.py --data_dir data --pictures FOLDER FOLDER
+    python benchmarks/reading.py --data_dir data --pictures FOLDER FOLDER --half untouched
 
-Each folder of pictures holds a `labels.csv` with the columns file, label and kind. The baseline is what most projects
-do: shrink the whole picture to 28×28. The images that are not digits are drawn here: blank paper, noise, garments like
-Fashion-MNIST's, and handwritten letters; the detector was trained on none of them.
+Each folder of pictures holds a `labels.csv` with the columns file, label and kind; the label of a page has its digits,
+with / between lines. The kinds are also read with borders, crops, rotations and so on. A hash of their names divides
+the pictures into a half for tuning and one that stays untouched. The baseline is what most projects do: shrink the
+whole picture to 28×28. The images that are not digits are drawn here: blank paper, noise, garments like
+Fashion-MNIST's, handwritten letters, and letters in the fonts of this machine (`fc-list`). The detector was trained on
+none of them.
 """
 
+import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import md5
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from altered_pictures import ALTERATIONS
 from measurement import benchmark_parser, save_results
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import center_digit, fit_to_box
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.reader import DigitReader
@@ -50,6 +55,7 @@ STROKES = {  # one string per stroke: its corners, as the digits x and y, on a g
     "n": ("02 06", "04 13 33 44 46"),
     "x": ("02 46", "42 06"),
 }
+FONT_LETTERS = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx"  # the others look like a digit: BDIJOQSZ and bgijloqsyz
 GARMENTS = {  # outlines as x,y in 28×28 pixels
     "shirt": "6,2 11,4 17,4 22,2 27,10 22,13 21,26 7,26 6,13 1,10",
     "trousers": "8,2 20,2 23,26 16,26 14,9 12,26 5,26",
@@ -79,6 +85,24 @@ def letter(rng: np.random.Generator) -> Images:
     return fit_to_box(np.asarray(paper.filter(ImageFilter.GaussianBlur(2))))
 
 
+def find_fonts() -> list[str]:
+    """The machine's text fonts with Latin letters; empty without fontconfig."""
+    try:
+        listed = subprocess.run(["fc-list", ":lang=en", "file"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    files = sorted(line.strip().rstrip(":") for line in listed.splitlines())
+    return [file for file in files if file.endswith((".ttf", ".otf")) and "Math" not in file]
+
+
+def font_letter(rng: np.random.Generator, fonts: list[str]) -> Images:
+    """A letter in a random font, uint8 (28, 28)."""
+    font = ImageFont.truetype(fonts[rng.integers(len(fonts))], 80)
+    paper = Image.new("L", (200, 200))
+    ImageDraw.Draw(paper).text((100, 100), FONT_LETTERS[rng.integers(len(FONT_LETTERS))], 255, font, anchor="mm")
+    return fit_to_box(np.asarray(paper))
+
+
 def garment(rng: np.random.Generator) -> Images:
     """A filled, textured outline of Fashion-MNIST's size, uint8 (28, 28)."""
     outline = GARMENTS[list(GARMENTS)[rng.integers(len(GARMENTS))]]
@@ -92,12 +116,18 @@ def non_digits() -> dict[str, Images]:
     """Kind → uint8 (1000, 28, 28) images that are not digits."""
     rng = np.random.default_rng(0)
     gray = rng.integers(0, 60, (COUNT, 1, 1)) + np.zeros((COUNT, 28, 28))
-    return {
+    kinds = {
         "blank": np.clip(gray + rng.normal(0, 3, gray.shape), 0, 255).astype(np.uint8),
         "uniform noise": rng.integers(0, 256, (COUNT, 28, 28)).astype(np.uint8),
         "garments": np.stack([garment(rng) for _ in range(COUNT)]),
         "letters": np.stack([letter(rng) for _ in range(COUNT)]),
     }
+    if fonts := find_fonts():
+        print(f"\nLetters in fonts: {FONT_LETTERS} in {len(fonts)} fonts")
+        kinds["letters in fonts"] = np.stack([font_letter(rng, fonts) for _ in range(COUNT)])
+    else:
+        print("\nLetters in fonts: skipped, fc-list finds no fonts")
+    return kinds
 
 
 def squeeze(picture: Image.Image) -> Images:
@@ -106,24 +136,83 @@ def squeeze(picture: Image.Image) -> Images:
     return 255 - gray if np.median(gray) > 127 else gray
 
 
-def count_readings(reader: DigitReader, folder: Path) -> dict[str, dict[str, int]]:
-    """Per kind: the numbers of pictures, of correct and rejected ones, of files that cannot be read, and so on."""
+class Labelled(NamedTuple):
+    """A picture and what it shows."""
+
+    path: Path
+    label: str
+    kind: str
+
+
+def labelled_pictures(folders: Sequence[Path], half: str) -> list[Labelled]:
+    """The pictures of the folders in that half: tuning, untouched, or both."""
+    rows = [
+        Labelled(folder / row["file"], row["label"], row["kind"]) for folder in folders for row in read_labels(folder)
+    ]
+    tuning = [md5(row.path.name.encode()).digest()[-1] % 2 == 0 for row in rows]
+    return [row for row, tuned in zip(rows, tuning, strict=True) if half == "both" or tuned == (half == "tuning")]
+
+
+def read_labels(folder: Path) -> list[dict[str, str]]:
+    """The rows of a folder's labels.csv that have a label."""
+    return [row for row in read_csv(folder / "labels.csv") if row["label"]]
+
+
+def count_readings(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, dict[str, int]]:
+    """Per kind: the numbers of pictures of one digit, of correct and rejected ones, and so on."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in read_csv(folder / "labels.csv"):
-        count = counts[row["kind"]]
-        count["pictures"] += 1
-        try:
-            picture = open_picture(folder / row["file"])
-        except InputError:
-            count["errors"] += 1
-            continue
+    for path, label, kind in pictures:
+        picture = open_picture(path)
         reading = reader.read(picture)
-        count["rejected"] += reading.status == "rejected"
-        count["right"] += reading.status == "ok" and reading.digit == row["label"]
-        count["right, were nothing rejected"] += reading.digit == row["label"]
-        best = int(reader.classify(squeeze(picture)[None])[0].argmax())
-        count["right when squeezed"] += reader.labels[best] == row["label"]
+        best = reader.labels[int(reader.classify(squeeze(picture)[None])[0].argmax())]
+        counts[kind] += Counter(
+            {
+                "pictures": 1,
+                "rejected": reading.status == "rejected",
+                "right": reading.status == "ok" and reading.digit == label,
+                "right, were nothing rejected": reading.digit == label,
+                "right when squeezed": best == label,
+            }
+        )
     return {kind: dict(count) for kind, count in counts.items()}
+
+
+def count_altered(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, dict[str, float]]:
+    """Per alteration and kind: the share that is read correctly of those that are without the alteration."""
+    right: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in ALTERATIONS}
+    for path, label, kind in pictures:
+        pixels = np.asarray(open_picture(path).convert("RGB"))
+        known = reader.read(pixels)
+        for name, alter in ALTERATIONS.items():
+            if (known.digit, known.status) == (label, "ok"):
+                reading = reader.read(np.ascontiguousarray(alter(pixels, known.box)))
+                right[name][kind].append((reading.digit, reading.status) == (label, "ok"))
+    return {name: {kind: float(np.mean(each)) for kind, each in kinds.items()} for name, kinds in right.items()}
+
+
+def count_pages(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, float]:
+    """Recall and precision of the accepted digits, in order, and the share of pages that are right throughout."""
+    wanted = found = matched = complete = 0
+    for path, label, _ in pictures:
+        lines: dict[int, str] = defaultdict(str)
+        for reading in reader.read_many(path):
+            lines[reading.line] += reading.digit if reading.status == "ok" else ""
+        text = "/".join(lines[number] for number in sorted(lines))
+        wanted += len(label.replace("/", ""))
+        found += len(text.replace("/", ""))
+        matched += longest_common_subsequence(label.replace("/", ""), text.replace("/", ""))
+        complete += text == label
+    return {"recall": matched / wanted, "precision": matched / max(found, 1), "pages": complete / len(pictures)}
+
+
+def longest_common_subsequence(one: str, other: str) -> int:
+    """How many characters both texts have in the same order."""
+    best = [0] * (len(other) + 1)
+    for letter in one:
+        before = best.copy()
+        for place, candidate in enumerate(other, 1):
+            best[place] = before[place - 1] + 1 if letter == candidate else max(before[place], best[place - 1])
+    return best[-1]
 
 
 def accuracy_by_coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, Any]:
@@ -152,17 +241,28 @@ def main() -> None:
     """Print the tables."""
     parser = benchmark_parser(__doc__, data_dir="data", model="pretrained")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders with a labels.csv each")
+    parser.add_argument("--half", choices=("tuning", "untouched", "both"), default="both", help="which pictures")
     options = parser.parse_args()
     reader = DigitReader.load(options.model)
-    results: dict[str, Any] = {"pictures": {}, "rejected": {}}
+    pictures = labelled_pictures(options.pictures, options.half)
+    single = [picture for picture in pictures if len(picture.label) == 1]
+    results: dict[str, Any] = {"half": options.half, "pictures": count_readings(reader, single), "rejected": {}}
     print(f"{reader.path}\n\n| Pictures | n | right | right if nothing were rejected | rejected | squeezed |")
     print("|---|---|---|---|---|---|")
     columns = ("right", "right, were nothing rejected", "rejected", "right when squeezed")
-    for folder in options.pictures:
-        for kind, count in count_readings(reader, folder).items():
-            results["pictures"][f"{folder.name}: {kind}"] = count
-            shares = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
-            print(f"| {folder.name}: {kind} | {count['pictures']} | {shares} |")
+    for kind, count in results["pictures"].items():
+        shares = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
+        print(f"| {kind} | {count['pictures']} | {shares} |")
+    if single:
+        results["altered"] = count_altered(reader, single)
+        kinds = list(results["altered"]["as it is"])
+        print(f"\n| Alteration, right of those that are right as they are | {' | '.join(kinds)} |")
+        print("|---" * (len(kinds) + 1) + "|")
+        for name, shares in results["altered"].items():
+            print(f"| {name} | {' | '.join(f'{shares[kind]:.1%}' for kind in kinds)} |")
+    if pages := [picture for picture in pictures if len(picture.label) > 1]:
+        results["pages"] = count_pages(reader, pages)
+        _print_shares(results["pages"], f"{len(pages)} pages")
     print("\n| Not a digit | rejected |\n|---|---|")
     for kind, images in non_digits().items():
         results["rejected"][kind] = float((reader.classify(images)[1] > reader.threshold).mean())

@@ -1,0 +1,78 @@
+"""Pictures as people take them: with a border, cropped, rotated, faint, in uneven light, or with another pen."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Box = tuple[int, int, int, int]  # left, top, right, bottom of the digit
+TABLE = (45, 38, 35)  # a dark brown
+
+
+def bordered(pixels: Pixels, top: float, right: float, bottom: float, left: float) -> Pixels:
+    """A dark, slightly noisy strip around the picture; widths as shares of its shorter side."""
+    widths = [max(1, round(share * min(pixels.shape[:2]))) if share else 0 for share in (top, bottom, left, right)]
+    framed = cv2.copyMakeBorder(pixels, *widths, cv2.BORDER_CONSTANT, value=(-1, -1, -1))
+    strip = np.ones(framed.shape[:2], bool)
+    strip[widths[0] : strip.shape[0] - widths[1], widths[2] : strip.shape[1] - widths[3]] = False
+    noisy = np.asarray(TABLE) + np.random.default_rng(0).normal(0, 4, framed.shape)
+    return np.where(strip[..., None], noisy.clip(0, 255), framed).astype(np.uint8)
+
+
+def cropped(pixels: Pixels, box: Box, margin: float) -> Pixels:
+    """The digit alone, with a margin as a share of its longer side."""
+    left, top, right, bottom = box
+    extra = round(margin * max(right - left, bottom - top))
+    return pixels[max(0, top - extra) : bottom + extra, max(0, left - extra) : right + extra]
+
+
+def rotated(pixels: Pixels, degrees: float) -> Pixels:
+    """The whole picture turned counterclockwise, on paper of its border's color."""
+    rim = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    color = tuple(int(value) for value in np.median(rim, axis=0))
+    picture = Image.fromarray(pixels).rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=color)
+    return np.asarray(picture)
+
+
+def faded(pixels: Pixels, contrast: float) -> Pixels:
+    """That share of the contrast with the paper."""
+    paper = np.median(pixels, axis=(0, 1))
+    return (paper + (pixels - paper) * contrast).clip(0, 255).astype(np.uint8)
+
+
+def lit(pixels: Pixels, light: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]) -> Pixels:
+    """The picture in a light that depends on the place, x and y from 0 to 1."""
+    y, x = np.mgrid[0 : 1 : pixels.shape[0] * 1j, 0 : 1 : pixels.shape[1] * 1j]
+    return (pixels * light(x, y)[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def repenned(pixels: Pixels, box: Box, share: float) -> Pixels:
+    """Strokes that are wider, or thinner if negative, by that share of the digit's longer side."""
+    width = abs(round(share * max(box[2] - box[0], box[3] - box[1])))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width + 1, width + 1))
+    dark = pixels.mean() > 127  # ink on light paper
+    return np.asarray((cv2.erode if dark == (share > 0) else cv2.dilate)(pixels, kernel))
+
+
+ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {
+    "as it is": lambda pixels, box: pixels,
+    "border of 5 %": lambda pixels, box: bordered(pixels, 0.05, 0.05, 0.05, 0.05),
+    "border of 10 % right and below": lambda pixels, box: bordered(pixels, 0, 0.1, 0.1, 0),
+    "cropped, margin of 10 %": lambda pixels, box: cropped(pixels, box, 0.1),
+    "cropped, margin of 3 %": lambda pixels, box: cropped(pixels, box, 0.03),
+    "cropped to the digit": lambda pixels, box: cropped(pixels, box, 0),
+    "rotated by 15°": lambda pixels, box: rotated(pixels, 15),
+    "rotated by -15°": lambda pixels, box: rotated(pixels, -15),
+    "rotated by 30°": lambda pixels, box: rotated(pixels, 30),
+    "rotated by -30°": lambda pixels, box: rotated(pixels, -30),
+    "contrast of 30 %": lambda pixels, box: faded(pixels, 0.3),
+    "contrast of 15 %": lambda pixels, box: faded(pixels, 0.15),
+    "thinner pen, -3 %": lambda pixels, box: repenned(pixels, box, -0.03),
+    "thicker pen, +8 %": lambda pixels, box: repenned(pixels, box, 0.08),
+    "light from the left": lambda pixels, box: lit(pixels, lambda x, y: 1 - 0.6 * x),
+    "vignette": lambda pixels, box: lit(pixels, lambda x, y: 1 - 1.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)),
+    "hard shadow": lambda pixels, box: lit(pixels, lambda x, y: 0.5 + 0.5 / (1 + np.exp(30 * (x + 0.4 * y - 0.6)))),
+}
