@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
-from mnist_lit.imaging.mnist_format import center_digit, find_digit, find_digits
+from mnist_lit.imaging.ink import even_light
+from mnist_lit.imaging.mnist_format import center_digit, digit_hypotheses, find_digit, find_digits
 
 
 def test_rough_paper_is_blank() -> None:
@@ -72,14 +73,27 @@ def test_a_vignette_is_not_ink(seven: NDArray[np.uint8]) -> None:
     assert likeness(center_digit(dark_corners.astype(np.uint8)), seven) > 0.9
 
 
+def test_light_that_falls_off_is_evened_out(seven: NDArray[np.uint8]) -> None:
+    light = np.linspace(1, 0.4, 200)[None] * np.ones((200, 1))
+    lit = (np.asarray(write_seven(page(), 70, 50)) * light).astype(np.uint8)
+    assert np.ptp(np.median(even_light(lit), axis=0)) < 6 < 100 < np.ptp(np.median(lit, axis=0))
+    assert likeness(center_digit(lit), seven) > 0.95
+
+
+def test_a_shadow_s_edge_and_even_light_are_left_alone() -> None:
+    plain = np.asarray(write_seven(page(), 70, 50))
+    shadowed = (plain * np.where(np.arange(200) < 90, 0.5, 1)).astype(np.uint8)
+    for picture in (plain, shadowed):
+        assert even_light(picture) is picture
+
+
 @pytest.mark.parametrize("light_on_dark", [False, True])
 def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
     zero = page(60, 100)
     ImageDraw.Draw(zero).ellipse((0, 0, 59, 99), outline=40, width=18)
     pixels = np.asarray(zero)
-    found = find_digit(255 - pixels if light_on_dark else pixels)
-    assert found
-    assert np.allclose(found.box, (0, 0, 60, 100), atol=2)
+    hypotheses = digit_hypotheses(255 - pixels if light_on_dark else pixels)
+    found = next(found for found in hypotheses.found if np.allclose(found.box, (0, 0, 60, 100), atol=2))
     assert found.image[14, 14] == 0 < found.image[14].max()  # the hole
 
 

@@ -15,7 +15,11 @@ Strength = NDArray[np.float32]
 FINE = 4  # least stroke width in pixels at which a picture may be reduced
 TABLE = 0.33  # brightness, as a share of the paper's, below which the background is not paper
 STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
-RIM = 0.12  # share of the shorter side: a rim that is mostly background, even around a frame or a very large digit
+RIM = 0.1  # share of each side where a frame or a table may lie
+LIGHT_POINTS = 24  # along the longer side, to which the light is fitted
+DARKER, UNEVEN = 0.1, 0.2  # in logarithms: what is darker than the fit is not paper; light that varies less is left
+SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
+DARKEST = 0.2  # share of the brightest light below which no light is evened out
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
@@ -148,6 +152,11 @@ def share_of_rim(mask: Mask) -> float:
     return float(np.concatenate((mask[0], mask[-1], mask[:, 0], mask[:, -1])).mean())
 
 
+def corners(mask: Mask) -> int:
+    """How many of a picture's corners are ink."""
+    return int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
+
+
 def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
     """How many rows and columns of ink frame a picture: at its top, bottom, left and right."""
     depths = []
@@ -175,20 +184,60 @@ def to_gray(pixels: NDArray[np.uint8]) -> Gray:
     return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
 
 
-def is_light_on_dark(gray: Gray) -> bool:
-    """Whether most edges are brighter than the background around them."""
+def dark_on_light(pixels: NDArray[np.uint8]) -> tuple[Gray, float]:
+    """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
+    from 0 to 1, that ink and paper are not mixed up."""
+    gray = to_gray(pixels)
+    lightness = ink_lightness(gray)
+    return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
+
+
+def ink_lightness(gray: Gray) -> float:
+    """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
+    brighter."""
     gray = _reduce(gray, -(-max(gray.shape) // POLARITY_SIDE))
     middle, weight, _ = _edges(gray.astype(np.float32))
     coarse = _reduce(gray, max(1, max(gray.shape) // 32))  # fine enough for a background, and its median filter fast
-    width = max(1, round(RIM * min(coarse.shape)))
-    rim = np.ones(coarse.shape, bool)
-    rim[width:-width, width:-width] = False
-    reach = max(coarse.shape) // 4
-    outside = int(np.median(coarse[rim]))
-    padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=outside)
+    reach = min(max(coarse.shape) // 4, min(coarse.shape) - 1)
+    padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
     background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return bool((weight * (background - middle)).sum() < 0)
+    votes = weight * (background - middle)
+    rows, columns = (round(RIM * side) for side in gray.shape)
+    inside = votes[rows : len(votes) - rows, columns : votes.shape[1] - columns]
+    votes = inside if inside.any() else votes
+    return -float(votes.sum() / max(np.abs(votes).sum(), 1e-9))
+
+
+# Light from a window or a lens that darkens the corners changes the paper smoothly, like a polynomial in x and y. It is
+# fitted to the logarithm of the brightest pixels nearby, which are paper. Ink, shadows and tables are darker than the
+# fit, so they are left out, and the fit is repeated.
+def even_light(gray: Gray) -> Gray:
+    """The picture (H, W) divided by the light on its paper, if that varies much."""
+    small = _reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
+    reach = max(small.shape) // LIGHT_POINTS * 4 + 1
+    bright = cv2.dilate(small, np.ones((reach, reach), np.uint8))
+    height, width = (min(side, LIGHT_POINTS) for side in small.shape)
+    level = np.log1p(cv2.resize(bright, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)).ravel()
+    if np.ptp(level) < UNEVEN:
+        return gray
+    terms = _polynomial(height, width)
+    fit, kept = level, np.ones(len(level), bool)
+    for _ in range(4):
+        fit = terms @ np.linalg.lstsq(terms[kept], level[kept])[0]
+        kept = level > fit - DARKER
+        if kept.mean() < SMOOTH:
+            return gray
+    if np.ptp(fit) < UNEVEN or (np.abs(level - fit) < DARKER / 2).mean() < SMOOTH:
+        return gray
+    light = np.exp(np.maximum(fit - fit.max(), np.log(DARKEST))).reshape(height, width).astype(np.float32)
+    return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
+
+
+def _polynomial(height: int, width: int) -> NDArray[np.float64]:
+    """1, x, y, x², xy and y² at each of height × width points: (height · width, 6)."""
+    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"))
+    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
 
 
 def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -12,13 +12,13 @@ from PIL import Image
 from mnist_lit.imaging.ink import (
     Component,
     Ink,
+    corners,
+    dark_on_light,
     find_ink,
     first_ink,
     frame_depths,
-    is_light_on_dark,
     refine_ink,
     share_of_rim,
-    to_gray,
 )
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.segmentation import SECOND, best_path, line_hypotheses, single_digit_hypotheses
@@ -33,7 +33,7 @@ DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched
 DIGIT_WINDOW, PAGE_WINDOW = 0.5, 0.15  # share of the longer side; what is wider is background
 DIGIT_COARSE, PAGE_COARSE = 160, 800  # longer side in pixels for the first look at the ink
 DIGIT_SMALLEST, PAGE_SMALLEST = 0.25, 0.02  # share of the longer side: the smallest writing
-FULL = 0.25  # share of a picture or of its border that is ink where ink and paper may be mixed up
+CERTAIN = 0.9  # below it ink and paper may be mixed up
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -98,17 +98,14 @@ class Hypotheses(NamedTuple):
 
 
 def digit_hypotheses(picture: Picture) -> Hypotheses:
-    """What the one digit of a picture may be. Where much ink touches the picture's border, or none was found, ink and
-    paper may be mixed up."""
+    """What the one digit of a picture may be."""
     if known := _in_mnist_format(np.asarray(picture)):
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
-    gray = to_gray(pixels)
-    gray = 255 - gray if is_light_on_dark(gray) else gray
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     beside = 0
-    for ink, (top, left), cost in _inks(gray):
+    for ink, (top, left), cost in _inks(*dark_on_light(pixels)):
         digits, more = single_digit_hypotheses(ink)
         beside = beside if cost else more
         choices += [Choice(0, 1, cost + SECOND * bool(n), len(found) + n) for n in range(len(digits))]
@@ -121,8 +118,7 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
     if known := _in_mnist_format(np.asarray(picture)):
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    gray = to_gray(pixels)
-    gray = 255 - gray if is_light_on_dark(gray) else gray
+    gray, _ = dark_on_light(pixels)
     if not (ink := find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)):
         return digit_hypotheses(picture)._replace(beside=0)  # one digit, with strokes wider than those of any page
     digits: list[Component] = []
@@ -169,20 +165,24 @@ def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[f
     return pixels, (width / pixels.shape[1], height / pixels.shape[0])
 
 
-def _inks(gray: NDArray[np.uint8]) -> list[tuple[Ink, tuple[int, int], float]]:
+def _inks(gray: NDArray[np.uint8], certainty: float) -> list[tuple[Ink, tuple[int, int], float]]:
     """What the ink of one digit, dark on light, may be: the ink, its top and left, and its cost. More than one if there
     is a frame, or if ink and paper may be mixed up."""
     first = first_ink(gray, DIGIT_WINDOW, DIGIT_COARSE)
     inks = [(refine_ink(gray, *first, DIGIT_WINDOW, DIGIT_SMALLEST), (0, 0), 0.0)] if first else []
-    if not first or first[0].mask.mean() > FULL or share_of_rim(first[0].mask) > FULL:
+    if not first or certainty < CERTAIN or corners(first[0].mask) > 2:
         inverse = find_ink(255 - gray, DIGIT_WINDOW, DIGIT_SMALLEST)
-        inks += [(inverse, (0, 0), SECOND)] if inverse else []
-    if first and any(depths := frame_depths(first[0].mask)):
-        top, bottom, left, right = (round(first[0].scale * (depth + bool(depth))) for depth in depths)
+        mixed_up = not inks or corners(inks[0][0].mask) > 2  # no digit covers three corners of its picture
+        if inverse:
+            inks = [(ink, at, SECOND * mixed_up) for ink, at, _ in inks]
+            inks.append((inverse, (0, 0), SECOND * (not mixed_up)))
+    if first and any(depths := frame_depths(inks[0][0].mask)):
+        mask, scale = inks[0][0].mask, inks[0][0].scale
+        top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
         part = slice(top, len(gray) - bottom), slice(left, gray.shape[1] - right)
         inside = find_ink(gray[part], DIGIT_WINDOW, DIGIT_SMALLEST) if min(gray[part].shape) > 2 else None
         if inside:
-            ring = np.pad(first[0].mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
+            ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
             alone = sum(map(bool, depths)) > 1 or share_of_rim(ring) == 0
             inks = [(ink, at, cost + SECOND * alone) for ink, at, cost in inks]
             inks.append((inside, (top, left), SECOND * (not alone)))

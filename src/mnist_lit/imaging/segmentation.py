@@ -74,7 +74,11 @@ def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     if not first or first.size < MIN_DIGIT * max(ink.mask.shape):
         return _largest_digits(ink.mask)
     ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, ink.mask.shape)]
-    return found if len(ruled) == len(lines) else _largest_digits(_erase(ink.mask, ruled))
+    if len(ruled) < len(lines):
+        found = _largest_digits(_erase(ink.mask, ruled))
+    if ruled and len(lines) <= 2:  # or the stem of a four that fills the picture
+        found = found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
+    return found
 
 
 def line_hypotheses(ink: Ink) -> list[list[Segment]]:
@@ -139,7 +143,8 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
     others = [one for one in found if one is not main and one.size >= SPECK * main.size]
     near = [one for one in others if _gap(one, main, NEAR * main.size) <= NEAR * main.size]
-    inside = [one for one in near if one.clear_of_border(mask.shape)]
+    # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
+    inside = [one for one in near if one.clear_of_border(mask.shape) or not main.clear_of_border(mask.shape)]
     hypotheses = [[main, *inside], [main]]
     framed = [one for one in others if one.size > FRAMED * main.size and main.contains(one)]
     if framed:
