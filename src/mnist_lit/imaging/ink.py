@@ -17,7 +17,7 @@ TABLE = 0.33  # brightness, as a share of the paper's, below which the backgroun
 STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
 RIM = 0.1  # share of each side where a frame or a table may lie
 LIGHT_POINTS = 24  # along the longer side, to which the light is fitted
-DARKER, UNEVEN = 0.1, 0.2  # in logarithms: what is darker than the fit is not paper; light that varies less is left
+DARKER, UNEVEN = 0.1, 0.2  # shares: what is darker than the fit is not paper; light that varies less is left
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
 DARKEST = 0.2  # share of the brightest light below which no light is evened out
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
@@ -210,27 +210,27 @@ def ink_lightness(gray: Gray) -> float:
 
 
 # Light from a window or a lens that darkens the corners changes the paper smoothly, like a polynomial in x and y. It is
-# fitted to the logarithm of the brightest pixels nearby, which are paper. Ink, shadows and tables are darker than the
-# fit, so they are left out, and the fit is repeated.
+# fitted to the picture without thin strokes (a closing). Other ink, shadows and tables are darker than the fit, so they
+# are left out, and the fit is repeated.
 def even_light(gray: Gray) -> Gray:
     """The picture (H, W) divided by the light on its paper, if that varies much."""
     small = _reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
     reach = max(small.shape) // LIGHT_POINTS * 4 + 1
-    bright = cv2.dilate(small, np.ones((reach, reach), np.uint8))
+    paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     height, width = (min(side, LIGHT_POINTS) for side in small.shape)
-    level = np.log1p(cv2.resize(bright, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)).ravel()
-    if np.ptp(level) < UNEVEN:
+    level = cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)
+    if level.min() > (1 - UNEVEN) * level.max():
         return gray
     terms = _polynomial(height, width)
     fit, kept = level, np.ones(len(level), bool)
     for _ in range(4):
-        fit = terms @ np.linalg.lstsq(terms[kept], level[kept])[0]
-        kept = level > fit - DARKER
+        fit = (terms @ np.linalg.lstsq(terms[kept], level[kept])[0]).clip(1)
+        kept = level > (1 - DARKER) * fit
         if kept.mean() < SMOOTH:
             return gray
-    if np.ptp(fit) < UNEVEN or (np.abs(level - fit) < DARKER / 2).mean() < SMOOTH:
+    if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
         return gray
-    light = np.exp(np.maximum(fit - fit.max(), np.log(DARKEST))).reshape(height, width).astype(np.float32)
+    light = np.maximum(fit / fit.max(), DARKEST).reshape(height, width).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 
