@@ -1,7 +1,5 @@
 """The strokes of a page are grouped into digits; everything else is ignored."""
 
-import time
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -74,14 +72,12 @@ def test_the_strokes_of_a_digit_stay_together() -> None:
     assert len(find_digits(five)) == 1
 
 
-def test_thousands_of_specks_take_seconds_at_most() -> None:
+def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     dusty = np.full((1400, 1400), 230, np.uint8)
     for top, left in np.random.default_rng(0).integers(0, 1394, (5000, 2)):
         dusty[top : top + 6, left : left + 6] = 40
-    for find in (find_digit, find_digits):
-        start = time.process_time()
-        find(dusty)
-        assert time.process_time() - start < 5
+    assert len(digit_hypotheses(dusty).found) < 10
+    assert len(page_hypotheses(dusty).found) < 1200  # 500 components, some cut into pieces; 1,980 with combinations
 
 
 def test_digits_are_found_among_thousands_of_specks() -> None:
