@@ -15,11 +15,12 @@ TABLE = (45, 38, 35)  # a dark brown
 def bordered(pixels: Pixels, top: float, right: float, bottom: float, left: float) -> Pixels:
     """A dark, slightly noisy strip around the picture; widths as shares of its shorter side."""
     widths = [max(1, round(share * min(pixels.shape[:2]))) if share else 0 for share in (top, bottom, left, right)]
-    framed = cv2.copyMakeBorder(pixels, *widths, cv2.BORDER_CONSTANT, value=(-1, -1, -1))
-    strip = np.ones(framed.shape[:2], bool)
-    strip[widths[0] : strip.shape[0] - widths[1], widths[2] : strip.shape[1] - widths[3]] = False
+    framed = np.pad(pixels, ((widths[0], widths[1]), (widths[2], widths[3]), (0, 0)))
+    height, width = framed.shape[:2]
+    strip = np.ones((height, width), bool)
+    strip[widths[0] : height - widths[1], widths[2] : width - widths[3]] = False
     noisy = np.asarray(TABLE) + np.random.default_rng(0).normal(0, 4, framed.shape)
-    return np.where(strip[..., None], noisy.clip(0, 255), framed).astype(np.uint8)
+    return np.asarray(np.where(strip[..., None], noisy.clip(0, 255), framed), np.uint8)
 
 
 def cropped(pixels: Pixels, box: Box, margin: float) -> Pixels:
@@ -40,13 +41,13 @@ def rotated(pixels: Pixels, degrees: float) -> Pixels:
 def faded(pixels: Pixels, contrast: float) -> Pixels:
     """That share of the contrast with the paper."""
     paper = np.median(pixels, axis=(0, 1))
-    return (paper + (pixels - paper) * contrast).clip(0, 255).astype(np.uint8)
+    return np.asarray((paper + (pixels - paper) * contrast).clip(0, 255), np.uint8)
 
 
 def lit(pixels: Pixels, light: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]) -> Pixels:
     """The picture in a light that depends on the place, x and y from 0 to 1."""
     y, x = np.mgrid[0 : 1 : pixels.shape[0] * 1j, 0 : 1 : pixels.shape[1] * 1j]
-    return (pixels * light(x, y)[..., None]).clip(0, 255).astype(np.uint8)
+    return np.asarray((pixels * light(x, y)[..., None]).clip(0, 255), np.uint8)
 
 
 def repenned(pixels: Pixels, box: Box, share: float) -> Pixels:

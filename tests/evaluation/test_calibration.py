@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained:
     state = content[METADATA_KEY]["calibration"]["state"]
     state["detector.0.weight"] = state["detector.0.weight"][:, :266].clone()
     save_checkpoint(content, Path("old.ckpt"))
-    old = load_calibrated("old.ckpt")[0]
+    old: Any = load_calibrated("old.ckpt")[0]
     maps = old.network.features(standardize(images))
     features = torch.cat((maps.mean((2, 3)), old.network.classify(maps).sort(dim=1).values), dim=1)
     torch.testing.assert_close(old(images)[1], torch.sigmoid(old.detector(features)[:, 0] - old.offset))

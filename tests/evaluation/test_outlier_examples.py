@@ -1,5 +1,7 @@
 """Synthetic outliers contain no digits, and the same arguments give the same images."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -33,8 +35,12 @@ def test_no_outlier_is_a_digit(digits_data: MNISTDataModule) -> None:
 def test_symbols_are_outliers_only_where_the_classes_are_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     for name in ("symbol_path", "printed_symbol"):
-        draw = getattr(symbols, name)
-        monkeypatch.setattr(outlier_examples, name, lambda rng, n=name, d=draw: drawn.append(n) or d(rng))
+
+        def counted(rng: np.random.Generator, name: str = name) -> Any:
+            drawn.append(name)
+            return getattr(symbols, name)(rng)
+
+        monkeypatch.setattr(outlier_examples, name, counted)
     images = np.full((4, 28, 28), 200, np.uint8)
     make_outliers(images, None, 40, seed=0)
     assert not drawn
