@@ -50,7 +50,7 @@ class MNISTDataModule(pl.LightningDataModule):
         anneal: share of the five limits above that is left in the last epoch. They shrink linearly over the second
             half of `trainer.max_epochs`, so that a run ends on images like those it is tested on; 1 keeps them.
         continental: share of ones that get an upstroke and of sevens that get a bar, before the augmentation.
-        handwriting: share of digits that are drawn anew in other styles, as looped fours, before the augmentation.
+        handwriting: share of digits that are redrawn in other styles, such as looped fours, before the augmentation.
         seed: seed of order and augmentation; the command line takes it from `seed_everything`.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.

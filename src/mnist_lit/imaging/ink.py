@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width
+from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 Gray = NDArray[np.uint8]
 Strength = NDArray[np.float32]
@@ -268,7 +268,7 @@ def _surroundings(ink: Ink, smallest: float) -> tuple[Mask, float]:
     written = (sizes >= smallest * max(mask.shape)) & (contact == 0)
     written[0] = contact[0] = along[0] = False
     sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
-    stroke = max(1.0, 4 * float(sums[written].sum() / stats[written, 4].sum()) - 2) if written.any() else 0.0
+    stroke = width_of(float(sums[written].sum() / stats[written, 4].sum())) if written.any() else 0.0
     outside = (contact > CONTACT) | (along > ALONG)
     for label in np.flatnonzero((contact > 0) & ~outside & (stroke > 0)).tolist():
         left, top, width, height, _ = stats[label]

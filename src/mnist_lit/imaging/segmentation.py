@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.ink import Component, Ink, label_components, ruled_lines
+from mnist_lit.imaging.ink import Component, Ink, corners, label_components, ruled_lines
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
@@ -48,6 +48,13 @@ class Segment(NamedTuple):
     cost: float  # how unlikely that is, in nats
 
 
+class SingleDigit(NamedTuple):
+    """What the one digit of a picture may be, the likeliest first, and how many digits seem to be beside it."""
+
+    hypotheses: list[Component]
+    beside: int
+
+
 # Digits start as the connected components of the ink, but the two differ in four ways.
 # - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
 #   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
@@ -57,13 +64,6 @@ class Segment(NamedTuple):
 #   highest total score wins. Pieces are components; where one is wide, it is also cut where its column sums are
 #   smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
-class SingleDigit(NamedTuple):
-    """What the one digit of a picture may be, the likeliest first, and how many digits seem to be beside it."""
-
-    hypotheses: list[Component]
-    beside: int
-
-
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another one; none if there is
     no ink."""
@@ -173,8 +173,7 @@ def _largest_digits(mask: Mask) -> SingleDigit:
 
 def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
     """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    corners = (outer.mask[0, 0], outer.mask[0, -1], outer.mask[-1, 0], outer.mask[-1, -1])
-    return not outer.clear_of_border(shape) or sum(corners) >= 2 or inner.size > 0.5 * outer.size
+    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > 0.5 * outer.size
 
 
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:

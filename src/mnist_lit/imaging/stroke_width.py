@@ -18,6 +18,11 @@ def ink_distances(mask: Mask) -> Distances:
     return _distances(with_margin(mask.view(np.uint8), 1))[1:-1, 1:-1]
 
 
+def width_of(mean_distance: float) -> float:
+    """The width of strokes whose ink pixels have that mean distance, at least 1."""
+    return max(1.0, 4 * mean_distance - 2)
+
+
 def with_margin(image: NDArray[Any], width: int, value: int = 0) -> NDArray[Any]:
     """An image (H, W) with a margin of that many pixels, like `np.pad` in an eighth of the time."""
     return np.asarray(cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_CONSTANT, value=value))
@@ -65,4 +70,4 @@ def _distances(image: NDArray[np.uint8]) -> Distances:
 
 def _mean_width(distances: Distances) -> float:
     ink = distances > 0
-    return max(1.0, 4 * float(distances[ink].mean()) - 2) if ink.any() else 1.0
+    return width_of(float(distances[ink].mean())) if ink.any() else 1.0
