@@ -1,8 +1,10 @@
 """Everything about training on one NVIDIA GPU in one command: tests, exactness, speed, accuracy.
 
     python benchmarks/gpu.py --data_dir data
+    python benchmarks/gpu.py --data_dir data --only fast,best --ways graph,graph-bf16 --rounds 0
 
-It prints a table of figures and targets and fails if a target is missed. `--seeds 2 --epochs 2` tries it in minutes.
+It prints a table of figures and targets and fails if a target is missed. `--seeds 2 --epochs 2` tries it in minutes;
+`--rounds 0` measures no times, `--seeds 0` no accuracies.
 """
 
 import csv
@@ -12,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,14 @@ import yaml
 
 import bare_loop
 from measurement import benchmark_parser, fit, machine_info, save_results
+from mnist_lit.evaluation.statistics import spread
+from mnist_lit.runs.folders import finished_members
+from mnist_lit.runs.results import read_predictions
 
-GRAPH = ("--model.cuda_graph", "true")
+EAGER = ("--model.cuda_graph", "false")
 BF16 = ("--trainer.precision", "bf16-mixed")
-WAYS = {"eager": (), "eager, bf16": BF16, "graph": GRAPH, "graph, bf16": (*GRAPH, *BF16)}
+WAYS = {"eager": EAGER, "eager-bf16": (*EAGER, *BF16), "graph": (), "graph-bf16": BF16}
+AT_ONCE = min(os.cpu_count() or 1, 16) // 2 or 1  # processes, where nothing is timed
 FASTEST = ("--trainer.deterministic", "false")
 
 
@@ -54,31 +62,46 @@ def fit_rate(*args: str, data_dir: str) -> float:
         return steady_rate(Path(folder, "lightning_logs/version_0"))[0]
 
 
-def training(recipe: str, seeds: int, *args: str, data_dir: str) -> tuple[float, float, str]:
-    """Median seconds of all steps, mean percent right on the test images, and both in words."""
+def training(recipe: str, *args: str, data_dir: str, rounds: int) -> tuple[float, str]:
+    """Median seconds of all steps of a recipe's fit, alone on the GPU, and that with what is around them in words."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--config", recipe, "--data.data_dir", data_dir, "--figures", "false", *args]
-        fits = [fit(*options, "--seed_everything", str(seed), folder=folder) for seed in range(seeds)]
-        runs, accuracies = sorted(Path(folder, "lightning_logs").glob("version_*")), []
-        for member in runs:
-            out = run("test", "--ckpt_path", str(member), folder=folder).stdout
-            accuracies.append(float(out.split("test/acc")[1].split("%")[0]))
-        steps = statistics.median(steady_rate(member)[1] for member in runs)
-    mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if seeds > 1 else 0.0
+        fits = [fit(*options, folder=folder) for _ in range(rounds)]
+        steps = statistics.median(
+            steady_rate(run)[1] for run in sorted(Path(folder, "lightning_logs").glob("version_*"))
+        )
     whole, started = (statistics.median(getattr(one, name) for one in fits) for name in ("seconds", "training"))
-    words = f"{steps:.2f} s of steps, {started:.1f} s of training, {whole:.1f} s whole"
-    return steps, mean, f"{words}; test {mean:.3f} ± {spread:.3f} % (n = {seeds})"
+    return steps, f"{steps:.2f} s of steps, {started:.1f} s of training, {whole:.1f} s whole"
+
+
+def accuracy(recipe: str, seeds: int, *args: str, data_dir: str) -> tuple[float, str]:
+    """Mean percent right on the test images over seeds that train side by side, and that with its spread in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--config", recipe, "--data.data_dir", data_dir, "--figures", "false", *args]
+        began = time.perf_counter()
+        done = run("fit", *options, "--seeds", str(seeds), "--seeds_at_once", str(seeds), folder=folder)
+        seconds = time.perf_counter() - began
+        assert done.returncode == 0, done.stdout + done.stderr
+        members = finished_members(Path(folder, "lightning_logs/version_0"))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda member: run("test", "--ckpt_path", str(member), folder=folder), members))
+        tests = [read_predictions(member) for member in members]
+    scores = spread([test.acc for test in tests if test])
+    assert scores.n == seeds
+    return 100 * scores.mean, f"test {scores}, {seconds:.0f} s for all at once"
 
 
 def main() -> int:
     """Check and measure everything; returns 1 if a target is missed."""
-    parser = benchmark_parser(__doc__, data_dir="data", seeds=10, epochs=0, rounds=3)
+    parser = benchmark_parser(
+        __doc__, data_dir="data", seeds=10, epochs=0, rounds=3, ways=",".join(WAYS), only=",".join(PARTS)
+    )
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu.py: no NVIDIA GPU here")
         return 2
-    data_dir, machine = str(Path(options.data_dir).resolve()), machine_info()
-    shorter = ("--trainer.max_epochs", str(options.epochs)) if options.epochs else ()
+    machine = machine_info()
+    options.data_dir = str(Path(options.data_dir).resolve())
     rows: list[tuple[str, str, str, bool]] = []  # what, figure, target, reached
 
     def note(what: str, figure: Any, target: str = "", *, reached: bool = True) -> None:
@@ -87,41 +110,44 @@ def main() -> int:
 
     print(f"{machine['gpu']}, torch {machine['torch']}, {machine['cpu']}, {machine['date']}\n")
     print("| What | Figure | Target |\n|---|---|---|")
-    tests = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "gpu", "tests/gpu"]
-    environment = {**os.environ, "MNIST_LIT_TEST_GPU": "0"}
-    code = subprocess.run(tests, cwd=Path(__file__).parents[1], env=environment, check=False).returncode
-    note("tests/gpu", "pass" if code == 0 else "FAIL", "pass", reached=code == 0)
-    for recipe in ("quickstart", "fast", "best"):
-        for name, way in WAYS.items():
-            few = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40", "--data.data_dir", data_dir]
-            with tempfile.TemporaryDirectory() as folder:
-                done = run("verify-resume", "--kills", "2", "--config", recipe, *few, *way, folder=folder)
-            note(f"verify-resume, {recipe}, {name}", "equal" if done.returncode == 0 else "DIFFERENT", "equal",
-                 reached=done.returncode == 0)  # fmt: skip
-    _speed(note, data_dir, options.rounds)
-    for name, way in WAYS.items():
-        seconds, accuracy, words = training("fast", options.seeds, *way, *shorter, data_dir=data_dir)
-        target = "at most 0.7 s, 99.40 %" if "graph" in name else ""
-        note(f"fast, {name}", words, target, reached=not target or (seconds <= 0.7 and accuracy >= 99.4))
-    for name, way in WAYS.items():
-        seeds = options.seeds if name == "graph, bf16" else 1
-        seconds, accuracy, words = training("best", seeds, *way, *shorter, data_dir=data_dir)
-        target = "at most 15 s, 99.80 %" if name == "graph, bf16" else ""
-        note(f"best, {name}", words, target, reached=not target or (seconds <= 15 and accuracy >= 99.8))
-    _side_by_side(note, data_dir)
+    for part in options.only.split(","):
+        PARTS[part](note, options)
     save_results(options.output, "GPU", {"rows": rows}, machine)
     return int(not all(reached for *_, reached in rows))
 
 
-def _speed(note: Any, data_dir: str, rounds: int) -> None:
+def _tests(note: Any, options: Any) -> None:
+    """The tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n4", "-m", "gpu", "tests/gpu"]
+    environment = {**os.environ, "MNIST_LIT_TEST_GPU": "0"}
+    code = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, check=False).returncode
+    note("tests/gpu", "pass" if code == 0 else "FAIL", "pass", reached=code == 0)
+
+
+def _resume(note: Any, options: Any) -> None:
+    """Whether runs that were killed and resumed end with the same bits: real MNIST, 80 steps, two kills."""
+    few = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "40", "--data.data_dir", options.data_dir]
+
+    def verify(recipe: str, way: str) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            command = ("--kills", "2", "--config", recipe, *few, *WAYS[way])
+            return run("verify-resume", *command, folder=folder).returncode == 0
+
+    kinds = [(recipe, way) for recipe in ("quickstart", "fast", "best") for way in options.ways.split(",")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for (recipe, way), equal in zip(kinds, pool.map(verify, *zip(*kinds, strict=True)), strict=True):
+            note(f"verify-resume, {recipe}, {way}", "equal" if equal else "DIFFERENT", "equal", reached=equal)
+
+
+def _speed(note: Any, options: Any) -> None:
     """`fit` next to the bare loops at batch 512, and what exactness costs."""
     torch.set_float32_matmul_precision("high")  # as `fit` does
     rates: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for name, way in {**WAYS, "eager, inexact": FASTEST, "graph, inexact": (*GRAPH, *FASTEST)}.items():
-            rates.setdefault(name, []).append(fit_rate(*way, data_dir=data_dir))
+    for _ in range(options.rounds):
+        for name, way in {**WAYS, "eager, inexact": (*EAGER, *FASTEST), "graph, inexact": FASTEST}.items():
+            rates.setdefault(name, []).append(fit_rate(*way, data_dir=options.data_dir))
         for name, captured in (("bare loop, eager", False), ("bare loop, captured", True)):
-            rates.setdefault(name, []).append(bare_loop.train(data_dir, 400, captured=captured))
+            rates.setdefault(name, []).append(bare_loop.train(options.data_dir, 400, captured=captured))
     for name, values in rates.items():
         ratio = _ratio(values, rates["bare loop, eager"])
         target = "÷ bare eager loop at least 0.8" if name == "graph" else ""
@@ -133,17 +159,28 @@ def _ratio(values: Sequence[float], reference: Sequence[float]) -> float:
     return statistics.median(value / other for value, other in zip(values, reference, strict=True))
 
 
-def _side_by_side(note: Any, data_dir: str) -> None:
-    """Sixteen seeds of `fast` at once, next to one."""
-    options = ["--config", "fast", "--data.data_dir", data_dir, "--figures", "false", *GRAPH]
-    for seeds in (1, 16):
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            done = run("fit", *options, "--seeds", str(seeds), "--seeds_at_once", str(seeds), folder=folder)
-            seconds = time.perf_counter() - began
-        reached = done.returncode == 0
-        note(f"fast, {seeds} seeds at once", f"{seconds:.1f} s whole", "all finish", reached=reached)
+def _recipe(recipe: str, most_seconds: float, least_percent: float, note: Any, options: Any) -> None:
+    """A recipe's time in every way, and with the graph its accuracy over several seeds."""
+    shorter = ("--trainer.max_epochs", str(options.epochs)) if options.epochs else ()
+    for name in options.ways.split(","):
+        way, graph = (*WAYS[name], *shorter), "graph" in name
+        if options.rounds:
+            rounds = options.rounds if graph else 1
+            seconds, words = training(recipe, *way, data_dir=options.data_dir, rounds=rounds)
+            target = f"at most {most_seconds} s of steps" if graph else ""
+            note(f"{recipe}, {name}", words, target, reached=not target or seconds <= most_seconds)
+        if options.seeds and graph:
+            percent, words = accuracy(recipe, options.seeds, *way, data_dir=options.data_dir)
+            note(f"{recipe}, {name}", words, f"{least_percent} %", reached=percent >= least_percent)
 
+
+PARTS: dict[str, Callable[[Any, Any], None]] = {
+    "tests": _tests,
+    "resume": _resume,
+    "speed": _speed,
+    "fast": partial(_recipe, "fast", 0.7, 99.4),
+    "best": partial(_recipe, "best", 15, 99.8),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

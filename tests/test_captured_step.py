@@ -152,7 +152,7 @@ class OwnStep(MNISTModule):
     ("model", "data", "options", "reason"),
     [
         ({"network": OwnCNN}, {}, {}, "the network is not the tutorial's"),
-        ({}, {"continental": 0.5}, {}, "the augmentation is data.continental, or one of your own"),
+        ({}, {"continental": 0.5}, {}, "the augmentation is data.continental, data.handwriting, or one of your own"),
         ({}, {}, {"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches is above 1"),
         ({}, {}, {"gradient_clip_val": 1.0}, "trainer.gradient_clip_val is set"),
         ({}, {}, {"precision": "64-true"}, "trainer.precision is 64-true"),

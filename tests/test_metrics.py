@@ -1,10 +1,11 @@
-"""The loss is a mean over images. Accuracy, calibration error and confusion matrix are checked in test_module."""
+"""The loss is a mean over images; the calibration error is torchmetrics'. test_module checks the other scores."""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torchmetrics.classification import MulticlassCalibrationError
 
-from mnist_lit.metrics import MeanNLL
+from mnist_lit.metrics import CalibrationError, MeanNLL
 
 
 def test_the_mean_loss_weighs_images_and_not_batches() -> None:
@@ -16,3 +17,17 @@ def test_the_mean_loss_weighs_images_and_not_batches() -> None:
     torch.testing.assert_close(metric.compute(), F.nll_loss(log_probs, labels))
     mean_of_means = sum(float(F.nll_loss(log_probs[batch], labels[batch])) for batch in batches) / 2
     assert float(metric.compute()) != pytest.approx(mean_of_means, rel=0.01)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_the_calibration_error_is_torchmetrics_and_leaves_torch_as_it_was(mode: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities, labels = torch.rand(50, 10, generator=generator).softmax(dim=1), torch.arange(50) % 10
+    metric, reference = CalibrationError(10), MulticlassCalibrationError(10)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        assert metric(probabilities, labels).equal(reference(probabilities, labels))
+        assert torch.get_deterministic_debug_mode() == mode
+    finally:
+        torch.set_deterministic_debug_mode(before)

@@ -82,7 +82,7 @@ def test_the_mask_is_not_saved() -> None:
     assert not [name for name in network.state_dict() if name.startswith("dropout")]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_gives_equal_outputs() -> None:
     network, x = TutorialCNN(), torch.randn(3, 1, 28, 28)
     scripted = torch.jit.script(network)

@@ -43,7 +43,9 @@ def reason_against(trainer: Any, module: Any, plain: type) -> str:
         "the network is compiled": module.hparams["compile"],
         "the batches come from another loader": not ours,
         "images and weights are on different devices": loader.images.device != module.device if ours else False,
-        "the augmentation is data.continental, or one of your own": not loader.capturable if ours else False,
+        "the augmentation is data.continental, data.handwriting, or one of your own": not loader.capturable
+        if ours
+        else False,
         "trainer.accumulate_grad_batches is above 1": trainer.accumulate_grad_batches != 1,
         "trainer.gradient_clip_val is set": trainer.gradient_clip_val,
         "trainer.detect_anomaly looks at every gradient": torch.is_anomaly_enabled(),

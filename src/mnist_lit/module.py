@@ -54,7 +54,7 @@ class MNISTModule(CapturingModule):
         network: a network of your own instead of the tutorial's: an `nn.Module` that maps standardized images
             (B, 1, 28, 28) to logits or log-probabilities (B, C).
         compile: compile the network with `torch.compile` when training starts.
-        cuda_graph: replay each training step as one CUDA graph, see `captured_step`.
+        cuda_graph: replay each training step as one CUDA graph, see `captured_step`; null does on a GPU.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class MNISTModule(CapturingModule):
         nesterov: bool = False,
         network: nn.Module | None = None,
         compile: bool = False,
-        cuda_graph: bool = False,
+        cuda_graph: bool | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False, ignore=["network"])
@@ -189,7 +189,8 @@ class MNISTModule(CapturingModule):
             per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
-        self.start_steps(MNISTModule, captured=self.hparams["cuda_graph"])
+        wanted = self.hparams["cuda_graph"]
+        self.start_steps(MNISTModule, captured=self.device.type == "cuda" if wanted is None else wanted)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""

@@ -2,6 +2,8 @@
 
 import csv
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,16 @@ def test_the_data_is_prepared_for_the_trainers_device(cli: Cli, monkeypatch: pyt
     monkeypatch.setattr("lightning.pytorch.strategies.SingleDeviceStrategy.root_device", torch.device("meta"))
     assert cli("fit", "--config", "quickstart")[0] == 2
     assert devices == ["meta"]
+
+
+def test_a_one_for_lightning_is_an_int_whatever_was_imported_before(empty_folder: Path) -> None:
+    script = (
+        "from typing import Union; import lightning.pytorch as L\n"
+        "types = L.Trainer.__init__.__annotations__\n"
+        "types['limit_train_batches'] = Union[float, int, None]\n"
+        "from mnist_lit.cli.main import main\n"
+        "main(['fit', '--config', 'quickstart', '--trainer.limit_train_batches', '1', '--print_config'])\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(printed)["trainer"]["limit_train_batches"] == 1
+    assert "limit_train_batches: 1\n" in printed

@@ -257,7 +257,8 @@ def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -
         "import sys; from mnist_lit.imaging.open_picture import open_picture; print(*open_picture(sys.argv[1]).size)"
     )
     command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "damaged.jpg")]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == "20 40\n"
+    printed = subprocess.run(command, capture_output=True, text=True).stdout
+    assert printed in ("20 40\n", "40 20\n")  # Pillow 12 loses the orientation together with the damaged text
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 # Parameters of `Trainer.fit`, `validate` and `test` that are not options.
 NO_OPTIONS = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "verbose", "weights_only"}
 
+# `typing` hands out one object for equal unions, in the order of whoever asked first. If that was a library with float
+# first, `--trainer.limit_train_batches 1` would be read as 1.0, which means all batches.
+for _name, _type in Trainer.__init__.__annotations__.items():
+    if _type == int | float | None:
+        Trainer.__init__.__annotations__[_name] = int | float | None
+
 
 def main(command: str, args: list[str]) -> None:
     """Run one of the three commands. Raises InputError on wrong input."""

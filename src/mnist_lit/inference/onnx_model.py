@@ -45,5 +45,7 @@ class OnnxModel:
 
     def __call__(self, images: Images) -> Scores:
         """uint8 (B, 28, 28) → probabilities (B, C) and outlier scores (B,)."""
+        if not len(images):  # onnxruntime 1.30 divides by the number of images and kills the process
+            return np.zeros((0, len(self.labels)), np.float32), np.zeros(0, np.float32)
         probabilities, outliers = self.session.run(None, {"images": images})
         return probabilities, outliers

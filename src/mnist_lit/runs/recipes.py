@@ -22,7 +22,7 @@ REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default 
 ADDED_OPTIONS = {  # the values of options that older files do not know
     "model.network": None,
     "model.compile": False,
-    "model.cuda_graph": False,
+    "model.cuda_graph": None,
     "data.split": "balanced",
     "data.classes": "",
     "data.fraction": 1.0,
