@@ -14,7 +14,7 @@ from mnist_lit.experiments.verify_resume import curve_difference, state_differen
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs
 from mnist_lit.runs.recipes import ADDED_OPTIONS
-from mnist_lit.runs.resume import lock_run
+from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
@@ -144,9 +144,9 @@ def test_a_changed_recipe_starts_a_new_run_and_a_changed_machine_setting_does_no
 
 def test_a_run_held_by_another_process_is_skipped(cli: Cli) -> None:
     assert cli(*SHORT_FIT)[0] == 0
-    lock = lock_run(RUN)
+    lock = lock_folder(RUN)
     assert lock
-    assert lock_run(RUN) is None
+    assert lock_folder(RUN) is None
     code, _, err = cli(*SHORT_FIT, "--resume", "auto")
     lock.release()
     assert (code, err.count("\n")) == (0, 1)

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mnist_lit.errors import InputError
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.folder_lock import lock_folder
 
-ROWS, PROGRESS, LOCK = "rows", "progress.json", ".lock"  # files in the folder
+ROWS, PROGRESS = "rows", "progress.json"  # files in the folder
 SAVE_SECONDS = 1.0  # between two saves; a kill costs at most that much work
 
 
@@ -34,7 +33,10 @@ class UnfinishedTable:
         self._names = hashlib.sha256()  # of the files that are done
         self._unsaved, self._next_save = list[str](), time.monotonic() + SAVE_SECONDS
         self.folder.mkdir(exist_ok=True)
-        self._lock = _lock(self.folder)
+        lock = lock_folder(self.folder)
+        if lock is None:
+            raise InputError(f"another process is writing to {self.folder}; choose another --output")
+        self._lock = lock
         try:
             length = self._restore(files) if self.folder.joinpath(PROGRESS).exists() else 0
         except InputError:
@@ -100,15 +102,3 @@ class UnfinishedTable:
         self.done += len(files)
         for file in files:
             self._names.update(os.fsencode(file) + b"\0")
-
-
-def _lock(folder: Path) -> FileLock:
-    """Hold the folder until this process ends, however it ends; where the file system has no locks, nothing is held."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"another process is writing to {folder}; choose another --output") from error
-    except (OSError, NotImplementedError):
-        pass
-    return lock

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
@@ -17,6 +17,7 @@ from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, FINISHED
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
 from mnist_lit.system.atomic_file import remove_partial_files
+from mnist_lit.system.folder_lock import lock_folder
 
 MAX_DIFFERENCES = 3  # printed between two recipes
 
@@ -30,7 +31,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
             continue
-        lock = lock_run(run)
+        lock = lock_folder(run)
         if lock is None:
             print(f"resume: skipping {run}, which another process holds", file=sys.stderr)
         elif run.joinpath(FINISHED_MARK).exists():
@@ -75,21 +76,6 @@ def _recipe_of(run: Path) -> dict[str, Any] | None:
     with suppress(OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError):
         return _recipe(run.joinpath(CONFIG_YAML).read_text(encoding="utf-8"))
     return None
-
-
-def lock_run(run: Path) -> FileLock | None:
-    """Hold a run until this process ends, however it ends; None if another process holds it. Where the file system has
-    no locks nothing is held. Raises InputError if the folder cannot be written."""
-    lock = FileLock(run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    except (PermissionError, FileNotFoundError) as error:
-        raise InputError(f"cannot write to {run}: {error.strerror}") from error
-    except (OSError, NotImplementedError):
-        pass
-    return lock
 
 
 def newest_readable(run: Path) -> Path | None:

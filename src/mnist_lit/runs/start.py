@@ -8,8 +8,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from mnist_lit.runs import folders
-from mnist_lit.runs.resume import check_same_recipe, find_resumable, lock_run
+from mnist_lit.runs.resume import check_same_recipe, find_resumable
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.folder_lock import lock_folder
 
 
 @dataclass
@@ -38,7 +39,7 @@ def begin_run(
         return RunStart(folder, checkpoint, continues=not finished, finished=finished), held
     named = run or (group and group / f"seed_{seed}")
     folder = folders.create_named_run(named) if named else folders.create_run(logs)
-    lock = lock_run(folder)
+    lock = lock_folder(folder)
     write_atomic(folder / folders.CONFIG_YAML, f"# {command}\n{config}".encode())
     return RunStart(folder), lock
 
