@@ -20,14 +20,25 @@ def test_the_mean_loss_weighs_images_and_not_batches() -> None:
 
 
 @pytest.mark.parametrize("mode", [0, 1])
-def test_the_calibration_error_is_torchmetrics_and_leaves_torch_as_it_was(mode: int) -> None:
+def test_the_calibration_error_is_torchmetrics_in_deterministic_sums(
+    mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = torch.Generator().manual_seed(0)
     probabilities, labels = torch.rand(50, 10, generator=generator).softmax(dim=1), torch.arange(50) % 10
-    metric, reference = CalibrationError(10), MulticlassCalibrationError(10)
+    modes: list[int] = []
+    reference, compute = MulticlassCalibrationError(10), MulticlassCalibrationError.compute
+
+    def watched(self: MulticlassCalibrationError) -> torch.Tensor:
+        modes.append(torch.get_deterministic_debug_mode())
+        return compute(self)
+
+    monkeypatch.setattr(MulticlassCalibrationError, "compute", watched)
+    metric = CalibrationError(10)
     before = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode(mode)
     try:
         assert metric(probabilities, labels).equal(reference(probabilities, labels))
         assert torch.get_deterministic_debug_mode() == mode
+        assert modes == [2]
     finally:
         torch.set_deterministic_debug_mode(before)

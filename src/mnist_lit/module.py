@@ -54,7 +54,7 @@ class MNISTModule(CapturingModule):
         network: a network of your own instead of the tutorial's: an `nn.Module` that maps standardized images
             (B, 1, 28, 28) to logits or log-probabilities (B, C).
         compile: compile the network with `torch.compile` when training starts.
-        cuda_graph: replay each training step as one CUDA graph, see `captured_step`; null does on a GPU.
+        cuda_graph: replay each training step as one CUDA graph, see `captured_step`; by default on a GPU only.
     """
 
     def __init__(

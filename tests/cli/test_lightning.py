@@ -230,5 +230,4 @@ def test_a_one_for_lightning_is_an_int_whatever_was_imported_before(empty_folder
         "main(['fit', '--config', 'quickstart', '--trainer.limit_train_batches', '1', '--print_config'])\n"
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert yaml.safe_load(printed)["trainer"]["limit_train_batches"] == 1
     assert "limit_train_batches: 1\n" in printed

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.evaluation import calibration
 from mnist_lit.evaluation.calibration import (
     BATCH,
     COVERAGE,
@@ -21,6 +24,7 @@ from mnist_lit.evaluation.calibration import (
     load_calibrated,
     predict_batches,
 )
+from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
@@ -106,6 +110,24 @@ def test_digits_of_the_recipes_styles_train_the_detector(
         for styles in (HandwritingStyles(), HandwritingStyles(redrawn=0.5))
     ]
     assert rejected[1] < rejected[0] / 2
+
+
+def test_some_of_the_digits_are_askew(
+    calibrated: CalibratedNetwork, digits_data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, train = digits_data.digits, digits_data.train_indices
+    assert data is not None
+    seen: list[NDArray[np.uint8]] = []
+
+    def watched(images: NDArray[np.uint8], *args: Any, **kwargs: Any) -> NDArray[np.uint8]:
+        seen.append(images)
+        return make_outliers(images, *args, **kwargs)
+
+    monkeypatch.setattr(calibration, "make_outliers", watched)
+    calibrate(calibrated.network, data, train, digits_data.val_indices)
+    originals = {image.tobytes() for image in data.train_images.numpy()}
+    askew = [image.tobytes() not in originals for image in seen[0]]
+    assert sum(askew) / len(askew) == pytest.approx(calibration.SHARE_ASKEW, abs=0.05)
 
 
 def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained: Path, images: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
-from mnist_lit.imaging.ink import even_light
+from mnist_lit.imaging.ink import even_light, to_gray
 from mnist_lit.imaging.mnist_format import center_digit, digit_hypotheses, find_digit, find_digits
 
 
@@ -111,3 +111,18 @@ def test_pictures_of_one_pixel_s_width_are_blank_or_read(shape: tuple[int, int])
     for picture in (stripes, np.full(shape, 128, np.uint8)):
         center_digit(picture)
         find_digits(picture)
+
+
+@pytest.mark.parametrize("side", [256, 280, 512])
+@pytest.mark.parametrize("color", [(0, 0, 255), (40, 120, 255)])
+def test_ink_is_found_in_every_column(side: int, color: tuple[int, int, int]) -> None:
+    """Blue is where a picture whose colors were not seen looks blank; a sample may miss an upright stroke."""
+    for left in range(60, 60 + side // 16):
+        pixels = np.full((side, side, 3), 255, np.uint8)
+        pixels[side // 5 : -side // 5, left : left + 12] = color
+        assert find_digit(pixels), left
+
+
+def test_a_picture_of_one_color_is_gray_by_its_brightness() -> None:
+    assert (to_gray(np.full((3, 4, 3), 77, np.uint8)) == 77).all()
+    assert (to_gray(np.full((1, 1, 3), 77, np.uint8)) == 77).all()

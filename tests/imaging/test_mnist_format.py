@@ -87,3 +87,12 @@ def test_mnist_stays_unchanged_and_so_does_its_negative(mnist_dir: str) -> None:
     images = load_dataset("mnist", mnist_dir).test_images.numpy()
     assert sum(np.array_equal(center_digit(image), image) for image in images) >= 9990
     assert all(np.array_equal(center_digit(255 - image), center_digit(image)) for image in images[:500])
+
+
+@pytest.mark.parametrize("side", [332, 335, 638, 1278])
+def test_a_box_lies_in_the_picture_however_it_was_reduced(side: int) -> None:
+    pixels = np.full((side, side), 235, np.uint8)
+    pixels[side // 2 :, side // 3 : side // 2] = 20
+    boxes = [found.box for found in (find_digit(pixels), *find_digits(pixels)) if found]
+    assert boxes
+    assert all(0 <= left < right <= side and 0 <= top < bottom <= side for left, top, right, bottom in boxes)

@@ -96,3 +96,24 @@ def test_damage_is_reported_in_one_line(begin: Callable[..., UnfinishedTable]) -
         PART.joinpath(name).write_bytes(content)
         with pytest.raises(InputError, match=r"rows\.csv\.part is damaged; delete it to start again"):
             begin()
+
+
+def test_a_command_that_starts_while_a_table_is_put_in_place_does_not_empty_it(
+    begin: Callable[..., UnfinishedTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = begin()
+    add(table, *FILES)
+    original, refused = Path.replace, []
+
+    def replace(self: Path, target: Path) -> Path:
+        if self.name == ROWS:
+            with pytest.raises(InputError, match="another process"):
+                begin()
+            refused.append(self)
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    table.finish()
+    assert refused
+    assert Path("rows.csv").read_text(encoding="utf-8").startswith("header\na.png")
+    assert not PART.exists()

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 # Streams: one number per use, so that no two uses share random numbers. Never renumber them; 4 was an elastic warp's.
-ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING = range(9)
+ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, ASKEW = (
+    range(10)
+)
 
 _GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed integer
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
-from mnist_lit.data.keyed_random import CALIBRATION, permutation, uniform
+from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import standardize
@@ -23,7 +23,7 @@ from mnist_lit.runs import checkpoint
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
 MAX_DIGITS = 30_000  # digits that train the detector, with as many outliers; of a smaller dataset every second
-TILTED, TILT = 0.15, RandomAffine(degrees=25, shear=12.5)  # share of the digits that are written askew
+SHARE_ASKEW, TILT = 0.15, RandomAffine(degrees=25, shear=12.5)  # digits are also written askew
 EPOCHS, TRAIN_BATCH, HIDDEN = 12, 256, 64
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.1, 0.5
 AS_IN_MNIST = HandwritingStyles()
@@ -120,9 +120,9 @@ def calibrate(
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     for batch in torch.split(torch.arange(count), BATCH):  # drawing digits takes memory
         images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
-    draws = uniform(0, 0, chosen, DRAWS + 1, stream=CALIBRATION)
-    tilted = draws[:, DRAWS] < TILTED
-    images[tilted] = TILT(images[tilted], draws[tilted, :DRAWS])
+    draws = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)
+    askew = draws[:, DRAWS] < SHARE_ASKEW
+    images[askew] = TILT(images[askew], draws[askew, :DRAWS])
     outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, len(images), seed=0)
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
         torch.manual_seed(0)  # for the detector's initial weights and dropout

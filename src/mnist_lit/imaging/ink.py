@@ -1,6 +1,7 @@
 """Find a picture's ink, in uneven light, shadows and colors, on dark backgrounds and beside tables and page edges, and
 its ruled lines. NumPy and OpenCV only; knows nothing about digits."""
 
+import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,7 +25,7 @@ MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard devia
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 POLARITY_SIDE = 160  # longer side in pixels of the picture that shows whether ink is dark or light
-SAMPLE = 4096  # pixels that are enough for the noise and the colors
+SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
 CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
 ALONG = 0.6  # share of its own longer side with which such ink lies along the border
 FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
@@ -173,11 +174,11 @@ def to_gray(pixels: NDArray[np.uint8]) -> Gray:
     on green paper can be as bright as the paper, but it differs along that axis."""
     if pixels.ndim == 2:
         return pixels
-    colors = pixels.reshape(-1, 3)
-    sample = colors[:: -(-len(colors) // SAMPLE)].astype(np.float32)
-    if len(sample) < 2:
-        return np.asarray(pixels.mean(axis=2), np.uint8)
-    _, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
+    height, width = (min(side, COLORS_SIDE) for side in pixels.shape[:2])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)  # averages, so no stroke is left out
+    colors = small.reshape(-1, 3).astype(np.float32)
+    covariance = np.cov(colors, rowvar=False, bias=True) + 1e-3 * np.outer(LUMA, LUMA)  # decides if there is one color
+    _, axes = np.linalg.eigh(covariance)
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
     weights *= -1 if weights @ LUMA < 0 else 1
     shift = -255 * float(np.minimum(weights, 0).sum())
@@ -299,7 +300,10 @@ def _edges(gray: Strength) -> tuple[Strength, Strength, float]:
 
 
 def _sample(values: NDArray[Any]) -> NDArray[Any]:
-    return values.ravel()[:: -(-values.size // SAMPLE)]
+    step = -(-values.size // SAMPLE)
+    while math.gcd(step, values.shape[-1]) > 1:  # or only some columns would be looked at
+        step += 1
+    return values.ravel()[::step]
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:

@@ -109,7 +109,7 @@ def digit_hypotheses(picture: Picture) -> Hypotheses:
         digits, more = single_digit_hypotheses(ink)
         beside = beside if cost else more
         choices += [Choice(0, 1, cost + SECOND * bool(n), len(found) + n) for n in range(len(digits))]
-        found += _draw_all(ink, digits, zoom, top, left)
+        found += _draw_all(ink, digits, zoom, pixels.shape, top, left)
     return Hypotheses([choices] if choices else [], found, beside)
 
 
@@ -128,7 +128,7 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    return Hypotheses(lines, _draw_all(ink, digits, zoom))
+    return Hypotheses(lines, _draw_all(ink, digits, zoom, pixels.shape))
 
 
 # MNIST's makers scaled each digit, aspect ratio kept, into a box of 20×20 pixels, antialiased, and shifted it so that
@@ -190,14 +190,18 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[tuple[Ink, tuple[in
 
 
 def _draw_all(
-    ink: Ink, digits: Sequence[Component], zoom: tuple[float, float], top: int = 0, left: int = 0
+    ink: Ink,
+    digits: Sequence[Component],
+    zoom: tuple[float, float],
+    shape: tuple[int, ...],
+    top: int = 0,
+    left: int = 0,
 ) -> list[FoundDigit]:
     strength = with_margin(ink.strength, 2)
-    zoom = (zoom[0] * ink.scale, zoom[1] * ink.scale)
     found = []
-    for digit in digits:
-        x = [round((at + left / ink.scale) * zoom[0]) for at in (digit.left, digit.right)]
-        y = [round((at + top / ink.scale) * zoom[1]) for at in (digit.top, digit.bottom)]
+    for digit in digits:  # a reduced mask may be larger than the picture by a part of its last pixel
+        x = [round(min(at * ink.scale + left, shape[1]) * zoom[0]) for at in (digit.left, digit.right)]
+        y = [round(min(at * ink.scale + top, shape[0]) * zoom[1]) for at in (digit.top, digit.bottom)]
         box = (x[0], y[0], x[1], y[1])
         found.append(FoundDigit(box, _draw(strength, digit)))
     return found

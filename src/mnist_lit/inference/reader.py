@@ -139,7 +139,7 @@ class DigitReader:
     def _reading(self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float) -> Reading:
         rejected = outlier > self.threshold
         # A rejected image is probably none of the classes, so its probabilities tend to uniform ones.
-        doubt = outlier if rejected else 0.0
+        doubt = max(outlier, 0.5) if rejected else 0.0  # also where the threshold is lower
         row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())
         verdict = ("rejected", self.rejection) if rejected else ("ok", "")
         best = self.labels[row.index(max(row))]

@@ -7,16 +7,16 @@ other settings or other files is refused: rows of two models never end up in one
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.folder_lock import lock_folder
+from mnist_lit.system.folder_lock import LOCK, lock_folder
 
 ROWS, PROGRESS = "rows", "progress.json"  # files in the folder
 SAVE_SECONDS = 1.0  # between two saves; a kill costs at most that much work
@@ -39,12 +39,12 @@ class UnfinishedTable:
         self._lock = lock
         try:
             length = self._restore(files) if self.folder.joinpath(PROGRESS).exists() else 0
-        except InputError:
+            self._rows = self.folder.joinpath(ROWS).open("r+b" if length else "wb")
+            self._rows.seek(length)
+            self._rows.truncate()
+        except (InputError, OSError):
             self._lock.release()
             raise
-        self._rows = self.folder.joinpath(ROWS).open("r+b" if length else "wb")
-        self._rows.seek(length)
-        self._rows.truncate()
         if not length:
             self._unsaved.append(header)
 
@@ -78,10 +78,13 @@ class UnfinishedTable:
     def finish(self) -> None:
         """Put the complete table in its place."""
         self._save()
-        self.close()
+        self._rows.close()
         self.folder.joinpath(PROGRESS).unlink()
         self.folder.joinpath(ROWS).replace(self.path)
-        shutil.rmtree(self.folder)
+        self._lock.release()  # only now: the same command would start again, with an empty table
+        with suppress(OSError):  # unless one has started
+            self.folder.joinpath(LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def close(self) -> None:
         """Leave what was saved to the next command."""
