@@ -319,7 +319,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_hyperparameters_are_plain_scalars_and_strings() -> None:
-    assert all(isinstance(value, int | float | str) for value in MNISTModule().hparams.values())
+    assert all(isinstance(value, int | float | str | None) for value in MNISTModule().hparams.values())
     assert all(isinstance(value, int | float | str) for value in data().hparams.values())
 
 

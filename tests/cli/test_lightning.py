@@ -172,9 +172,9 @@ def test_annealed_augmentation_ends_with_the_run(
 ) -> None:
     shares, warp = [], RandomAffine.__call__
 
-    def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, share: float) -> torch.Tensor:
-        shares.append(share)
-        return warp(self, images, draws, share)
+    def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, *share: float) -> torch.Tensor:
+        shares.extend(share)  # the calibration's warp has none
+        return warp(self, images, draws, *share)
 
     monkeypatch.setattr(RandomAffine, "__call__", recording)
     fit = (*tiny_fit, "--data.degrees", "15", "--data.anneal", "0.2")

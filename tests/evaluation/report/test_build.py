@@ -67,4 +67,4 @@ def test_an_unwritable_page_is_one_line(reported_run: Path, cli: Cli) -> None:
 def test_an_independent_script_computes_the_same_numbers(reported_run: Path) -> None:
     check = [sys.executable, str(SCRIPT), str(reported_run), *IMAGES]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
-    assert (done.returncode, " 0 of them wrong" in done.stdout) == (0, True), done.stdout[-2000:]
+    assert (done.returncode, " 0 of them wrong" in done.stdout) == (0, True), (done.stdout + done.stderr)[-2000:]
