@@ -421,7 +421,7 @@ class Network:
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 (N, 28, 28) → log-probabilities (N, C), and the means and quarters' maxima of the maps (N, 1280)."""
+        """uint8 (N, 28, 28) → log-probabilities (N, C) and what the detector sees (N, 1280 + C)."""
         w = self.weights
         log_probs, features = [], []
         for start in range(0, len(images), 250):
@@ -429,16 +429,15 @@ class Network:
             for number in range(1, 5):
                 x = F.relu(F.conv2d(x, w[f"conv{number}.weight"], w[f"conv{number}.bias"]))
                 x = F.max_pool2d(x, 2) if number % 2 == 0 else x
-            features.append(torch.cat((x.mean(dim=(2, 3)), F.max_pool2d(x, 2).flatten(1)), dim=1))
+            means, maxima = x.mean(dim=(2, 3)), F.max_pool2d(x, 2).flatten(1)
             x = F.relu(F.linear(x.flatten(1), w["fc1.weight"], w["fc1.bias"]))
             log_probs.append(F.linear(x, w["fc2.weight"], w["fc2.bias"]).log_softmax(dim=1))
+            features.append(torch.cat((means, log_probs[-1].sort(dim=1).values, maxima), dim=1))
         return torch.cat(log_probs), torch.cat(features)
 
     def outliers(self, images: NDArray[Any]) -> list[float]:
         """The detector's score of each image, in [0, 1]."""
-        log_probs, features = self(images)
-        means, maxima = features.split((256, 1024), dim=1)
-        x, s = torch.cat((means, log_probs.sort(dim=1).values, maxima), dim=1), self.state
+        x, s = self(images)[1], self.state
         x = F.relu(F.linear(x, s["detector.0.weight"], s["detector.0.bias"]))
         return torch.sigmoid(F.linear(x, s["detector.2.weight"], s["detector.2.bias"])[:, 0] - s["offset"]).tolist()
 

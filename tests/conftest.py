@@ -20,9 +20,11 @@ import pytest
 import torch
 from filelock import FileLock
 
+from mnist_lit.captured_step import CapturedStep
 from mnist_lit.cli.main import main
 from mnist_lit.data.datasets import DatasetName, load_dataset
 from mnist_lit.data.in_memory import InMemoryDataset
+from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation import calibration
 from mnist_lit.system.malloc import keep_freed_memory
@@ -51,6 +53,20 @@ def _embedded_digits_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnist_lit.datamodule.load_dataset", load)
         yield
+
+
+@pytest.fixture
+def captured_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that run as captured ones."""
+    steps: list[int] = []
+    original = CapturedStep.__call__
+
+    def counting(self: CapturedStep, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        steps.append(step)
+        return original(self, batch, step)
+
+    monkeypatch.setattr(CapturedStep, "__call__", counting)
+    return steps
 
 
 @pytest.fixture(scope="session")

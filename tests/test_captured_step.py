@@ -68,39 +68,25 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(bool(torch.as_tensor(one[name] == value).all()) for name, value in other.items())
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that ran as captured ones."""
-    steps: list[int] = []
-    original = CapturedStep.__call__
-
-    def counting(self: CapturedStep, batch: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        steps.append(step)
-        return original(self, batch, step)
-
-    monkeypatch.setattr(CapturedStep, "__call__", counting)
-    return steps
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_a_hundred_captured_steps_are_the_textbook_steps_bit_for_bit(case: str, calls: list[int]) -> None:
+def test_a_hundred_captured_steps_are_the_textbook_steps_bit_for_bit(case: str, captured_steps: list[int]) -> None:
     model, data = CASES[case]
     textbook, seen = fit(model, data)
-    assert not calls
+    assert not captured_steps
     captured, seen_captured = fit({**model, "cuda_graph": True}, data)
-    assert len(calls) == EPOCHS * STEPS
+    assert len(captured_steps) == EPOCHS * STEPS
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses
     assert seen_captured.images.equal(seen.images)
 
 
-def test_a_few_captured_steps_with_everything_on_are_the_textbook_steps(calls: list[int]) -> None:
+def test_a_few_captured_steps_with_everything_on_are_the_textbook_steps(captured_steps: list[int]) -> None:
     model, data = CASES["all"]
     few = {"limit_train_batches": 2, "limit_val_batches": 1}
     textbook, seen = fit(model, data, **few)
     captured, seen_captured = fit({**model, "cuda_graph": True}, data, **few)
-    assert len(calls) == EPOCHS * 2
+    assert len(captured_steps) == EPOCHS * 2
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses
     for change in ({"seed": 1}, {"dropout": 0.2}, {"sam_rho": 0.0}, {"ema_decay": 0.2}, {"lr": 0.0200001}):
@@ -108,21 +94,21 @@ def test_a_few_captured_steps_with_everything_on_are_the_textbook_steps(calls: l
     assert not equal(fit({**model, "cuda_graph": True}, {**data, "anneal": 0.3}, **few)[0], captured)
 
 
-def test_autocast_covers_the_forward_pass_only(calls: list[int]) -> None:
+def test_autocast_covers_the_forward_pass_only(captured_steps: list[int]) -> None:
     model, data = CASES["all"]
     few = {"epochs": 1, "limit_train_batches": 3, "limit_val_batches": 0}
     textbook, _ = fit(model, data, precision="bf16-mixed", **few)
     captured, _ = fit({**model, "cuda_graph": True}, data, precision="bf16-mixed", **few)
-    assert len(calls) == 3
+    assert len(captured_steps) == 3
     assert equal(captured, textbook)
     assert not equal(fit(model, data, **few)[0], textbook)  # the control, without autocast
 
 
-def test_a_smaller_last_batch_takes_the_textbook_step(calls: list[int]) -> None:
+def test_a_smaller_last_batch_takes_the_textbook_step(captured_steps: list[int]) -> None:
     data = {"fraction": 0.05, "batch_size": 24}  # 63 images
     textbook, _ = fit({"momentum": 0.9}, data)
     captured, _ = fit({"momentum": 0.9, "cuda_graph": True}, data)
-    assert len(calls) == EPOCHS * 2
+    assert len(captured_steps) == EPOCHS * 2
     assert equal(captured, textbook)
 
 
@@ -168,7 +154,7 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
     data: dict[str, Any],
     options: dict[str, Any],
     reason: str,
-    calls: list[int],
+    captured_steps: list[int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = {"epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0, **options}
@@ -176,7 +162,7 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
     assert "CUDA graph" not in capsys.readouterr().out
     eager, _ = fit({**model, "cuda_graph": True}, data, *options.get("callbacks", ()), **few)
     assert capsys.readouterr().out == f"fit: training step by step, without a CUDA graph: {reason}\n"
-    assert not calls
+    assert not captured_steps
     assert equal(eager, textbook)
 
 
@@ -190,12 +176,12 @@ def test_a_strategy_for_several_processes_is_a_reason_against() -> None:
 
 
 def test_a_subclass_with_a_step_of_its_own_is_trained_eagerly(
-    calls: list[int], capsys: pytest.CaptureFixture[str]
+    captured_steps: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = trainer(limit_train_batches=1, limit_val_batches=0)
     made.fit(OwnStep(cuda_graph=True), datamodule=digits(batch_size=BATCH))
     assert "OwnStep may train in another way" in capsys.readouterr().out
-    assert not calls
+    assert not captured_steps
 
 
 class Freezes(Callback):
@@ -207,12 +193,12 @@ class Freezes(Callback):
 
 
 def test_weights_that_a_callback_freezes_end_the_capturing(
-    calls: list[int], capsys: pytest.CaptureFixture[str]
+    captured_steps: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = {"epochs": 1, "limit_train_batches": 6, "limit_val_batches": 0}
     textbook, seen = fit({}, {}, Freezes(), **few)
     captured, seen_captured = fit({"cuda_graph": True}, {}, Freezes(), **few)
-    assert len(calls) == 3
+    assert len(captured_steps) == 3
     assert capsys.readouterr().out.count("weights were replaced or frozen") == 1
     assert equal(captured, textbook)
     assert seen_captured.losses == seen.losses

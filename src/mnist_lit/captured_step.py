@@ -42,10 +42,8 @@ def reason_against(trainer: Any, module: Any, plain: type) -> str:
         "another optimizer or schedule was configured": module.lr_schedulers() is not module.schedule,
         "the network is compiled": module.hparams["compile"],
         "the batches come from another loader": not ours,
-        "images and weights are on different devices": loader.images.device != module.device if ours else False,
-        "the augmentation is data.continental, data.handwriting, or one of your own": not loader.capturable
-        if ours
-        else False,
+        "images and weights are on different devices": ours and loader.images.device != module.device,
+        "the augmentation is data.continental, data.handwriting, or one of your own": ours and not loader.capturable,
         "trainer.accumulate_grad_batches is above 1": trainer.accumulate_grad_batches != 1,
         "trainer.gradient_clip_val is set": trainer.gradient_clip_val,
         "trainer.detect_anomaly looks at every gradient": torch.is_anomaly_enabled(),

@@ -170,7 +170,8 @@ def test_a_run_folder_that_cannot_be_created_is_named(error_line: ErrorLine, tin
 def test_annealed_augmentation_ends_with_the_run(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares, warp = [], RandomAffine.__call__
+    shares: list[float] = []
+    warp = RandomAffine.__call__
 
     def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, *share: float) -> torch.Tensor:
         shares.extend(share)  # the calibration's warp has none

@@ -6,12 +6,10 @@ The other tests hide GPUs; `make test-gpu` shows the first one to these.
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from mnist_lit.captured_step import CapturedStep
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.recipes import recipe_names
 from mnist_lit.runs.results import read_predictions
@@ -34,25 +32,11 @@ def losses(run: Path = RUN) -> list[float]:
         return [float(row["train/loss_step"]) for row in csv.DictReader(file) if row.get("train/loss_step")]
 
 
-@pytest.fixture
-def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that ran as captured ones."""
-    steps: list[int] = []
-    original = CapturedStep.__call__
-
-    def counting(self: CapturedStep, batch: Any, step: int) -> Any:
-        steps.append(step)
-        return original(self, batch, step)
-
-    monkeypatch.setattr(CapturedStep, "__call__", counting)
-    return steps
-
-
 @pytest.mark.parametrize("graph", [EAGER, GRAPH], ids=["eager", "graph"])
-def test_fit_and_test_reach_the_cpus_accuracy(cli: Cli, graph: tuple[str, ...], replays: list[int]) -> None:
+def test_fit_and_test_reach_the_cpus_accuracy(cli: Cli, graph: tuple[str, ...], captured_steps: list[int]) -> None:
     code, out, err = cli("fit", "--config", "quickstart", *graph)
     assert (code, err) == (0, ""), out
-    assert bool(replays) == (graph == GRAPH)
+    assert bool(captured_steps) == (graph == GRAPH)
     content = load_checkpoint(RUN / "checkpoints/last.ckpt")
     assert {"gpu", "cuda", "float32 products", "deterministic"} <= {*content["mnist_lit"]["versions"]}
     assert cli("test")[0] == 0
@@ -83,7 +67,7 @@ def test_a_resumed_run_ends_with_the_same_bits(cli: Cli, recipe: str, graph: tup
     ids=["sgd", "adamw", "muon", "sam"],
 )
 def test_the_captured_step_follows_the_eager_one_and_the_cpus(
-    cli: Cli, model: tuple[str, ...], replays: list[int]
+    cli: Cli, model: tuple[str, ...], captured_steps: list[int]
 ) -> None:
     fit = (
         "fit",
@@ -98,7 +82,7 @@ def test_the_captured_step_follows_the_eager_one_and_the_cpus(
     )
     for options in (EAGER, (), CPU, (*CPU, "--seed_everything", "1")):
         assert cli(*fit, *options)[0] == 0
-    assert len(replays) == 19  # 1,257 images: 19 full batches, and one that is smaller
+    assert len(captured_steps) == 19  # 1,257 images: 19 full batches, and one that is smaller
     eager, graph, cpu, control = (torch.tensor(losses(RUN.with_name(f"version_{n}"))[:8]) for n in range(4))
     differs = float((control - cpu).abs().max())
     assert float((graph - eager).abs().max()) < differs / 4

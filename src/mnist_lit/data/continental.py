@@ -70,8 +70,7 @@ def line_coverage(start: Tensor, end: Tensor, width: Tensor) -> Tensor:
     center = torch.arange(28.0, device=start.device)
     x, y = (center - start[:, 0, None])[:, None, :], (center - start[:, 1, None])[:, :, None]  # (N, 1, 28), (N, 28, 1)
     dx, dy = (end - start)[:, :, None, None].unbind(dim=1)  # (N, 1, 1) each
-    along = ((x * dx + y * dy) / (dx.square() + dy.square()).clamp(min=1e-9)).clamp(
-        0, 1
-    )  # (N, 28, 28), 0 at the start, 1 at the end
+    length = (dx.square() + dy.square()).clamp(min=1e-9)  # squared; a point has none
+    along = ((x * dx + y * dy) / length).clamp(0, 1)  # (N, 28, 28), 0 at the start, 1 at the end
     distance = ((x - along * dx).square() + (y - along * dy).square()).sqrt()
     return (width[:, None, None] / 2 + 0.5 - distance).clamp(0, 1)
