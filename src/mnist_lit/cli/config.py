@@ -20,6 +20,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold
@@ -63,7 +64,7 @@ def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
 
 def allow_local_network(args: Sequence[str]) -> None:
     """Let a network of one's own be imported from the working directory, as `python` itself would."""
-    configs = [yaml.safe_load(arg) for before, arg in pairwise(["", *args]) if before == "--config"]
+    configs = [load_yaml(arg) for before, arg in pairwise(["", *args]) if before == "--config"]
     named = any(isinstance(config.get("model"), dict) and config["model"].get("network") for config in configs)
     if named or any(arg.startswith("--model.network") for arg in args):
         allow_local_imports()
@@ -86,7 +87,7 @@ def inline_configs(args: Sequence[str]) -> list[str]:
 
 def _config_text(path: str) -> str:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(Path(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else " ".join(str(error).split())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mnist_lit.errors import InputError, require
+from mnist_lit.system.yaml_file import read_yaml
 
 Value = bool | int | float | str | None
 
@@ -33,7 +34,7 @@ Space = dict[str, Range | list[Value]]
 def read_space(path: Path) -> Space:
     """The options and their values. Raises InputError that names the option it cannot understand."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:

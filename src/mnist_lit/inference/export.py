@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError, require
@@ -20,6 +19,7 @@ from mnist_lit.runs.checkpoint import Metadata, portable_config
 from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
+from mnist_lit.system.yaml_file import load_yaml
 
 TOLERANCE = 1e-5  # largest allowed difference from the checkpoint's probabilities and outlier scores
 BATCH_SIZES = (1, 7, 512)  # the exported file's batch size is dynamic: compare small, odd and large batches
@@ -86,7 +86,7 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
         "threshold": repr(threshold),
         "temperature": repr(float(network.temperature)),
         "config": portable_config(metadata.config),
-        "dataset": str(yaml.safe_load(metadata.config)["data"].get("dataset", "")),
+        "dataset": str(load_yaml(metadata.config)["data"].get("dataset", "")),
         "data": metadata.data,
         "versions": json.dumps(metadata.versions),
         "scores": json.dumps(metadata.scores),

@@ -18,6 +18,7 @@ from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.folder_lock import lock_folder
+from mnist_lit.system.yaml_file import load_yaml
 
 MAX_DIFFERENCES = 3  # printed between two recipes
 
@@ -68,7 +69,7 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
 
 
 def _recipe(config: str) -> dict[str, Any]:
-    return ADDED_OPTIONS | recipe_options(without_removed_options(yaml.safe_load(config)))
+    return ADDED_OPTIONS | recipe_options(without_removed_options(load_yaml(config)))
 
 
 def _recipe_of(run: Path) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from typing import IO, Any
 import yaml
 
 from mnist_lit.errors import StoppedBySignal
+from mnist_lit.system.yaml_file import read_yaml
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 
@@ -97,7 +98,7 @@ def trainer_option(args: Sequence[str], name: str) -> str:
     for option, path in pairwise(args):
         if not given and option == "--config":
             with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
-                trainer = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("trainer") or {}
+                trainer = read_yaml(Path(path)).get("trainer") or {}
                 given = str(trainer.get(name) or given)
     return given
 
