@@ -91,6 +91,10 @@ def write_hostile(kind: str, path: Path) -> None:
         torch.save({**content(), "hyper_parameters": {kind: "os.mkdir", "name": "ran"}}, path)
     elif kind == "odd hyper-parameters":
         torch.save({**content(), "hyper_parameters": [1]}, path)
+    elif kind == "few bytes that pose as gigabytes":
+        torch.save({**content(), "optimizer_states": [{"state": torch.zeros(1).expand(10**12)}]}, path)
+    elif kind == "millions of classes":
+        torch.save({**content(), "hyper_parameters": {"num_classes": 10**7}}, path)
     elif kind == "a list":
         torch.save([1, 2], path)
 
@@ -98,7 +102,7 @@ def write_hostile(kind: str, path: Path) -> None:
 KINDS = [
     *("text", "empty", "truncated", "payload", "payload in the optimizer", "bare pickle", "torch's old format", "zip"),
     *("zip bomb", "compressed", "another project's", "_instantiator", "_class_path", "class_path"),
-    *("odd hyper-parameters", "a list"),
+    *("odd hyper-parameters", "a list", "few bytes that pose as gigabytes", "millions of classes"),
 ]
 
 
@@ -109,6 +113,15 @@ def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_p
         load_checkpoint(tmp_path / "a.ckpt")
     assert "\n" not in str(refused.value)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(number: float, tmp_path: Path) -> None:
+    damaged = content()
+    next(iter(damaged["state_dict"].values())).flatten()[0] = number
+    torch.save(damaged, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"a\.ckpt has weights that are not finite"):
+        load_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:

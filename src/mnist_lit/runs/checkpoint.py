@@ -7,11 +7,12 @@ files load with `weights_only=True`: nothing in them can run code.
 
 import io
 import json
+import math
 import platform
 import shlex
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError
@@ -31,10 +32,12 @@ from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.gpu import gpu_versions
+from mnist_lit.system.yaml_file import load_yaml
 
 METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
+MAX_CLASSES = 10_000  # more would take gigabytes before the weights turn out not to fit
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -144,16 +147,42 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format of a foreign file; the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
+        for tensor in _tensors(content):
+            _check_tensor(tensor)
     except Exception as error:  # a damaged or hostile file raises nearly anything
         raise InputError(f"{path} is not a checkpoint that can be read safely ({type(error).__name__})") from error
     if not isinstance(content, dict) or not isinstance(content.get(METADATA_KEY), dict) or "state_dict" not in content:
         raise InputError(f"{path} is not a checkpoint of mnist-lit")
+    if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in _tensors(content["state_dict"])):
+        raise InputError(f"{path} has weights that are not finite")
     hparams = content.get("hyper_parameters", {})
     if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
         raise InputError(f"{path} is not a checkpoint of mnist-lit: its hyperparameters are damaged")
+    if not isinstance(count := hparams.get("num_classes", 10), int) or not 0 < count <= MAX_CLASSES:
+        raise InputError(f"{path} is not a checkpoint of mnist-lit: expected at most {MAX_CLASSES:,} classes")
     if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
         raise InputError(f"{path} is not a checkpoint of mnist-lit: {code[0]} would name code to run")
     return content
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tensors(inner)
+    elif isinstance(value, list | tuple | set):
+        for inner in value:
+            yield from _tensors(inner)
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    """Raise ValueError unless the file holds each number of a tensor: with strides of 0, a few bytes pose as gigabytes,
+    which the first operation on them would allocate."""
+    size = tensor.numel() * tensor.element_size() if tensor.layout == torch.strided else math.inf
+    if size > tensor.untyped_storage().nbytes():
+        raise ValueError("a tensor that is larger than its data")
 
 
 def _check_zip(path: Path) -> None:
@@ -180,7 +209,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
     that no longer exist are dropped at their default. Raises InputError if the configuration is damaged.
     """
     try:
-        stored = without_removed_options(yaml.safe_load(content[METADATA_KEY]["config"]))
+        stored = without_removed_options(load_yaml(content[METADATA_KEY]["config"]))
         kept: dict[str, Any] = {"seed_everything": int(stored["seed_everything"])}
         kept |= {name: value for name, value in stored.items() if isinstance(value, int)}
         for section in ("model", "data", "trainer"):
@@ -237,7 +266,7 @@ def network_options(content: Mapping[str, Any]) -> str:
     """
     if not (name := content.get("hyper_parameters", {}).get("network")):
         return ""
-    settings = yaml.safe_load(content[METADATA_KEY]["config"])["model"].get("network")
+    settings = load_yaml(content[METADATA_KEY]["config"])["model"].get("network")
     args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
     options = ["--model.network", str(name)]
     for key, value in args.items():
@@ -297,7 +326,7 @@ def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def portable_config(config: str) -> str:
     """A run's YAML without the paths and addresses of the machine that it ran on."""
-    return yaml.safe_dump(_without_machine_paths(yaml.safe_load(config)), sort_keys=False)
+    return yaml.safe_dump(_without_machine_paths(load_yaml(config)), sort_keys=False)
 
 
 def _without_machine_paths(value: Any) -> Any:
