@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError
@@ -122,3 +123,14 @@ def test_a_model_trained_on_small_digits_recommends_another_for_photos(trained: 
 def test_a_misspelled_model_name_gets_a_suggestion() -> None:
     with pytest.raises(InputError, match="no model at pretraned; did you mean pretrained"):
         locate_model("pretraned")
+
+
+def test_outputs_that_are_not_finite_are_an_error(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = DigitReader(reader.model, reader.path)
+
+    def model(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return np.full((len(images), 10), np.nan, np.float32), np.zeros(len(images), np.float32)
+
+    monkeypatch.setattr(broken, "model", model)
+    with pytest.raises(InputError, match="not finite"):
+        broken.classify(np.zeros((3, 28, 28), np.uint8), 2)

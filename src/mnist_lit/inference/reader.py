@@ -119,11 +119,13 @@ class DigitReader:
         """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]; one batch by default."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
-        if batch_size is None or len(images) <= batch_size:
-            return self.model(images)
-        batches = [self.model(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-        probabilities, outliers = zip(*batches, strict=True)
-        return np.concatenate(probabilities), np.concatenate(outliers)
+        size = batch_size or max(len(images), 1)
+        starts = range(0, max(len(images), 1), size)
+        parts = zip(*(self.model(images[start : start + size]) for start in starts), strict=True)
+        probabilities, outliers = (np.concatenate(part) for part in parts)
+        if not (np.isfinite(probabilities).all() and np.isfinite(outliers).all()):
+            raise InputError(f"{self.path}: the model's outputs are not finite")
+        return probabilities, outliers
 
     def readings(self, found: Sequence[FoundDigit]) -> list[Reading]:
         """Classify digits that were found in pictures."""
