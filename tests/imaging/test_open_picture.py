@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -300,3 +301,10 @@ def test_odd_images_are_read_or_rejected(shared: Path) -> None:
         with contextlib.suppress(InputError):
             read += open_picture(path).mode in ("L", "RGB")
     assert read >= 66
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        open_picture(tmp_path / "pipe.png")

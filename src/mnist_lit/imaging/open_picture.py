@@ -63,6 +63,8 @@ def picture_names(names: Iterable[str]) -> list[str]:
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, str | Path):
         try:
+            if not (Path(source).is_file() or Path(source).is_dir()) and Path(source).exists():
+                raise InputError("expected a picture, got a pipe or a device, which may never end")
             with Path(source).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
