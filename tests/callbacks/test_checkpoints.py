@@ -8,6 +8,9 @@ import pytest
 import torch
 import yaml
 
+from mnist_lit.runs import checkpoint
+from mnist_lit.system.atomic_file import write_atomic
+
 Cli = Callable[..., tuple[int, str, str]]
 
 pytestmark = pytest.mark.usefixtures("small_calibration")
@@ -43,6 +46,33 @@ def test_keep_epochs_keeps_every_epoch_also_after_a_resume(cli: Cli, tiny_fit: t
     last = "lightning_logs/version_0/checkpoints/last.ckpt"
     assert cli("fit", "--ckpt_path", last, "--trainer.max_epochs", "3")[0] == 0
     assert load(1, "epoch_3")["global_step"] == 6
+
+
+@pytest.mark.parametrize(
+    "failing", [pytest.param(number, marks=pytest.mark.slow) if number != 3 else number for number in range(1, 7)]
+)
+def test_a_run_that_stops_at_any_save_ends_with_every_epochs_file(
+    cli: Cli, tiny_fit: tuple[str, ...], failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = (*tiny_fit, "--trainer.max_epochs", "2", "--keep_epochs", "true")
+    saves = 0
+
+    def write(path: Path, *args: Any) -> None:
+        nonlocal saves
+        saves += path.suffix == ".ckpt"
+        if saves == failing and path.suffix == ".ckpt":
+            raise OSError(28, "No space left on device")
+        write_atomic(path, *args)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", write)
+    stopped = cli(*fit)[0]
+    assert bool(stopped) == (failing <= saves)
+    assert cli(*fit, "--resume", "auto")[0] == 0
+    assert cli(*fit)[0] == 0
+    names = [sorted(path.name for path in Path(f"lightning_logs/version_{n}/checkpoints").iterdir()) for n in (0, 1)]
+    assert names[0] == names[1]
+    for name in names[1]:
+        assert same_weights(load(0, name.removesuffix(".ckpt")), load(1, name.removesuffix(".ckpt"))), name
 
 
 def test_a_run_stopped_in_mid_epoch_resumes_at_that_step(cli: Cli) -> None:

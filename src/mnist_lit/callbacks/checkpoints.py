@@ -95,9 +95,9 @@ class SaveBestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         if self._at_epoch_end:
-            self.save(trainer)
-            if self.keep_epochs:
+            if self.keep_epochs:  # before the file that marks the epoch as done: a kill in between would lose it
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Mark the run as finished; StochasticWeightAveraging has put its average into the module just now."""
