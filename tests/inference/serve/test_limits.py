@@ -33,6 +33,7 @@ Ask = Callable[..., "Response"]
         (413, {"content": b"0" * ((20 << 20) + 1), "headers": PNG}),
         (421, {"content": picture(140), "headers": {**PNG, "host": "evil.example"}}),
         (421, {"content": picture(140), "headers": {**PNG, "host": "localhost@evil.example"}}),
+        (421, {"content": picture(140), "headers": {**PNG, "host": "localhost.."}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://evil.example"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://localhost:3000"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "null"}}),

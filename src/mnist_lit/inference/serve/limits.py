@@ -123,7 +123,7 @@ class GuardMiddleware:
         from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge."""
         host = headers.get("host", "").lower()
         match = HOST.fullmatch(host)
-        name = (match[1] or match[2]).rstrip(".") if match else ""
+        name = (match[1] or match[2]).removesuffix(".") if match else ""
         own_address = (scope.get("server") or ("",))[0]
         if not name or name not in {*self.hosts, own_address}:
             return 421, "unknown host name; start the server with --allowed_host NAME to allow it"
