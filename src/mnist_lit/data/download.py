@@ -20,6 +20,7 @@ from rich.progress import DownloadColumn, Progress
 
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
+from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
 STALL_TIMEOUT = 10  # seconds without a byte after which a mirror is given up
@@ -164,7 +165,7 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     for path in filter(Path.exists, paths):
         raw = found[path] = b""
         with contextlib.suppress(OSError, EOFError, zlib.error):
-            raw = path.read_bytes()
+            raw = read_regular_file(path)
             found[path] = gzip.decompress(raw) if path.suffix == ".gz" else raw
         if md5(found[path] if extracted_md5 else raw) == expected:
             data = found[path]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import InputError
+from mnist_lit.system.regular_file import read_regular_file
 
 SHOW_SUFFIX = ".seen.png"  # end of the names of pictures that `predict --show` saves
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # limits of a file
@@ -63,10 +64,7 @@ def picture_names(names: Iterable[str]) -> list[str]:
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, str | Path):
         try:
-            if not (Path(source).is_file() or Path(source).is_dir()) and Path(source).exists():
-                raise InputError("expected a picture, got a pipe or a device, which may never end")
-            with Path(source).open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            content = read_regular_file(Path(source), MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             raise InputError(f"expected a picture, got an unreadable file ({_one_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):

@@ -72,8 +72,6 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
             raise InputError("expected a picture on standard input, got no standard input")
         if file != STDIN and os.path.isdir(file):  # noqa: PTH112  # Path.is_dir raises for names no file can have
             raise InputError("this folder has no pictures or cannot be read")
-        if file != STDIN and os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113
-            raise InputError("expected a picture, got a device or a pipe")
         return propose(sys.stdin.buffer if file == STDIN else Path(file), many=many)
     except Exception as error:
         return str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"

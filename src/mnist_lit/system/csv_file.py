@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnist_lit.system.regular_file import read_regular_file
+
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     r"""Rows, the header first, as CSV text.
@@ -21,11 +23,13 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 def read_csv_rows(path: Path, *, errors: str = "strict") -> list[list[str]]:
     """All rows, the header first; `errors` as for `open`, so that "replace" reads a damaged file. Raises OSError,
     UnicodeDecodeError or csv.Error if any part is unreadable."""
-    with path.open(newline="", encoding="utf-8", errors=errors) as file:
-        return list(csv.reader(file))
+    return list(csv.reader(_open_text(path, errors)))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows by column name; raises what `read_csv_rows` raises."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(_open_text(path)))
+
+
+def _open_text(path: Path, errors: str = "strict") -> io.StringIO:
+    return io.StringIO(read_regular_file(path).decode("utf-8", errors), newline="")

@@ -1,0 +1,16 @@
+"""Reading files that somebody else may have put there: a pipe or a device never ends, and `open` would wait for it."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for its other end
+
+
+def read_regular_file(path: Path, max_bytes: int = -1) -> bytes:
+    """A file's content, or its first `max_bytes`. Raises OSError, also for pipes and devices."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCKING)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
+        return file.read(max_bytes)
