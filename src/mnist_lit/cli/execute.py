@@ -31,6 +31,7 @@ from mnist_lit.runs.folders import FINISHED_MARK, best_checkpoint
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.distributed import is_peer_failure
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
@@ -122,8 +123,10 @@ def run_fit(
             datamodule.prepare_data()
             datamodule.setup()
             check_callbacks(trainer, model, datamodule, resumes=bool(start.checkpoint or ckpt_path))
-        if start.run and start.continues and is_rank_zero():
-            restore_run(start.run, start.checkpoint, datamodule.fingerprint)
+        if start.run and is_rank_zero():
+            remove_partial_files(start.run)
+            if start.continues:
+                restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
         path: Any = broadcast.path if resume else ckpt_path

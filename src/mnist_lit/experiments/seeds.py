@@ -3,15 +3,16 @@
 import os
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.runs import folders
+from mnist_lit.runs.new_folder import new_folder
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
@@ -91,8 +92,9 @@ def _fit(args: list[str]) -> int:
     shared = shlex.join(["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
     if group is None:
-        group = folders.create_run(root)
+        group, lock = new_folder(root)
         write_atomic(group / folders.GROUP_TXT, f"{shared}\n".encode())
+        lock.release()
     each = [[*args, "--seed_everything", str(seed), "--group", str(group)] for seed in seeds]
     done = 0
     try:
@@ -105,9 +107,7 @@ def _fit(args: list[str]) -> int:
         raise StoppedBySignal(stopped.signum, where) from None
     finally:
         if not folders.group_members(group):
-            with suppress(OSError):
-                group.joinpath(folders.GROUP_TXT).unlink()
-                group.rmdir()
+            shutil.rmtree(group, ignore_errors=True)
     scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
@@ -153,7 +153,6 @@ def _find_group(root: Path, shared: str) -> Path | None:
     """The newest group of the same command, whatever its seeds."""
     groups = {run.parent for run in folders.all_runs(root) if run.parent != root}
     for group in sorted(groups, key=folders.run_number, reverse=True):
-        with suppress(OSError, UnicodeDecodeError):
-            if group.joinpath(folders.GROUP_TXT).read_text(encoding="utf-8").strip() == shared:
-                return group
+        if folders.recorded_command(group) == shared:
+            return group
     return None

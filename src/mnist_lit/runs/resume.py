@@ -16,9 +16,8 @@ from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
 from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
-from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.folder_lock import lock_folder
-from mnist_lit.system.yaml_file import load_yaml
+from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 MAX_DIFFERENCES = 3  # printed between two recipes
 
@@ -27,7 +26,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
     """The newest of the runs, oldest first, that has this configuration and can be resumed, its checkpoint (None if it
     has none), whether it is finished, and the lock that holds it; None if there is no such run. A run that was killed
     before its first checkpoint starts again in its folder, unless an older one has a checkpoint."""
-    recipe = _recipe(config)
+    recipe = _recipe(load_yaml(config))
     without_checkpoint = None
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
@@ -50,7 +49,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
 
 def check_same_recipe(members: Sequence[Path], config: str) -> None:
     """Raise InputError if a group's runs have another recipe than this configuration; seeds may differ."""
-    recipe = _recipe(config) | {"seed_everything": None}
+    recipe = _recipe(load_yaml(config)) | {"seed_everything": None}
     for run in members:
         if (theirs := _recipe_of(run)) is not None and theirs | {"seed_everything": None} != recipe:
             raise InputError(f"{run} has another recipe; the runs of a group may differ only in their seeds")
@@ -68,14 +67,14 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
         print(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
 
 
-def _recipe(config: str) -> dict[str, Any]:
-    return ADDED_OPTIONS | recipe_options(without_removed_options(load_yaml(config)))
+def _recipe(config: dict[str, Any]) -> dict[str, Any]:
+    return ADDED_OPTIONS | recipe_options(without_removed_options(config))
 
 
 def _recipe_of(run: Path) -> dict[str, Any] | None:
     """A run's recipe; None if its configuration is missing or damaged."""
     with suppress(OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError):
-        return _recipe(run.joinpath(CONFIG_YAML).read_text(encoding="utf-8"))
+        return _recipe(read_yaml(run / CONFIG_YAML))
     return None
 
 
@@ -87,6 +86,7 @@ def newest_readable(run: Path) -> Path | None:
                 content = load_checkpoint(path)
                 if missing := [key for key in RESUME_KEYS if key not in content]:
                     raise InputError(f"{path} has no {missing[0]}")
+                Metadata.of(content)
                 return path
             except InputError as error:
                 print(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
@@ -98,8 +98,6 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> None:
     metadata = Metadata.of(load_checkpoint(checkpoint)) if checkpoint else None
     if metadata and metadata.data != fingerprint:
         raise InputError(f"{checkpoint} was trained on other data than data.data_dir has; leave out --resume")
-    for folder in (run, run / CHECKPOINTS):
-        remove_partial_files(folder)
     if checkpoint and checkpoint.name == PREVIOUS_CKPT:  # else the next save would keep the damaged last.ckpt instead
         checkpoint.with_name(LAST_CKPT).unlink(missing_ok=True)
     truncate_logs(run, metadata.curves if metadata else {})

@@ -8,8 +8,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from mnist_lit.runs import folders
+from mnist_lit.runs.new_folder import new_folder
 from mnist_lit.runs.resume import check_same_recipe, find_resumable
-from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -37,9 +38,12 @@ def begin_run(
     if resume and (found := find_resumable(candidates, config)):
         folder, checkpoint, finished, held = found
         return RunStart(folder, checkpoint, continues=not finished, finished=finished), held
-    named = run or (group and group / f"seed_{seed}")
-    folder = folders.create_named_run(named) if named else folders.create_run(logs)
-    lock = lock_folder(folder)
+    if named := run or (group and group / f"seed_{seed}"):
+        folder = folders.create_named_run(named)
+        lock = lock_folder(folder)
+    else:
+        folder, lock = new_folder(logs)
+    remove_partial_files(folder)  # of a process that was killed before it had written config.yaml
     write_atomic(folder / folders.CONFIG_YAML, f"# {command}\n{config}".encode())
     return RunStart(folder), lock
 

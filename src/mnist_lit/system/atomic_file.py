@@ -42,6 +42,7 @@ def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = N
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the partial files of killed processes. Call this only while no other process writes to the folder."""
-    for partial in folder.glob(".*.part"):
+    """Remove the partial files of killed processes, in the folder and those in it. Call this only while no other
+    process writes to them."""
+    for partial in (*folder.glob(".*.part"), *folder.glob("*/.*.part")):
         partial.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""A folder for a new run or group, which belongs to one process from its first moment."""
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from mnist_lit.runs.folders import all_runs, create_run
+from mnist_lit.system.folder_lock import lock_folder
+
+
+def new_folder(root: Path) -> tuple[Path, FileLock]:
+    """A new `version_N` under `root` and the lock that holds it; the newest one again if a kill left it empty. Raises
+    InputError if it cannot be made."""
+    newest = next(reversed(all_runs(root)), None)
+    if newest and newest.parent == root and _is_empty(newest) and (lock := lock_folder(newest)):
+        if lock.is_locked and _is_empty(newest):  # without locks nobody knows whether its process has ended
+            return newest, lock
+        lock.release()
+    while True:
+        run = create_run(root)
+        if lock := lock_folder(run):  # else another process has just taken it for one that a kill left empty
+            return run, lock
+
+
+def _is_empty(run: Path) -> bool:
+    """Whether a folder has nothing but locks and partial files."""
+    return all(path.name.startswith(".") for path in run.iterdir())

@@ -1,0 +1,36 @@
+"""A folder that a kill left empty is used again; one that another process has just made is not."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mnist_lit.runs.folders import create_run
+from mnist_lit.runs.new_folder import new_folder
+from mnist_lit.system.folder_lock import lock_folder
+
+
+def test_an_empty_folder_is_used_again_and_one_with_files_is_not(tmp_path: Path) -> None:
+    left = create_run(tmp_path)
+    left.joinpath(".config.yaml.123.part").touch()
+    folder, lock = new_folder(tmp_path)
+    assert folder == left
+    lock.release()
+    folder.joinpath("config.yaml").touch()
+    assert new_folder(tmp_path)[0].name == "version_1"
+
+
+def test_an_older_empty_folder_is_left_alone_since_the_newest_run_has_the_highest_number(tmp_path: Path) -> None:
+    create_run(tmp_path)
+    create_run(tmp_path).joinpath("config.yaml").touch()
+    assert new_folder(tmp_path)[0].name == "version_2"
+
+
+def test_a_folder_that_another_process_holds_is_not_taken(tmp_path: Path) -> None:
+    lock = lock_folder(create_run(tmp_path))
+    assert lock
+    assert new_folder(tmp_path)[0].name == "version_1"
+
+
+def test_processes_that_start_at_the_same_moment_get_a_folder_each(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        held = list(pool.map(lambda _: new_folder(tmp_path), range(20)))
+    assert len({folder for folder, _ in held}) == 20
