@@ -38,7 +38,8 @@ METADATA = {"config": "model: {}\n", "data": "f00", "classes": ["0", "1"], "scor
 
 def content() -> dict[str, Any]:
     metadata = {**METADATA, "versions": {"mnist-lit": "2.0.0"}}
-    return {"state_dict": nn.Linear(2, 1).state_dict(), METADATA_KEY: metadata}
+    more = {"hyper_parameters": {"num_classes": 2}, "global_step": 3, METADATA_KEY: metadata}
+    return {"state_dict": nn.Linear(2, 1).state_dict(), **more}
 
 
 class Payload:
@@ -93,6 +94,8 @@ def write_hostile(kind: str, path: Path) -> None:
         torch.save({**content(), "hyper_parameters": [1]}, path)
     elif kind == "few bytes that pose as gigabytes":
         torch.save({**content(), "optimizer_states": [{"state": torch.zeros(1).expand(10**12)}]}, path)
+    elif kind == "no step":
+        torch.save({**content(), "global_step": "3"}, path)
     elif kind == "millions of classes":
         torch.save({**content(), "hyper_parameters": {"num_classes": 10**7}}, path)
     elif kind == "a list":
@@ -102,7 +105,7 @@ def write_hostile(kind: str, path: Path) -> None:
 KINDS = [
     *("text", "empty", "truncated", "payload", "payload in the optimizer", "bare pickle", "torch's old format", "zip"),
     *("zip bomb", "compressed", "another project's", "_instantiator", "_class_path", "class_path"),
-    *("odd hyper-parameters", "a list", "few bytes that pose as gigabytes", "millions of classes"),
+    *("odd hyper-parameters", "a list", "few bytes that pose as gigabytes", "millions of classes", "no step"),
 ]
 
 
@@ -113,6 +116,19 @@ def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_p
         load_checkpoint(tmp_path / "a.ckpt")
     assert "\n" not in str(refused.value)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"curves": {"metrics.csv": "12"}}, {"curves": [1]}, {"scores": {"val/acc": None}}, {"config": 5}, {"data": None},
+     {"classes": ["0", "\x1b[2J"]}, {"classes": ["0", "0"]}, {"versions": {1: "2"}}],
+    ids=str,
+)  # fmt: skip
+def test_damaged_metadata_are_refused(damage: dict[str, Any]) -> None:
+    good = content()
+    Metadata.of(good)
+    with pytest.raises(InputError, match="metadata are damaged"):
+        Metadata.of({**good, METADATA_KEY: good[METADATA_KEY] | damage})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

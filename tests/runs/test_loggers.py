@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lit.errors import InputError
 from mnist_lit.runs.loggers import ResumableCSVLogger, log_lengths, truncate_logs
 from mnist_lit.system.csv_file import read_csv
 
@@ -20,6 +21,12 @@ def test_a_new_column_keeps_the_earlier_rows(tmp_path: Path) -> None:
     logger.log_metrics({"a": 2.5, "b": 0.1}, 1)
     logger.finalize("success")
     assert rows(tmp_path) == [{"a": "1.5", "b": "", "step": "0"}, {"a": "2.5", "b": "0.1", "step": "1"}]
+
+
+def test_a_file_that_is_no_table_is_an_error_in_one_line(tmp_path: Path) -> None:
+    tmp_path.joinpath("metrics.csv").write_text("step\n" + "9" * 200_000)
+    with pytest.raises(InputError, match=r"metrics.csv is not the table that this run wrote \(field larger"):
+        truncate_logs(tmp_path, {"metrics.csv": 1})
 
 
 def test_an_existing_table_is_continued(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
 MAX_CLASSES = 10_000  # more would take gigabytes before the weights turn out not to fit
+TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -69,11 +70,16 @@ class Metadata:
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
             classes = tuple(stored.get("classes") or map(str, range(count)))  # older files name none
-            if len({*classes}) != count or not all(isinstance(name, str) for name in classes):
+            if len({*classes}) != count or not all(isinstance(name, str) and name.isprintable() for name in classes):
                 raise ValueError("class names")
-            required = {name: stored[name] for name in ("config", "data", "scores", "curves", "versions")}
+            required = {name: stored[name] for name in ("config", "data", *TABLES)}
+            if not isinstance(required["config"], str) or not isinstance(required["data"], str):
+                raise TypeError("config or data")
+            for name, kind in TABLES.items():
+                if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
+                    raise TypeError(name)
             return cls(**required, classes=classes, calibration=stored.get("calibration"))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
 
     @classmethod
@@ -158,6 +164,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     hparams = content.get("hyper_parameters", {})
     if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
         raise InputError(f"{path} is not a checkpoint of mnist-lit: its hyperparameters are damaged")
+    if not isinstance(content.get("global_step"), int):
+        raise InputError(f"{path} is not a checkpoint of mnist-lit: it has no global_step")
     if not isinstance(count := hparams.get("num_classes", 10), int) or not 0 < count <= MAX_CLASSES:
         raise InputError(f"{path} is not a checkpoint of mnist-lit: expected at most {MAX_CLASSES:,} classes")
     if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.regular_file import read_regular_file
 
 LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
 GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
+MAX_COMMAND = 1 << 16  # bytes
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -48,6 +50,15 @@ def create_named_run(run: Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
     return run
+
+
+def recorded_command(folder: Path) -> str:
+    """The `mnist-lit` command that a run or a group began with; empty if it cannot be read."""
+    path = folder / (GROUP_TXT if folder.joinpath(GROUP_TXT).exists() else CONFIG_YAML)
+    with suppress(OSError, UnicodeDecodeError):
+        line = read_regular_file(path, MAX_COMMAND).decode("utf-8", "ignore").partition("\n")[0].removeprefix("# ")
+        return line.strip() if line.startswith("mnist-lit ") else ""
+    return ""
 
 
 def best_checkpoint(run: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """A run's scalars on disk, as `metrics.csv` and TensorBoard events. A checkpoint stores the length of each file when it
 was saved. A resumed run first truncates the files to these lengths, so its curves have every step exactly once."""
 
+import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import METRICS_CSV
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text, read_csv_rows
@@ -100,5 +102,9 @@ def truncate_logs(run: Path, to: Mapping[str, int]) -> None:
 
 
 def _read_rows(metrics: Path) -> list[list[str]]:
-    """The header and the rows; [[]] without any. A damaged byte must not stop a run from resuming."""
-    return (read_csv_rows(metrics, errors="replace") if metrics.exists() else []) or [[]]
+    """The header and the rows; [[]] without any. A damaged byte must not stop a run from resuming. Raises InputError if
+    the file is no table."""
+    try:
+        return (read_csv_rows(metrics, errors="replace") if metrics.exists() else []) or [[]]
+    except csv.Error as error:
+        raise InputError(f"{metrics} is not the table that this run wrote ({error}); remove it") from error

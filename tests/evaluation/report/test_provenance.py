@@ -46,3 +46,11 @@ def test_a_checkpoint_outside_a_run_is_named_by_its_file(trained: Path, digits_d
     path.write_bytes(trained.joinpath("checkpoints/best.ckpt").read_bytes())
     commands = provenance(path.parent, [path], load_checkpoint(path), digits_data)["commands"]
     assert commands == ["mnist-lit test --ckpt_path mine.ckpt", "mnist-lit report mine.ckpt"]
+
+
+def test_a_command_with_unbalanced_quotes_is_left_out(trained: Path, digits_data: MNISTDataModule) -> None:
+    run = Path("lightning_logs/version_4").resolve()
+    run.mkdir(parents=True)
+    run.joinpath("config.yaml").write_text("# mnist-lit fit --model.lr '0.1\n")
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert provenance(run, [run], content, digits_data)["commands"][0].startswith("mnist-lit test ")

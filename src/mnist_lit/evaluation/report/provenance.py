@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
-from mnist_lit.runs.folders import CONFIG_YAML, GROUP_TXT, LOGS, group_members, run_name, run_number
+from mnist_lit.runs.folders import CONFIG_YAML, LOGS, group_members, recorded_command, run_name, run_number
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS
 from mnist_lit.runs.results import best_validation, completed_epochs
 
@@ -65,12 +65,10 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     if members[0].is_file():  # a checkpoint outside a run
         path = name = members[0].name
     commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
-    with suppress(OSError, UnicodeDecodeError):
-        recorded = folder / (GROUP_TXT if is_group else CONFIG_YAML)
-        line = recorded.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        if line.startswith("mnist-lit "):
+    with suppress(ValueError):  # unbalanced quotes: somebody has edited the file
+        if words := shlex.split(recorded_command(folder)):
             seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
-            commands.insert(0, shlex.join([*_portable(shlex.split(line), own_pictures=own_pictures), *seeds]))
+            commands.insert(0, shlex.join([*_portable(words, own_pictures=own_pictures), *seeds]))
     return commands
 
 
