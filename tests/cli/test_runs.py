@@ -42,6 +42,14 @@ def test_missing_and_damaged_files_leave_columns_empty(tmp_path: Path) -> None:
     assert all(row[title] == "" for title in ("epochs", "best val/acc", "test/acc", "mnist-lit …"))
 
 
+def test_control_characters_of_a_config_do_not_reach_the_terminal(cli: Cli) -> None:
+    write(Path("lightning_logs/version_0"))
+    Path("lightning_logs/version_0/config.yaml").write_text("# mnist-lit fit\x1b]0;owned\x07 --config x\n")
+    code, out, _ = cli("runs")
+    assert code == 0
+    assert out.rstrip().endswith("fit?]0;owned? --config x")
+
+
 def test_runs_are_listed_oldest_first(cli: Cli) -> None:
     for number in (10, 9):
         write(Path(f"lightning_logs/version_{number}"))

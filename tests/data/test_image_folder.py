@@ -31,6 +31,18 @@ def test_a_picture_is_converted_as_for_predict_and_labeled_by_its_folder() -> No
     assert data.train_images[3].numpy().tolist() == converted.tolist()
 
 
+@pytest.mark.parametrize("name", [b"a\xff", b"a\x1b[2J", b"a\nb"])
+def test_a_class_name_that_cannot_be_printed_is_refused(name: bytes) -> None:
+    shapes(train=2, val=1, test=1)
+    try:
+        Path("my-shapes/train/circle").rename(os.fsdecode(b"my-shapes/train/" + name))
+    except OSError:
+        pytest.skip("this file system refuses such a name")
+    with pytest.raises(InputError, match=r"printable names in UTF-8, got .*; rename it") as error:
+        load_image_folder("my-shapes")
+    assert str(error.value).isprintable()
+
+
 def test_val_is_the_validation_split_and_without_it_val_size_applies() -> None:
     shapes()
     data = MNISTDataModule("my-shapes", "folder", batch_size=8)

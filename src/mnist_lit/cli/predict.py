@@ -13,11 +13,12 @@ from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
-from mnist_lit.inference.predict import CSV_HEADER, Row, encodable, expand_paths, read_files, to_csv, to_jsonl
+from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import printable
 
 MIN_FILES = 100  # from which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
@@ -91,7 +92,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
 def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:
     """Print a line per picture or, with `many`, per line of text, as soon as it is read. Formatted by hand: Rich takes
     a millisecond per row, and there may be thousands."""
-    name_width = min(max(len(_printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
+    name_width = min(max(len(printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
     title = "number" if many else "digit"
     width = len(title) if many else max(map(len, [title, *reader.labels]))
 
@@ -104,7 +105,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
         for _, line in groupby(rows, key=lambda row: row.reading and row.reading.line):
             text, probability, status, message = _summarize(list(line), many=many)
             width = max(width, len(text))  # a longer number widens the column from here on
-            show_line(_printable(rows[0].file), text, probability, status, message)
+            show_line(printable(rows[0].file), text, probability, status, message)
         failed |= any(row.reading is None for row in rows)
     return int(failed)
 
@@ -113,17 +114,12 @@ def _summarize(line: Sequence[Row], *, many: bool) -> tuple[str, str, str, str]:
     """The number that one line of text says, the lowest probability of its digits, a status and a message."""
     readings = [row.reading for row in line if row.reading and row.reading.digit]
     if not readings:
-        return "-", "-", line[0].status, _printable(line[0].message)
+        return "-", "-", line[0].status, printable(line[0].message)
     rejected = [reading.status != "ok" for reading in readings]
     digits = [reading.digit for reading in readings]
     if many:
         digits = [REJECTED if bad else digit for digit, bad in zip(digits, rejected, strict=True)]
-    text = ("" if max(map(len, digits)) == 1 else " ").join(digits)
+    text = printable(("" if max(map(len, digits)) == 1 else " ").join(digits))
     status = "rejected" if any(rejected) else "ok"
     message = f"{sum(rejected)} of {len(rejected)} digits" if len(digits) > 1 and any(rejected) else line[0].message
-    return text, f"{min(reading.probability for reading in readings):.2%}", status, _printable(message)
-
-
-def _printable(text: str) -> str:
-    """Text without characters that would control a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in encodable(text))
+    return text, f"{min(reading.probability for reading in readings):.2%}", status, printable(message)

@@ -1,11 +1,19 @@
 """`mnist-lit runs`: list the runs with their scores, read from the run folders. No torch."""
 
-import contextlib
 import time
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, LOGS, all_runs, run_name
+from mnist_lit.runs.folders import (
+    CHECKPOINTS,
+    CONFIG_YAML,
+    FINISHED_MARK,
+    LAST_CKPT,
+    LOGS,
+    all_runs,
+    recorded_command,
+    run_name,
+)
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
 from mnist_lit.system.console import print_table
 
@@ -15,9 +23,6 @@ def summarize_run(run: Path) -> dict[str, str]:
     config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     epochs, best, tested = completed_epochs(run), best_validation(run), read_predictions(run)
-    command = ""  # the first line of config.yaml
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        command = config.read_text(encoding="utf-8").partition("\n")[0].partition("# mnist-lit ")[2]
     return {
         "run": run_name(run),
         "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
@@ -25,7 +30,7 @@ def summarize_run(run: Path) -> dict[str, str]:
         "epochs": str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
         "best val/acc": f"{best[0]:.2%} ({best[1]})" if best else "",
         "test/acc": f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
-        "mnist-lit …": command,
+        "mnist-lit …": recorded_command(run).removeprefix("mnist-lit "),
     }
 
 

@@ -61,6 +61,9 @@ def load_image_folder(data_dir: str | Path) -> InMemoryDataset:
 
 def _class_folders(path: Path) -> list[str]:
     names = [inner.name for inner in path.iterdir() if inner.is_dir() and inner.name[0] != "."] if path.is_dir() else []
+    if odd := next((name for name in names if not name.isprintable()), None):
+        shown = os.fsencode(path / odd).decode(errors="replace")
+        raise InputError(f"expected class folders with printable names in UTF-8, got {shown!r}; rename it")
     return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 

@@ -3,6 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 
+def printable(text: str) -> str:
+    r"""Text from a file, without characters that would control a terminal.
+
+    >>> printable("three\x1b[2J")
+    'three?[2J'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows under a header, columns padded to their widest cell; `right` lists columns to align right."""
     from rich.console import Console  # 0.1 s
@@ -13,7 +22,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     for index, title in enumerate(header):
         table.add_column(title, justify="right" if index in right else "left", no_wrap=True, header_style="")
     for row in rows:
-        table.add_row(*map(Text, row))  # a cell without a title adds a column
+        table.add_row(*(Text(printable(cell)) for cell in row))  # a cell without a title adds a column
     console = Console(width=10_000, no_color=True)  # never wraps; Rich pads each line, which a pipe does not need
     with console.capture() as capture:
         console.print(table)
@@ -28,4 +37,4 @@ def print_fields(fields: Mapping[str, str]) -> None:
       images        360
       test/acc      99.39%
     """
-    print("", *(f"  {name:<14}{value}" for name, value in fields.items()), sep="\n")
+    print("", *(f"  {name:<14}{printable(value)}" for name, value in fields.items()), sep="\n")
