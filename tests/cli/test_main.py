@@ -36,6 +36,24 @@ def test_version_is_the_package_version(cli: Cli) -> None:
     assert cli("--version") == (0, f"mnist-lit {__version__}\n", "")
 
 
+@pytest.mark.parametrize(
+    ("config", "imported"),
+    [
+        ("trainer: {callbacks: [{class_path: local_code.Net}]}", False),
+        ("trainer: {logger: {class_path: local_code.Net}}", False),
+        ("model: {network: {class_path: local_code.Net}}", True),  # asks for code of one's own
+    ],
+)
+def test_a_config_imports_from_the_working_directory_only_a_network(config: str, imported: bool) -> None:
+    Path("local_code.py").write_text("open('imported', 'w')\nclass Net: pass\n")
+    Path("c.yaml").write_text(config)
+    command = [sys.executable, "-m", "mnist_lit", "fit", "--config", "c.yaml", "--data.dataset", "digits"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (run.returncode, len(run.stderr.splitlines())) == (2, 1)
+    assert Path("imported").exists() == imported
+
+
 def test_python_dash_m_runs_the_same_program() -> None:
     run = subprocess.run([sys.executable, "-m", "mnist_lit", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"mnist-lit {__version__}\n"
