@@ -57,6 +57,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     'model.lr: expected a number, got x'
     >>> explain_error('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
     'a.b: expected sgd or adamw, got adam; did you mean adamw?'
+    >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: x', [])
+    'a.b: cannot take x'
     """
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
@@ -70,10 +72,11 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         name, got = wrong.groups()
         if nested := NESTED.match(got):
             name, got = f"{name}.{nested[1]}", nested[2]
-        expected = list(dict.fromkeys(choice for found in EXPECTED.findall(message) for choice in _choices(found)))
-        if any("<" in choice or " but " in choice for choice in expected):  # an import path, for example
+        choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
+        expected = list(dict.fromkeys(filter(None, choices)))
+        if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
             return f"{name}: cannot take {got}"
-        return f"{name}: expected {' or '.join(filter(None, expected))}, got {got}{did_you_mean(got, expected)}"
+        return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)
     return " ".join(message.split())
