@@ -150,14 +150,14 @@ def cases(kind: str, folder: Path) -> tuple[list[Case], Callable[[bytes, random.
     last = folder / "lightning_logs/version_0/checkpoints/last.ckpt"
     if kind == "checkpoint":
         commands = [
-            ("predict", "one.png", "--model", "a.ckpt"),
+            *[("predict", "one.png", "--model", "a.ckpt")] * 4,  # the fastest, most often
             ("test", "--ckpt_path", "a.ckpt", "--data.dataset", "digits"),
             ("export", "--model", "a.ckpt", "--output", "a.onnx"),
             ("fit", *FIT, "--ckpt_path", "a.ckpt", "--trainer.max_epochs", "2"),
             ("fit", *FIT, "--resume", "auto", "--trainer.max_epochs", "1"),
         ]
-        paths = ["a.ckpt", "a.ckpt", "a.ckpt", "a.ckpt", "lightning_logs/version_0/checkpoints/last.ckpt"]
-        contents = [best.read_bytes()] * 3 + [last.read_bytes()] * 2
+        paths = [*["a.ckpt"] * 7, "lightning_logs/version_0/checkpoints/last.ckpt"]
+        contents = [best.read_bytes()] * 6 + [last.read_bytes()] * 2
         return [Case(*parts) for parts in zip(commands, paths, contents, strict=True)], wild_checkpoint
     if kind == "config":
         recipe, run = (folder / "lightning_logs/version_0/config.yaml").read_bytes(), "lightning_logs/version_0"
@@ -169,7 +169,7 @@ def cases(kind: str, folder: Path) -> tuple[list[Case], Callable[[bytes, random.
         path = "lightning_logs/version_0/metrics.csv"
         content = folder.joinpath(path).read_bytes()
         resume = ("fit", *FIT, "--resume", "auto", "--trainer.max_epochs", "1")
-        return [Case(("runs",), path, content), Case(resume, path, content)], wild_csv
+        return [*[Case(("runs",), path, content)] * 4, Case(resume, path, content)], wild_csv
     onnx = folder.joinpath("good.onnx").read_bytes()
     return [Case(("predict", "one.png", "--model", "a.onnx"), "a.onnx", onnx)], damaged
 
