@@ -48,7 +48,7 @@ PRELOADED = (
 TIMED = ("takes_no_memory", "delay_nobody", "does_not_wait_for_its_head", "reads_nothing_of_its_response")
 NOTHING = Mutant("pyproject.toml", 0, 0, "", ())
 OPTIONS = (
-    *("-x", "-q", "-n0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-x", "-q", "-n0", "-p", "xdist", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"),
     *("-k", " and ".join(f"not {name}" for name in TIMED)),
 )
 
@@ -62,6 +62,7 @@ def run_tests(tree: Path, files: tuple[str, ...], plugin: Recorder | Selection) 
         os.dup2(log, 1), os.dup2(log, 2)
         os.chdir(tree)
         os.environ |= {"PYTHONPATH": f"{tree}/src:{tree}/tests", "OMP_NUM_THREADS": "1"}
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # finding plugins takes longer than most tests
         sys.path[:0] = [f"{tree}/src", f"{tree}/tests"]
         code = pytest.main([*OPTIONS, f"--basetemp={tree}/tmp", *files], plugins=[plugin])
         if isinstance(plugin, Recorder):

@@ -219,6 +219,13 @@ def test_saves_lie_between_optimizer_steps(
     assert epoch(callback, **changes) == saves
 
 
+def test_a_run_that_resumes_after_an_epochs_last_step_saves_at_its_end() -> None:
+    trainer = FakeTrainer()
+    saver().on_train_epoch_end(trainer)  # type: ignore[arg-type]
+    assert trainer.saved == [LAST]
+    assert TrackBest().start == RunStart()
+
+
 def test_the_best_is_saved_after_a_validation_that_improved_and_a_due_save_waits_for_it() -> None:
     callback, trainer = saver(), FakeTrainer()
     for improved, due, saved in (

@@ -150,7 +150,7 @@ def test_training_batches_are_augmented_and_evaluation_batches_are_not() -> None
         assert batch.images.equal(255 - plain.images[batch.indices])
         assert batch.epoch == 3
     assert plain.images.equal(loader().images)  # the images in memory are left alone
-    evaluation = EvalLoader(plain.images, plain.labels, plain.indices, 17)
+    evaluation = EvalLoader(plain.images, plain.labels, plain.indices, 17, augment=inverted)
     assert all(batch.images.equal(plain.images[batch.indices]) for batch in evaluation)
 
 

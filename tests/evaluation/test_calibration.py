@@ -14,7 +14,9 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
+from mnist_lit.data.augmentation import DRAWS
 from mnist_lit.data.handwriting import HandwritingStyles
+from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation import calibration
@@ -129,9 +131,47 @@ def test_some_of_the_digits_are_askew(
 
     monkeypatch.setattr(calibration, "make_outliers", watched)
     calibrate(calibrated.network, data, train, digits_data.val_indices)
-    originals = {image.tobytes() for image in data.train_images.numpy()}
-    askew = [image.tobytes() not in originals for image in seen[0]]
-    assert sum(askew) / len(askew) == pytest.approx(calibration.SHARE_ASKEW, abs=0.05)
+    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[: (len(train) + 1) // 2]].sort().values
+    askew = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
+    changed = (torch.from_numpy(seen[0]) != data.train_images[chosen]).flatten(1).any(dim=1)
+    assert changed.equal(askew)
+    assert float(askew.float().mean()) == pytest.approx(0.15, abs=0.05)
+
+
+def test_the_detector_is_trained_like_a_plain_loop(calibrated: CalibratedNetwork, images: torch.Tensor) -> None:
+    digits, outliers = images.repeat(20, 1, 1)[:301], 255 - images.repeat(20, 1, 1)[:299]
+    digits = digits.roll(1, dims=2) // 2 + digits // 2
+    torch.manual_seed(1)
+    found = CalibratedNetwork(calibrated.network, 10)
+    expected = copy.deepcopy(found.detector)
+    torch.manual_seed(2)
+    calibration._train_detector(found, digits, outliers)
+    torch.manual_seed(2)
+    inputs = predict_batches(found, torch.cat((digits, outliers)))[1]
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
+    deviation = torch.maximum(deviation, 0.2 * deviation.median())
+    inputs = (inputs - mean) / deviation
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=3e-3, weight_decay=0.1)
+    for epoch in range(12):
+        order = permutation(0, epoch, 600, stream=CALIBRATION)
+        for number, batch in enumerate((order[:256], order[256:512], order[512:])):
+            optimizer.param_groups[0]["lr"] = 3e-3 * (1 - (3 * epoch + number) / 36)
+            hidden = F.dropout(expected[1](expected[0](inputs[batch])), 0.5)
+            loss = F.binary_cross_entropy_with_logits(expected[2](hidden)[:, 0], (batch >= 301).float())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    logits = found.detector(inputs * deviation + mean)
+    torch.testing.assert_close(logits, expected(inputs), rtol=1e-2, atol=1e-2)
+    assert float(logits.detach().std()) > 1
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_any_threshold_in_the_unit_interval_is_loaded(threshold: float, trained: Path) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    content[METADATA_KEY]["calibration"]["threshold"] = threshold
+    save_checkpoint(content, Path("a.ckpt"))
+    assert load_calibrated("a.ckpt").threshold == threshold
 
 
 def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained: Path, images: torch.Tensor) -> None:

@@ -48,9 +48,6 @@ PLANTED = {
         ("batch.epoch, batch.indices, FEATURES", "0, batch.indices, FEATURES"),
         ("batch_idx * world_size + rank, stream", "batch_idx, stream"),
     ],
-    ("evaluation/report/robustness.py", "evaluation/report/test_robustness.py"): [
-        ("uniform(0, 1, indices, 2", "uniform(0, 0, indices, 2"),
-    ],
     ("data/loaders.py", ""): [
         ("size * (rank + 1) // world_size)", "(size - 1) * (rank + 1) // world_size)"),
         (
@@ -287,4 +284,20 @@ PLANTED = {
 }
 
 # Bugs that change nothing a test could see: (module, changed line) → why.
-EQUIVALENT: dict[tuple[str, str], str] = {}
+EQUIVALENT = {
+    (
+        "evaluation/report/scores.py",
+        "powers = np.asarray(((probs * probs.max(axis=1, keepdims=True))) ** (1 / temperature), float)",
+    ): "a factor of a whole row cancels in the next line",
+    ("data/loaders.py", "position: int = field(default=0, init=(True))"): "an argument that nobody passes",
+    (
+        "data/loaders.py",
+        "if accumulated == (0) or not isinstance(loader, TrainLoader): # other loaders: as in Lightning",
+    ): "the general formula gives the same for one batch",
+    ("metrics.py", "full_state_update = (True)"): "torchmetrics computes the same in two passes",
+    (
+        "runs/results.py",
+        "for image, label in enumerate(tests[(1)].labels):",
+    ): "all tests of an ensemble have the same labels",
+    ("runs/results.py", "return right / len(tests[(-1)].labels)"): "all tests of an ensemble have the same labels",
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -460,3 +461,16 @@ def test_a_warm_start_from_another_network_is_refused(tmp_path: Path) -> None:
         InputError, match=r"model\.init_from: .* has other layers: no 1\.weight of this network's shape"
     ):
         warm_started(Own().state_dict(), network, tmp_path)
+
+
+def test_a_plain_trainers_settings_are_stored_as_yaml_holds_them(digits_data: MNISTDataModule) -> None:
+    settings = {"none": None, "flag": True, "whole": np.int64(3), "share": np.float32(0.5), "text": "a",
+                "path": Path("b"), "object": object(), "num_classes": 3, "list": [1]}  # fmt: skip
+    metadata = {"settings": settings, "fingerprint": "f00", "classes": ()}
+    datamodule = SimpleNamespace(checkpoint_metadata=lambda: metadata)
+    stored = of_trainer(datamodule)
+    config = yaml.safe_load(stored.config)
+    assert config["data"] == {"none": None, "flag": True, "whole": 3, "share": 0.5, "text": "a", "path": "b"}
+    assert config["data"]["flag"] is True
+    assert config["trainer"]["gradient_clip_val"] is None
+    assert (stored.data, stored.classes, stored.curves) == ("f00", tuple("0123456789"), {})

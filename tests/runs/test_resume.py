@@ -232,6 +232,16 @@ def test_a_run_without_a_checkpoint_is_resumed_if_no_older_one_has_any() -> None
     assert found(older, *runs) == (older, older / "checkpoints/previous.ckpt", False)
 
 
+def test_a_held_run_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [make_run(n, "last.ckpt") for n in (0, 1)]
+    lock = lock_folder(runs[1])
+    assert lock
+    resumable = find_resumable(runs, CONFIG)
+    assert resumable
+    assert resumable[0] == runs[0]
+    assert capsys.readouterr().err == "resume: skipping version_1, which another process holds\n"
+
+
 def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(0, "last.ckpt", "previous.ckpt", "best.ckpt")
     for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
