@@ -105,10 +105,11 @@ def _plain(value: Any) -> list[Any]:
     """A setting as YAML can hold it, NumPy's numbers and paths included; nothing if it cannot."""
     if value is None or isinstance(value, bool):
         return [value]
-    for kind, found in ((int, Integral), (float, Real), (str, str)):
-        if isinstance(value, found):
-            return [kind(value)]
-    return [str(value)] if isinstance(value, Path) else []
+    if isinstance(value, Integral):
+        return [int(value)]
+    if isinstance(value, Real):
+        return [float(value)]
+    return [str(value)] if isinstance(value, str | Path) else []
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
