@@ -2,7 +2,7 @@
 PYTHON ?= python
 DATA ?= data
 
-.PHONY: help setup check test test-all test-gpu browser docs fit serve tensorboard
+.PHONY: help setup check test test-all test-gpu mutants browser docs fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test-all:  ## run the slow tests too
 
 test-gpu:  ## run the tests that need an NVIDIA GPU
 	MNIST_LIT_TEST_GPU=0 $(PYTHON) -m pytest -n0 -m gpu tests/gpu
+
+mutants:  ## plant bugs and count how many the tests notice, half an hour
+	$(PYTHON) tests/mutants.py
 
 browser:  ## test the web page in Chromium, installed with apt-get if missing
 	@command -v chromium chromium-browser || $$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends chromium || \

@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.classification import MulticlassCalibrationError
 
-from mnist_lit.metrics import CalibrationError, MeanNLL
+from mnist_lit.metrics import (
+    CalibrationError,
+    MeanNLL,
+    classification_metrics,
+    merge_states,
+    monitored_names,
+    scalar_scores,
+    smoothed_nll,
+    states,
+)
 
 
 def test_the_mean_loss_weighs_images_and_not_batches() -> None:
@@ -42,3 +51,49 @@ def test_the_calibration_error_is_torchmetrics_in_deterministic_sums(
         assert modes == [2]
     finally:
         torch.set_deterministic_debug_mode(before)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_objective_is_torchs_label_smoothing_summed_over_images(smoothing: float) -> None:
+    log_probs = torch.randn(7, 10, generator=torch.Generator().manual_seed(0)).log_softmax(dim=1)
+    labels = torch.arange(7)
+    expected = F.cross_entropy(log_probs, labels, label_smoothing=smoothing, reduction="sum")
+    torch.testing.assert_close(smoothed_nll(log_probs, labels, smoothing), expected)
+
+
+def test_accuracy_counts_images_whatever_their_class() -> None:
+    predicted, labels = torch.tensor([0, 0, 0, 1, 2]), torch.tensor([0, 0, 0, 0, 1])
+    metrics = classification_metrics(3, "val/")
+    scores = metrics(torch.eye(3)[predicted], labels)
+    assert {*scores} == {"val/loss", "val/acc", "val/class_acc", "val/ece", "val/confusion"}
+    assert float(scores["val/acc"]) == pytest.approx(3 / 5)
+    assert scores["val/class_acc"].tolist() == pytest.approx([3 / 4, 0, 0])
+    assert scores["val/confusion"].tolist() == [[3, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert {*classification_metrics(3, "train/", details=False)} == {"train/loss", "train/acc"}
+    assert {*scalar_scores(scores)} == {"val/loss", "val/acc", "val/ece", *(f"val/class_acc/{n}" for n in range(3))}
+
+
+def test_callbacks_can_monitor_these_scores() -> None:
+    train = ["train/acc", "train/loss", "train/loss_step"]
+    assert monitored_names(2, has_validation=False) == train
+    val = ["val/acc", "val/loss", "val/ece", "val/class_acc/0", "val/class_acc/1"]
+    assert monitored_names(2, has_validation=True) == [*val, *train]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_saved_counts_are_divided_among_any_number_of_processes(world_size: int) -> None:
+    saved = []
+    for correct in range(4):
+        metrics = classification_metrics(2, "", details=False)
+        metrics.update(torch.eye(2)[[0] * 5].log(), torch.tensor([0] * correct + [1] * (5 - correct)))
+        saved.append(states(metrics))
+    shares = [classification_metrics(2, "", details=False) for _ in range(world_size)]
+    assert all(merge_states(share, saved, rank, world_size) for rank, share in enumerate(shares))
+    counts = [int(share["loss"].count) for share in shares]  # type: ignore[arg-type]
+    assert counts == [5 * len(range(rank, 4, world_size)) for rank in range(world_size)]
+    alone = classification_metrics(2, "", details=False)
+    assert merge_states(alone, saved, 0, 1)
+    alone.update(torch.eye(2)[[0] * 5].log(), torch.zeros(5, dtype=torch.long))
+    assert float(alone.compute()["acc"]) == pytest.approx((0 + 1 + 2 + 3 + 5) / 25)
+    empty = [states(classification_metrics(2, "", details=False))]
+    assert not merge_states(alone, empty, 0, 1)

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 
+from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest, is_optimizer_step, validation_may_follow
 from mnist_lit.runs import checkpoint
+from mnist_lit.runs.checkpoint import METADATA_KEY
+from mnist_lit.runs.results import Validation
+from mnist_lit.runs.start import RunStart
 from mnist_lit.system.atomic_file import write_atomic
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -109,3 +115,192 @@ def test_a_resumed_run_that_never_beats_the_old_best_has_a_best_of_its_own(cli: 
     best = Path(out.partition("checkpoint ")[2].split()[0])
     assert best.name == "best.ckpt"
     assert best.is_file()
+
+
+class FakeTrainer(SimpleNamespace):
+    """What the callbacks ask of a trainer, in the second epoch of five batches; `saved` collects the files."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.saved: list[str] = []
+        defaults: dict[str, Any] = {"sanity_checking": False, "current_epoch": 1, "global_step": 0, "max_steps": -1,
+            "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
+            "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
+            "callbacks": [], "loggers": []}  # fmt: skip
+        super().__init__(**{**defaults, **changes})
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.saved.append(path.name)
+
+
+def validated(tracker: TrackBest, acc: float, loss: float, **changes: Any) -> dict[str, Any]:
+    """Validate once; what was logged, and at which step."""
+    logged: dict[str, Any] = {}
+    module = SimpleNamespace(log_now=lambda scores, step: logged.update(scores, step=step))
+    trainer = FakeTrainer(callback_metrics={"val/acc": torch.tensor(acc), "val/loss": torch.tensor(loss)}, **changes)
+    tracker.on_validation_end(trainer, module)  # type: ignore[arg-type]
+    return logged
+
+
+def test_the_best_validation_so_far_is_logged_after_each() -> None:
+    tracker = TrackBest()
+    assert validated(tracker, 0.5, 1.0, current_epoch=0, global_step=0) == {"best/val_acc": 0.5, "step": 0}
+    assert (tracker.improved, tracker.best) == (True, (0.5, 1.0, 1))
+    assert validated(tracker, 0.25, 0.5, current_epoch=1, global_step=10) == {"best/val_acc": 0.5, "step": 9}
+    assert (tracker.improved, tracker.best) == (False, (0.5, 1.0, 1))
+    validated(tracker, 0.5, 0.75, current_epoch=2)
+    assert (tracker.improved, tracker.best) == (True, (0.5, 0.75, 3))
+    assert validated(tracker, 1.0, 0.1, sanity_checking=True) == {}
+    assert tracker.best == (0.5, 0.75, 3)
+
+
+def test_only_a_run_that_continues_in_its_folder_keeps_the_best_score() -> None:
+    content: dict[str, Any] = {}
+    tracker = TrackBest()
+    tracker.on_save_checkpoint(None, None, content)  # type: ignore[arg-type]
+    assert content == {"best": None}
+    validated(tracker, 0.5, 1.0)
+    tracker.on_save_checkpoint(None, None, content)  # type: ignore[arg-type]
+    assert content == {"best": [0.5, 1.0, 2]}
+    for continues, kept in ((True, Validation(0.5, 1.0, 2)), (False, None)):
+        other = TrackBest(RunStart(Path(), continues=continues))
+        other.on_load_checkpoint(None, None, {"best": None})  # type: ignore[arg-type]
+        assert other.best is None
+        other.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]
+        assert other.best == kept
+
+
+def saver(**options: Any) -> SaveBestAndLast:
+    return SaveBestAndLast(TrackBest(RunStart(Path("run"))), **options)
+
+
+def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: Any) -> list[tuple[int, str]]:
+    """Train five batches and validate; the batches done at each save, and the saved files."""
+    trainer, found = FakeTrainer(**changes), []
+    for batch_idx in range(trainer.num_training_batches):
+        trainer.global_step += (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx == 4
+        callback.on_train_batch_end(trainer, None, None, None, batch_idx)  # type: ignore[arg-type]
+        if (batch_idx + 1) % validation_after == 0:
+            callback.on_validation_end(trainer)  # type: ignore[arg-type]
+        if batch_idx == 4:
+            callback.on_train_epoch_end(trainer)  # type: ignore[arg-type]
+        found += [(batch_idx + 1, name) for name in trainer.saved]
+        trainer.saved.clear()
+        if trainer.should_stop:
+            break
+    return found
+
+
+LAST = "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "saves"),
+    [
+        ({}, {}, [(5, LAST)]),
+        ({"keep_epochs": True}, {}, [(5, "epoch_2.ckpt"), (5, LAST)]),
+        ({"every_n_steps": 2}, {}, [(2, LAST), (4, LAST), (5, LAST)]),
+        ({"every_n_steps": 2}, {"global_step": 5}, [(1, LAST), (3, LAST), (5, LAST)]),
+        ({"every_n_steps": 1}, {"accumulate_grad_batches": 2}, [(2, LAST), (4, LAST), (5, LAST)]),
+        # a validation may follow the third batch, so the save waits until after that
+        ({"every_n_steps": 3}, {"val_check_batch": 3, "validation_after": 3}, [(3, LAST), (5, LAST)]),
+        ({"every_n_steps": 3}, {"val_check_batch": 3, "validation_after": 4}, [(4, LAST), (5, LAST)]),
+        ({}, {"max_steps": 3}, [(3, LAST), (5, LAST)]),
+        ({}, {"max_steps": 5}, [(5, LAST)]),
+        ({}, {"should_stop": True}, [(1, LAST)]),
+        ({}, {"should_stop": True, "accumulate_grad_batches": 2}, [(2, LAST)]),
+        ({}, {"should_stop": True, "val_check_batch": 1}, [(1, LAST)]),
+    ],
+)
+def test_saves_lie_between_optimizer_steps(
+    options: dict[str, Any], changes: dict[str, Any], saves: list[tuple[int, str]]
+) -> None:
+    callback = saver(**options)
+    callback.tracker.improved = False
+    assert epoch(callback, **changes) == saves
+
+
+def test_a_run_that_resumes_after_an_epochs_last_step_saves_at_its_end() -> None:
+    trainer = FakeTrainer()
+    saver().on_train_epoch_end(trainer)  # type: ignore[arg-type]
+    assert trainer.saved == [LAST]
+    assert TrackBest().start == RunStart()
+
+
+def test_the_best_is_saved_after_a_validation_that_improved_and_a_due_save_waits_for_it() -> None:
+    callback, trainer = saver(), FakeTrainer()
+    for improved, due, saved in (
+        (True, False, ["best.ckpt"]),
+        (False, True, [LAST]),
+        (True, True, ["best.ckpt", LAST]),
+    ):
+        callback.tracker.improved, callback.due = improved, due
+        callback.on_validation_end(trainer)  # type: ignore[arg-type]
+        assert (trainer.saved, callback.due) == (saved, False)
+        trainer.saved.clear()
+    callback.on_validation_end(FakeTrainer(sanity_checking=True, save_checkpoint=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (7, [5])])
+def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumulated: int, steps: list[int]) -> None:
+    trainer: Any = FakeTrainer(accumulate_grad_batches=accumulated)
+    assert [batch_idx + 1 for batch_idx in range(5) if is_optimizer_step(trainer, batch_idx)] == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "followed"),
+    [
+        ({}, [5]),
+        ({"val_check_batch": 2}, [2, 4]),
+        ({"val_check_batch": 3, "check_val_every_n_epoch": None}, [1, 4]),  # 6 and 9 batches in all
+        ({"val_check_batch": None}, [1, 2, 3, 4, 5]),
+        ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=0)}, []),
+        ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=1)}, [2, 4]),
+    ],
+)
+def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[int]) -> None:
+    trainer: Any = FakeTrainer(**changes)
+    assert [batch_idx + 1 for batch_idx in range(5) if validation_may_follow(trainer, batch_idx)] == followed
+
+
+def test_the_end_marks_the_run_as_finished_and_saves_an_average() -> None:
+    Path("run").mkdir()
+    trainer = FakeTrainer(is_global_zero=False)
+    saver().on_train_end(trainer)  # type: ignore[arg-type]
+    assert not Path("run/finished").exists()
+    trainer = FakeTrainer(callbacks=[StochasticWeightAveraging(0.1)])
+    saver().on_train_end(trainer)  # type: ignore[arg-type]
+    assert (trainer.saved, Path("run/finished").exists()) == ([LAST], True)
+    trainer = FakeTrainer()
+    saver().on_train_end(trainer)  # type: ignore[arg-type]
+    assert trainer.saved == []
+
+
+def test_a_resumed_run_keeps_scores_that_it_has_not_logged_again() -> None:
+    Path("run").mkdir()
+    Path("run/metrics.csv").write_text("step\n0\n1\n")
+    flushed: list[str] = []
+    logger = SimpleNamespace(save=lambda: flushed.append("logger"))
+    module = SimpleNamespace(finish_logging=lambda: flushed.append("module"))
+    changes: dict[str, Any] = {
+        "datamodule": SimpleNamespace(fingerprint="f00", classes=("a", "b")),
+        "loggers": [logger],
+    }
+    content: dict[str, Any] = {}
+    callback = saver()
+    callback.on_save_checkpoint(FakeTrainer(**changes), module, content)  # type: ignore[arg-type]
+    assert content == {}  # without a configuration the module describes itself
+    callback = saver(config="model: {}")
+    first = {"val/acc": torch.tensor(0.5), "train/loss": torch.tensor(2.0)}
+    callback.on_save_checkpoint(FakeTrainer(callback_metrics=first, **changes), module, content)  # type: ignore[arg-type]
+    stored = content[METADATA_KEY]
+    assert flushed == ["module", "logger"]
+    assert (stored["config"], stored["data"], stored["classes"]) == ("model: {}", "f00", ["a", "b"])
+    assert (stored["scores"], stored["curves"]) == ({"val/acc": 0.5, "train/loss": 2.0}, {"metrics.csv": 2})
+    content["hyper_parameters"] = {"num_classes": 2}
+    for continues, scores in ((True, {"val/acc": 0.5, "train/loss": 1.0}), (False, {"train/loss": 1.0})):
+        resumed = SaveBestAndLast(TrackBest(RunStart(Path("run"), continues=continues)), "model: {}")
+        resumed.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]
+        again: dict[str, Any] = {}
+        trainer = FakeTrainer(callback_metrics={"train/loss": torch.tensor(1.0)}, is_global_zero=False, **changes)
+        resumed.on_save_checkpoint(trainer, module, again)  # type: ignore[arg-type]
+        assert (again[METADATA_KEY]["scores"], again[METADATA_KEY]["curves"]) == (scores, {})

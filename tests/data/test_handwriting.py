@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes
 from mnist_lit.data.handwriting import HANDWRITING_DRAWS, STYLES, HandwritingStyles, vary_handwriting
 from mnist_lit.data.keyed_random import HANDWRITING, uniform
 from mnist_lit.data.loaders import shard
@@ -74,6 +75,15 @@ def test_both_kinds_of_styles_follow_seed_and_epoch(digits: tuple[torch.Tensor, 
     for seed, epoch in ((1, 1), (0, 2)):
         assert not torch.equal(styles(images, labels, indices, seed, epoch), styles(images, labels, indices, 0, 1))
     assert torch.equal(HandwritingStyles()(images, labels, indices, 0, 1), images)
+
+
+def test_each_kind_of_style_draws_from_a_stream_of_its_own(digits: tuple[torch.Tensor, ...]) -> None:
+    images, labels = digits
+    indices = torch.arange(COUNT)
+    strokes = uniform(3, 1, indices, CONTINENTAL_DRAWS, stream=6)
+    pens = uniform(3, 1, indices, HANDWRITING_DRAWS, stream=8)
+    expected = vary_handwriting(add_continental_strokes(images, labels, strokes, 0.5), labels, pens, 0.2)
+    assert HandwritingStyles(continental=0.5, redrawn=0.2)(images, labels, indices, 3, 1).equal(expected)
 
 
 def test_the_share_is_checked() -> None:

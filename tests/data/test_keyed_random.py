@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from mnist_lit.data.keyed_random import (
+    ASKEW,
     AUGMENTATION,
     CALIBRATION,
     CONTINENTAL,
     CORRUPTION,
     DROPOUT,
+    HANDWRITING,
     ORDER,
     SPLIT,
+    derived_seed,
     permutation,
     uniform,
 )
@@ -25,22 +28,38 @@ def splitmix64(state: int) -> int:
     return state ^ (state >> 31)
 
 
-def expected_uniform(seed: int, epoch: int, index: int, column: int, count: int, stream: int) -> float:
+def expected_bits(counter: int, seed: int, stream: int, epoch: int) -> int:
     start = 0
     for word in (seed, stream, epoch):
         start = splitmix64((start + word + 0x9E3779B97F4A7C15) & MASK)
-    return (splitmix64(((index * count + column) * 0x9E3779B97F4A7C15 + start) & MASK) >> 40) / 2**24
+    return splitmix64((counter * 0x9E3779B97F4A7C15 + start) & MASK)
 
 
 def test_uniform_is_splitmix64() -> None:
     numbers = uniform(3, 7, torch.tensor([0, 41, 59_999]), 4, stream=AUGMENTATION)
-    expected = [[expected_uniform(3, 7, i, column, 4, AUGMENTATION) for column in range(4)] for i in (0, 41, 59_999)]
+    expected = [
+        [(expected_bits(4 * index + column, 3, AUGMENTATION, 7) >> 40) / 2**24 for column in range(4)]
+        for index in (0, 41, 59_999)
+    ]
     assert numbers.tolist() == expected
+    assert uniform(3, torch.tensor(7), torch.tensor([0, 41, 59_999]), 4, stream=AUGMENTATION).equal(numbers)
+
+
+def test_derived_seeds_are_splitmix64_without_its_highest_bit() -> None:
+    for index in range(20):
+        bits = expected_bits(index, 3, DROPOUT, 7)
+        assert derived_seed(3, 7, index, stream=DROPOUT) == bits & (MASK >> 1)
+
+
+def test_a_permutation_sorts_the_numbers_of_its_key() -> None:
+    bits = [expected_bits(index, 5, SPLIT, 2) for index in range(50)]
+    signed = [number - (1 << 64) if number >> 63 else number for number in bits]
+    assert permutation(5, 2, 50, stream=SPLIT).tolist() == sorted(range(50), key=signed.__getitem__)
 
 
 def test_stream_numbers_never_change() -> None:
-    streams = (ORDER, AUGMENTATION, DROPOUT, SPLIT, CALIBRATION, CONTINENTAL, CORRUPTION)
-    assert streams == (0, 1, 2, 3, 5, 6, 7)  # a renumbered stream would change every trained model
+    streams = (ORDER, AUGMENTATION, DROPOUT, SPLIT, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, ASKEW)
+    assert streams == (0, 1, 2, 3, 5, 6, 7, 8, 9)  # a renumbered stream would change every trained model
 
 
 def test_uniform_fills_the_unit_interval_evenly() -> None:

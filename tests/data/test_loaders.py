@@ -2,16 +2,27 @@
 
 import dataclasses
 import itertools
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_lit.data.keyed_random import permutation
-from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader, shard
+from mnist_lit.data.loaders import (
+    Batch,
+    DeferredBatch,
+    EvalLoader,
+    TrainLoader,
+    check_batch_norm,
+    loss_scale,
+    shard,
+)
+from mnist_lit.errors import InputError
 from mnist_lit.model import STD, standardize
 
 APART = 2**20  # positions from one batch of another loader to the next
@@ -139,7 +150,7 @@ def test_training_batches_are_augmented_and_evaluation_batches_are_not() -> None
         assert batch.images.equal(255 - plain.images[batch.indices])
         assert batch.epoch == 3
     assert plain.images.equal(loader().images)  # the images in memory are left alone
-    evaluation = EvalLoader(plain.images, plain.labels, plain.indices, 17)
+    evaluation = EvalLoader(plain.images, plain.labels, plain.indices, 17, augment=inverted)
     assert all(batch.images.equal(plain.images[batch.indices]) for batch in evaluation)
 
 
@@ -243,3 +254,96 @@ def test_a_batch_stays_itself() -> None:
     batch = batch_of()
     assert Batch.of(batch, 1, 9) is batch
     assert (batch.epoch, batch.indices.tolist()) == (5, [7, 8, 9, 10])
+
+
+def test_a_training_batch_without_an_epoch_gets_one() -> None:
+    batch = dataclasses.replace(batch_of(), epoch=None)
+    assert Batch.of(batch) is batch
+    given = Batch.of(batch, 4)
+    assert (given.epoch, batch.epoch) == (4, None)
+    assert given.inputs is batch.inputs
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_images_are_counted_over_all_processes(world_size: int) -> None:
+    train = loader(0, world_size)  # 6 batches of 17 and one of 1
+    assert [train.images_in(n, n + 1) for n in range(7)] == [17] * 6 + [1]
+    assert (train.images_in(0, 7), train.images_in(4, 7), train.images_in(2, 4)) == (103, 35, 34)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_scaled_losses_add_up_to_the_mean_over_the_images_of_a_step(accumulated: int, world_size: int) -> None:
+    shards = [loader(rank, world_size) for rank in range(world_size)]
+    values = torch.arange(103, dtype=torch.float64).square()  # each image's loss
+    steps: dict[int, float] = {}
+    for train in shards:
+        trainer = SimpleNamespace(
+            accumulate_grad_batches=accumulated, train_dataloader=train, world_size=world_size, num_training_batches=7
+        )
+        for batch_idx, batch in enumerate(train):
+            loss = float(values[batch.indices].sum()) * loss_scale(trainer, batch, batch_idx)
+            # Lightning divides by the number of accumulated batches, DDP by the number of processes
+            step = batch_idx // accumulated
+            steps[step] = steps.get(step, 0.0) + loss / accumulated / world_size
+    order = permutation(5, 0, 103)
+    expected = [float(values[part].mean()) for part in torch.split(order, 17 * accumulated)]
+    assert list(steps.values()) == pytest.approx(expected)
+
+
+def test_other_loaders_losses_are_divided_by_their_batch() -> None:
+    trainer = SimpleNamespace(accumulate_grad_batches=4, train_dataloader=[], world_size=3, num_training_batches=7)
+    assert loss_scale(trainer, batch_of(), 0) == 3 / 8
+
+
+@pytest.mark.parametrize(("size", "batch_size", "world_size", "fits"), [
+    (103, 17, 1, False), (102, 17, 1, True), (104, 17, 1, True), (104, 17, 2, False), (106, 17, 2, True),
+    (3, 4, 2, False), (4, 4, 2, True), (8, 1, 1, False),
+])  # fmt: skip
+def test_batch_normalization_needs_two_images_on_every_device(
+    size: int, batch_size: int, world_size: int, fits: bool
+) -> None:
+    train = loader(0, world_size, size=size, batch_size=batch_size)
+    for network in (nn.BatchNorm2d(3), nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))):
+        with (
+            nullcontext()
+            if fits
+            else pytest.raises(InputError, match=r"data\.batch_size: expected one that leaves two")
+        ):
+            check_batch_norm(network, train)
+    check_batch_norm(nn.Linear(1, 1), train)
+    check_batch_norm(nn.BatchNorm2d(3), [])
+
+
+def test_a_deferred_batch_is_made_when_it_is_asked_for() -> None:
+    calls: list[list[int]] = []
+
+    def inverted(images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
+        calls.append(indices.tolist())
+        return 255 - images
+
+    train = dataclasses.replace(loader(), augment=inverted)
+    train.set_epoch(2)
+    expected = list(train)
+    calls.clear()
+    train.deferred = True
+    batches = list(train)
+    assert [type(batch) for batch in batches] == [DeferredBatch] * 6 + [Batch]
+    assert calls == [expected[6].indices.tolist()]
+    for deferred, batch in zip(batches, expected, strict=True):
+        assert deferred.labels.equal(batch.labels)
+        assert deferred.indices.equal(batch.indices)
+        assert deferred.inputs.equal(batch.inputs)
+        assert (deferred.size, deferred.epoch) == (batch.size, 2)
+    shard_of_two = loader(0, 2)
+    shard_of_two.deferred = True
+    assert {type(batch) for batch in shard_of_two} == {Batch}  # no shard is a full batch
+
+
+def test_the_position_counts_the_batches_that_were_handed_out() -> None:
+    train = loader()
+    assert train.state_dict() == {"epoch": 0, "position": 0}
+    train.set_epoch(2)
+    for number, _ in enumerate(train, 1):
+        assert train.state_dict() == {"epoch": 2, "position": number}
+    assert train.sampler is train

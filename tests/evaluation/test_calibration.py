@@ -1,5 +1,7 @@
 """The temperature minimizes the loss, the detector rejects what is not a digit, and both survive in the checkpoint."""
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from numpy.typing import NDArray
 from torch import nn
 
+from mnist_lit.data.augmentation import DRAWS
 from mnist_lit.data.handwriting import HandwritingStyles
+from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation import calibration
@@ -21,6 +26,7 @@ from mnist_lit.evaluation.calibration import (
     THRESHOLD,
     CalibratedNetwork,
     calibrate,
+    calibrate_checkpoint,
     load_calibrated,
     predict_batches,
 )
@@ -125,9 +131,47 @@ def test_some_of_the_digits_are_askew(
 
     monkeypatch.setattr(calibration, "make_outliers", watched)
     calibrate(calibrated.network, data, train, digits_data.val_indices)
-    originals = {image.tobytes() for image in data.train_images.numpy()}
-    askew = [image.tobytes() not in originals for image in seen[0]]
-    assert sum(askew) / len(askew) == pytest.approx(calibration.SHARE_ASKEW, abs=0.05)
+    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[: (len(train) + 1) // 2]].sort().values
+    askew = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
+    changed = (torch.from_numpy(seen[0]) != data.train_images[chosen]).flatten(1).any(dim=1)
+    assert changed.equal(askew)
+    assert float(askew.float().mean()) == pytest.approx(0.15, abs=0.05)
+
+
+def test_the_detector_is_trained_like_a_plain_loop(calibrated: CalibratedNetwork, images: torch.Tensor) -> None:
+    digits, outliers = images.repeat(20, 1, 1)[:301], 255 - images.repeat(20, 1, 1)[:299]
+    digits = digits.roll(1, dims=2) // 2 + digits // 2
+    torch.manual_seed(1)
+    found = CalibratedNetwork(calibrated.network, 10)
+    expected = copy.deepcopy(found.detector)
+    torch.manual_seed(2)
+    calibration._train_detector(found, digits, outliers)
+    torch.manual_seed(2)
+    inputs = predict_batches(found, torch.cat((digits, outliers)))[1]
+    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0)
+    deviation = torch.maximum(deviation, 0.2 * deviation.median())
+    inputs = (inputs - mean) / deviation
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=3e-3, weight_decay=0.1)
+    for epoch in range(12):
+        order = permutation(0, epoch, 600, stream=CALIBRATION)
+        for number, batch in enumerate((order[:256], order[256:512], order[512:])):
+            optimizer.param_groups[0]["lr"] = 3e-3 * (1 - (3 * epoch + number) / 36)
+            hidden = F.dropout(expected[1](expected[0](inputs[batch])), 0.5)
+            loss = F.binary_cross_entropy_with_logits(expected[2](hidden)[:, 0], (batch >= 301).float())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    logits = found.detector(inputs * deviation + mean)
+    torch.testing.assert_close(logits, expected(inputs), rtol=1e-2, atol=1e-2)
+    assert float(logits.detach().std()) > 1
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_any_threshold_in_the_unit_interval_is_loaded(threshold: float, trained: Path) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    content[METADATA_KEY]["calibration"]["threshold"] = threshold
+    save_checkpoint(content, Path("a.ckpt"))
+    assert load_calibrated("a.ckpt").threshold == threshold
 
 
 def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained: Path, images: torch.Tensor) -> None:
@@ -248,3 +292,75 @@ def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) ->
         save_checkpoint(content, Path("damaged.ckpt"))
         with pytest.raises(InputError, match="do not fit the network"):
             load_calibrated("damaged.ckpt")
+
+
+def test_a_calibration_like_another_copies_its_temperature_and_rejects_as_many(
+    calibrated: CalibratedNetwork, digits_data: MNISTDataModule
+) -> None:
+    data = digits_data.digits
+    assert data is not None
+    like, val = copy.deepcopy(calibrated), digits_data.val_indices
+    like.temperature.fill_(1.75)
+    images = data.train_images[val]
+    scores = like.detector(predict_batches(like, images)[1])[:, 0].detach()
+    like.offset.copy_(scores.sort().values[149])  # it accepts 150 of 180
+    found = calibrate(calibrated.network, data, digits_data.train_indices[:100], val, like=like)
+    assert float(found.temperature) == 1.75
+    accepted = int((found(images)[1] <= THRESHOLD).sum())
+    assert accepted in (150, 151)  # the quantile lies between two images' scores
+
+
+@pytest.fixture
+def asked(calibrated: CalibratedNetwork, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options with which `calibrate` is called; it returns the calibrated network of the run."""
+    options: list[dict[str, Any]] = []
+
+    def recorded(*args: Any, **given: Any) -> CalibratedNetwork:
+        options.append(given)
+        return calibrated
+
+    monkeypatch.setattr(calibration, "calibrate", recorded)
+    return options
+
+
+def test_a_calibrated_checkpoint_is_stripped_unless_it_replaces_the_old_one(
+    trained: Path, asked: list[dict[str, Any]], digits_data: MNISTDataModule
+) -> None:
+    assert digits_data.digits is not None
+    data = (digits_data.digits, digits_data.train_indices, digits_data.val_indices)
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    expected = content[METADATA_KEY].pop("calibration")
+    save_checkpoint(content, Path("same.ckpt"))
+    calibrate_checkpoint(Path("same.ckpt"), Path("other.ckpt"), *data)
+    calibrate_checkpoint(Path("same.ckpt"), Path("same.ckpt"), *data)
+    same, other = load_checkpoint("same.ckpt"), load_checkpoint("other.ckpt")
+    assert same.keys() == content.keys()
+    assert "optimizer_states" not in other
+    for written in (same, other):
+        entry = written[METADATA_KEY]["calibration"]
+        assert (entry["threshold"], entry["coverage"]) == (0.5, 0.999)
+        assert entry["state"].keys() == expected["state"].keys()
+        assert all(torch.equal(value, expected["state"][name]) for name, value in entry["state"].items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "are_digits", "styles"),
+    [
+        ({}, "0123456789", True, HandwritingStyles()),
+        ({"continental": 0.25, "handwriting": 0.5}, "0123456789", True, HandwritingStyles(0.25, 0.5)),
+        ({"dataset": "folder"}, "0123456789", False, HandwritingStyles()),
+        ({}, "abcdefghij", False, HandwritingStyles()),
+    ],
+)
+def test_a_checkpoint_is_calibrated_for_the_images_it_was_trained_on(
+    settings: dict[str, Any], classes: str, are_digits: bool, styles: HandwritingStyles, trained: Path,
+    asked: list[dict[str, Any]], digits_data: MNISTDataModule,
+) -> None:  # fmt: skip
+    assert digits_data.digits is not None
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    config = yaml.safe_load(content[METADATA_KEY]["config"])
+    content[METADATA_KEY]["config"] = yaml.safe_dump({**config, "data": settings})
+    save_checkpoint(content, Path("a.ckpt"))
+    data = dataclasses.replace(digits_data.digits, classes=tuple(classes))
+    calibrate_checkpoint(Path("a.ckpt"), Path("a.ckpt"), data, digits_data.train_indices, digits_data.val_indices)
+    assert asked == [{"styles": styles, "are_digits": are_digits, "like": None}]

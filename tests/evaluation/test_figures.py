@@ -2,7 +2,19 @@
 
 import numpy as np
 
-from mnist_lit.evaluation.figures import BLUE, CELL, GAP, LINE, MARGIN, PAPER, ZOOM, confusion_matrix, gallery, tiles
+from mnist_lit.evaluation.figures import (
+    BLUE,
+    CELL,
+    GAP,
+    LINE,
+    MARGIN,
+    PAPER,
+    RED,
+    ZOOM,
+    confusion_matrix,
+    gallery,
+    tiles,
+)
 
 
 def test_a_gallery_shows_each_image_in_its_cell() -> None:
@@ -37,6 +49,34 @@ def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     red, green, _ = cell(picture, 0, 2)
     assert red - green > 20
     assert cell(picture, 2, 0) == list(PAPER)
+
+
+def ink(picture: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """The distances from the first to the last dark pixel of a part, down and across; 0 without any."""
+    dark = np.argwhere(picture[rows, columns].max(axis=2) < 160)
+    return np.ptp(dark, axis=0) if len(dark) else np.zeros(2, int)
+
+
+def test_the_matrix_writes_its_counts_and_names_its_axes() -> None:
+    counts = np.diag([90, 100, 100])
+    counts[0, 2] = 10
+    picture = confusion_matrix(counts, ["0", "1", "2"])
+    for true, predicted in ((0, 2), (2, 0), (0, 1)):
+        cells = (slice(MARGIN + one * CELL + 4, MARGIN + (one + 1) * CELL - 4) for one in (true, predicted))
+        assert bool(ink(picture, *cells).any()) == bool(counts[true, predicted])
+    above = ink(picture, slice(GAP + LINE + 2, MARGIN - 18), slice(MARGIN, None))
+    left = ink(picture, slice(MARGIN, None), slice(0, MARGIN - 18))
+    assert above[1] > 1.6 * left[0] > 0  # "predicted" across, and the shorter "true" upwards
+
+
+def test_colors_are_shares_of_a_row() -> None:
+    counts = np.array([[1, 1], [0, 200]])
+    picture = confusion_matrix(counts, ["0", "1"])
+    half = [round(p + (c - p) / 2) for p, c in zip(PAPER, BLUE, strict=True)]
+    assert cell(picture, 0, 0) == half
+    assert cell(picture, 1, 1) == list(BLUE)
+    root = [round(p + (c - p) * 0.5**0.5) for p, c in zip(PAPER, RED, strict=True)]
+    assert cell(picture, 0, 1) == root
 
 
 def test_a_class_without_images_is_drawn() -> None:

@@ -77,3 +77,18 @@ def test_wilsons_interval_stays_within_0_and_1() -> None:
     low, high = wilson_interval(10_000, 10_000)
     assert high == pytest.approx(1)
     assert low == pytest.approx(1 / (1 + 1.959964**2 / 10_000))
+
+
+@pytest.mark.parametrize(("right", "total"), [(1, 2), (9934, 10_000), (0, 30), (17, 30)])
+def test_wilsons_bounds_are_where_the_score_test_changes_its_mind(right: int, total: int) -> None:
+    for bound in wilson_interval(right, total):  # |share - bound| = z·√(bound·(1 - bound)/n), Wilson's definition
+        gap = 1.959964 * math.sqrt(max(bound * (1 - bound), 0) / total)
+        assert abs(right / total - bound) == pytest.approx(gap, abs=1e-9)
+    low, high = wilson_interval(right, total)
+    assert low <= right / total <= high
+
+
+def test_a_spread_is_printed_in_percent_and_within_0_and_100() -> None:
+    assert str(spread([0.9934])) == "99.340 %  (n = 1)"
+    assert str(spread([0.98, 1.0])) == "99.000 ± 1.414 %  (n = 2; 95 % interval of the mean 86.294 – 100.000 %)"
+    assert str(spread([0.0, 0.02])) == "1.000 ± 1.414 %  (n = 2; 95 % interval of the mean 0.000 – 13.706 %)"

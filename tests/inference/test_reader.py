@@ -85,6 +85,14 @@ def test_a_rejected_reading_claims_no_certainty(reader: DigitReader, monkeypatch
         assert sum(found.probabilities) == pytest.approx(1)
 
 
+def test_a_score_at_the_threshold_is_accepted(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    certain = np.eye(10, dtype=np.float32)[[3]]
+    chosen = DigitReader(reader.model, reader.path, 0.25)
+    for outlier, status in ((0.25, "ok"), (np.nextafter(0.25, 1, dtype=np.float32), "rejected")):
+        monkeypatch.setattr(chosen, "model", lambda _, score=outlier: (certain, np.array([score], np.float32)))
+        assert chosen.read(picture_of_a_one()).status == status
+
+
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]

@@ -5,13 +5,16 @@ import os
 import pickle
 import random
 import zipfile
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from mnist_lit.datamodule import MNISTDataModule
@@ -23,12 +26,16 @@ from mnist_lit.runs.checkpoint import (
     METADATA_KEY,
     AtomicCheckpointIO,
     Metadata,
+    _check_zip,
     config_of,
     load_checkpoint,
     load_weights,
     network_of,
     require_network,
+    save_checkpoint,
+    strip_for_sharing,
     trained_weights,
+    warm_start,
     with_ema_weights,
 )
 from mnist_lit.runs.resume import newest_readable
@@ -330,3 +337,156 @@ def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:
         metadata = of_trainer(datamodule)
         assert (metadata.data, metadata.classes) == ("", tuple("0123456789"))
         assert config_of({METADATA_KEY: metadata.to_dict()})["data"] == {}
+
+
+@pytest.mark.parametrize(("count", "fits"), [(-1, False), (0, False), (1, True), (10_000, True), (10_001, False)])
+def test_the_number_of_classes_is_limited(count: int, fits: bool, tmp_path: Path) -> None:
+    torch.save({**content(), "hyper_parameters": {"num_classes": count}}, tmp_path / "a.ckpt")
+    with nullcontext() if fits else pytest.raises(InputError, match="expected at most 10,000 classes"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_tensor_may_be_as_large_as_its_data_and_no_larger(tmp_path: Path) -> None:
+    state = torch.arange(12.0)
+    for tensor, fits in ((state.view(3, 4).T, True), (state[:1].expand(12), True), (state[:1].expand(13), False)):
+        torch.save({**content(), "optimizer_states": [{"state": {"step": (tensor,)}}]}, tmp_path / "a.ckpt")
+        with nullcontext() if fits else pytest.raises(InputError, match="ValueError"):
+            assert load_checkpoint(tmp_path / "a.ckpt")["optimizer_states"][0]["state"]["step"][0].equal(tensor)
+
+
+def test_weights_that_are_not_numbers_with_a_point_may_be_anything(tmp_path: Path) -> None:
+    damaged = content()
+    damaged["state_dict"]["count"] = torch.tensor([1, 2])
+    torch.save({**damaged, "optimizer_states": [torch.tensor(float("nan"))]}, tmp_path / "a.ckpt")
+    assert load_checkpoint(tmp_path / "a.ckpt")["state_dict"]["count"].tolist() == [1, 2]
+
+
+def test_overlapping_entries_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("one", bytes(5000))
+        archive.filelist *= 3  # three entries with the same bytes
+    with pytest.raises(zipfile.BadZipFile, match="overlapping"):
+        _check_zip(path)
+
+
+def test_only_last_ckpt_keeps_the_one_before_it(tmp_path: Path) -> None:
+    for name in ("best.ckpt", "epoch_1.ckpt", "last.ckpt"):
+        for step in (1, 2):
+            save_checkpoint({**content(), "global_step": step}, tmp_path / "checkpoints" / name)
+            assert load_checkpoint(tmp_path / "checkpoints" / name)["global_step"] == step
+        assert tmp_path.joinpath("checkpoints/previous.ckpt").exists() == (name == "last.ckpt")
+    assert load_checkpoint(tmp_path / "checkpoints/previous.ckpt")["global_step"] == 1
+    tmp_path.joinpath("file").touch()
+    with pytest.raises(OSError, match=r"cannot save .*file/a\.ckpt: "):
+        save_checkpoint(content(), tmp_path / "file" / "a.ckpt")
+
+
+@pytest.mark.parametrize("missing", ["loops", "train_scores"])
+def test_lightning_resumes_from_complete_checkpoints_only(missing: str, tmp_path: Path) -> None:
+    complete = {**content(), "loops": {}, "train_scores": []}
+    save_checkpoint(complete, tmp_path / "a.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["loops"] == {}
+    del complete[missing]
+    save_checkpoint(complete, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="does not say how far its training was"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": ["0", "0"]}, {"classes": ["0"]}, {"classes": ["0", 1]}, {"scores": None}, {"versions": None}],
+    ids=str,
+)
+def test_damaged_metadata_are_an_input_error(change: dict[str, Any]) -> None:
+    damaged = {**content()[METADATA_KEY], **change}
+    metadata = {name: value for name, value in damaged.items() if value is not None}
+    with pytest.raises(InputError, match="metadata are damaged"):
+        Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
+
+
+def test_classes_without_names_are_numbered() -> None:
+    older = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
+    assert Metadata.of({METADATA_KEY: older, "hyper_parameters": {"num_classes": 3}}).classes == ("0", "1", "2")
+
+
+CONFIG = """
+seed_everything: 3
+figures: true
+config: run.yaml
+model: {lr: 0.1, optimizer: sgd, network: my.Own, callbacks: [a], init_from: /me/runs/best.ckpt}
+data: {data_dir: /me/data, mirrors: http, timeout: 3, val_size: 5}
+trainer: {max_epochs: 2, precision: 16-mixed, strategy: my.Strategy, max_time: '1', default_root_dir: /me}
+"""
+
+
+def test_only_plain_settings_of_a_configuration_are_used() -> None:
+    assert config_of({METADATA_KEY: {"config": CONFIG}}) == {
+        "seed_everything": 3,
+        "figures": True,
+        "model": {"lr": 0.1, "optimizer": "sgd", "init_from": "/me/runs/best.ckpt"},
+        "data": {"data_dir": "/me/data", "val_size": 5},
+        "trainer": {"max_epochs": 2, "precision": "16-mixed", "max_time": "1"},
+    }
+
+
+@pytest.mark.parametrize("config", ["[1]", "model: {}", "seed_everything: x\nmodel: {}\ndata: {}\ntrainer: {}", "{"])
+def test_a_damaged_configuration_is_an_input_error(config: str) -> None:
+    with pytest.raises(InputError):
+        config_of({METADATA_KEY: {"config": config}})
+
+
+def test_a_shared_checkpoint_has_the_evaluated_weights_and_no_paths() -> None:
+    weights = {"network.a": torch.ones(2, 3).T, "ema.a": torch.zeros(2, 3).T}
+    hparams = {"num_classes": 2, "lr": 0.1, "init_from": "/me/runs/best.ckpt"}
+    metadata = {**content()[METADATA_KEY], "config": CONFIG}
+    full = {"state_dict": weights, "hyper_parameters": hparams, METADATA_KEY: metadata, "optimizer_states": [1]}
+    shared = strip_for_sharing({**full, "global_step": 7, "epoch": 2, "pytorch-lightning_version": "2.6.6"})
+    assert {*shared} == {"state_dict", "hyper_parameters", METADATA_KEY, "global_step", "epoch",
+                         "pytorch-lightning_version"}  # fmt: skip
+    assert [*shared["state_dict"]] == ["network.a"]
+    assert shared["state_dict"]["network.a"].equal(weights["ema.a"])
+    assert shared["state_dict"]["network.a"].is_contiguous()
+    assert shared["hyper_parameters"] == {"num_classes": 2, "lr": 0.1, "init_from": "best.ckpt"}
+    config = yaml.safe_load(shared[METADATA_KEY]["config"])
+    assert config["data"] == {"val_size": 5}
+    assert config["model"] == {**yaml.safe_load(CONFIG)["model"], "init_from": "best.ckpt"}
+    assert "/me" not in str(shared)
+    assert hparams["init_from"] == "/me/runs/best.ckpt"
+
+
+def warm_started(weights: dict[str, torch.Tensor], network: nn.Module, folder: Path) -> nn.Module:
+    save_checkpoint({**content(), "state_dict": {f"network.{k}": v for k, v in weights.items()}}, folder / "a.ckpt")
+    warm_start([network], str(folder / "a.ckpt"))
+    return network
+
+
+def test_a_warm_start_takes_every_layer_that_fits_and_leaves_the_output_layer(tmp_path: Path) -> None:
+    for classes in (10, 3):
+        source, network = Own(), nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Linear(4, classes))
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        after = warm_started(source.state_dict(), network, tmp_path).state_dict()
+        expected = {**(source.state_dict() if classes == 10 else before)}
+        expected |= {name: value for name, value in source.state_dict().items() if name.startswith("1.")}
+        assert all(value.equal(expected[name]) for name, value in after.items())
+
+
+def test_a_warm_start_from_another_network_is_refused(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Linear(5, 10))
+    with pytest.raises(
+        InputError, match=r"model\.init_from: .* has other layers: no 1\.weight of this network's shape"
+    ):
+        warm_started(Own().state_dict(), network, tmp_path)
+
+
+def test_a_plain_trainers_settings_are_stored_as_yaml_holds_them(digits_data: MNISTDataModule) -> None:
+    settings = {"none": None, "flag": True, "whole": np.int64(3), "share": np.float32(0.5), "text": "a",
+                "path": Path("b"), "object": object(), "num_classes": 3, "list": [1]}  # fmt: skip
+    metadata = {"settings": settings, "fingerprint": "f00", "classes": ()}
+    datamodule = SimpleNamespace(checkpoint_metadata=lambda: metadata)
+    stored = of_trainer(datamodule)
+    config = yaml.safe_load(stored.config)
+    assert config["data"] == {"none": None, "flag": True, "whole": 3, "share": 0.5, "text": "a", "path": "b"}
+    assert config["data"]["flag"] is True
+    assert config["trainer"]["gradient_clip_val"] is None
+    assert (stored.data, stored.classes, stored.curves) == ("f00", tuple("0123456789"), {})

@@ -1,11 +1,16 @@
 """Recipes are found by name or path, and machine settings are not part of them."""
 
+import inspect
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
+from mnist_lit.module import MNISTModule
 from mnist_lit.runs.recipes import (
+    ADDED_OPTIONS,
     MACHINE_SETTINGS,
     NETWORK_SETTINGS,
     PRIVATE_SETTINGS,
@@ -14,6 +19,7 @@ from mnist_lit.runs.recipes import (
     recipe_names,
     recipe_options,
     recipes_dir,
+    without_removed_options,
 )
 
 
@@ -43,3 +49,37 @@ def test_private_settings_are_the_paths_and_the_network() -> None:
     assert {*PRIVATE_SETTINGS} == {"data_dir", "default_root_dir", "dirpath", "mirrors", "timeout"}
     assert {*NETWORK_SETTINGS} == {"mirrors", "timeout"}
     assert {*MACHINE_SETTINGS} == {"hardware", "paths", "network"}
+
+
+def test_every_other_setting_is_an_option_of_a_recipe() -> None:
+    config = yaml.safe_load(find_recipe("quickstart").read_text(encoding="utf-8"))
+    config["data"] |= {"batch_size": 64, "data_dir": "/data"}
+    options = recipe_options(config)
+    assert options["data.batch_size"] == 64
+    assert "data.data_dir" not in options
+    machine = {"accelerator", "devices", "num_nodes", "strategy", "default_root_dir", "data_dir", "mirrors", "timeout"}
+    expected = {name: value for name, value in config.items() if not isinstance(value, dict)}
+    for section in ("model", "data", "trainer"):
+        expected |= {f"{section}.{name}": value for name, value in config[section].items() if name not in machine}
+    assert options == expected
+
+
+@pytest.mark.parametrize("value", [0.0, 0])
+def test_an_option_that_was_removed_is_dropped_at_its_default(value: float) -> None:
+    config = {"seed_everything": 1, "data": {"elastic": value, "degrees": 10}, "model": {"elastic": 3}}
+    assert without_removed_options(config) == {**config, "data": {"degrees": 10}}
+    assert config["data"] == {"elastic": value, "degrees": 10}
+    assert without_removed_options({"data": None}) == {"data": None}
+
+
+def test_an_option_that_was_removed_is_refused_at_another_value() -> None:
+    with pytest.raises(InputError, match=r"data\.elastic: expected 0\.0, got 2\.0; it was removed"):
+        without_removed_options({"data": {"elastic": 2.0}})
+
+
+def test_options_that_older_files_do_not_know_have_their_defaults() -> None:
+    owners = {"model": MNISTModule, "data": MNISTDataModule}
+    for option, value in ADDED_OPTIONS.items():
+        section, _, name = option.partition(".")
+        default = inspect.signature(owners[section].__init__).parameters[name].default  # type: ignore[misc]
+        assert (type(value), value) == (type(default), default), option

@@ -68,6 +68,13 @@ def test_a_curve_has_the_steps_at_which_its_scalar_was_logged(tmp_path: Path) ->
     assert read_curve(tmp_path, "val/acc") == [(0, 0.9)]
 
 
+def test_an_epoch_that_was_only_validated_is_not_complete(tmp_path: Path) -> None:
+    tmp_path.joinpath("metrics.csv").write_text("epoch,train/loss,val/acc\n0,,0.9\n")
+    assert completed_epochs(tmp_path) == 0
+    tmp_path.joinpath("metrics.csv").write_text("epoch,train/loss,val/acc\n0,,0.9\n0,1.5,\n1,,0.9\n")
+    assert completed_epochs(tmp_path) == 1
+
+
 def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
     rows = "".join(f"{i},1,1\n" for i in range(5000))
     tmp_path.joinpath("predictions.csv").write_bytes((HEAD + rows).encode() + b"\xff")
@@ -79,3 +86,11 @@ def test_an_ensemble_averages_probabilities() -> None:
     tests = [Predictions([0, 1], [0, 1], [int(b > a) for a, b in probs], probs, ["a", "b"]) for probs in (sure, unsure)]
     assert [test.acc for test in tests] == [1, 0]
     assert ensemble_accuracy(tests) == 1  # 1.3 against 0.7, and 0.8 against 1.2
+
+
+def test_an_ensemble_neither_votes_nor_follows_the_surest_run() -> None:
+    votes = [[0.4, 0.6], [0.4, 0.6], [0.9, 0.1]]  # 1.7 against 1.3, although two of three say 1
+    surest = [[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]]  # 1.6 against 1.4, although one is surer of 1
+    tests = [Predictions([0, 1], [0, 0], [0, 0], [*pair], ["a", "b"]) for pair in zip(votes, surest, strict=True)]
+    for labels, expected in (([0, 0], 1), ([0, 1], 0.5), ([1, 0], 0.5), ([1, 1], 0)):
+        assert ensemble_accuracy([test._replace(labels=labels) for test in tests]) == expected

@@ -10,10 +10,12 @@ import torch
 import yaml
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
+from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs
 from mnist_lit.runs.recipes import ADDED_OPTIONS
+from mnist_lit.runs.resume import check_same_recipe, find_resumable, newest_readable, restore_run
 from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -181,3 +183,124 @@ def test_resume_and_ckpt_path_exclude_each_other(cli: Cli, error_line: Callable[
     line = error_line(*FIT, "--resume", "auto", "--ckpt_path", str(tiny_run / "checkpoints/last.ckpt"))
     assert "leave" in line
     assert "--ckpt_path" in line
+
+
+CONFIG = "seed_everything: 0\nmodel: {lr: 0.1}\ndata: {val_size: 5}\ntrainer: {max_epochs: 2}\n"
+
+
+def make_run(number: int, *names: str, config: str = CONFIG, missing: str = "") -> Path:
+    """A run folder with these checkpoints. missing: what these lack."""
+    run = Path(f"version_{number}")
+    run.joinpath("checkpoints").mkdir(parents=True)
+    run.joinpath("config.yaml").write_text(config)
+    metadata = {"config": config, "data": "f00", "scores": {}, "curves": {"metrics.csv": 1}, "versions": {}}
+    content: dict[str, Any] = {"state_dict": {}, "hyper_parameters": {"num_classes": 2}, METADATA_KEY: metadata}
+    content |= {"loops": {}, "best": None, "train_scores": []}
+    for name in names:
+        torch.save({key: value for key, value in content.items() if key != missing}, run / "checkpoints" / name)
+    return run
+
+
+def found(*runs: Path, config: str = CONFIG) -> tuple[Path, Path | None, bool] | None:
+    """What `find_resumable` finds; its lock is the only one that is held afterwards."""
+    if (resumable := find_resumable(runs, config)) is None:
+        return None
+    run, checkpoint, finished, lock = resumable
+    for other in runs:
+        again = lock_folder(other)
+        assert (again is None) == (other == run)
+        if again:
+            again.release()
+    lock.release()
+    return run, checkpoint, finished
+
+
+def test_the_newest_run_of_the_recipe_is_resumed_from_its_last_checkpoint() -> None:
+    runs = [make_run(n, "best.ckpt", "last.ckpt", "previous.ckpt") for n in (0, 1)]
+    runs.append(make_run(2, "last.ckpt", config=CONFIG.replace("0.1", "0.2")))
+    assert found(*runs) == (runs[1], runs[1] / "checkpoints/last.ckpt", False)
+    assert found(*runs, config=CONFIG.replace("0.1", "0.2")) == (runs[2], runs[2] / "checkpoints/last.ckpt", False)
+    assert found(*runs, config=CONFIG.replace("0.1", "0.3")) is None
+    runs[1].joinpath(FINISHED_MARK).touch()
+    assert found(*runs) == (runs[1], None, True)
+
+
+def test_a_run_without_a_checkpoint_is_resumed_if_no_older_one_has_any() -> None:
+    runs = [make_run(0), make_run(1), make_run(2, "last.ckpt", missing="loops")]
+    assert found(*runs) == (runs[1], None, False)  # the last one's checkpoint cannot be resumed from
+    older = make_run(3, "previous.ckpt")
+    assert found(older, *runs) == (older, older / "checkpoints/previous.ckpt", False)
+
+
+def test_a_held_run_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [make_run(n, "last.ckpt") for n in (0, 1)]
+    lock = lock_folder(runs[1])
+    assert lock
+    resumable = find_resumable(runs, CONFIG)
+    assert resumable
+    assert resumable[0] == runs[0]
+    assert capsys.readouterr().err == "resume: skipping version_1, which another process holds\n"
+
+
+def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(0, "last.ckpt", "previous.ckpt", "best.ckpt")
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        assert newest_readable(run) == run / "checkpoints" / name
+        assert capsys.readouterr().err.count("\n") == ["last.ckpt", "previous.ckpt", "best.ckpt"].index(name)
+        run.joinpath("checkpoints", name).write_bytes(b"damaged")
+    assert newest_readable(run) is None
+
+
+@pytest.mark.parametrize("missing", ["loops", "best", "train_scores"])
+def test_a_checkpoint_without_the_state_of_its_fit_is_skipped(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(0, "last.ckpt", missing=missing)
+    assert newest_readable(run) is None
+    expected = f"resume: skipping a checkpoint: {run}/checkpoints/last.ckpt has no {missing}\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [
+        (0, ""),
+        (1, "resume: version_1 has model.a0 1, not 2; starting from scratch\n"),
+        (3, "resume: version_1 has model.a0 1, not 2; model.a1 1, not 2; model.a2 1, not 2; starting from scratch\n"),
+        (5, "resume: version_1 has model.a0 1, not 2; model.a1 1, not 2; model.a2 1, not 2 and 2 others; "
+            "starting from scratch\n"),
+    ],
+)  # fmt: skip
+def test_the_newest_runs_differences_are_printed(count: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (f"model: {{{', '.join(f'a{n}: {value}' for n in range(count))}}}\n" for value in (1, 2))
+    runs = [make_run(0, config="model: {b: 7}"), make_run(1, config=first), make_run(2, config="{")]
+    assert found(*(runs if count else runs[2:]), config=second) is None
+    assert capsys.readouterr().err == line
+
+
+def test_the_runs_of_a_group_may_differ_in_their_seeds_only() -> None:
+    runs = [make_run(0), make_run(1, config=CONFIG.replace("everything: 0", "everything: 1")), make_run(2, config="[")]
+    check_same_recipe(runs, CONFIG)
+    with pytest.raises(InputError, match="version_3 has another recipe"):
+        check_same_recipe([*runs, make_run(3, config=CONFIG.replace("0.1", "0.2"))], CONFIG)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt", "best.ckpt"])
+def test_a_run_folder_is_brought_back_to_its_checkpoint(name: str) -> None:
+    run = make_run(0, "last.ckpt", "previous.ckpt", "best.ckpt")
+    run.joinpath("metrics.csv").write_text("step\n0\n1\n2\n")
+    partial = [run / "checkpoints/.last.ckpt.12.part", run / ".metrics.csv.12.part"]
+    for path in partial:
+        path.touch()
+    restore_run(run, run / "checkpoints" / name, "f00")
+    assert run.joinpath("metrics.csv").read_text() == "step\n0\n"
+    assert not any(path.exists() for path in partial)
+    assert run.joinpath("checkpoints/last.ckpt").exists() == (name != "previous.ckpt")
+    restore_run(run, None, "another")
+    assert not run.joinpath("metrics.csv").exists()
+
+
+def test_a_checkpoint_of_other_data_restores_nothing() -> None:
+    run = make_run(0, "last.ckpt")
+    run.joinpath("metrics.csv").write_text("step\n0\n1\n")
+    with pytest.raises(InputError, match="was trained on other data"):
+        restore_run(run, run / "checkpoints/last.ckpt", "f01")
+    assert run.joinpath("metrics.csv").read_text() == "step\n0\n1\n"

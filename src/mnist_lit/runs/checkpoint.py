@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,10 +111,11 @@ def _plain(value: Any) -> list[Any]:
     """A setting as YAML can hold it, NumPy's numbers and paths included; nothing if it cannot."""
     if value is None or isinstance(value, bool):
         return [value]
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return [kind(value)]
-    return [str(value)] if isinstance(value, Path) else []
+    if isinstance(value, Integral):
+        return [int(value)]
+    if isinstance(value, Real):
+        return [float(value)]
+    return [str(value)] if isinstance(value, str | Path) else []
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -44,6 +44,17 @@ def test_numbers_stand_under_their_headings(page: str, numbers: dict[str, Any]) 
         assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *shares]
 
 
+def test_the_matrix_has_a_row_for_each_true_class(numbers: dict[str, Any]) -> None:
+    counts = np.arange(100).reshape(10, 10).tolist()
+    html = render({**numbers, "test": {**numbers["test"], "confusion": counts}})
+    head, rows = re.findall(r'<table class="matrix.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', html, re.S)[0]
+    assert re.findall(r">([^<>]+)</th>", head) == numbers["classes"]
+    assert re.findall(r">([^<>]+)</th>", rows) == numbers["classes"]
+    shown = [re.findall(r">([^<>]+)</data>", row) for row in rows.split("</tr>")[:-1]]
+    assert shown == [[str(count) for count in row] for row in counts]
+    assert "Rows are true classes, columns predicted ones." in html
+
+
 def test_the_page_loads_nothing_and_contains_no_local_path(
     page: str, numbers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

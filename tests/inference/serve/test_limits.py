@@ -1,5 +1,6 @@
 """Requests over the limits and from other sites are refused; an error is one line."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
-from mnist_lit.inference.serve.limits import HEADERS, Limits  # noqa: E402
+from fastapi import HTTPException  # noqa: E402
+from starlette.responses import JSONResponse  # noqa: E402
+
+from mnist_lit.inference.serve.limits import HEADERS, GuardMiddleware, Limits  # noqa: E402
+from mnist_lit.inference.serve.metrics import Metrics  # noqa: E402
 
 Ask = Callable[..., "Response"]
 
@@ -34,11 +40,14 @@ Ask = Callable[..., "Response"]
         (421, {"content": picture(140), "headers": {**PNG, "host": "evil.example"}}),
         (421, {"content": picture(140), "headers": {**PNG, "host": "localhost@evil.example"}}),
         (421, {"content": picture(140), "headers": {**PNG, "host": "localhost.."}}),
+        (421, {"content": picture(140), "headers": {**PNG, "host": ""}}),
+        (421, {"content": picture(140), "headers": {**PNG, "host": "[::2]:8000"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://evil.example"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://localhost:3000"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "null"}}),
         (403, {"content": picture(140), "headers": {**PNG, "origin": "http://["}}),
         (403, {"content": picture(140), "headers": {**PNG, "sec-fetch-site": "cross-site"}}),
+        (403, {"content": picture(140), "headers": {**PNG, "sec-fetch-site": "same-site"}}),
     ],
 )
 def test_a_request_is_refused_in_one_line(ask: Ask, status: int, request_: dict[str, Any]) -> None:
@@ -54,6 +63,33 @@ def test_the_pages_own_posts_and_allowed_names_are_accepted(ask: Ask, make_ask: 
     named = make_ask(hosts=["Digits.example"])
     assert named("GET", "/health", headers={"host": "digits.example:80"}).status_code == 200
     assert named("GET", "/health", headers={"host": "example"}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "localhost.", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
+def test_this_machines_own_names_are_accepted_and_their_pages_may_post(ask: Ask, host: str) -> None:
+    assert ask("GET", "/health", headers={"host": host, "sec-fetch-site": "cross-site"}).status_code == 200
+    for scheme in ("http", "https"):
+        own = {**PNG, "host": host, "origin": f"{scheme}://{host}", "sec-fetch-site": "none"}
+        assert ask("POST", "/predict", content=picture(140), headers=own).status_code == 200
+
+
+def test_the_headers_allow_nothing_that_the_page_does_not_need(ask: Ask) -> None:
+    headers = ask("GET", "/").headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",  # no other site may put the page into a frame
+    }
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/icon.svg", "/docs", "/health", "/nothing"])
@@ -87,6 +123,116 @@ def test_all_uploads_together_and_the_waiting_line_are_limited(make_ask: Callabl
     for busy, body in ((small, b"0" * 10_001), (make_ask(limits=Limits(waiting=0)), picture(140))):
         response = busy("POST", "/predict", content=body, headers=PNG)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+class Upload:
+    """A request to the middleware around an application that reads the whole body, in parts of these sizes."""
+
+    def __init__(self, guard: GuardMiddleware, *parts: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.guard, self.parts, self.sent = guard, list(parts), list[dict[str, Any]]()
+        self.go_on = asyncio.Event()
+        app = SimpleNamespace(state=SimpleNamespace(closing=False))
+        chunked = headers or ((b"transfer-encoding", b"chunked"),)
+        self.scope = {"type": "http", "method": "POST", "path": "/predict", "app": app, "server": ("127.0.0.1", 80),
+                      "headers": [(b"host", b"localhost"), *chunked]}  # fmt: skip
+
+    async def receive(self) -> dict[str, Any]:
+        """The next part; waits before the last one until it may go on."""
+        if len(self.parts) == 1:
+            await self.go_on.wait()
+        size = self.parts.pop(0)
+        return {"type": "http.request", "body": bytes(size), "more_body": bool(self.parts)}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Keep what is sent to the client."""
+        self.sent.append(message)
+
+    async def run(self) -> int:
+        """The response's status."""
+        await self.guard(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+        status: int = self.sent[0]["status"]
+        return status
+
+
+def guard(**limits: float) -> GuardMiddleware:
+    """The middleware around an application that reads the body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            while (await receive()).get("more_body"):
+                pass
+            response = JSONResponse({}, 200)
+        except HTTPException as error:
+            response = JSONResponse({"detail": error.detail}, error.status_code)
+        await response(scope, receive, send)
+
+    return GuardMiddleware(app, hosts=(), limits=Limits(**limits), metrics=Metrics())  # type: ignore[arg-type]
+
+
+def answer(upload: Upload) -> int:
+    """The status of one upload that does not wait."""
+    upload.go_on.set()
+    return asyncio.run(upload.run())
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [((10,), 200), ((5, 5), 200), ((0,), 200), ((11,), 413), ((5, 6), 413), ((5, 5, 1), 413), ((9, 0, 2, 0), 413)],
+)
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(parts: tuple[int, ...], status: int) -> None:
+    assert answer(Upload(guard(body=10), *parts)) == status
+
+
+@pytest.mark.parametrize(("announced", "status"), [(10, 200), (11, 413)])
+def test_an_announced_size_may_be_as_large_as_the_limit_and_no_larger(announced: int, status: int) -> None:
+    assert answer(Upload(guard(body=10), 1, headers=((b"content-length", b"%d" % announced),))) == status
+
+
+@pytest.mark.parametrize(("second", "status"), [(10, 200), (11, 503)])
+def test_the_bodies_in_progress_share_one_limit_and_free_it_when_they_end(second: int, status: int) -> None:
+    limited = guard(body=20, bodies=20)
+
+    async def both() -> list[int]:
+        first, other = Upload(limited, 4, 6, 0), Upload(limited, second, 0)
+        other.go_on.set()
+        running = asyncio.create_task(first.run())
+        while len(first.parts) > 1:
+            await asyncio.sleep(0)
+        found = await other.run()
+        first.go_on.set()
+        return [await running, found]
+
+    for _ in range(3):  # 60 bytes in all
+        assert asyncio.run(both()) == [200, status]
+        assert answer(Upload(limited, 20)) == 200
+
+
+def test_refused_and_failed_uploads_free_the_limit_too() -> None:
+    limited = guard(body=20, bodies=30)
+    for _ in range(3):
+        assert answer(Upload(limited, 15, 15)) == 413
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ValueError
+
+    works, limited.app = limited.app, failing
+    for _ in range(3):
+        assert answer(Upload(limited, 15, 0)) == 500
+    limited.app = works
+    assert answer(Upload(limited, 10, 10)) == 200
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused_and_what_it_held_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mnist_lit.inference.serve.limits.LINGER", 0.05)
+    limited = guard(bodies=15, seconds=0.05)
+    upload = Upload(limited, 10, 0)
+    assert asyncio.run(upload.run()) == 408
+    headers = dict(upload.sent[0]["headers"])
+    assert headers[b"connection"] == b"close"
+    assert answer(Upload(limited, 10)) == 200
 
 
 def resident_bytes(pid: int) -> int:

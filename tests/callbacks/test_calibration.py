@@ -1,0 +1,82 @@
+"""A fit's best checkpoint is calibrated once, on the images that were held out."""
+
+import copy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_lit.callbacks import calibration
+from mnist_lit.callbacks.calibration import CalibrateBest
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.model import TutorialCNN
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
+from mnist_lit.runs.start import RunStart
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `calibrate_checkpoint` was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def calibrate(source: Path, target: Path, data: Any, train: Any, val: Any, *, network: Any) -> None:
+        asked.append({"paths": (source, target), "data": data, "train": train, "val": val, "network": network})
+
+    monkeypatch.setattr(calibration, "calibrate_checkpoint", calibrate)
+    return asked
+
+
+@pytest.fixture
+def run(trained: Path) -> Path:
+    """A copy of a run whose calibration was killed."""
+    shutil.copytree(trained, "run")
+    best = Path("run/checkpoints/best.ckpt")
+    content = load_checkpoint(best)
+    del content[METADATA_KEY]["calibration"]
+    save_checkpoint(content, best)
+    return Path("run")
+
+
+def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_validation_images(
+    run: Path, calls: list[dict[str, Any]]
+) -> None:
+    data = MNISTDataModule(dataset="digits", val_size=180)
+    CalibrateBest(RunStart(run)).calibrate(run, data, TutorialCNN())
+    (call,) = calls
+    assert call["paths"] == (run / "checkpoints/best.ckpt",) * 2
+    assert call["data"] is data.digits
+    assert (len(call["train"]), len(call["val"])) == (1257, 180)
+    assert torch.equal(call["train"], data.train_indices)
+    assert torch.equal(call["val"], data.val_indices)
+    assert call["network"] is None  # the tutorial's
+
+
+def test_a_network_of_your_own_is_passed_on(run: Path, calls: list[dict[str, Any]], digits_data: Any) -> None:
+    network = nn.Linear(784, 10)
+    CalibrateBest(RunStart(run)).calibrate(run, copy.copy(digits_data), network)
+    assert calls[0]["network"] is network
+
+
+def test_nothing_is_calibrated_twice_nor_without_validation_images_or_a_checkpoint(
+    trained: Path, run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
+) -> None:
+    callback, network = CalibrateBest(RunStart(run)), TutorialCNN()
+    callback.calibrate(trained, digits_data, network)
+    callback.calibrate(run, MNISTDataModule(dataset="digits", val_size=0), network)
+    callback.calibrate(Path("empty"), digits_data, network)
+    assert calls == []
+
+
+def test_only_the_first_process_calibrates(
+    run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
+) -> None:
+    module = SimpleNamespace(network=TutorialCNN())
+    for is_first, start in ((False, RunStart(run)), (True, RunStart()), (True, RunStart(run))):
+        assert calls == []
+        trainer: Any = SimpleNamespace(is_global_zero=is_first, datamodule=copy.copy(digits_data))
+        CalibrateBest(start).teardown(trainer, module, "fit")
+    assert len(calls) == 1
