@@ -24,13 +24,13 @@ def run_versions() -> dict[str, str]:
     commit = checkout_commit()
     return {
         "mnist-lit": __version__,
-        **({"commit": commit} if commit else {}),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "lightning": lightning.__version__,
         "cpu": cpu_name(),
         "threads": str(torch.get_num_threads()),
         **gpu_versions(),
+        **({"commit": commit} if commit else {}),
     }
 
 
