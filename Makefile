@@ -2,7 +2,7 @@
 PYTHON ?= python
 DATA ?= data
 
-.PHONY: help setup check test test-all test-gpu mutants browser docs fit serve tensorboard
+.PHONY: help setup check licenses test test-all test-newest test-gpu mutants browser docs fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,11 +16,17 @@ check:  ## check formatting, lint, types and import contracts
 	$(PYTHON) -m mypy
 	lint-imports --no-logo
 
+licenses:  ## list every dependency's licence; fail if one is not compatible with MIT
+	$(PYTHON) tests/dependencies.py
+
 test:  ## run the tests, a few minutes
 	$(PYTHON) -m pytest
 
 test-all:  ## run the slow tests too
 	$(PYTHON) -m pytest -m ''
+
+test-newest:  ## run the tests of the last commit with the newest version of every dependency, in a new environment
+	PYTHON=$(PYTHON) .ci/run newest
 
 test-gpu:  ## run the tests that need an NVIDIA GPU
 	MNIST_LIT_TEST_GPU=0 $(PYTHON) -m pytest -n0 -m gpu tests/gpu

@@ -6,8 +6,6 @@ the same round drifts much less.
 
 import argparse
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -22,23 +20,13 @@ FIT_RATE = re.compile(r"time +([\d.]+) s +\(([\d,]+) images/s")  # in the table 
 
 
 def machine_info() -> dict[str, Any]:
-    """The machine and the library versions."""
-    import lightning
+    """The machine, the library versions and the commit."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-        model = names[0] if names else model
-    return {
-        "cpu": f"{os.cpu_count()} × {model}",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "lightning": lightning.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    from mnist_lit.runs.versions import run_versions
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {**run_versions(), "gpu": gpu, "date": time.strftime("%Y-%m-%d")}
 
 
 class FitRun(NamedTuple):

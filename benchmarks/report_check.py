@@ -59,7 +59,7 @@ def main() -> int:
         page = Path(folder, "report.html")
         subprocess.run([*command, "--output", str(page)], stdout=subprocess.DEVNULL, check=True)
         page_values = ReportPage(page.read_text(encoding="utf-8")).values
-    for key in ("began", "commands", "config"):
+    for key in ("began", "commands", "config", "earlier"):
         del report["origin"][key]
     for change in report["robustness"]["changes"].values():
         del change["unit"]

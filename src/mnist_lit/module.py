@@ -6,7 +6,7 @@ counted is in `metrics`; checkpoints, figures and run folders are callbacks.
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from mnist_lit.metrics import classification_metrics, merge_states, scalar_score
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
+from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -93,6 +94,7 @@ class MNISTModule(CapturingModule):
         self.val_metrics = classification_metrics(num_classes, "val/")
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
+        self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # or trained before, so that `init_from` is left alone
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
@@ -104,6 +106,8 @@ class MNISTModule(CapturingModule):
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, as many classes as the data has"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
+        if stage == "fit":
+            checkout_commit()  # before training: the checkout may change meanwhile, this process does not
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled.
@@ -209,7 +213,7 @@ class MNISTModule(CapturingModule):
         if METADATA_KEY not in checkpoint:  # `SaveBestAndLast` knows the run's own config.yaml
             names = inspect.signature(MNISTModule).parameters  # a subclass may have more
             hparams = {name: self.hparams[name] for name in names if name in self.hparams}
-            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams).to_dict()
+            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue counting the epoch's scores, whatever number of processes saved them.
@@ -217,6 +221,7 @@ class MNISTModule(CapturingModule):
         A checkpoint that was slimmed down for sharing has no scores, and only the weights that are evaluated.
         """
         self._warm_started = bool(checkpoint.get("global_step"))
+        self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
         checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self.train_metrics.reset()
         if "train_scores" in checkpoint:

@@ -11,7 +11,7 @@ import yaml
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest, is_optimizer_step, validation_may_follow
-from mnist_lit.runs import checkpoint
+from mnist_lit.runs import checkpoint, versions
 from mnist_lit.runs.checkpoint import METADATA_KEY
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
@@ -38,9 +38,32 @@ def test_a_checkpoint_describes_itself(tiny_run: Path) -> None:
     assert yaml.safe_load(metadata["config"]) == yaml.safe_load(tiny_run.joinpath("config.yaml").read_text())
     assert 0 <= metadata["scores"]["val/acc"] <= 1
     assert len(metadata["data"]) == 32
-    assert set(metadata["versions"]) == {"mnist-lit", "python", "torch", "lightning"}
+    assert metadata["versions"] == versions.run_versions()
+    assert "earlier" not in metadata
     assert content["hyper_parameters"]["lr"] == 0.03
     assert not [name for name in content["hyper_parameters"] if name.startswith("_")]
+
+
+def test_a_run_that_is_resumed_on_another_machine_names_both(
+    cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = load(0)["mnist_lit"]["versions"]
+    fit = ("fit", "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt", "--trainer.max_epochs", "2")
+    assert cli(*fit)[0] == 0
+    assert load(1)["mnist_lit"]["versions"] == here
+    assert "earlier" not in load(1)["mnist_lit"]
+    monkeypatch.setattr(versions, "cpu_name", lambda: "2 × abacus")
+    for number in (2, 3):  # the second one resumes on the same machine as the first
+        assert cli(*fit)[0] == 0
+        metadata = load(number)["mnist_lit"]
+        assert (metadata["versions"], metadata["earlier"]) == ({**here, "cpu": "2 × abacus"}, [here])
+        fit = ("fit", "--ckpt_path", "lightning_logs/version_2/checkpoints/last.ckpt", "--trainer.max_epochs", "3")
+    slim = checkpoint.strip_for_sharing(load(3))
+    assert checkpoint.Metadata.of(slim).earlier == (here,)
+    assert cli("report", "version_3", "--images", "20")[0] == 0
+    page = Path("lightning_logs/version_3/report.html").read_text(encoding="utf-8")
+    assert f"Resumed: earlier steps were trained with cpu {here['cpu']}." in page
+    assert "2 × abacus" in page
 
 
 def test_keep_epochs_keeps_every_epoch_also_after_a_resume(cli: Cli, tiny_fit: tuple[str, ...]) -> None:

@@ -57,6 +57,8 @@ def test_the_readme_starts_with_two_commands_and_ci_runs_the_second() -> None:
     pattern = re.search(r"sed -n 's/(\^.*?)\$/", ROOT.joinpath(".ci/run").read_text(encoding="utf-8"))
     assert pattern
     assert re.fullmatch(pattern[1].replace(r"\(", "(").replace(r"\)", ")"), second.strip())
+    assert second.startswith("python3 ")  # what `make test-newest` replaces
+    assert second.count(" -c constraints.txt ") == 1
 
 
 def test_no_tracked_file_contains_a_registry_or_a_machine_path() -> None:

@@ -6,6 +6,7 @@ import pickle
 import random
 import zipfile
 from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,8 +329,15 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
     assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
     linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
     assert not linked & (config["model"].keys() | config["data"].keys())
-    stored = {METADATA_KEY: metadata.to_dict(), "hyper_parameters": {"num_classes": 10}}
-    assert Metadata.of(stored) == metadata
+    before = {"cpu": "2 × abacus"}
+    resumed = replace(metadata, earlier=(before,))
+    for one in (metadata, resumed):
+        stored = {METADATA_KEY: one.to_dict(), "hyper_parameters": {"num_classes": 10}}
+        assert Metadata.of(stored) == one
+    assert resumed.history == (before, metadata.versions)
+    stored[METADATA_KEY]["earlier"] = ["abacus"]
+    with pytest.raises(InputError, match="metadata are damaged"):
+        Metadata.of(stored)
 
 
 def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:

@@ -116,7 +116,8 @@ class SaveBestAndLast(Checkpoint):
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
         data = trainer.datamodule  # type: ignore[attr-defined]
         scores = self._scores | dict(trainer.callback_metrics)
-        content[METADATA_KEY] = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths).to_dict()
+        metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths, pl_module.trained_with)
+        content[METADATA_KEY] = metadata.to_dict()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Keep scores that a resumed run has not logged again yet."""

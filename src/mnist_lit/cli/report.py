@@ -22,7 +22,7 @@ KEYS = """\
   group                for several seeds: n, mean, sd, low, high, ensemble, runs, suspects; else null
   curves               from metrics.csv, each [steps, value]
   robustness           changes.rotation.points and so on: amount, and right, accuracy, low, high of `images`
-  origin               data, settings, config, versions, commands"""
+  origin               data, settings, config, machine, versions, commands"""
 
 
 def main(command: str, args: list[str]) -> None:

@@ -8,7 +8,6 @@ files load with `weights_only=True`: nothing in them can run code.
 import io
 import json
 import math
-import platform
 import shlex
 import warnings
 import zipfile
@@ -18,21 +17,19 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
-import lightning
 import torch
 import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from mnist_lit import __version__
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.own_network import fast_layout
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
+from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.gpu import gpu_versions
 from mnist_lit.system.yaml_file import load_yaml
 
 METADATA_KEY = "mnist_lit"
@@ -52,17 +49,25 @@ class Metadata:
     classes: tuple[str, ...]  # what labels 0 … C - 1 stand for
     scores: Mapping[str, float]  # latest value of every logged metric
     curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
-    versions: Mapping[str, str]
+    versions: Mapping[str, str]  # see `versions.run_versions`
+    earlier: tuple[Mapping[str, str], ...] = ()  # the same of processes before a resume, where it was different
     calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
 
     @classmethod
     def new(
-        cls, config: str, data: str, classes: Sequence[str], scores: Mapping[str, Any], curves: Mapping[str, int]
+        cls,
+        config: str,
+        data: str,
+        classes: Sequence[str],
+        scores: Mapping[str, Any],
+        curves: Mapping[str, int],
+        history: Sequence[Mapping[str, str]] = (),
     ) -> Self:
-        """Metadata of a checkpoint that is being saved; scores may be scalar tensors."""
-        versions = {"mnist-lit": __version__, "python": platform.python_version()}
-        versions |= {"torch": str(torch.__version__), "lightning": lightning.__version__, **gpu_versions()}
-        return cls(config, data, tuple(classes), {name: float(v) for name, v in scores.items()}, dict(curves), versions)
+        """Metadata of a checkpoint that is being saved; scores may be scalar tensors. history: of the checkpoint that
+        the run was resumed from."""
+        versions, numbers = run_versions(), {name: float(score) for name, score in scores.items()}
+        earlier = tuple(before for before in history if before != versions)
+        return cls(config, data, tuple(classes), numbers, dict(curves), versions, earlier)
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Self:
@@ -79,12 +84,13 @@ class Metadata:
             for name, kind in TABLES.items():
                 if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
                     raise TypeError(name)
-            return cls(**required, classes=classes, calibration=stored.get("calibration"))
+            earlier = tuple(map(dict, stored.get("earlier", ())))
+            return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
 
     @classmethod
-    def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any]) -> Self:
+    def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:
         """Metadata of a checkpoint that a plain Trainer saves, without a run folder and maybe with other data."""
         describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
         data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
@@ -98,13 +104,18 @@ class Metadata:
                                 for plain in _plain(value)}  # fmt: skip
         classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
         text = yaml.safe_dump(config, sort_keys=False)
-        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {})
+        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
+
+    @property
+    def history(self) -> tuple[Mapping[str, str], ...]:
+        """What the weights were trained with, oldest first; more than one entry only after a resume elsewhere."""
+        return (*self.earlier, self.versions)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is stored: plain containers, no calibration unless there is one."""
+        """As it is stored: plain containers, without `earlier` and `calibration` if there is nothing to say."""
         stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
-        stored["classes"] = list(self.classes)
-        return stored if self.calibration else {name: stored[name] for name in stored if name != "calibration"}
+        stored |= {"classes": list(self.classes), "earlier": list(map(dict, self.earlier))}
+        return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
 
 
 def _plain(value: Any) -> list[Any]:

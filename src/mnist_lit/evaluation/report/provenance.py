@@ -42,8 +42,15 @@ def provenance(
         "settings": _changed_settings(settings),
         "config": portable_config(metadata.config),
         "versions": metadata.versions,
+        "earlier": _earlier_versions(metadata),
         "commands": _commands(folder, members, own_pictures=data.dataset == "folder"),
     }
+
+
+def _earlier_versions(metadata: Metadata) -> list[dict[str, str]]:
+    """What was different before each resume on another machine or with other software: the old values."""
+    return [{name: value for name, value in before.items() if value != metadata.versions.get(name)}
+            for before in metadata.earlier]  # fmt: skip
 
 
 def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
