@@ -39,7 +39,7 @@ WILD: list[Any] = [
     *(None, True, -1, 0, 10**7, 10**30, 1e308, float("nan"), float("inf"), "", "x" * 10_000, "\x1b[2J", "é\u202e\0"),
     *([], {}, [[[[]]]], {"a": {"b": 1}}, [0] * 1000, {"class_path": "os.system", "init_args": {"command": "id"}}),
 ]
-WILD_TENSORS = [
+WILD_TENSORS: list[Callable[[], torch.Tensor]] = [
     *(lambda: torch.zeros(0), lambda: torch.full((3,), torch.nan), lambda: torch.zeros(1).expand(10**9)),
     *(lambda: torch.ones(2, 2, dtype=torch.int8), lambda: torch.zeros(3, dtype=torch.complex64)),
 ]
