@@ -37,10 +37,10 @@ POST = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n
 class Server:
     """`mnist-lit serve` in a process of its own."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *options: str) -> None:
         self.start = time.perf_counter()
         self.seconds_to_first_answer = 0.0
-        command = [sys.executable, "-m", "mnist_lit", "serve", "--model", model, "--port", "0"]
+        command = [sys.executable, "-m", "mnist_lit", "serve", "--model", model, "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.port = int(re.findall(r"http://\S+:(\d+)/", self.process.stdout.readline())[0])
@@ -223,9 +223,9 @@ def sigterm_under_load(model: str, clients: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def running(model: str) -> Iterator[Server]:
+def running(model: str, *options: str) -> Iterator[Server]:
     """A server that has answered once; it is stopped on exit."""
-    server = Server(model)
+    server = Server(model, *options)
     try:
         server.predict(server.client())
         server.seconds_to_first_answer = time.perf_counter() - server.start

@@ -56,9 +56,43 @@ def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
         code, out, err = cli("serve", "--model", str(MODEL), "--port", port)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"cannot listen on 127.0.0.1, port {port}" in err
-    for option in (("--host", "no.such.host.invalid"), ("--port", "70000"), ("--threads", "0")):
+    for option in (("--host", "no.such.host.invalid"), ("--port", "70000"), ("--threads", "0"), ("--max_seconds", "0")):
         code, out, err = cli("serve", "--model", str(MODEL), *option)
         assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "example.org",
+        "*",
+        "null",
+        "https://example.org/",
+        "https://example.org/page",
+        "https://*.example.org",
+        "https://Example.org",
+        "https://example.org:443",
+        "http://example.org:80",
+        "https://user@example.org",
+        "ftp://example.org",
+        "https://",
+        "https://example.org,https://example.net",
+        "https://example.org\n",
+        "",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_in_one_line(origin: str, cli: Cli) -> None:
+    code, out, err = cli("serve", "--model", str(MODEL), "--allow_origin", origin)
+    assert (code, out) == (2, "")
+    assert err.rstrip("\n").startswith("mnist-lit: --allow_origin: expected https://NAME or http://NAME, ")
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "http://localhost:3000", "https://example.org:80", "http://[::1]:8080"]
+)
+def test_an_origin_as_browsers_send_it_is_accepted(origin: str, cli: Cli) -> None:
+    code, _, err = cli("serve", "--model", str(MODEL), "--allow_origin", origin, "--port", "99999")  # the next error
+    assert (code, "--port" in err) == (2, True)
 
 
 @pytest.mark.parametrize("package", ["fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn"])

@@ -14,6 +14,7 @@ from mnist_lit.imaging.mnist_format import (
     find_digits,
     page_hypotheses,
 )
+from mnist_lit.imaging.segmentation import MAX_SEGMENTS
 
 
 def test_specks_and_ink_at_the_border_are_ignored(seven: NDArray[np.uint8]) -> None:
@@ -77,7 +78,12 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     for top, left in np.random.default_rng(0).integers(0, 1394, (5000, 2)):
         dusty[top : top + 6, left : left + 6] = 40
     assert len(digit_hypotheses(dusty).found) < 10
-    assert len(page_hypotheses(dusty).found) < 1200  # 500 components, some cut into pieces; 1,980 with combinations
+    assert len(page_hypotheses(dusty).found) <= MAX_SEGMENTS  # 1,980 with every combination
+    blots = np.full((1600, 1600), 230, np.uint8)
+    for top in range(20, 1580, 40):
+        for left in range(20, 1580, 40):
+            blots[top : top + 18, left : left + 18] = 40
+    assert 500 <= len(page_hypotheses(blots).found) <= MAX_SEGMENTS  # 1,500 when cut into pieces
 
 
 def test_digits_are_found_among_thousands_of_specks() -> None:

@@ -49,6 +49,7 @@ NOT_RUN = {  # regex for "PAGE: TEXT" → why it is not run here
     r".*val_check_interval 469": "two steps have no 469th",
     r".*(version_N|…)": "N and … are placeholders",
     r".* report version_": "tests/evaluation/report/test_build.py makes such runs",
+    r"docs/deployment.md: ": "needs systemd, nginx or Caddy; the test below checks the unit's command",
     r"docs/distributed.md: ": "tests/end_to_end/test_distributed.py runs it, except on a cluster",
 }
 SHORTER = {  # regex for a command → options that make it take seconds
@@ -308,6 +309,13 @@ def test_every_option_and_command_that_a_page_names_exists(cli: Cli) -> None:
             if span.startswith(("mnist-lit ", "--")):
                 for option in re.findall(r"--[a-z][\w.-]*", span):
                     assert option in known or option in documented, f"{page}: {span}"
+
+
+def test_the_systemd_unit_starts_a_server(cli: Cli) -> None:
+    command = re.search(r"^ExecStart=\S+/mnist-lit (serve .*)$", page_text("docs/deployment.md"), re.MULTILINE)
+    assert command
+    code, _, err = cli(*command[1].replace("%i", "99999").split())
+    assert (code, err) == (2, "mnist-lit: --port: expected 0 … 65535, got 99999\n")
 
 
 @pytest.fixture

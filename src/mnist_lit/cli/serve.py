@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import socket
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 from mnist_lit.system.command_parser import CommandParser
+
+# As browsers write it (RFC 6454, section 6.2): other spellings would never match.
+ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
 
 def main(command: str, args: list[str]) -> None:
@@ -24,14 +28,21 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
     names = "a host name that browsers may use, besides localhost and the address; repeat for several"
     parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
+    origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
+    parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
     parser.add_argument("--threshold", type=float, help="reject outlier scores above it (default: the model's own)")
     parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
     parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB (default: 20)")
+    longest = "the longest that finding a picture's digits may take, in seconds (default: 10)"
+    parser.add_argument("--max_seconds", type=int, default=10, help=longest)
     timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
     parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
     options = parser.parse_args(args)
-    for name in ("threads", "max_mb", "timeout"):
+    for name in ("threads", "max_mb", "max_seconds", "timeout"):
         require(f"--{name}", vars(options)[name], "1 or more", vars(options)[name] >= 1)
+    for origin in options.allow_origin:
+        form = "https://NAME or http://NAME, with a port unless it is the usual one, in lower case and without a path"
+        require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)
     try:
         from mnist_lit.inference.serve.app import create_app
         from mnist_lit.inference.serve.limits import Limits
@@ -39,11 +50,17 @@ def main(command: str, args: list[str]) -> None:
 
         path, note = _exported_model(options.model)
         reader = DigitReader.load(path, threshold=options.threshold)
-        limits = Limits(body=options.max_mb << 20, seconds=options.timeout, threads=options.threads)
-        app = create_app(reader, hosts=[options.host, *options.allowed_host], limits=limits)
+        limits = Limits(
+            body=options.max_mb << 20,
+            seconds=options.timeout,
+            reading=options.max_seconds,
+            threads=options.threads,
+        )
+        hosts = [options.host, *options.allowed_host]
+        app = create_app(reader, hosts=hosts, origins=options.allow_origin, limits=limits)
     except ModuleNotFoundError as error:
         raise InputError(f"serving needs {error.name}; pip install 'mnist-lit[serve]'") from error
-    with _listen(options.host, options.port) as listener:
+    with _listen(options.host, options.port) as listener, app.state.processes.running():
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)

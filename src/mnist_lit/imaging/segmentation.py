@@ -13,7 +13,7 @@ from mnist_lit.imaging.ink import Component, Ink, corners, label_components, rul
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
-MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, which is dust, too, each piece is taken alone
+MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each piece is taken alone, or uncut
 # Shares of the picture's side.
 LINE, TABLE_LINE = 0.6, 0.25  # shortest ruled line around one digit, and around many
 LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the border; smallest digit on ruled paper
@@ -99,9 +99,12 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         unruled = components(_erase(ink.mask, lines))
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
     inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
-    found = [_segments(line, typical, ink.stroke) for line in _text_lines(inside, typical)]
+    text = _text_lines(inside, typical)
+    found = [_segments(line, typical, ink.stroke) for line in text]
     if sum(map(len, found)) > MAX_SEGMENTS:
-        return [[segment for segment in line if segment.stop == segment.first + 1] for line in found]
+        found = [[segment for segment in line if segment.stop == segment.first + 1] for line in found]
+    if sum(map(len, found)) > MAX_SEGMENTS:
+        return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
     return found
 
 

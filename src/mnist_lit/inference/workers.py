@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.inference.reader import Proposal, propose
@@ -78,15 +79,20 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
 
 
 def _start_processes(workers: int) -> Executor:
-    """Processes that are not copies of this one, which may have threads (torch, onnxruntime) that do not survive one.
-    A fork server imports the package once for all of them."""
+    return ProcessPoolExecutor(workers, process_context(__name__), set_up_process)
+
+
+def process_context(module: str) -> Any:
+    """Starts processes that are not copies of this one, which may have threads (torch, onnxruntime) that do not survive
+    one. A fork server imports the module once for all of them."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, context, _set_up_process)
+    context.set_forkserver_preload([module])
+    return context
 
 
-def _set_up_process() -> None:
+def set_up_process() -> None:
+    """Share the processors, leave signals to the parent, and end with it."""
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the processors already

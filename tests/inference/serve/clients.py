@@ -7,6 +7,7 @@ import socket
 from PIL import Image, ImageDraw
 
 PNG = {"content-type": "image/png"}
+SLOW = b"P5 4400 4400 254\n" + bytes(4400 * 4400)  # Pillow scales each of these pixels in Python
 POST = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 

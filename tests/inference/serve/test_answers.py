@@ -57,8 +57,9 @@ def test_each_reading_has_its_line_and_column(ask: Ask) -> None:
 
 
 def test_one_digit_of_several_says_how_to_read_all(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = DigitReader.read
-    monkeypatch.setattr(DigitReader, "read", lambda *args: read(*args)._replace(message="3 digits found"))
+    decide = DigitReader.decide
+    three = "3 digits found"
+    monkeypatch.setattr(DigitReader, "decide", lambda *args: [[decide(*args)[0][0]._replace(message=three)]])
     (reading,) = ask("POST", "/predict", content=picture(140), headers=PNG).json()["readings"]
     assert reading["message"] == "3 digits found; add ?many=true to read them all"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from inference.serve.clients import PNG, POST, picture, read_until_closed
+from inference.serve.clients import PNG, POST, SLOW, picture, read_until_closed
 from mnist_lit.inference.reader import DigitReader
 
 if TYPE_CHECKING:
@@ -73,6 +73,72 @@ def test_this_machines_own_names_are_accepted_and_their_pages_may_post(ask: Ask,
         assert ask("POST", "/predict", content=picture(140), headers=own).status_code == 200
 
 
+ORIGIN = {"origin": "https://example.org", "sec-fetch-site": "cross-site"}
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+
+
+@pytest.fixture(scope="module")
+def ask_across(make_ask: Callable[..., Ask]) -> Ask:
+    """Send a request to an application that pages of two other sites may use."""
+    return make_ask(origins=["https://example.org", "http://[::1]:3000"])
+
+
+@pytest.mark.parametrize("origin", ["https://example.org", "http://[::1]:3000"])
+def test_a_page_of_an_allowed_origin_can_send_pictures(ask_across: Ask, origin: str) -> None:
+    headers = {**ORIGIN, "origin": origin}
+    preflight = ask_across("OPTIONS", "/predict?many=true", headers=headers | PREFLIGHT)
+    assert preflight.status_code == 200
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert "content-type" in preflight.headers["access-control-allow-headers"].lower()
+    response = ask_across("POST", "/predict?many=true", content=picture(140), headers=headers | PNG)
+    too_large = ask_across("POST", "/predict", content=b"0" * ((20 << 20) + 1), headers=headers | PNG)
+    assert (response.status_code, too_large.status_code) == (200, 413)
+    for one in (preflight, response, too_large):
+        assert one.headers["access-control-allow-origin"] == origin
+        assert "origin" in one.headers["vary"].lower()
+        assert "access-control-allow-credentials" not in one.headers
+    assert HEADERS.items() <= dict(response.headers).items()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://example.org",
+        "https://example.org:8443",
+        "https://example.org.evil.example",
+        "https://sub.example.org",
+        "https://evilexample.org",
+        "https://example.org/",
+        "null",
+        "*",
+    ],
+)
+def test_no_other_origin_is_allowed(ask_across: Ask, origin: str) -> None:
+    headers = {**ORIGIN, "origin": origin}
+    preflight = ask_across("OPTIONS", "/predict", headers=headers | PREFLIGHT)
+    response = ask_across("POST", "/predict", content=picture(140), headers=headers | PNG)
+    assert (preflight.status_code, response.status_code) == (400, 403)
+    for one in (preflight, response, ask_across("GET", "/health", headers=headers)):
+        assert "access-control-allow-origin" not in one.headers
+
+
+def test_an_allowed_origin_changes_nothing_else(ask: Ask, ask_across: Ask) -> None:
+    known = {"content": picture(140), "headers": ORIGIN | PNG}
+    assert ask_across("POST", "/predict", content=picture(140), headers=PNG).status_code == 200
+    assert (
+        ask_across("POST", "/predict", **known | {"headers": ORIGIN | PNG | {"host": "evil.example"}}).status_code
+        == 421
+    )
+    assert (
+        ask_across("POST", "/predict", content=picture(140), headers=PNG | {"sec-fetch-site": "same-site"}).status_code
+        == 403
+    )
+    assert ask("POST", "/predict", **known).status_code == 403
+    preflight = ask("OPTIONS", "/predict", headers=ORIGIN | PREFLIGHT)
+    assert preflight.status_code == 405
+    assert not [name for name in preflight.headers if name.startswith("access-control")]
+
+
 def test_the_headers_allow_nothing_that_the_page_does_not_need(ask: Ask) -> None:
     headers = ask("GET", "/").headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
@@ -107,7 +173,7 @@ def test_an_error_is_one_line_to_the_client_and_one_in_the_log(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(DigitReader, "read", fail)
+    monkeypatch.setattr(DigitReader, "decide", fail)
     response = ask("POST", "/predict", content=picture(140), headers=PNG)
     assert (response.status_code, response.json()) == (500, {"detail": "internal error; the server's log shows where"})
     assert HEADERS.items() <= dict(response.headers).items()
@@ -166,7 +232,7 @@ def guard(**limits: float) -> GuardMiddleware:
             response = JSONResponse({"detail": error.detail}, error.status_code)
         await response(scope, receive, send)
 
-    return GuardMiddleware(app, hosts=(), limits=Limits(**limits), metrics=Metrics())  # type: ignore[arg-type]
+    return GuardMiddleware(app, hosts=(), origins=(), limits=Limits(**limits), metrics=Metrics())  # type: ignore[arg-type]
 
 
 def answer(upload: Upload) -> int:
@@ -233,6 +299,35 @@ def test_a_body_that_does_not_arrive_in_time_is_refused_and_what_it_held_is_free
     headers = dict(upload.sent[0]["headers"])
     assert headers[b"connection"] == b"close"
     assert answer(Upload(limited, 10)) == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        (200, {"content": picture(140), "headers": PNG}),
+        (400, {"content": bytes(5000), "headers": PNG}),
+        (403, {"content": bytes(5000), "headers": {**PNG, "origin": "http://evil.example"}}),
+        (413, {"content": bytes(8001), "headers": {**PNG, "content-length": "8000"}}),
+        (415, {"content": bytes(5000)}),
+        (422, {"content": bytes(5000), "headers": {"content-type": "multipart/form-data; boundary=x"}}),
+        (500, {"content": picture(140), "headers": PNG}),
+    ],
+)
+def test_the_bytes_of_an_upload_count_only_until_its_response(
+    make_ask: Callable[..., Ask], status: int, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = make_ask(limits=Limits(body=8000, bodies=10_000))
+    if status == 500:
+        monkeypatch.delattr(DigitReader, "decide")
+    assert {ask("POST", "/predict", **request_).status_code for _ in range(25)} == {status}
+    if status != 500:
+        assert ask("POST", "/predict", content=picture(140), headers=PNG).status_code == 200
+
+
+def test_a_picture_that_takes_too_long_is_refused_in_one_line(make_ask: Callable[..., Ask]) -> None:
+    response = make_ask(limits=Limits(reading=0.2))("POST", "/predict", content=SLOW, headers=PNG)
+    expected = "expected a picture that is read within 0.2 s; make it smaller"
+    assert (response.status_code, response.json()) == (400, {"detail": expected})
 
 
 def resident_bytes(pid: int) -> int:

@@ -5,11 +5,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from inference.serve.clients import POST, picture, read_until_closed
+from inference.serve.clients import PNG, POST, picture, read_until_closed
 from mnist_lit.inference.reader import DigitReader
 
 if TYPE_CHECKING:
@@ -137,3 +138,22 @@ def test_a_signal_waits_for_the_responses_in_progress(serve_in_process: ServeInP
         assert b"connection: close" in response.lower()
         assert b'"digit":"1"' in response
     assert server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_server(serve_in_process: ServeInProcess, signum: int) -> None:
+    server = serve_in_process()
+    assert httpx.post(f"{server.address}predict", content=picture(140), headers=PNG).status_code == 200
+    started = descendants(server.process.pid)
+    assert len(started) >= 2  # the fork server, and at least one process that finds digits
+    server.end(signum)
+    until = time.monotonic() + 10
+    while running := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < until, running
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return [*children, *(one for child in children for one in descendants(child))]

@@ -1,5 +1,6 @@
 """The API's responses, and how a request's body becomes one."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import HTTPException
@@ -8,7 +9,7 @@ from pydantic import BaseModel, Field
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import png_url
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
-from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.reader import DigitReader, Proposal
 from mnist_lit.inference.serve.bodies import parse_pixels
 
 HOW_TO_READ_ALL = "add ?many=true to read them all"
@@ -52,8 +53,9 @@ class Problem(BaseModel):
     detail: str
 
 
-def answer(reader: DigitReader, data: bytes, *, many: bool, is_json: bool) -> Answer:
-    """Read a request's picture or pixels. CPU-bound: call it in a thread. Raises HTTPException for an invalid body."""
+def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *, many: bool, is_json: bool) -> Answer:
+    """Read a request's picture or pixels; `propose` finds a picture's digits. It takes a while, so call it in a thread.
+    Raises HTTPException for an invalid body."""
     if is_json:
         size = (IMAGE_SIZE, IMAGE_SIZE)
         images = parse_pixels(data)
@@ -61,7 +63,7 @@ def answer(reader: DigitReader, data: bytes, *, many: bool, is_json: bool) -> An
         readings = [next(written) if image.any() else reader.blank(size) for image in images]
     else:
         try:
-            readings = reader.read_many(data) if many else [reader.read(data)]
+            (readings,) = reader.decide([propose(data, many=many)])
         except InputError as error:
             raise HTTPException(400, str(error)) from error
     digits = []

@@ -1,5 +1,6 @@
 """The routes: reading pictures, health, metrics, the page and the API's documentation."""
 
+import functools
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import generate_latest
+from starlette.middleware.cors import CORSMiddleware
 
 from mnist_lit import __version__
 from mnist_lit.inference.reader import DigitReader
@@ -18,19 +20,25 @@ from mnist_lit.inference.serve.answers import Answer, Health, Problem, answer
 from mnist_lit.inference.serve.bodies import CONTENT, read_body
 from mnist_lit.inference.serve.limits import GuardMiddleware, Limits
 from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
+from mnist_lit.inference.serve.time_limit import ProposalProcesses
 
 PAGE = Path(__file__).parent / "page"
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}
 
 
-def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits | None = None) -> FastAPI:
-    """The application. hosts: its names, besides localhost and the address that a client connects to."""
+def create_app(
+    reader: DigitReader, *, hosts: Sequence[str] = (), origins: Sequence[str] = (), limits: Limits | None = None
+) -> FastAPI:
+    """The application. hosts: its names, besides localhost and the address that a client connects to. origins: of other
+    sites whose pages may use it."""
     limits = limits or Limits()
-    metrics, threads = Metrics(), CapacityLimiter(limits.threads)
+    metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
     app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None)
-    app.state.closing = False
-    app.add_middleware(GuardMiddleware, hosts=hosts, limits=limits, metrics=metrics)
+    app.state.closing, app.state.processes = False, processes
+    app.add_middleware(GuardMiddleware, hosts=hosts, origins=origins, limits=limits, metrics=metrics)
+    if origins:  # around the guard, so that those pages can read its refusals, too
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"))
 
     @app.post("/predict", response_model=Answer, responses=PROBLEMS, openapi_extra=BODY)
     async def predict(request: Request, many: bool = False) -> Response:  # noqa: FBT001, FBT002  # a query parameter
@@ -38,7 +46,8 @@ def create_app(reader: DigitReader, *, hosts: Sequence[str] = (), limits: Limits
         data, is_json = await read_body(request)
         if threads.statistics().tasks_waiting >= limits.waiting:
             raise HTTPException(503, "too many pictures at once; try again", {"retry-after": "1"})
-        result = await to_thread.run_sync(lambda: answer(reader, data, many=many, is_json=is_json), limiter=threads)
+        call = functools.partial(answer, reader, processes.propose, data, many=many, is_json=is_json)
+        result = await to_thread.run_sync(call, limiter=threads)
         for reading in result.readings:
             metrics.readings.labels(reading.status).inc()
         return Response(result.model_dump_json(), media_type="application/json")  # validated already

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lit.inference.serve.metrics import Metrics
+from mnist_lit.inference.serve.time_limit import SECONDS
 
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d+)?", re.IGNORECASE)  # [IPv6] or name, then a port
 LINGER = 0.5  # seconds for which the rest of a refused upload is received and dropped
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     body: int = 20 << 20  # bytes of one body
     bodies: int = 200 << 20  # bytes of all bodies in progress
     seconds: float = 15  # for a body to arrive
+    reading: float = SECONDS  # seconds to find the digits of a picture
     threads: int = 2  # that read pictures
     waiting: int = 64  # requests in line for a thread
 
@@ -47,8 +49,10 @@ class Limits(NamedTuple):
 class GuardMiddleware:
     """Refuses requests over the limits or from other sites, adds HEADERS, counts, and reports errors in one line."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], limits: Limits, metrics: Metrics) -> None:
-        self.app, self.limits, self.metrics = app, limits, metrics
+    def __init__(
+        self, app: ASGIApp, *, hosts: Sequence[str], origins: Sequence[str], limits: Limits, metrics: Metrics
+    ) -> None:
+        self.app, self.origins, self.limits, self.metrics = app, origins, limits, metrics
         self.hosts = {host.lower() for host in ("localhost", "127.0.0.1", "::1", *hosts)}
         self.too_large = f"expected a body of at most {limits.body >> 20} MiB"
         self.bytes_held = 0  # of all bodies in progress
@@ -128,9 +132,11 @@ class GuardMiddleware:
         if not name or name not in {*self.hosts, own_address}:
             return 421, "unknown host name; start the server with --allowed_host NAME to allow it"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            same_origin = headers.get("origin", f"http://{host}").lower() in (f"http://{host}", f"https://{host}")
-            if not same_origin or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-                return 403, "expected a request from this server's own page, got one from another site"
+            origin = headers.get("origin", f"http://{host}").lower()
+            same_site = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+            own = same_site and origin in (f"http://{host}", f"https://{host}")
+            if not own and origin not in self.origins:
+                return 403, "expected a request from this server's own page; --allow_origin ORIGIN allows another site"
         if int(headers.get("content-length", 0)) > self.limits.body:
             return 413, self.too_large
         return None
