@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.classification import MulticlassCalibrationError
 
+from mnist_lit.errors import InputError
 from mnist_lit.metrics import (
     CalibrationError,
     MeanNLL,
@@ -97,3 +98,11 @@ def test_saved_counts_are_divided_among_any_number_of_processes(world_size: int)
     assert float(alone.compute()["acc"]) == pytest.approx((0 + 1 + 2 + 3 + 5) / 25)
     empty = [states(classification_metrics(2, "", details=False))]
     assert not merge_states(alone, empty, 0, 1)
+
+
+def test_damaged_counts_are_refused() -> None:
+    saved = states(classification_metrics(2, "", details=False))
+    name, counts = next(iter(saved.items()))
+    counts[next(iter(counts))] = torch.zeros(0)
+    with pytest.raises(InputError, match=f"the checkpoint's {name} is damaged"):
+        merge_states(classification_metrics(2, "", details=False), [saved], 0, 1)

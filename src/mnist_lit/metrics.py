@@ -8,6 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
+from mnist_lit.errors import InputError
+
 
 class MeanNLL(Metric):
     """Mean negative log-likelihood over images: log_probs (B, C), labels (B,) → a scalar in nats."""
@@ -91,9 +93,13 @@ def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
 
 
 def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_size: int) -> bool:
-    """Add what was saved by any number of processes to this process's share; whether any of them counted images."""
+    """Add what was saved by any number of processes to this process's share; whether any of them counted images. Raises
+    InputError if that is damaged."""
     for number, state in enumerate(saved):
-        if number % world_size == rank:
-            for name, metric in metrics.items(keep_base=True, copy_state=False):
+        for name, metric in metrics.items(keep_base=True, copy_state=False):
+            for key, counts in metric.metric_state.items():
+                if state[name][key].shape != counts.shape:
+                    raise InputError(f"the checkpoint's {name} is damaged: {key} has another shape")
+            if number % world_size == rank:
                 metric.merge_state(state[name])
     return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())

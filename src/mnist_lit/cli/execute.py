@@ -136,7 +136,7 @@ def run_fit(
             trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
         except RunFinished:
             pass
-        except (LookupError, AttributeError, RuntimeError) as error:
+        except (LookupError, AttributeError, RuntimeError, TypeError) as error:
             used = start.checkpoint or ckpt_path
             if start.has_trained or not used or is_peer_failure(error):
                 raise

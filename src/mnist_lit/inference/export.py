@@ -86,7 +86,7 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
         "threshold": repr(threshold),
         "temperature": repr(float(network.temperature)),
         "config": portable_config(metadata.config),
-        "dataset": str(load_yaml(metadata.config)["data"].get("dataset", "")),
+        "dataset": str(load_yaml(metadata.config).get("data", {}).get("dataset", "")),
         "data": metadata.data,
         "versions": json.dumps(metadata.versions),
         "scores": json.dumps(metadata.scores),

@@ -79,14 +79,17 @@ class Metadata:
             if len({*classes}) != count or not all(isinstance(name, str) and name.isprintable() for name in classes):
                 raise ValueError("class names")
             required = {name: stored[name] for name in ("config", "data", *TABLES)}
-            if not isinstance(required["config"], str) or not isinstance(required["data"], str):
-                raise TypeError("config or data")
+            settings = load_yaml(required["config"])
+            if not all(isinstance(settings.get(name, {}), dict) for name in ("model", "data", "trainer")):
+                raise TypeError("config")
+            if not isinstance(required["data"], str):
+                raise TypeError("data")
             for name, kind in TABLES.items():
                 if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
                     raise TypeError(name)
             earlier = tuple(map(dict, stored.get("earlier", ())))
             return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
-        except (LookupError, AttributeError, TypeError, ValueError) as error:
+        except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
 
     @classmethod
