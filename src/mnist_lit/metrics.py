@@ -98,7 +98,7 @@ def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_s
     for number, state in enumerate(saved):
         for name, metric in metrics.items(keep_base=True, copy_state=False):
             for key, counts in metric.metric_state.items():
-                if state[name][key].shape != counts.shape:
+                if state[name][key].shape != counts.shape:  # type: ignore[union-attr]  # no metric here has a list
                     raise InputError(f"the checkpoint's {name} is damaged: {key} has another shape")
             if number % world_size == rank:
                 metric.merge_state(state[name])

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import mnist_lit
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.evaluation.calibration import load_calibrated
+from mnist_lit.errors import InputError
+from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
 from mnist_lit.inference.export import BATCH_SIZES, TOLERANCE, max_difference, onnx_bytes
+from mnist_lit.inference.onnx_file import with_checksum
+from mnist_lit.inference.onnx_model import OnnxModel
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.checkpoint import Metadata
 from mnist_lit.runs.locate import PRETRAINED_DIR
@@ -69,5 +74,52 @@ def test_a_different_model_is_noticed(exported: Path, trained: Path) -> None:
         if node.op_type == "Softmax":
             node.op_type = "Sigmoid"
             del node.attribute[:]
-    Path("altered.onnx").write_bytes(model.SerializeToString())
+    Path("altered.onnx").write_bytes(with_checksum(model.SerializeToString()))
     assert max_difference(DigitReader.load(trained), DigitReader.load("altered.onnx"), images) > TOLERANCE
+
+
+class Noise(nn.Module):
+    """A layer that ONNX can express, but not with the operators that are allowed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand_like(x)
+
+
+def export_own(network: nn.Module, trained: Path) -> tuple[CalibratedNetwork, bytes]:
+    """A network of one's own with an untrained detector, and its ONNX file."""
+    calibrated = CalibratedNetwork(network, 10).eval().requires_grad_(False)
+    content = load_calibrated(trained / "checkpoints" / "best.ckpt").content
+    return calibrated, onnx_bytes(calibrated, tuple("0123456789"), 1.0, Metadata.of(content))
+
+
+def test_a_network_that_would_not_be_loaded_is_not_exported(trained: Path) -> None:
+    with pytest.raises(InputError, match="to ONNX: the operator 'RandomUniformLike' is not allowed"):
+        export_own(nn.Sequential(Noise(), nn.Flatten(), nn.Linear(784, 10)), trained)
+
+
+class ManyLayers(nn.Module):
+    """Layers of several kinds: recurrent, attention, normalization, resizing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.ZeroPad2d(1), nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Hardswish(), nn.AvgPool2d(2)
+        )
+        self.up = nn.Sequential(nn.GroupNorm(2, 8), nn.Upsample(scale_factor=2), nn.MaxPool2d(7, 3), nn.Dropout())
+        self.attention = nn.TransformerEncoderLayer(64, 4, 32, activation="gelu", batch_first=True)
+        self.recurrent = nn.LSTM(64, 16, batch_first=True, bidirectional=True)
+        self.output = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(self.conv(x)).flatten(2)  # (B, 8, 64)
+        x, _ = self.recurrent(self.attention(x))  # (B, 8, 32)
+        return self.output(x.mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+def test_a_network_of_other_layers_can_be_exported(trained: Path) -> None:
+    network, file = export_own(ManyLayers(), trained)
+    Path("own.onnx").write_bytes(file)
+    images = load_dataset("digits", "").test_images[:5]
+    for expected, exported in zip(network(images), OnnxModel(Path("own.onnx"))(images.numpy()), strict=True):
+        np.testing.assert_allclose(exported, expected.numpy(), atol=TOLERANCE)

@@ -13,6 +13,7 @@ from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError, require
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
+from mnist_lit.inference.onnx_file import check_file, with_checksum
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.checkpoint import Metadata, portable_config
@@ -66,7 +67,8 @@ def export_onnx(
 
 
 def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: float, metadata: Metadata) -> bytes:
-    """A calibrated network as an ONNX file. metadata: the checkpoint's. Raises InputError if packages are missing."""
+    """A calibrated network as an ONNX file. metadata: the checkpoint's. Raises InputError if packages are missing or if
+    `check_file` refuses the network."""
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx.export requires it
@@ -93,7 +95,12 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
     }
     onnx.helper.set_model_props(model, metadata_props)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()  # type: ignore[no-any-return]
+    data = with_checksum(model.SerializeToString())
+    try:
+        check_file(data)
+    except InputError as error:
+        raise InputError(f"cannot export this network to ONNX: {error}") from error
+    return data
 
 
 def max_difference(reference: DigitReader, exported: DigitReader, images: Images) -> float:

@@ -2,15 +2,21 @@
 
 import json
 import os
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
+from mnist_lit.inference.onnx_file import MAX_BYTES, check_file
 
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
+TRIAL_MIB, TRIAL_SECONDS = 256, 10  # what classifying one image may take, besides the weights
 
 Images = NDArray[np.uint8]  # (B, 28, 28), 0 = paper
 Scores = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities (B, C) and outlier scores (B,)
@@ -21,27 +27,27 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         try:
-            import onnxruntime
+            import onnxruntime  # noqa: F401
         except ModuleNotFoundError as error:
             raise InputError("an exported model needs onnxruntime; pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal errors only
-        options.intra_op_num_threads = 1  # one 28×28 image is too little work to split
-        # A hostile model can name any file on this machine as its weights ("external data"). Loading from bytes with
-        # /dev/null as the folder for such files makes every lookup fail.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            self.session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-            metadata = self.session.get_modelmeta().custom_metadata_map
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError(f"expected at most {MAX_BYTES:,} bytes")
+            data = path.read_bytes()
+            check_file(data)
+            trial = _session(data, limited=True)
+            metadata = trial.get_modelmeta().custom_metadata_map
             self.labels = tuple(str(label) for label in json.loads(metadata["labels"]))
             self.threshold = float(metadata["threshold"])
             self.dataset = metadata.get("dataset", "")
-            scores = self(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+            scores = _try(trial)
             fits = [array.shape for array in scores] == [(1, len(self.labels)), (1,)]
             if not (fits and np.isfinite(np.column_stack(scores)).all() and 0 <= self.threshold <= 1):
-                raise ValueError
+                raise InputError("its outputs do not match its metadata, or are not finite")
+            self.session = _session(data)
         except Exception as error:  # onnxruntime raises a different class for each kind of damage
-            raise InputError(f"{path} is not a model exported by mnist-lit ({type(error).__name__})") from error
+            reason = str(error) if isinstance(error, InputError) else type(error).__name__
+            raise InputError(f"{path} is not a model exported by mnist-lit: {reason}") from error
 
     def __call__(self, images: Images) -> Scores:
         """uint8 (B, 28, 28) → probabilities (B, C) and outlier scores (B,)."""
@@ -49,3 +55,49 @@ class OnnxModel:
             return np.zeros((0, len(self.labels)), np.float32), np.zeros(0, np.float32)
         probabilities, outliers = self.session.run(None, {"images": images})
         return probabilities, outliers
+
+
+def _session(data: bytes, *, limited: bool = False) -> Any:
+    """Load a file that was checked. limited: running it raises an error instead of taking more than TRIAL_MIB."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal errors only
+    options.intra_op_num_threads = 1  # one 28×28 image is too little work to split
+    # A hostile model can name any file on this machine as its weights ("external data"). `check_file` refuses it; with
+    # /dev/null as the folder for such files, onnxruntime does not find any either.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    if limited:
+        memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+        arena = ort.OrtArenaCfg({"max_mem": TRIAL_MIB << 20, "arena_extend_strategy": 1})  # 1: no more than requested
+        with suppress(RuntimeError):  # older versions keep the first one that a process registers
+            ort.create_and_register_allocator(memory, arena)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights do not count
+    # Constant folding runs operators while the file is loaded, without a limit. The exporter has folded what it could.
+    unlimited = ["ConstantFolding"]
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], disabled_optimizers=unlimited)
+
+
+def _try(session: Any) -> Scores:
+    """The scores of an empty image. Raises InputError if they take too long. In a thread, because Python cannot
+    interrupt an operator; the run ends after the current one."""
+    import onnxruntime
+
+    options, scores = onnxruntime.RunOptions(), Future[Scores]()
+
+    def run() -> None:
+        try:
+            scores.set_result(session.run(None, {"images": np.zeros((1, IMAGE_SIZE, IMAGE_SIZE), np.uint8)}, options))
+        except Exception as error:
+            scores.set_exception(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return scores.result(TRIAL_SECONDS)
+    except Exception as error:
+        options.terminate = True
+        thread.join(TRIAL_SECONDS)  # a run that ends while Python exits would abort the process
+        limits = f"{TRIAL_MIB} MiB and {TRIAL_SECONDS} seconds"
+        raise InputError(f"it cannot classify an image within {limits} ({type(error).__name__})") from error
