@@ -46,7 +46,7 @@ PRELOADED = (
 )
 # Tests that compare times may fail on a busy machine, which would count as noticing the bug.
 TIMED = ("takes_no_memory", "delay_nobody", "does_not_wait_for_its_head", "reads_nothing_of_its_response")
-NOTHING = Mutant("pyproject.toml", 0, 0, "", ())
+NOTHING = Mutant("pyproject.toml", ROOT.joinpath("pyproject.toml").read_bytes(), 0, 0, "", ())
 OPTIONS = (
     *("-x", "-q", "-n0", "-p", "xdist", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"),
     *("-k", " and ".join(f"not {name}" for name in TIMED)),
@@ -110,7 +110,7 @@ def notice(folder: Path, mutant: Mutant, tests: dict[str, float], prepared: list
         log = tree.joinpath("log").read_text(encoding="utf-8", errors="replace")
         return next(iter(re.findall(r"^(?:FAILED|ERROR) .*", log, re.M)), f"exit code {code}")
     finally:
-        shutil.copy(ROOT / mutant.path, tree / mutant.path)
+        tree.joinpath(mutant.path).write_bytes(mutant.before)
 
 
 def planted_bugs() -> list[Mutant]:
@@ -122,7 +122,8 @@ def planted_bugs() -> list[Mutant]:
             if source.count(old.encode()) != 1:
                 raise SystemExit(f"mutation/planted.py: expected {old!r} once in {module}")
             start = source.index(old.encode())
-            found.append(Mutant(SOURCE + module, start, start + len(old.encode()), new, files_of(module, tests)))
+            end = start + len(old.encode())
+            found.append(Mutant(SOURCE + module, source, start, end, new, files_of(module, tests)))
     return found
 
 
@@ -190,7 +191,7 @@ def main() -> int:
     for module, tests in MODULES.items():
         mutants += sample(module, files_of(module, tests), args.sample, args.seed)
     mutants = [one for one in mutants if any(part in one.path for part in args.only)]
-    equivalent = [one for one in mutants if (one.path.removeprefix(SOURCE), one.lines()[2]) in EQUIVALENT]
+    equivalent = [one for one in mutants if (one.path.removeprefix(SOURCE), *one.lines()[1:]) in EQUIVALENT]
     mutants = [one for one in mutants if one not in equivalent]
     begun = time.monotonic()
     for name in PRELOADED:

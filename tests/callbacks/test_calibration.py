@@ -1,7 +1,6 @@
 """A fit's best checkpoint is calibrated once, on the images that were held out."""
 
 import copy
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from mnist_lit.callbacks import calibration
 from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.model import TutorialCNN
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
+from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, save_checkpoint
 from mnist_lit.runs.start import RunStart
 
 
@@ -30,15 +29,20 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
+def save_run(name: str, **calibration: Any) -> Path:
+    """A run folder whose best and last checkpoints have this calibration, or none."""
+    metadata = Metadata("", "f00", tuple("0123456789"), {}, {}, {}, calibration or None)
+    content = {"state_dict": {}, "hyper_parameters": {"num_classes": 10}, METADATA_KEY: metadata.to_dict()}
+    Path(name).mkdir()
+    for file in ("best.ckpt", "last.ckpt"):
+        save_checkpoint(content, Path(name, "checkpoints", file))
+    return Path(name)
+
+
 @pytest.fixture
-def run(trained: Path) -> Path:
-    """A copy of a run whose calibration was killed."""
-    shutil.copytree(trained, "run")
-    best = Path("run/checkpoints/best.ckpt")
-    content = load_checkpoint(best)
-    del content[METADATA_KEY]["calibration"]
-    save_checkpoint(content, best)
-    return Path("run")
+def run() -> Path:
+    """A run whose calibration was killed."""
+    return save_run("run")
 
 
 def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_validation_images(
@@ -62,10 +66,10 @@ def test_a_network_of_your_own_is_passed_on(run: Path, calls: list[dict[str, Any
 
 
 def test_nothing_is_calibrated_twice_nor_without_validation_images_or_a_checkpoint(
-    trained: Path, run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
+    run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
 ) -> None:
     callback, network = CalibrateBest(RunStart(run)), TutorialCNN()
-    callback.calibrate(trained, digits_data, network)
+    callback.calibrate(save_run("calibrated", threshold=0.5), digits_data, network)
     callback.calibrate(run, MNISTDataModule(dataset="digits", val_size=0), network)
     callback.calibrate(Path("empty"), digits_data, network)
     assert calls == []

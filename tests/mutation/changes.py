@@ -24,6 +24,7 @@ class Mutant(NamedTuple):
     """A change of one file: the bytes from `start` to `end` become `new`."""
 
     path: str  # below the project's folder
+    before: bytes  # the whole file, which somebody may edit in the meantime
     start: int
     end: int
     new: str
@@ -31,12 +32,11 @@ class Mutant(NamedTuple):
 
     def source(self) -> bytes:
         """The whole changed file."""
-        before = ROOT.joinpath(self.path).read_bytes()
-        return before[: self.start] + self.new.encode() + before[self.end :]
+        return self.before[: self.start] + self.new.encode() + self.before[self.end :]
 
     def lines(self) -> tuple[int, str, str]:
         """The number of the first changed line, what it was and what it is."""
-        before = ROOT.joinpath(self.path).read_bytes()
+        before = self.before
         first, last = before.rfind(b"\n", 0, self.start) + 1, before.find(b"\n", self.end)
         after = before[first : self.start] + self.new.encode() + before[self.end : last]
         one, other = (" ".join(text.decode().split()) for text in (before[first:last], after))
@@ -53,7 +53,8 @@ def systematic(module: str, tests: tuple[str, ...]) -> Iterator[Mutant]:
         start, end = (starts[line - 1] + column for line, column in (node_start(node), node_end(node)))
         for variant in _variants(node):
             text = ast.unparse(ast.fix_missing_locations(copy.deepcopy(variant)))
-            yield Mutant(SOURCE + module, start, end, f"({text})" if isinstance(variant, ast.expr) else text, tests)
+            new = f"({text})" if isinstance(variant, ast.expr) else text
+            yield Mutant(SOURCE + module, source, start, end, new, tests)
 
 
 def sample(module: str, tests: tuple[str, ...], count: int, seed: int) -> list[Mutant]:
@@ -69,7 +70,7 @@ def function_lines(mutant: Mutant) -> range | None:
     """The lines of the function or method whose body a mutant changes; None if it changes what an import runs."""
     if not mutant.path.endswith(".py"):
         return None
-    line, tree = mutant.lines()[0], ast.parse(ROOT.joinpath(mutant.path).read_bytes())
+    line, tree = mutant.lines()[0], ast.parse(mutant.before)
     scopes = [tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]
     for node in (
         node for scope in scopes for node in scope if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

@@ -92,7 +92,6 @@ PLANTED = {
         ("elif without_checkpoint is None and", "elif"),
         ("return ADDED_OPTIONS | recipe_options", "return recipe_options"),
         ('| {"seed_everything": None} != recipe', "!= recipe"),
-        ("            lock.release()", "            pass"),
     ],
     ("callbacks/resume.py", ""): [
         ("vars(self.start).update(trainer.strategy.broadcast(vars(self.start)))", "pass"),
@@ -283,21 +282,37 @@ PLANTED = {
     ],
 }
 
-# Bugs that change nothing a test could see: (module, changed line) → why.
+# Bugs that change nothing a test could see: (module, line, changed line) → why.
 EQUIVALENT = {
     (
         "evaluation/report/scores.py",
+        "powers = np.asarray((probs / probs.max(axis=1, keepdims=True)) ** (1 / temperature), float)",
         "powers = np.asarray(((probs * probs.max(axis=1, keepdims=True))) ** (1 / temperature), float)",
     ): "a factor of a whole row cancels in the next line",
-    ("data/loaders.py", "position: int = field(default=0, init=(True))"): "an argument that nobody passes",
     (
         "data/loaders.py",
+        "position: int = field(default=0, init=False)",
+        "position: int = field(default=0, init=(True))",
+    ): "an argument that nobody passes",
+    (
+        "data/loaders.py",
+        "if accumulated == 1 or not isinstance(loader, TrainLoader): # other loaders: as in Lightning",
         "if accumulated == (0) or not isinstance(loader, TrainLoader): # other loaders: as in Lightning",
     ): "the general formula gives the same for one batch",
-    ("metrics.py", "full_state_update = (True)"): "torchmetrics computes the same in two passes",
+    ("metrics.py", "full_state_update = False", "full_state_update = (True)"): "the same in two passes",
     (
         "runs/results.py",
+        "for image, label in enumerate(tests[0].labels):",
         "for image, label in enumerate(tests[(1)].labels):",
     ): "all tests of an ensemble have the same labels",
-    ("runs/results.py", "return right / len(tests[(-1)].labels)"): "all tests of an ensemble have the same labels",
+    (
+        "runs/results.py",
+        "return right / len(tests[0].labels)",
+        "return right / len(tests[(-1)].labels)",
+    ): "all tests of an ensemble have the same labels",
+    (
+        "runs/resume.py",
+        "lock.release()",
+        "pass",
+    ): "nothing else refers to the lock, and a lock that is freed is released",
 }

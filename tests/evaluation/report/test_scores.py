@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import load_calibrated
-from mnist_lit.evaluation.report.scores import group_scores, run_scores, training_curves
+from mnist_lit.evaluation.report.scores import apply_temperature, group_scores, run_scores, training_curves
 from mnist_lit.runs.folders import best_checkpoint
 from mnist_lit.runs.results import Predictions
 
@@ -81,9 +81,35 @@ def test_a_small_case_counted_by_hand() -> None:
     mistakes = [(one["index"], one["predicted"], one["probability"]) for one in found["mistakes"]]
     assert mistakes == [(103, 0, 0.92), (101, 1, 0.55)]
     assert found["suspects"] == found["mistakes"][:1]
+    at_the_limit = run_scores(two_classes([0, 1], [0.9, 0.8], {0, 1}), None, None)
+    assert [one["index"] for one in at_the_limit["suspects"]] == [100]
     assert found["calibration"]["after"] is None
     detector = found["detector"]
     assert (detector["images"], detector["accuracy"], detector["rejected_wrong"]) == (2, 1.0, 2)
+
+
+def test_calibration_bins_hold_the_confidences_up_to_their_upper_edge() -> None:
+    found = run_scores(two_classes([0] * 5, [0.6, 0.6, 0.95, 0.95, 1.0], {1}), None, None)["calibration"]["before"]
+    filled = {n: one for n, one in enumerate(found["bins"]) if one["count"]}
+    assert [(one["low"], one["high"]) for one in found["bins"]] == [(n / 15, (n + 1) / 15) for n in range(15)]
+    assert {n: (one["count"], one["accuracy"]) for n, one in filled.items()} == {8: (2, 0.5), 14: (3, 1.0)}
+    assert [one["confidence"] for one in filled.values()] == pytest.approx([0.6, 2.9 / 3])
+    assert found["ece"] == pytest.approx((2 * 0.1 + 3 * 0.1 / 3) / 5)
+
+
+def test_a_temperature_divides_the_log_probabilities() -> None:
+    probs = np.array([[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]])
+    for temperature in (0.5, 1.0, 2.5):
+        expected = torch.tensor(probs).log().div(temperature).softmax(dim=1).numpy()
+        np.testing.assert_allclose(apply_temperature(probs, temperature), expected)
+
+
+def test_each_class_names_its_most_frequent_mistake() -> None:
+    labels, predicted = [0, 0, 0, 1, 1, 2], [1, 2, 2, 1, 0, 2]
+    test = Predictions(list(range(6)), labels, predicted, np.eye(3)[predicted].tolist(), ["a", "b", "c"])
+    found = run_scores(test, None, None)
+    assert found["confusion"] == [[0, 1, 2], [1, 1, 0], [0, 0, 1]]
+    assert [(one["taken_for"], one["times"]) for one in found["classes"]] == [(2, 2), (0, 1), (None, 0)]
 
 
 def test_seeds_that_agree_against_the_label_are_a_likely_label_error() -> None:
@@ -95,6 +121,8 @@ def test_seeds_that_agree_against_the_label_are_a_likely_label_error() -> None:
     assert (found["mean"], found["sd"]) == (0.5, 0.0)
     # 0 and 3 stay wrong, since 0.8 beats 0.6; image 1 is a tie, in which the first class, the right one, wins.
     assert found["ensemble"] == 0.5
+    votes = [two_classes([0], [confidence], wrong) for confidence, wrong in ((0.6, {0}), (0.9, set[int]()))]
+    assert group_scores(["s/0", "s/1"], votes, [None, 1.0])["ensemble"] == 1
 
 
 def test_the_most_frequent_confusion_comes_first_and_ties_stay_in_order() -> None:
