@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
 
 NETWORKS = """
@@ -158,3 +159,14 @@ def test_a_missing_package_is_named(error_line: ErrorLine, tiny_fit: tuple[str, 
         line = error_line(*tiny_fit, "--trainer.max_epochs", "1", *shlex.split(options[name]))
     assert f"pip install -U '{name}" in line
     assert not Path("lightning_logs").exists()
+
+
+def test_a_finished_run_loses_the_partial_files_of_a_kill_when_it_is_resumed(
+    cli: Cli, tiny_run: Path, tiny_fit: tuple[str, ...]
+) -> None:
+    left = [tiny_run / "checkpoints/.best.ckpt.123.part", tiny_run / ".metrics.csv.123.part"]
+    for path in left:
+        path.touch()
+    code, out, _ = cli(*tiny_fit, "--trainer.max_epochs", "1", "--model.lr", "0.03", "--resume", "auto")
+    assert (code, "is finished" in out) == (0, True)
+    assert not any(path.exists() for path in left)
