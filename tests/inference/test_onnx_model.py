@@ -27,6 +27,7 @@ from inference.hostile_onnx import (
     signed,
 )
 from mnist_lit.errors import InputError
+from mnist_lit.inference.onnx_file import with_checksum
 from mnist_lit.inference.onnx_model import OnnxModel
 
 
@@ -53,6 +54,15 @@ def test_a_model_that_does_not_match_its_metadata_is_refused(name: str, value: s
 def test_a_model_whose_outputs_are_not_finite_is_refused() -> None:
     root_of_a_negative = network(node("Sqrt", ["start"], ["x"]), start=floats(-1))
     assert "or are not finite" in refusal(signed(root_of_a_negative))
+
+
+@needs_onnx
+def test_onnxruntime_prints_nothing_about_a_damaged_file(capfd: pytest.CaptureFixture[str]) -> None:
+    """It would, and try again, if its message contains a name that is not UTF-8."""
+    misfit = network(node("Add", ["a", "b"], ["x"], name="name"), a=floats(1, 2), b=floats(1, 2, 3))
+    content = misfit.SerializeToString()
+    assert "UnicodeDecodeError" in refusal(with_checksum(content.replace(b"name", b"\xff" * 4)))
+    assert capfd.readouterr() == ("", "")
 
 
 @needs_onnx

@@ -100,7 +100,7 @@ def check_file(data: bytes) -> None:
             if (kind, field.number) == ("NodeProto", OP_TYPE):
                 operator = str(field.content, "ascii", "replace")
                 if operator not in OPERATORS:
-                    raise InputError(f"the operator {operator!r} is not allowed")
+                    raise InputError(f"the operator {operator[:40]!r} is not allowed")
         if kind == "TensorProto":
             _check_tensor(fields)
 

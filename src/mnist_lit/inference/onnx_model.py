@@ -40,10 +40,11 @@ class OnnxModel:
             self.labels = tuple(str(label) for label in json.loads(metadata["labels"]))
             self.threshold = float(metadata["threshold"])
             self.dataset = metadata.get("dataset", "")
-            scores = _try(trial)
+            scores = _classify_blank(trial)
             fits = [array.shape for array in scores] == [(1, len(self.labels)), (1,)]
             if not (fits and np.isfinite(np.column_stack(scores)).all() and 0 <= self.threshold <= 1):
                 raise InputError("its outputs do not match its metadata, or are not finite")
+            del trial  # and its copy of the weights
             self.session = _session(data)
         except Exception as error:  # onnxruntime raises a different class for each kind of damage
             reason = str(error) if isinstance(error, InputError) else type(error).__name__
@@ -64,24 +65,28 @@ def _session(data: bytes, *, limited: bool = False) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal errors only
     options.intra_op_num_threads = 1  # one 28×28 image is too little work to split
-    # A hostile model can name any file on this machine as its weights ("external data"). `check_file` refuses it; with
-    # /dev/null as the folder for such files, onnxruntime does not find any either.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    entries = {
+        # A hostile model can name any file on this machine as its weights ("external data"). `check_file` refuses it;
+        # with /dev/null as the folder for such files, onnxruntime does not find any either.
+        "session.model_external_initializers_file_folder_path": os.devnull,
+        # Constant folding runs operators while the file is loaded, without a limit. The exporter has done it already.
+        "optimization.disable_specified_optimizers": "ConstantFolding",
+    }
     if limited:
         memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
         arena = ort.OrtArenaCfg({"max_mem": TRIAL_MIB << 20, "arena_extend_strategy": 1})  # 1: no more than requested
         with suppress(RuntimeError):  # older versions keep the first one that a process registers
             ort.create_and_register_allocator(memory, arena)
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights do not count
-    # Constant folding runs operators while the file is loaded, without a limit. The exporter has folded what it could.
-    unlimited = ["ConstantFolding"]
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], disabled_optimizers=unlimited)
+        entries["session.use_env_allocators"] = "1"
+        entries["session.use_device_allocator_for_initializers"] = "1"  # older versions would count the weights
+    for entry in entries.items():
+        options.add_session_config_entry(*entry)
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _try(session: Any) -> Scores:
-    """The scores of an empty image. Raises InputError if they take too long. In a thread, because Python cannot
-    interrupt an operator; the run ends after the current one."""
+def _classify_blank(session: Any) -> Scores:
+    """The scores of a blank image. Raises InputError if they take too long. In a thread, as Python cannot interrupt an
+    operator: the run ends after the current one."""
     import onnxruntime
 
     options, scores = onnxruntime.RunOptions(), Future[Scores]()
