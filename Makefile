@@ -31,7 +31,7 @@ test-newest:  ## run the tests of the last commit with the newest version of eve
 test-gpu:  ## run the tests that need an NVIDIA GPU
 	MNIST_LIT_TEST_GPU=0 $(PYTHON) -m pytest -n0 -m gpu tests/gpu
 
-mutants:  ## plant bugs and count how many the tests notice, half an hour
+mutants:  ## plant bugs and count how many the tests notice; takes long
 	$(PYTHON) tests/mutants.py
 
 browser:  ## test the web page in Chromium, installed with apt-get if missing
