@@ -31,8 +31,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def save_run(name: str, **calibration: Any) -> Path:
     """A run folder whose best and last checkpoints have this calibration, or none."""
-    metadata = Metadata("", "f00", tuple("0123456789"), {}, {}, {}, calibration or None)
-    content = {"state_dict": {}, "hyper_parameters": {"num_classes": 10}, METADATA_KEY: metadata.to_dict()}
+    metadata = Metadata("{}", "f00", tuple("0123456789"), {}, {}, {}, calibration=calibration or None)
+    content = {"state_dict": {}, "hyper_parameters": {"num_classes": 10}, "global_step": 3}
+    content[METADATA_KEY] = metadata.to_dict()
     Path(name).mkdir()
     for file in ("best.ckpt", "last.ckpt"):
         save_checkpoint(content, Path(name, "checkpoints", file))
