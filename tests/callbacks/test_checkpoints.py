@@ -303,7 +303,7 @@ def test_a_resumed_run_keeps_scores_that_it_has_not_logged_again() -> None:
     Path("run/metrics.csv").write_text("step\n0\n1\n")
     flushed: list[str] = []
     logger = SimpleNamespace(save=lambda: flushed.append("logger"))
-    module = SimpleNamespace(finish_logging=lambda: flushed.append("module"))
+    module = SimpleNamespace(trained_with=(), finish_logging=lambda: flushed.append("module"))
     changes: dict[str, Any] = {
         "datamodule": SimpleNamespace(fingerprint="f00", classes=("a", "b")),
         "loggers": [logger],
