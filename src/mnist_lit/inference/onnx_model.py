@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.inference.onnx_file import MAX_BYTES, check_file
+from mnist_lit.system.regular_file import read_regular_file
 
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
 TRIAL_MIB, TRIAL_SECONDS = 256, 10  # what classifying one image may take, besides the weights
@@ -33,7 +34,7 @@ class OnnxModel:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"expected at most {MAX_BYTES:,} bytes")
-            data = path.read_bytes()
+            data = read_regular_file(path)
             check_file(data)
             trial = _session(data, limited=True)
             metadata = trial.get_modelmeta().custom_metadata_map

@@ -10,7 +10,7 @@ from filelock import FileLock
 from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder
 from mnist_lit.runs.resume import check_same_recipe, find_resumable
-from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
+from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -43,7 +43,6 @@ def begin_run(
         lock = lock_folder(folder)
     else:
         folder, lock = new_folder(logs)
-    remove_partial_files(folder)  # of a process that was killed before it had written config.yaml
     write_atomic(folder / folders.CONFIG_YAML, f"# {command}\n{config}".encode())
     return RunStart(folder), lock
 

@@ -34,6 +34,7 @@ def run_versions() -> dict[str, str]:
     }
 
 
+@functools.cache
 def cpu_name() -> str:
     """The number of logical processors and their model, such as `8 × AMD EPYC 9654`."""
     model = platform.processor() or platform.machine()
