@@ -9,6 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.callbacks.figures import TensorBoardFigures
+from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.module import MNISTModule
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -28,6 +29,30 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     assert "images/s" in lines["time"]
     assert Path(lines["checkpoint"].split()[1]).is_file()
     assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
+
+
+def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
+    cli: Cli, tiny_fit: tuple[str, ...]
+) -> None:
+    code, out, _ = cli(*tiny_fit, "--data.val_size", "0", "--trainer.max_steps", "1")
+    assert code == 0
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if line.strip()}
+    assert lines["epochs"].startswith("0.5 ")
+    assert lines["calibration"].startswith("none, so it rejects nothing; ")
+    assert "mnist-lit calibrate --like" in lines["calibration"]
+    assert Path("lightning_logs/version_0/finished").read_text() == "0.5\n"
+    (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
+    assert "  0.5  " in row
+    tested = cli("test")[1]
+    assert "(expected calibration error)" in tested  # no temperature is mentioned without one
+    assert "temperature" not in tested
+
+
+def test_a_test_of_a_calibrated_checkpoint_names_its_temperature(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    assert "calibration" not in cli(*tiny_fit)[1]
+    tested = cli("test")[1]
+    temperature = load_calibrated("lightning_logs/version_0/checkpoints/best.ckpt").network.temperature
+    assert f"(expected calibration error, before dividing by the temperature {float(temperature):.3f})" in tested
 
 
 def test_images_per_second_leave_out_validation_and_figures(

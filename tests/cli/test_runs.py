@@ -1,6 +1,8 @@
 """`mnist-lit runs` summarizes the run folders, damaged ones included."""
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,22 +25,58 @@ def write(run: Path) -> None:
 
 def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "version_0")
-    row = summarize_run(tmp_path / "version_0")
+    row = summarize_run(tmp_path / "version_0").row()
     assert (row["run"], row["took"], row["epochs"]) == ("version_0", "46 s", "3")
     assert row["best val/acc"] == "95.00% (2)"  # the first of equals
     assert row["test/acc"] == "75.00% of 4"
     assert row["mnist-lit …"] == "fit --config tutorial"
 
 
+def test_a_finished_run_says_how_many_epochs_it_was_trained_for(tmp_path: Path) -> None:
+    run = tmp_path / "version_0"
+    write(run)
+    for mark, epochs in (("0.5", "0.5"), ("16", "16"), ("", "3"), ("nan", "3"), ("\xff", "3")):
+        run.joinpath("finished").write_bytes(f"{mark}\n".encode("latin-1"))
+        assert summarize_run(run).row()["epochs"] == epochs, mark
+    run.joinpath("finished").unlink()
+    assert summarize_run(run).row()["epochs"] == "3, unfinished"
+
+
+def test_json_has_the_numbers_of_every_run(cli: Cli) -> None:
+    assert cli("runs", "--json")[0] == 2  # no folder
+    Path("lightning_logs").mkdir()
+    assert cli("runs", "--json")[:2] == (0, "[]\n")
+    write(Path("lightning_logs/version_0"))
+    Path("lightning_logs/version_1").mkdir()
+    complete, empty = json.loads(cli("runs", "--json")[1])
+    assert complete == {
+        "run": "version_0",
+        "folder": "lightning_logs/version_0",
+        "started": "1970-01-01T00:16:40+00:00",
+        "seconds": 46.0,
+        "epochs": 3,
+        "finished": True,
+        "val_accuracy": 0.95,
+        "val_epoch": 2,
+        "test_accuracy": 0.75,
+        "test_images": 4,
+        "command": "mnist-lit fit --config tutorial",
+    }
+    known = {"run": "version_1", "folder": "lightning_logs/version_1", "epochs": 0, "finished": False}
+    assert empty == dict.fromkeys(complete) | known
+    described = cli("runs", "--help")[1]
+    assert all(re.search(rf"\b{key}\b", described.partition("--json prints")[2]) for key in complete)
+
+
 def test_missing_and_damaged_files_leave_columns_empty(tmp_path: Path) -> None:
-    missing = summarize_run(tmp_path / "version_7")
+    missing = summarize_run(tmp_path / "version_7").row()
     assert missing.pop("run") == "version_7"
     assert set(missing.values()) == {"", "0, unfinished"}
     write(tmp_path / "version_8")
     tmp_path.joinpath("version_8/metrics.csv").write_bytes(b"epoch,val/acc\n\xff\xfe,much\n")
     tmp_path.joinpath("version_8/predictions.csv").write_text("")
     tmp_path.joinpath("version_8/config.yaml").write_bytes(b"\xff")
-    row = summarize_run(tmp_path / "version_8")
+    row = summarize_run(tmp_path / "version_8").row()
     assert all(row[title] == "" for title in ("epochs", "best val/acc", "test/acc", "mnist-lit …"))
 
 

@@ -104,6 +104,29 @@ def test_trials_are_listed_from_best_to_worst(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
+    study = Study("s", Path("here"))
+    given: dict[str, Range | list[Any]] = {"lr": Range(1e-3, 0.1, log=True), "wd": Range(0.123456, 0.123457)}
+    trial = study.next(2, given)
+    assert trial
+    assert trial.settings["lr"] == float(f"{study.optuna.trials[0].params['lr']:.4g}")
+    assert trial.settings["lr"] != study.optuna.trials[0].params["lr"]
+    assert trial.settings["wd"] == 0.123457  # rounding up would leave the range
+    assert study.results()[0].settings == trial.settings
+    exact: dict[str, Range | list[Any]] = {"lr": [0.123456], "step": Range(0.123456, 0.323456, 0.1)}
+    study = Study("t", Path("there"))
+    assert (trial := study.next(1, exact))
+    assert trial.settings == study.optuna.trials[0].params
+
+
+def test_a_trial_of_an_older_version_continues_with_all_its_digits() -> None:
+    study = Study("s", Path("here"))
+    study.optuna.enqueue_trial({"lr": 0.0123456789}, user_attrs={"place": study._location})
+    trial = study.next(1, {"lr": Range(0.0, 1.0)})
+    assert trial
+    assert trial.settings == {"lr": 0.0123456789}
+
+
 def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
     study = Study("s", Path("here"))
     first = study.next(1, {"lr": Range(0.0, 1.0)})

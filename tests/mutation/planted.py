@@ -112,7 +112,7 @@ PLANTED = {
         ("self.due and name != LAST_CKPT", "self.due"),
         ("if self.tracker.improved:", "if True:"),
         ('f"epoch_{trainer.current_epoch + 1}.ckpt"', 'f"epoch_{trainer.current_epoch}.ckpt"'),
-        ("self.start.run.joinpath(FINISHED_MARK).touch()", "pass"),
+        ("mark_finished(self.start.run, epochs_trained(trainer))", "pass"),
         ("flush_loggers(trainer.loggers)", "pass"),
         ("self._scores | dict(trainer.callback_metrics)", "dict(trainer.callback_metrics)"),
         ("(batch_idx + 1) % every == 0", "batch_idx % every == 0"),

@@ -118,9 +118,10 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     finished = (0, f"fit: {RUN} is finished; its best checkpoint is {RUN}/checkpoints/best.ckpt\n", "")
     assert cli(*SHORT_FIT, "--resume", "auto") == finished
     assert before == {path: path.stat().st_mtime_ns for path in paths}
+    mark = RUN.joinpath(FINISHED_MARK).read_bytes()
     RUN.joinpath(FINISHED_MARK).unlink()  # as if killed between the last save and the mark
     assert cli(*SHORT_FIT, "--resume", "auto") == finished
-    assert RUN.joinpath(FINISHED_MARK).exists()
+    assert RUN.joinpath(FINISHED_MARK).read_bytes() == mark
 
 
 def test_a_run_from_before_an_option_existed_is_resumed(cli: Cli) -> None:

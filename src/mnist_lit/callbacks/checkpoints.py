@@ -4,6 +4,7 @@ Lightning's ModelCheckpoint covers far more cases, but not these: files that des
 beside the last, and saves only between optimizer steps, so that a resumed run ends with the same bits.
 """
 
+import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, FINISHED_MARK, LAST_CKPT
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, mark_finished
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
@@ -104,7 +105,7 @@ class SaveBestAndLast(Checkpoint):
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
         if trainer.is_global_zero and self.start.run:
-            self.start.run.joinpath(FINISHED_MARK).touch()
+            mark_finished(self.start.run, epochs_trained(trainer))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Write the metadata into the file, among them how long the logs are."""
@@ -123,6 +124,12 @@ class SaveBestAndLast(Checkpoint):
         """Keep scores that a resumed run has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
+
+
+def epochs_trained(trainer: Trainer) -> float:
+    """The epochs so far, as 0.5 for half of one; 0 if they have no end."""
+    batches = trainer.num_training_batches
+    return 0.0 if batches == math.inf else trainer.global_step / math.ceil(batches / trainer.accumulate_grad_batches)
 
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:

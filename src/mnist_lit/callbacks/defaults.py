@@ -51,11 +51,12 @@ def fit_callbacks(
     return [*callbacks, CalibrateBest(start), *([saver] if saver else [])]
 
 
-def test_callbacks(checkpoint: Path, step: int) -> list[Callback]:
-    """The callbacks of a test of all images. checkpoint: what is tested; step: how far it was trained."""
+def test_callbacks(checkpoint: Path, step: int, temperature: float | None) -> list[Callback]:
+    """The callbacks of a test of all images. checkpoint: what is tested; step: how far it was trained; temperature:
+    that of its calibration."""
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
     predictions = run / PREDICTIONS_CSV
-    table = ScoreTable(predictions, published_score() if shipped else None)
+    table = ScoreTable(predictions, published_score() if shipped else None, temperature)
     in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() else []
     return [table, WritePredictions(predictions), *in_run]

@@ -1,6 +1,5 @@
 """What a person reads: one small table after a fit and one after an evaluation."""
 
-import math
 import shlex
 import time
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from mnist_lit.callbacks.checkpoints import TrackBest
+from mnist_lit.callbacks.checkpoints import TrackBest, epochs_trained
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
@@ -17,6 +16,7 @@ from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import print_fields, print_table
 
+HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
 
 
@@ -64,13 +64,15 @@ class FitTable(Callback):
         rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
         best, run = self.tracker.best, self.start.run
         checkpoint = best_checkpoint(run) if run and self.saves else None
-        epochs = trainer.global_step / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        epochs = epochs_trained(trainer)
         fields = {
             "epochs": f"{round(epochs, 2):g}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
             "best val/acc": f"{best.acc:.2%}  (epoch {best.epoch})" if best else "none: no validation",
             "checkpoint": str(checkpoint or "none"),
         }
+        if checkpoint and getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
+            fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
         if checkpoint:
             elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
@@ -83,8 +85,12 @@ class FitTable(Callback):
 class ScoreTable(Callback):
     """One small table after `validate` and `test`: the score with its interval, each class and its usual confusions."""
 
-    def __init__(self, predictions: Path | None = None, published: str | None = None) -> None:
-        self.predictions, self.published = predictions, published
+    def __init__(
+        self, predictions: Path | None = None, published: str | None = None, temperature: float | None = None
+    ) -> None:
+        """predictions: where they were written. published: the shipped model's score. temperature: that of a
+        calibrated checkpoint, by which `predict` divides the log-probabilities, unlike this table."""
+        self.predictions, self.published, self.temperature = predictions, published, temperature
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Print. By now the predictions are written and the progress bar has stopped."""
@@ -95,12 +101,13 @@ class ScoreTable(Callback):
         right, total = int(confusion.trace()), int(confusion.sum())
         low, high = wilson_interval(right, total)
         metrics = trainer.callback_metrics
+        uncalibrated = f", before dividing by the temperature {self.temperature:.3f}" if self.temperature else ""
         fields = {
             "images": f"{total:,}",
             "right": f"{right:,}",
             f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
-            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (calibration error before temperature scaling)",
+            f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (expected calibration error{uncalibrated})",
         }
         origins = {"provenance": self.published, "predictions": self.predictions}
         print_fields(fields | {name: str(value) for name, value in origins.items() if value})

@@ -1,13 +1,16 @@
 """`mnist-lit compare RUN RUN`: test whether two runs, or two groups of runs, differ on the test images."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.evaluation.statistics import mcnemar, spread, welch
+from mnist_lit.evaluation.statistics import Difference, mcnemar, spread, welch
 from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.command_parser import CommandParser
+
+SIGNIFICANT = 0.05  # below this p-value, a difference counts as one
 
 
 def main(command: str, args: list[str]) -> None:
@@ -39,8 +42,17 @@ def main(command: str, args: list[str]) -> None:
         difference = welch([test.acc for test in first], [test.acc for test in second])
     value, low, high = (f"{100 * share:+.3f}" for share in difference[:3])
     print(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
-    better = "B" if difference.value > 0 else "A"
-    print(f"  {better} is better" if difference.p < 0.05 else "  not distinguishable")
+    print(f"\n{_conclusion(difference)}")
+
+
+def _conclusion(difference: Difference) -> str:
+    """The result in one sentence."""
+    if math.isnan(difference.p):
+        return "Neither group varies over its seeds, so there is nothing to judge their difference by."
+    if difference.p >= SIGNIFICANT:
+        return "A and B cannot be told apart: two equally good networks would often differ as much."
+    better, worse = "BA" if difference.value > 0 else "AB"
+    return f"{better} is better than {worse}: two equally good networks would rarely differ as much."
 
 
 def _tests(folder: Path) -> list[Predictions]:

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
+from mnist_lit.callbacks.checkpoints import epochs_trained
 from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
 from mnist_lit.cli.config import is_rank_zero
 from mnist_lit.datamodule import MNISTDataModule
@@ -27,7 +28,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, load_weights
-from mnist_lit.runs.folders import FINISHED_MARK, best_checkpoint
+from mnist_lit.runs.folders import best_checkpoint, mark_finished
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.arguments import explain_error
@@ -150,7 +151,7 @@ def run_fit(
             raise InputError("nothing to train: the run was at its end, or its limits allow no step")
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
-                start.run.joinpath(FINISHED_MARK).touch()
+                mark_finished(start.run, epochs_trained(trainer))
             print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 

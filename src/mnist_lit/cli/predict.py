@@ -16,12 +16,14 @@ from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.unfinished_table import UnfinishedTable
+from mnist_lit.runs.locate import PRETRAINED, is_pretrained
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable
 
 MIN_FILES = 100  # from which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
+NUMBER_WIDTH = 12  # of the second column with --many: most numbers are shorter
 REJECTED = "?"  # stands for a rejected digit in a number
 
 
@@ -48,7 +50,9 @@ def main(command: str, args: list[str]) -> int:
         valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
-    print(f"predict: {reader.path}{reader.note}, rejecting outliers above {reader.threshold:g}", file=sys.stderr)
+    model = PRETRAINED if is_pretrained(reader.path) else printable(str(reader.path))
+    rejects = f"rejecting outlier scores above {reader.threshold:g}" if reader.threshold < 1 else "rejecting nothing"
+    print(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
     if options.output:
         return _write_table(options.output, reader, files, many=options.many, show=options.show)
     return _print_table(reader, files, many=options.many, show=options.show)
@@ -94,7 +98,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
     a millisecond per row, and there may be thousands."""
     name_width = min(max(len(printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
     title = "number" if many else "digit"
-    width = len(title) if many else max(map(len, [title, *reader.labels]))
+    width = NUMBER_WIDTH if many else max(map(len, [title, *reader.labels]))
 
     def show_line(name: str, text: str, probability: str, status: str, message: str) -> None:
         print(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
@@ -104,7 +108,6 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
     for rows in read_files(reader, files, many=many, show=show):
         for _, line in groupby(rows, key=lambda row: row.reading and row.reading.line):
             text, probability, status, message = _summarize(list(line), many=many)
-            width = max(width, len(text))  # a longer number widens the column from here on
             show_line(printable(rows[0].file), text, probability, status, message)
         failed |= any(row.reading is None for row in rows)
     return int(failed)

@@ -1,52 +1,105 @@
 """`mnist-lit runs`: list the runs with their scores, read from the run folders. No torch."""
 
-import time
+import argparse
+import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
     CHECKPOINTS,
     CONFIG_YAML,
-    FINISHED_MARK,
     LAST_CKPT,
     LOGS,
     all_runs,
+    finished_epochs,
+    is_finished,
     recorded_command,
     run_name,
 )
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
+from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import print_table
 
+KEYS = """\
+--json prints a list with one object per run, the newest last; null stands for what a run does not have:
+  run, folder          its name and its folder
+  started              when it began, ISO 8601 in UTC
+  seconds              until its newest checkpoint
+  epochs, finished     epochs trained, and whether training ran to its end
+  val_accuracy         of the best validation, in [0, 1]; val_epoch is its epoch, counted from 1
+  test_accuracy        of the newest test, in [0, 1]; test_images is how many images it had
+  command              that began it"""
 
-def summarize_run(run: Path) -> dict[str, str]:
-    """A run's row of the table, by column title; missing and damaged files leave their columns empty."""
+
+class RunSummary(NamedTuple):
+    """What `--json` prints about a run; None for what it does not have, or what is damaged."""
+
+    run: str
+    folder: str
+    started: str | None
+    seconds: float | None
+    epochs: float
+    finished: bool
+    val_accuracy: float | None
+    val_epoch: int | None
+    test_accuracy: float | None
+    test_images: int | None
+    command: str | None
+
+    def row(self) -> dict[str, str]:
+        """The run's row of the table, by column title."""
+        started = self.started and datetime.fromisoformat(self.started).astimezone().strftime("%Y-%m-%d %H:%M")
+        epochs = f"{self.epochs:g}" if self.epochs else ""
+        return {
+            "run": self.run,
+            "started": started or "",
+            "took": _duration(self.seconds) if self.seconds else "",
+            "epochs": epochs if self.finished else f"{self.epochs:g}, unfinished",
+            "best val/acc": "" if self.val_accuracy is None else f"{self.val_accuracy:.2%} ({self.val_epoch})",
+            "test/acc": "" if self.test_accuracy is None else f"{self.test_accuracy:.2%} of {self.test_images:,}",
+            "mnist-lit …": (self.command or "").removeprefix("mnist-lit "),
+        }
+
+
+def summarize_run(run: Path) -> RunSummary:
+    """Read a run's folder."""
     config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
-    epochs, best, tested = completed_epochs(run), best_validation(run), read_predictions(run)
-    return {
-        "run": run_name(run),
-        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(begin)) if begin else "",
-        "took": _duration(end - begin) if begin and end and end > begin else "",  # until its newest checkpoint
-        "epochs": str(epochs or "") if run.joinpath(FINISHED_MARK).exists() else f"{epochs}, unfinished",
-        "best val/acc": f"{best[0]:.2%} ({best[1]})" if best else "",
-        "test/acc": f"{tested.acc:.2%} of {len(tested.labels):,}" if tested else "",
-        "mnist-lit …": recorded_command(run).removeprefix("mnist-lit "),
-    }
+    best, tested = best_validation(run) or (None, None), read_predictions(run)
+    return RunSummary(
+        run=run_name(run),
+        folder=str(run),
+        started=datetime.fromtimestamp(int(begin), UTC).isoformat() if begin else None,
+        seconds=round(end - begin, 3) if begin and end and end > begin else None,
+        epochs=finished_epochs(run) or completed_epochs(run),
+        finished=is_finished(run),
+        val_accuracy=best[0],
+        val_epoch=best[1],
+        test_accuracy=tested and tested.acc,
+        test_images=tested and len(tested.labels),
+        command=recorded_command(run) or None,
+    )
 
 
 def main(command: str, args: list[str]) -> None:
-    """Print the table, the newest run last."""
-    if args and args[0] in ("-h", "--help"):
-        print(f"usage: mnist-lit {command} [FOLDER]\n\nList the runs in FOLDER (default: {LOGS}) with their scores.")
-        return
-    if len(args) > 1 or (args and args[0].startswith("-")):
-        raise InputError(f"{command} takes a folder, got {' '.join(args)}")
-    root = Path(*args or [LOGS])
+    """Print the table or the JSON, the newest run last. Raises InputError if there is no run."""
+    parser = CommandParser(command, "List the runs in a folder with their scores.", KEYS)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help=f"the folder of the runs (default: {LOGS})")
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    options = parser.parse_args(args)
+    root = Path(options.folder or LOGS)
     if not root.is_dir():
-        raise InputError(f"no folder {root}; nothing was trained here yet" if not args else f"no folder {root}")
-    rows = [summarize_run(run) for run in all_runs(root)]
-    if not rows:
+        raise InputError(f"no folder {root}" if options.folder else f"no folder {root}; nothing was trained here yet")
+    summaries = [summarize_run(run) for run in all_runs(root)]
+    if options.json:
+        print(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
+        return
+    if not summaries:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
+    rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
 
 

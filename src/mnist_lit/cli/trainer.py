@@ -13,7 +13,7 @@ from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
-from mnist_lit.runs.checkpoint import AtomicCheckpointIO
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.start import RunStart, begin_run
@@ -49,11 +49,12 @@ def callbacks_of_evaluation(
     command: str, trainer: Namespace, path: str, checkpoint: Mapping[str, Any]
 ) -> list[Callback]:
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
+    temperature = Metadata.of(checkpoint).temperature
     limit = trainer.limit_test_batches  # 1 is one batch, 1.0 all of them
     complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
     if command != "test" or not complete:
-        return [ScoreTable()]
-    return test_callbacks(Path(path), checkpoint["global_step"])
+        return [ScoreTable(temperature=temperature)]
+    return test_callbacks(Path(path), checkpoint["global_step"], temperature)
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from mnist_lit.runs.results import Validation
 
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
+DIGITS = 4  # of a number drawn from a continuous range
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -47,7 +48,7 @@ class RunningTrial:
     """A trial that this process runs, until it calls `finish` and releases `lock`."""
 
     def __init__(self, study: "Study", trial: optuna.Trial, run: Path, lock: FileLock) -> None:
-        self.number, self.settings, self.run, self.lock = trial.number, dict(trial.params), run, lock
+        self.number, self.settings, self.run, self.lock = trial.number, _settings(trial), run, lock
         self._study, self._trial, self._last_heartbeat = study, trial, -HEARTBEAT
         self._reported = len(study.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
@@ -122,6 +123,8 @@ class Study:
             run.mkdir(exist_ok=True)
             lock = FileLock(run / ".trial.lock")
             lock.acquire()
+            if "place" not in trial.user_attrs:  # a new one; those of older versions keep all their digits
+                trial.set_user_attr("digits", DIGITS)
             trial.set_user_attr("place", self._location)
         # The draw depends on the seed, the number and all results so far: processes with one seed try different values.
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
@@ -152,7 +155,7 @@ class Study:
             best = Validation(*best) if best else None
             folder = self.folder if place == self._location else place or ""
             run = f"{folder}/trial_{trial.number}"
-            results.append(TrialResult(trial.number, state, trial.params, best, run, reason or ""))
+            results.append(TrialResult(trial.number, state, _settings(trial), best, run, reason or ""))
         return sorted(results, key=lambda result: result.best.rank() if result.best else (), reverse=True)
 
     def _is_abandoned(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -167,6 +170,16 @@ class Study:
         with suppress(Timeout), FileLock(run / ".trial.lock", timeout=0), FileLock(run / ".lock", timeout=0):
             return True
         return False
+
+
+def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """What a trial is trained with: numbers drawn from a continuous range have a few digits, so they can be typed."""
+    settings, digits = dict(trial.params), trial.user_attrs.get("digits")
+    for name, drawn_from in trial.distributions.items() if digits else ():
+        if isinstance(drawn_from, optuna.distributions.FloatDistribution) and drawn_from.step is None:
+            rounded = float(f"{settings[name]:.{digits}g}")
+            settings[name] = min(max(rounded, drawn_from.low), drawn_from.high)
+    return settings
 
 
 def mask_secrets(text: str, url: str) -> str:

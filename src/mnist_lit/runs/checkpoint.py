@@ -12,6 +12,7 @@ import shlex
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -91,6 +92,13 @@ class Metadata:
             return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
         except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
+
+    @property
+    def temperature(self) -> float | None:
+        """That of the calibration; None without a readable one."""
+        with suppress(LookupError, TypeError, ValueError):
+            return float((self.calibration or {})["state"]["temperature"])
+        return None
 
     @classmethod
     def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:

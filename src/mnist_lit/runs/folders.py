@@ -8,16 +8,18 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
     predictions.csv        written by `mnist-lit test`, together with TensorBoard scalars in test/
     report.html            written by `mnist-lit report`, for a group in the group's folder
-    finished               an empty file: training ran to its end
+    finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one
     group.txt              in a group's folder: the command that its runs share
 """
 
 from contextlib import suppress
 from itertools import count
+from math import inf
 from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.regular_file import read_regular_file
 
 LOGS = "lightning_logs"
@@ -61,6 +63,24 @@ def recorded_command(folder: Path) -> str:
     return ""
 
 
+def mark_finished(run: Path, epochs: float) -> None:
+    """Note that a run was trained to its end, and for how many epochs."""
+    write_atomic(run / FINISHED_MARK, f"{epochs:.4g}\n".encode())
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run was trained to its end."""
+    return run.joinpath(FINISHED_MARK).exists()
+
+
+def finished_epochs(run: Path) -> float | None:
+    """How many epochs a finished run was trained for; None if it is unfinished, or too old to say."""
+    with suppress(OSError, ValueError):
+        epochs = float(read_regular_file(run / FINISHED_MARK, MAX_COMMAND))
+        return epochs if 0 < epochs < inf else None
+    return None
+
+
 def best_checkpoint(run: Path) -> Path | None:
     """A run's best checkpoint, its last one if it had no validation, or None."""
     paths = (run / CHECKPOINTS / name for name in (BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT))
@@ -97,7 +117,7 @@ def finished_members(group: Path) -> list[Path]:
     """A group's runs. Raises InputError if one of them is unfinished: the group's spread would not count it."""
     members = group_members(group)
     for run in members:
-        if not run.joinpath(FINISHED_MARK).exists() or not best_checkpoint(run):
+        if not is_finished(run) or not best_checkpoint(run):
             raise InputError(f"{run} is unfinished; repeat the group's `fit` command with --resume auto")
     return members
 

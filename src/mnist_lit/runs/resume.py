@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, FINISHED_MARK, LAST_CKPT, PREVIOUS_CKPT
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, LAST_CKPT, PREVIOUS_CKPT, is_finished
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
 from mnist_lit.system.folder_lock import lock_folder
@@ -34,7 +34,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
         lock = lock_folder(run)
         if lock is None:
             print(f"resume: skipping {run}, which another process holds", file=sys.stderr)
-        elif run.joinpath(FINISHED_MARK).exists():
+        elif is_finished(run):
             return run, None, True, lock
         elif checkpoint := newest_readable(run):
             return run, checkpoint, False, lock
