@@ -77,7 +77,7 @@ def test_python_dash_m_runs_the_same_program() -> None:
         (["export", "--model", "pretrained", "--output", "m.txt"], "got m.txt"),
         (["compare", "version_0"], "the following arguments are required: RUN"),
         (["runs"], "lightning_logs"),
-        (["runs", "--deep"], "--deep"),
+        (["runs", "--deep"], "unknown option deep"),
         (["runs", "nowhere"], "nowhere"),
         (["summary", "--deep"], "summary"),
         (["data", "--dataset", "mnits"], "mnits; did you mean mnist?"),
@@ -111,3 +111,8 @@ def test_a_closed_pipe_is_not_reported() -> None:
 def test_debug_shows_the_traceback(cli: Cli) -> None:
     with pytest.raises(ValueError, match="unknown command"):
         cli("fitt", "--debug")
+
+
+def test_an_error_is_one_line_whatever_it_quotes(cli: Cli) -> None:
+    code, out, err = cli("runs", "no\nsuch\x1b[2Jfolder")
+    assert (code, out, err) == (2, "", "mnist-lit: no folder no such?[2Jfolder\n")

@@ -132,6 +132,7 @@ def test_the_highest_number_of_a_dtype_is_white() -> None:
     for dtype in (np.uint16, np.uint32, np.int32, np.uint64):
         assert gray(open_picture(np.full((8, 8), np.iinfo(dtype).max, dtype))).min() == 255
     assert open_picture(np.array([[1e300, -1e300, 0.5]])).size == (3, 1)
+    assert gray(open_picture(np.array([[-1e-45, 0.0]], np.float32))).max() == 0  # their difference is no contrast
 
 
 def test_the_first_frame_of_an_animation_is_used() -> None:

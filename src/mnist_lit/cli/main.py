@@ -16,6 +16,7 @@ from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.console import printable
 from mnist_lit.system.signals import raise_on_signal
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
@@ -59,7 +60,7 @@ def main(args: list[str] | None = None) -> int:
             raise
         closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
         if not closed_pipe and (is_rank_zero or not isinstance(error, TrainingDiverged | ConnectionError)):
-            print(f"mnist-lit: {error}", file=sys.stderr)
+            print(f"mnist-lit: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
         if isinstance(error, InputError):
             return 2
         if sys.__stdout__ and sys.stdout is sys.__stdout__:

@@ -21,6 +21,7 @@ SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of telephones, which s
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
+MIN_SPAN = 1e-30  # numbers that differ by less are one tone; float32 cannot hold 255 divided by it
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # ISO/IEC 23008-12, annex B: HEIF coded as HEVC
@@ -182,7 +183,7 @@ def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     else:
         span = high - low if low < 0 or high > 1 else 1
     numbers -= low
-    numbers *= 255 / (span or 1)
+    numbers *= 255 / (span if span > MIN_SPAN else 1)
     return np.rint(numbers, out=numbers).clip(0, 255).astype(np.uint8)
 
 
