@@ -21,7 +21,7 @@ from inference.hostile_onnx import (
 )
 from mnist_lit.errors import InputError
 from mnist_lit.inference import onnx_model
-from mnist_lit.inference.onnx_file import CHECKSUM_BYTES, check_file, with_checksum
+from mnist_lit.inference.onnx_file import CHECKSUM_BYTES, check_file, convolution_outputs, with_checksum, with_outputs
 from mnist_lit.inference.onnx_model import OnnxModel
 
 CONTENT = MODEL.read_bytes()
@@ -96,3 +96,12 @@ def test_damaged_files_with_a_matching_checksum_are_refused_or_run() -> None:
         Path("other.onnx").write_bytes(fuzzed(seed, sign=True))
         with contextlib.suppress(InputError):
             OnnxModel(Path("other.onnx"))
+
+
+@needs_onnx
+def test_a_tensor_becomes_one_more_output() -> None:
+    names = list(convolution_outputs(CONTENT).values())
+    model = onnx.load_from_string(with_outputs(CONTENT, names))
+    assert [output.name for output in model.graph.output] == ["probabilities", "outlier", *names]
+    assert names == [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
+    assert model.graph.node == onnx.load(MODEL).graph.node

@@ -6,7 +6,7 @@ proves nothing about the file's author, so the parts of the file are checked too
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,7 +50,10 @@ INNER = {  # the fields that are messages to check
     ("GraphProto", 5): "TensorProto",
     ("NodeProto", 5): "AttributeProto",
 }
-OP_TYPE = 4  # in NodeProto
+GRAPH = 7  # in ModelProto
+NODE, OUTPUT = 1, 12  # in GraphProto
+NODE_INPUT, NODE_OUTPUT, OP_TYPE = 1, 2, 4  # in NodeProto
+VALUE_NAME = 1  # in ValueInfoProto
 DIMS, DATA_TYPE, RAW_DATA = 1, 2, 9  # in TensorProto
 DTYPES = {1: "<f4", 2: "u1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 
@@ -103,6 +106,30 @@ def check_file(data: bytes) -> None:
                     raise InputError(f"the operator {operator[:40]!r} is not allowed")
         if kind == "TensorProto":
             _check_tensor(fields)
+
+
+def convolution_outputs(model: bytes) -> dict[str, str]:
+    """The name of each convolution's output, by the name of its weights. model: a file that was checked."""
+    nodes = [node for graph in _contents(memoryview(model), GRAPH) for node in _contents(graph, NODE)]
+    convolutions = [node for node in nodes if _contents(node, OP_TYPE) == [b"Conv"]]
+    return {
+        str(_contents(node, NODE_INPUT)[1], "utf-8"): str(_contents(node, NODE_OUTPUT)[0], "utf-8")
+        for node in convolutions
+    }
+
+
+def with_outputs(model: bytes, names: Iterable[str]) -> bytes:
+    """A serialized model that also returns these tensors: protobuf merges the second graph with the first."""
+    return model + _encoded(GRAPH, b"".join(_encoded(OUTPUT, _encoded(VALUE_NAME, name.encode())) for name in names))
+
+
+def _encoded(number: int, content: bytes) -> bytes:
+    """A field of up to 16,383 bytes, whose length is a varint of two bytes."""
+    return bytes((number << 3 | BYTES, len(content) & 0x7F | 0x80, len(content) >> 7)) + content
+
+
+def _contents(message: memoryview, number: int) -> list[memoryview]:
+    return [field.content for field in _fields(message) if field.number == number]
 
 
 def _check_tensor(fields: list[Field]) -> None:

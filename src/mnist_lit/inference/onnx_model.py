@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
-from mnist_lit.inference.onnx_file import MAX_BYTES, check_file
+from mnist_lit.inference.onnx_file import MAX_BYTES, check_file, convolution_outputs, with_outputs
 from mnist_lit.system.regular_file import read_regular_file
 
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")  # of the tutorial's network
 TRIAL_MIB, TRIAL_SECONDS = 256, 10  # what classifying one image may take, besides the weights
 
 Images = NDArray[np.uint8]  # (B, 28, 28), 0 = paper
@@ -47,6 +48,10 @@ class OnnxModel:
                 raise InputError("its outputs do not match its metadata, or are not finite")
             del trial  # and its copy of the weights
             self.session = _session(data)
+            tensors = convolution_outputs(data)
+            weights = [f"network.{name}.weight" for name in CONVOLUTIONS]
+            self._responses = [tensors[name] for name in weights] if [*tensors] == weights else []
+            self._data = data if self._responses else b""
         except Exception as error:  # onnxruntime raises a different class for each kind of damage
             reason = str(error) if isinstance(error, InputError) else type(error).__name__
             raise InputError(f"{path} is not a model exported by mnist-lit: {reason}") from error
@@ -57,6 +62,11 @@ class OnnxModel:
             return np.zeros((0, len(self.labels)), np.float32), np.zeros(0, np.float32)
         probabilities, outliers = self.session.run(None, {"images": images})
         return probabilities, outliers
+
+    def convolution_session(self) -> Any:
+        """A session that returns what the tutorial network's four convolutions respond, before their ReLUs, each
+        (B, C, H, W); None for any other network. A session of its own: with more outputs, reading is slower."""
+        return _session(with_outputs(self._data, self._responses)) if self._responses else None
 
 
 def _session(data: bytes, *, limited: bool = False) -> Any:

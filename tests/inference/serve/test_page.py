@@ -209,7 +209,7 @@ def test_a_picture_that_the_browser_cannot_show_is_read(visit: Callable[..., Vis
     api.expect(visitor.page.locator("#hint")).to_have_text("This browser cannot show a.HEIC; the server reads it.")
     api.expect(visitor.page.locator(".box")).to_have_count(0)
     visitor.page.click("#clear")
-    api.expect(visitor.page.locator("#hint")).to_have_text("Draw here")
+    api.expect(visitor.page.locator("#hint")).to_contain_text("drop or paste a picture")
 
 
 def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None:
@@ -235,11 +235,13 @@ def test_everything_is_labelled_and_reachable_by_keyboard(visit: Callable[..., V
     visitor.reads("7")
     visitor.page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(6):
+    for _ in range(13):
         visitor.page.keyboard.press("Tab")
         reached.append(visitor.page.evaluate("document.activeElement.id || document.activeElement.textContent"))
         assert visitor.page.evaluate("document.activeElement.matches(':focus-visible')")
-    assert reached == ["undo", "clear", "file", "many", "API", "Metrics"]
+    examples = reached[4:10]
+    assert reached == ["undo", "clear", "file", "many", *examples, "live", "API", "Metrics"]
+    assert visitor.page.get_by_role("group", name="Try").get_by_role("button").count() == len(examples)
     assert "7" in visitor.page.get_by_role("status").inner_text()
     meter = visitor.page.get_by_role("meter", name="7")
     assert float(meter.get_attribute("aria-valuenow") or 0) > 0.5
@@ -290,7 +292,93 @@ def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
         visitor.page.mouse.move(pad["x"] + pad["width"] * x, pad["y"] + pad["height"] * y)
     visitor.page.mouse.up()
     visitor.reads("?")
-    api.expect(visitor.words).to_contain_text("Not a digit")
+    api.expect(visitor.words).to_have_text("Not a digit.")
+    api.expect(visitor.page.locator("#unsure")).to_contain_text("gets no probabilities")
+    api.expect(visitor.page.get_by_role("meter")).to_have_count(0)
+    assert "%" not in visitor.page.locator("main").inner_text()
+
+
+def test_each_example_is_drawn_and_read_and_can_be_undone(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    buttons = visitor.page.get_by_role("group", name="Try").get_by_role("button")
+    for index, number in enumerate(["3", "8", "4", "275", "16\n904", "?"]):
+        buttons.nth(index).focus()
+        visitor.page.keyboard.press("Enter")
+        visitor.reads(number)
+    api.expect(visitor.page.get_by_role("meter")).to_have_count(0)
+    visitor.page.keyboard.press("Control+z")
+    visitor.reads("16\n904")
+    rows = visitor.page.locator("#each").get_by_role("group")
+    assert [row.get_attribute("aria-label") for row in rows.all()] == ["Line 1: 16", "Line 2: 904"]
+
+
+def test_a_new_picture_clears_the_old_reading_before_it_is_answered(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw("7")
+    visitor.reads("7")
+    waiting: list[Route] = []
+    visitor.page.route("**/predict*", lambda route: waiting.append(route))  # it marks the function
+    visitor.page.get_by_role("button", name="Try a three").click()
+    visitor.reads("–")
+    api.expect(visitor.page.locator("#bars .best")).to_have_count(0)
+    api.expect(visitor.words).to_have_text("Reading…")
+    waiting[0].continue_()
+    visitor.reads("3")
+    visitor.draw("1", x=0.8, size=0.2)  # a stroke more: the reading goes only if the answer takes a while
+    api.expect(visitor.words).to_have_text("Reading…")
+    visitor.reads("–")
+
+
+def test_the_convolutions_of_the_chosen_digit_are_shown_once_switched_on(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    maps = visitor.page.locator("#layers img")
+    visitor.page.get_by_role("button", name="Try a number, 275").click()
+    visitor.reads("275")
+    api.expect(maps).to_have_count(0)
+    visitor.page.get_by_role("switch").check()
+    api.expect(maps).to_have_count(4 * 8)
+    captions = visitor.page.locator("#layers figcaption").all_inner_texts()
+    assert captions[0] == "conv1 32 maps of 26×26"
+    assert captions[3] == "conv4 256 maps of 8×8"
+    assert [maps.nth(8 * n).evaluate("image => image.decode().then(() => image.naturalWidth)") for n in range(4)] == [
+        26,
+        24,
+        10,
+        8,
+    ]
+    before = maps.first.get_attribute("src")
+    visitor.page.locator("#each button").first.click()
+    api.expect(maps.first).not_to_have_attribute("src", before or "")
+    visitor.page.reload()
+    api.expect(visitor.page.get_by_role("switch")).to_be_checked()
+    api.expect(visitor.page.locator("#inside-note")).to_have_text("Draw something to see its layers.")
+
+
+def test_a_stroke_is_read_while_it_is_drawn_if_the_convolutions_are_shown(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_role("switch").check()
+    pad = visitor.page.locator("#paper").bounding_box()
+    assert pad
+    visitor.page.mouse.move(pad["x"] + 0.52 * pad["width"], pad["y"] + 50)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(pad["x"] + 0.48 * pad["width"], pad["y"] + 0.8 * pad["height"], steps=5)
+    visitor.page.wait_for_timeout(200)  # the pause between two readings
+    visitor.page.mouse.move(pad["x"] + 0.47 * pad["width"], pad["y"] + 0.85 * pad["height"])
+    visitor.reads("1")
+    api.expect(visitor.page.locator("#layers img")).to_have_count(4 * 8)
+
+
+def test_another_network_has_no_switch(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+
+    def without_layers(route: "Route") -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | {"layers": []})
+
+    visitor.page.route("**/health", without_layers)
+    visitor.page.reload()
+    api.expect(visitor.page.locator("#model")).to_contain_text("Pictures that do not look like a digit are rejected.")
+    api.expect(visitor.page.get_by_role("switch")).to_have_count(0)
 
 
 def test_an_offline_drawing_is_kept_and_read_once_the_server_is_back(visit: Callable[..., Visitor]) -> None:
@@ -327,9 +415,16 @@ def test_a_server_error_is_shown_and_not_retried(visit: Callable[..., Visitor]) 
 @pytest.mark.parametrize("width", [320, 360, 768])
 def test_nothing_overflows_a_narrow_screen(visit: Callable[..., Visitor], width: int) -> None:
     visitor = visit(viewport={"width": width, "height": 740}, has_touch=True, device_scale_factor=2)
+    visitor.page.get_by_role("switch").check()
+    visitor.page.evaluate("scrollTo(0, 0)")
     for place, digit in enumerate("1372"):
         visitor.draw(digit, x=0.04 + 0.24 * place, y=0.3, size=0.3)
     visitor.reads("1372")
+    api.expect(visitor.page.locator("#layers img").last).to_be_visible()
+    sizes = visitor.page.locator("button, .button, fieldset label, #inside label, a").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect()).flatMap(({ width, height }) => [width, height])"
+    )
+    assert min(sizes) >= 44
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
 
 

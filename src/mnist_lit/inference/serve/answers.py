@@ -45,6 +45,9 @@ class Health(BaseModel):
     model: str
     labels: list[str]
     threshold: float
+    layers: tuple[str, ...] = Field(
+        description="what POST /activations shows; empty unless the network is the tutorial's"
+    )
 
 
 class Problem(BaseModel):

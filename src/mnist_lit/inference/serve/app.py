@@ -1,10 +1,9 @@
 """The routes: reading pictures, health, metrics, the page and the API's documentation."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request
@@ -12,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import generate_latest
+from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 
 from mnist_lit import __version__
 from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.serve.activations import Activations, Convolutions
 from mnist_lit.inference.serve.answers import Answer, Health, Problem, answer
-from mnist_lit.inference.serve.bodies import CONTENT, read_body
+from mnist_lit.inference.serve.bodies import CONTENT, JSON, parse_pixels, read_body
 from mnist_lit.inference.serve.limits import GuardMiddleware, Limits
 from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
 from mnist_lit.inference.serve.time_limit import ProposalProcesses
@@ -25,6 +26,8 @@ from mnist_lit.inference.serve.time_limit import ProposalProcesses
 PAGE = Path(__file__).parent / "page"
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}
+PIXELS = {"requestBody": {"content": {JSON: CONTENT[JSON]}, "required": True}}
+T = TypeVar("T", bound=BaseModel)
 
 
 def create_app(
@@ -34,32 +37,51 @@ def create_app(
     sites whose pages may use it."""
     limits = limits or Limits()
     metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
+    convolutions = Convolutions(reader)
     app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None)
     app.state.closing, app.state.processes = False, processes
     app.add_middleware(GuardMiddleware, hosts=hosts, origins=origins, limits=limits, metrics=metrics)
     if origins:  # around the guard, so that those pages can read its refusals, too
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"))
 
+    async def in_thread(call: Callable[[], T]) -> T:
+        if threads.statistics().tasks_waiting >= limits.waiting:
+            raise HTTPException(503, "too many pictures at once; try again", {"retry-after": "1"})
+        return await to_thread.run_sync(call, limiter=threads)
+
     @app.post("/predict", response_model=Answer, responses=PROBLEMS, openapi_extra=BODY)
     async def predict(request: Request, many: bool = False) -> Response:  # noqa: FBT001, FBT002  # a query parameter
         """Read the digit in a picture, or every digit with `many`."""
         data, is_json = await read_body(request)
-        if threads.statistics().tasks_waiting >= limits.waiting:
-            raise HTTPException(503, "too many pictures at once; try again", {"retry-after": "1"})
-        call = functools.partial(answer, reader, processes.propose, data, many=many, is_json=is_json)
-        result = await to_thread.run_sync(call, limiter=threads)
+        result = await in_thread(lambda: answer(reader, processes.propose, data, many=many, is_json=is_json))
         for reading in result.readings:
             metrics.readings.labels(reading.status).inc()
-        return Response(result.model_dump_json(), media_type="application/json")  # validated already
+        return Response(result.model_dump_json(), media_type=JSON)  # validated already
 
     @app.get("/predict", include_in_schema=False)
     async def predict_needs_post() -> Response:
         raise HTTPException(405, "expected POST, with a picture as the body", {"allow": "POST"})
 
+    @app.post(
+        "/activations",
+        response_model=Activations,
+        responses={404: {"model": Problem}, **PROBLEMS},
+        openapi_extra=PIXELS,
+    )
+    async def activations(request: Request) -> Response:
+        """What the tutorial network's convolutions respond to one image of 28×28 pixels."""
+        data, is_json = await read_body(request)
+        if not is_json:
+            raise HTTPException(415, f"expected {JSON}, got a picture")
+        result = await in_thread(lambda: convolutions.respond(parse_pixels(data)))
+        return Response(result.model_dump_json(), media_type=JSON)
+
     @app.get("/health")
     async def health() -> Health:
         """The server is up; which model it serves."""
-        return Health(model=reader.name, labels=list(reader.labels), threshold=reader.threshold)
+        return Health(
+            model=reader.name, labels=list(reader.labels), threshold=reader.threshold, layers=convolutions.names
+        )
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def prometheus() -> Response:

@@ -1,15 +1,19 @@
 // Draw or drop a picture; the server reads it after every stroke. Coordinates are fractions of the pad's side, 0 … 1.
-"use strict";
+import { $, make } from "./dom.js";
+import { EXAMPLES } from "./examples.js";
+import { isLive, offerLayers, showLayers } from "./layers.js";
 
 const PEN = 0.055; // stroke width
 const SENT = 336; // side of the drawing sent to the server, in pixels
-const PATIENCE = 300; // milliseconds before the page shows that it is waiting for an answer
+const PATIENCE = 300; // milliseconds before the page replaces the last reading by a note that it is waiting
+const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const RETRY = 3000; // milliseconds before an unreachable server is tried again
 const HEIC = /\.(heic|heif|hif)$/i; // the server reads these pictures, but few browsers can show them
+const NOTHING = "Nothing drawn yet. What the network reads appears here.";
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 
-const $ = (id) => document.getElementById(id);
 const paper = $("paper");
+const invitation = [...$("hint").childNodes];
 const EMPTY = { strokes: [], picture: null };
 
 let states = [EMPTY]; // the undo history: never empty, and its states are never modified
@@ -17,19 +21,13 @@ let stroke = null; // [x, y] of each point, while a pointer is down
 let readings = []; // from the latest answer
 let chosen = 0; // index of the one that the bars show
 let asking = null; // AbortController of the request in progress
+let begun = 0; // when that request began, in milliseconds
 let retry = 0;
 let digits = true; // false if the model has other classes than the digits
 
 const now = () => states.at(-1);
 const rejected = (reading) => reading.status !== "ok";
 const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "0 %" : `${(100 * p).toFixed(1)} %`);
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 // Drawing
 
@@ -70,25 +68,33 @@ function show() {
   const { strokes, picture } = now();
   const hidden = picture && !picture.bitmap;
   $("pad").classList.toggle("drawn", Boolean(stroke || strokes.length || picture?.bitmap));
-  $("hint").textContent = hidden ? `This browser cannot show ${picture.file.name}; the server reads it.` : "Draw here";
+  $("hint").replaceChildren(...(hidden ? [`This browser cannot show ${picture.file.name}; the server reads it.`] : invitation));
   $("clear").disabled = !(stroke || strokes.length || picture);
   $("undo").disabled = states.length < 2;
 }
 
-function go(state) {
+function add(state) {
   states.push(state);
   show();
   read();
 }
 
+// Show something else than before, whose reading does not hold for it.
+function replace(state) {
+  forget();
+  add(state);
+}
+
 function undo() {
-  if (states.length > 1) states.pop();
+  if (states.length < 2) return;
+  states.pop();
+  forget();
   show();
   read();
 }
 
 function clear() {
-  if (now() !== EMPTY) go(EMPTY);
+  if (now() !== EMPTY) replace(EMPTY);
 }
 
 function point(event) {
@@ -99,8 +105,11 @@ function point(event) {
 paper.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   paper.setPointerCapture(event.pointerId);
-  if (now().picture) states.push(EMPTY);
-  asking?.abort(); // the drawing is about to change
+  stop(); // the drawing is about to change
+  if (now().picture) {
+    states.push(EMPTY);
+    forget();
+  }
   stroke = [point(event)];
   show();
 });
@@ -110,6 +119,7 @@ paper.addEventListener("pointermove", (event) => {
   const events = event.getCoalescedEvents?.() ?? [];
   stroke.push(...(events.length ? events : [event]).map(point));
   show();
+  if (isLive() && !asking && performance.now() - begun > PAUSE) read();
 });
 
 for (const end of ["pointerup", "pointercancel"]) {
@@ -117,15 +127,25 @@ for (const end of ["pointerup", "pointercancel"]) {
     if (!stroke || !event.isPrimary) return;
     const strokes = [...now().strokes, stroke];
     stroke = null;
-    go({ strokes, picture: null });
+    add({ strokes, picture: null });
   });
 }
 
-// Pictures
+// Examples and pictures
+
+function exampleButton({ name, strokes }) {
+  const button = make("button", { type: "button", title: name, "aria-label": `Try ${name}` });
+  button.innerHTML = `<svg viewBox="0 0 100 100" aria-hidden="true">${strokes.map(() => "<polyline/>").join("")}</svg>`;
+  button.querySelectorAll("polyline").forEach((line, at) => {
+    line.setAttribute("points", strokes[at].map(([x, y]) => `${100 * x},${100 * y}`).join(" "));
+  });
+  button.addEventListener("click", () => replace({ strokes, picture: null }));
+  return button;
+}
 
 async function take(file) {
   const bitmap = await createImageBitmap(file).catch(() => null);
-  if (bitmap || HEIC.test(file.name)) go({ strokes: [], picture: { file, bitmap } });
+  if (bitmap || HEIC.test(file.name)) replace({ strokes: [], picture: { file, bitmap } });
   else complain(`${file.name || "This file"} is not a picture that this browser can show.`);
 }
 
@@ -162,18 +182,25 @@ async function sent() {
   return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
 
-async function read() {
+function stop() {
   asking?.abort();
+  asking = null;
   clearTimeout(retry);
-  if (!now().strokes.length && !now().picture) return setReadings([]);
+}
+
+async function read() {
+  stop();
+  if (!stroke && !now().strokes.length && !now().picture) return setReadings([]);
+  begun = performance.now();
   const { signal } = (asking = new AbortController());
-  const waiting = setTimeout(() => ($("words").textContent = "Reading…"), PATIENCE);
+  const waiting = setTimeout(forget, PATIENCE, "Reading…");
   const body = new FormData();
   body.append("file", await sent());
   const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal }).catch(() => null);
   const result = await answer?.json().catch(() => null); // null if it is not JSON
   clearTimeout(waiting);
   if (signal.aborted) return;
+  asking = null;
   if (!answer) {
     setReadings([], OUT_OF_REACH);
     retry = setTimeout(read, RETRY);
@@ -189,8 +216,19 @@ function complain(trouble) {
 function setReadings(found, trouble = "") {
   complain(trouble);
   readings = found;
-  chosen = 0;
+  chosen = Math.max(found.findIndex(isUnderPen), 0);
   renderReadings();
+}
+
+// Show no reading until the next answer.
+function forget(note = "") {
+  setReadings([]);
+  $("words").textContent = note;
+}
+
+function isUnderPen({ box: [left, top, right, bottom] }) {
+  const [x, y] = (stroke ?? now().strokes.at(-1))?.at(-1).map((share) => share * SENT) ?? [];
+  return left <= x && x <= right && top <= y && y <= bottom;
 }
 
 function renderReadings() {
@@ -210,9 +248,10 @@ function renderReadings() {
   $("seen").hidden = nothing;
   if (!nothing) $("seen").src = reading.image;
   paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${numbers.join(", ") || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
-  renderChoices(several ? lines : []);
+  renderChoices(several ? lines : [], numbers);
   renderBars(reading);
   renderBoxes(several || picture);
+  showLayers(nothing ? "" : reading.image);
 }
 
 // The indices of the readings in each line
@@ -223,7 +262,7 @@ function inLines() {
 }
 
 function words(several, numbers, reading, drawn) {
-  if (!drawn) return "Nothing drawn yet.";
+  if (!drawn) return NOTHING;
   if (!$("trouble").hidden) return "Not read yet.";
   if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
@@ -231,23 +270,23 @@ function words(several, numbers, reading, drawn) {
     const where = numbers.length > 1 ? ` in ${numbers.length} lines` : `: ${numbers[0]}`;
     return `${readings.length} ${digits ? "digits" : "found"}${where}${not ? `, ${not} rejected` : ""}`;
   }
-  if (rejected(reading)) return `${other()}. The closest is ${reading.digit}.`;
+  if (rejected(reading)) return `${other()}.`;
   const more = reading.message && `. ${reading.message.split(";")[0]}: choose “${$("many").labels[0].innerText}” to read them`;
   return `Read as ${reading.digit}, ${percent(reading.probability)} sure${more}`;
 }
 
 const other = () => (digits ? "Not a digit" : "None of the classes");
 
-function renderChoices(lines) {
+function renderChoices(lines, numbers) {
   $("each").hidden = !lines.length;
   $("each").replaceChildren(
-    ...lines.map((line, number) => make("div", { role: "group", "aria-label": `Line ${number + 1}` }, ...line.map(choice))),
+    ...lines.map((line, number) => make("div", { role: "group", "aria-label": `Line ${number + 1}: ${numbers[number]}` }, ...line.map(choice))),
   );
 }
 
 function choice(index) {
   const reading = readings[index];
-  const name = rejected(reading) ? `${other().toLowerCase()}, closest to ${reading.digit}` : `${reading.digit}, ${percent(reading.probability)}`;
+  const name = rejected(reading) ? other().toLowerCase() : `${reading.digit}, ${percent(reading.probability)}`;
   const attributes = { type: "button", "aria-pressed": index === chosen, "aria-label": `Number ${index + 1}: ${name}` };
   const button = make("button", attributes, make("img", { src: reading.image, alt: "" }), rejected(reading) ? "?" : reading.digit);
   button.classList.toggle("rejected", rejected(reading));
@@ -259,7 +298,16 @@ function choice(index) {
   return button;
 }
 
+// A rejected reading has probabilities, too, but they say how alike the classes are, not how sure the network is.
 function renderBars(reading) {
+  const unsure = Boolean(reading?.digit) && rejected(reading);
+  $("unsure").hidden = !unsure;
+  $("bars").hidden = unsure;
+  if (unsure) {
+    const what = digits ? "does not look like a digit" : "looks like none of the classes";
+    $("unsure").textContent = `What ${what} gets no probabilities. The most similar would be ${reading.digit}.`;
+    return;
+  }
   const names = reading ? Object.keys(reading.probabilities) : [...$("bars").children].map((bar) => bar.dataset.name);
   if (names.join() !== [...$("bars").children].map((bar) => bar.dataset.name).join()) setBars(names);
   for (const bar of $("bars").children) {
@@ -289,6 +337,15 @@ function renderClassNames(names) {
   $("one").nextSibling.textContent = "One";
   $("many").nextSibling.textContent = "All";
   document.body.classList.add("named");
+  $("hint").querySelector("strong").textContent = "Draw here";
+  $("examples").hidden = true;
+}
+
+function renderModel(name, threshold) {
+  const unlike = digits ? "that do not look like a digit" : "that look like none of the classes";
+  const rejects = threshold < 1 ? `Pictures ${unlike} are rejected.` : "It is not calibrated, so it rejects nothing.";
+  $("model").textContent = `Model ${name}. ${rejects}`;
+  $("model").title = `Outlier scores above ${threshold.toPrecision(2)} are rejected`;
 }
 
 function renderBoxes(visible) {
@@ -301,6 +358,7 @@ function renderBoxes(visible) {
     ...(visible ? readings : []).filter((reading) => reading.digit).map((reading) => {
       const [left, top, right, bottom] = reading.box.map((edge) => edge / longer);
       const box = make("div", { class: "box" }, make("b", {}, rejected(reading) ? "?" : reading.digit));
+      box.classList.toggle("chosen", reading === readings[chosen]);
       box.classList.toggle("rejected", rejected(reading));
       box.classList.toggle("high", place.top + top < 0.08);
       const style = { left: place.left + left, top: place.top + top, width: right - left, height: bottom - top };
@@ -314,7 +372,14 @@ function renderBoxes(visible) {
 
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", clear);
-for (const mode of ["one", "many"]) $(mode).addEventListener("change", read);
+for (const mode of ["one", "many"]) {
+  $(mode).addEventListener("change", () => {
+    forget();
+    read();
+  });
+}
+$("examples").append(...EXAMPLES.map(exampleButton));
+if (/^(Mac|iP)/.test(navigator.platform)) for (const key of document.querySelectorAll("kbd")) key.textContent = key.textContent.replace("Ctrl+", "⌘");
 addEventListener("online", read);
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") undo();
@@ -329,11 +394,12 @@ async function begin() {
   setBars([..."0123456789"]);
   setReadings([]);
   try {
-    const { model, labels, threshold } = await (await fetch("health")).json();
-    $("model").textContent = `Model ${model}, rejects outliers above ${threshold.toPrecision(2)}`;
-    setBars(labels);
+    const { model, labels, threshold, layers } = await (await fetch("health")).json();
     digits = labels.every((label) => /^[0-9]$/.test(label));
+    renderModel(model, threshold);
+    setBars(labels);
     if (!digits) renderClassNames(labels);
+    if (layers.length) offerLayers(renderReadings);
   } catch {
     complain(OUT_OF_REACH);
   }
