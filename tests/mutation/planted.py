@@ -215,8 +215,8 @@ PLANTED = {
     ],
     ("evaluation/report/page.html", "evaluation/report/test_page.py"): [
         (
-            '{{ number("test.confusion." ~ label ~ "." ~ loop.index0) }}',
-            '{{ number("test.confusion." ~ loop.index0 ~ "." ~ label) }}',
+            'number("test.confusion." ~ label ~ "." ~ loop.index0)',
+            'number("test.confusion." ~ loop.index0 ~ "." ~ label)',
         ),
         (
             '<th scope="row" title="{{ classes[label] }}">{{ classes[label] }}</th>',

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from mnist_lit.cli.network import build_network, split_network_options
@@ -13,16 +14,8 @@ from mnist_lit.system.command_parser import CommandParser
 
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on
 KEYS = """\
---json prints one object. Shares are in [0, 1], classes are positions in `classes`, and null means "no value":
-  name, run, classes   what is reported, the run of a group that the details are about, the class names
-  files                for your own pictures: the file of each test image
-  test                 images, right, accuracy, low, high (95 % interval), wrong; confusion[true][predicted], confused;
-                       classes; calibration.before and .after (nll, brier, ece, bins); coverage; detector; mistakes;
-                       suspects (likely label errors)
-  group                for several seeds: n, mean, sd, low, high, ensemble, runs, suspects; else null
-  curves               from metrics.csv, each [steps, value]
-  robustness           changes.rotation.points and so on: amount, and right, accuracy, low, high of `images`
-  origin               data, settings, config, machine, versions, commands"""
+--json prints one object with the keys mnist_lit, name, run, classes, files, test, group, curves, robustness and
+origin; docs/report.md describes each of them."""
 
 
 def main(command: str, args: list[str]) -> None:
@@ -34,7 +27,8 @@ def main(command: str, args: list[str]) -> None:
         KEYS,
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    run = "a run or a group of seeds by folder or name, latest, or a checkpoint (default: the newest run)"
+    newest = "default: the newest run, or its group, if that is complete"
+    run = f"a run or a group of seeds by folder or name, latest, or a checkpoint ({newest})"
     parser.add_model_argument(run)
     parser.add_argument("--output", type=Path, help="where to write the page (default: report.html in the run)")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
@@ -70,6 +64,9 @@ def _runs(model: str | None) -> tuple[Path, list[Path]]:
     """The folder to report on and its runs; a checkpoint outside a run stands for itself."""
     if model in (None, LATEST):
         folder = run_of_checkpoint(newest_checkpoint(Path(LOGS)))
+        with suppress(InputError):  # an unfinished group
+            if members := finished_members(folder.parent):
+                return folder.parent, members
     elif Path(model).is_file():
         folder = run_of_checkpoint(Path(model))
         if not folder.joinpath(CONFIG_YAML).is_file():

@@ -1,6 +1,7 @@
 """Intervals for scores, and tests for whether two scores differ. NumPy and SciPy only; knows nothing about runs.
 SciPy's statistics take half a second to import, which `scipy.stats` does at its first use."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,16 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
+
+
+def percent(share: float, images: int) -> str:
+    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart.
+
+    >>> percent(176 / 180, 180), percent(9941 / 10_000, 10_000), percent(7 / 8, 8)
+    ('97.8 %', '99.41 %', '88 %')
+    """
+    digits = max(0, math.ceil(math.log10(max(images, 1) / 100)))
+    return f"{100 * share:.{digits}f} %"
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -1,6 +1,7 @@
 """A report scores the checkpoint it names: a run is tested first if its predictions are missing or out of date."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mnist_lit.evaluation.report.scores import group_scores
 from mnist_lit.runs.results import read_predictions
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -49,7 +51,7 @@ def test_a_group_is_reported_as_one(reported_run: Path, cli: Cli) -> None:
     assert found["group"]["mean"] == found["test"]["accuracy"]
     assert [one["index"] for one in found["group"]["suspects"]] == [one["index"] for one in found["test"]["mistakes"]]
     assert found["origin"]["commands"][0] == "mnist-lit fit --config quickstart --seeds 0,1"
-    assert cli("report", "version_3", *IMAGES)[0] == 0
+    assert cli("report", *IMAGES)[0] == 0  # the newest run is one of a complete group
     assert "version_3/seed_1" in Path("lightning_logs/version_3/report.html").read_text(encoding="utf-8")
 
 
@@ -68,3 +70,27 @@ def test_an_independent_script_computes_the_same_numbers(reported_run: Path) -> 
     check = [sys.executable, str(SCRIPT), str(reported_run), *IMAGES]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert (done.returncode, " 0 of them wrong" in done.stdout) == (0, True), (done.stdout + done.stderr)[-2000:]
+
+
+def keys_of(value: Any, path: str = "") -> set[str]:
+    """The paths to everything that is neither an object nor a list of objects, as `test.classes[].name`."""
+    if isinstance(value, dict):
+        return {found for name, one in value.items() for found in keys_of(one, f"{path}.{name}" if path else name)}
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return {found for one in value for found in keys_of(one, f"{path}[]")}
+    return {path}
+
+
+def test_the_documented_keys_are_those_of_the_json_object(numbers: dict[str, Any], reported_run: Path) -> None:
+    tested = read_predictions(reported_run)
+    assert tested
+    group = group_scores(["a", "b"], [tested] * 2, [1.0, 1.0])
+    text = Path(__file__, "../../../../docs/report.md").resolve().read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    documented = {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+    present = keys_of(numbers) | keys_of({"group": group})
+    patterns = {key: re.compile(re.escape(key).replace(r"\*", r"[^.]+(?:\.[^.\[\]]+)?")) for key in documented}
+    undocumented = {key for key in present if not any(pattern.fullmatch(key) for pattern in patterns.values())}
+    assert undocumented <= {"group", "test.suspects", "group.suspects", "test.confused"}  # null, or empty here
+    stale = {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, present))}
+    assert stale <= {"test.suspects[].*", "group.suspects[].*"}

@@ -11,6 +11,7 @@ import pytest
 from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.page import render_page
 from mnist_lit.evaluation.report.scores import run_scores, training_curves
+from mnist_lit.evaluation.statistics import percent
 from mnist_lit.runs.results import Predictions
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "x" * 300, "Ω & é", *"56789"]
@@ -35,12 +36,12 @@ def test_every_number_on_the_page_is_in_the_json(page: str, numbers: dict[str, A
 
 def test_numbers_stand_under_their_headings(page: str, numbers: dict[str, Any]) -> None:
     test = numbers["test"]
-    assert f">{100 * test['accuracy']:.2f} %</data>" in page
+    assert f">{percent(test['accuracy'], test['images'])}</data>" in page
     assert "<h2>Confusion matrix</h2>" in page
     head, rows = re.findall(r'<section id="classes">.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', page, re.S)[0]
     assert re.findall(r">([^<>]+)</th>", head)[1:5] == ["images", "precision", "recall", "F1"]
     for scores, row in zip(test["classes"], rows.split("</tr>")[:-1], strict=True):
-        shares = [f"{100 * scores[name]:.2f} %" for name in ("precision", "recall", "f1")]
+        shares = [percent(scores[name], scores["support"]) for name in ("precision", "recall", "f1")]
         assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *shares]
 
 
@@ -48,11 +49,42 @@ def test_the_matrix_has_a_row_for_each_true_class(numbers: dict[str, Any]) -> No
     counts = np.arange(100).reshape(10, 10).tolist()
     html = render({**numbers, "test": {**numbers["test"], "confusion": counts}})
     head, rows = re.findall(r'<table class="matrix.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', html, re.S)[0]
-    assert re.findall(r">([^<>]+)</th>", head) == numbers["classes"]
+    assert re.findall(r">([^<>]+)</th>", head) == ["predicted", *numbers["classes"]]
     assert re.findall(r">([^<>]+)</th>", rows) == numbers["classes"]
+    assert "<span>true</span>" in rows
     shown = [re.findall(r">([^<>]+)</data>", row) for row in rows.split("</tr>")[:-1]]
     assert shown == [[str(count) for count in row] for row in counts]
     assert "Rows are true classes, columns predicted ones." in html
+
+
+def test_a_mistake_in_the_matrix_opens_its_images(page: str, numbers: dict[str, Any]) -> None:
+    mistakes = numbers["test"]["mistakes"]
+    pairs = {(one["true"], one["predicted"]) for one in mistakes}
+    links = re.findall(r'<a href="#confused-(\d+)-(\d+)"', page)
+    assert {(int(true), int(predicted)) for true, predicted in links} == pairs
+    for true, predicted in pairs:
+        (opened,) = re.findall(rf'<div class="box pictures" id="confused-{true}-{predicted}">(.*?)</div>', page, re.S)
+        count = sum((one["true"], one["predicted"]) == (true, predicted) for one in mistakes)
+        assert 1 <= opened.count("<img") <= count
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "seeds", "title"),
+    [
+        ("quickstart", "digits", 1, "quickstart on scikit-learn’s digits"),
+        ("best", "mnist", 5, "best on MNIST, 5 seeds"),
+    ],
+)
+def test_the_title_is_the_recipe_and_the_dataset(
+    numbers: dict[str, Any], recipe: str, dataset: str, seeds: int, title: str
+) -> None:
+    origin = numbers["origin"] | {"recipe": recipe, "data": numbers["origin"]["data"] | {"dataset": dataset}}
+    scores = {name: numbers["test"][name] for name in ("accuracy", "low", "high", "right", "images")}
+    runs = [scores | {"run": f"seed_{seed}"} for seed in range(seeds)]
+    group = {"n": seeds, "mean": 0.9, "sd": 0.1, "low": 0.8, "high": 1.0, "ensemble": 0.9, "runs": runs, "suspects": []}
+    html = render({**numbers, "origin": origin, "group": group if seeds > 1 else None})
+    assert f"<h1>{title}</h1>" in html
+    assert f"<title>{title}: mnist-lit report</title>" in html
 
 
 def test_the_page_loads_nothing_and_contains_no_local_path(

@@ -22,8 +22,12 @@ def plain(value: float) -> str:
     return f"{value:,g}".replace("-", "−") if abs(value) < 1e6 else f"{value:g}"
 
 
-def percent(value: float) -> str:
-    """A share in percent."""
+def tick_percent(value: float) -> str:
+    """A share in percent, as a tick.
+
+    >>> tick_percent(0.975)
+    '97.5 %'
+    """
     return f"{100 * value:.6g} %"
 
 
@@ -34,7 +38,11 @@ class Line:
     name: str
     look: str
     points: Sequence[Point]
-    dots: bool = True
+    text: Callable[[float], str] = plain  # of a y value, for tooltips
+    dots: bool = True  # visible ones; tooltips are there without
+    key: str = ""  # of the points in the `--json` object, if the legend shows the last one
+    style: str = ""  # how it shows it, see `page.FORMATS`
+    images: int | None = None  # that a share was measured on
     band: Sequence[tuple[float, float, float]] = ()  # x, low, high
     radii: Sequence[float] = ()  # of the dots
 
@@ -50,6 +58,7 @@ class Chart:
     x_range: Point | None = None
     y_range: Point | None = None
     x_text: Callable[[float], str] = plain
+    x_word: str = ""  # before an x value in tooltips
     y_text: Callable[[float], str] = plain
     logarithmic: bool = False  # the y axis
     level: float | None = None  # y of a dashed horizontal line

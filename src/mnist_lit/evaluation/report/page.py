@@ -14,21 +14,32 @@ from numpy.typing import NDArray
 
 from mnist_lit.evaluation.figures import png_url, tiles
 from mnist_lit.evaluation.report.activations import LayerActivations
-from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, percent
+from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, tick_percent
 from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
+from mnist_lit.evaluation.statistics import percent
 
 Images = NDArray[np.uint8]
 FORMATS: dict[str, Callable[[Any], str]] = {
     "count": lambda value: f"{value:,}",
+    "step": lambda value: f"{value:,.10g}",
     "index": str,
-    "percent": lambda value: f"{100 * value:.2f} %",
-    "percent1": lambda value: f"{100 * value:.1f} %",
-    "points": lambda value: f"{100 * value:.3f}",
-    "decimal": lambda value: f"{value:.4f}".replace("-0.0000", "0.0000"),
+    "probability": lambda value: f"{100 * value:.1f} %",
     "amount": lambda value: f"{value:g}".replace("-", "−"),
+    "loss": lambda value: f"{value:#.3g}",
+    "temperature": lambda value: f"{value:.2f}",
+}
+DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "qmnist": "QMNIST",
+    "emnist": "EMNIST",
+    "digits": "scikit-learn’s digits",
+    "folder": "own pictures",
 }
 MAX_DEPTH = 0.55  # the deepest color of a mistake, on which dark text stays readable
-SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": percent}
+PAIR_IMAGES, ALL_PAIRS_IMAGES = 12, 600  # images shown per cell of the confusion matrix, and of all cells, at most
+SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": tick_percent}
 
 
 def render_page(report: Mapping[str, Any], images: Images, filters: Images, layers: Sequence[LayerActivations]) -> str:
@@ -39,6 +50,9 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
     environment.globals.update(images_shown=MISTAKES, pairs=PAIRS, suspect=SUSPECT)
     url = partial(png_url, optimize=True)
 
+    def number(key: str, style: str = "count", images: int | None = None) -> Markup:
+        return data(key, FORMATS[style] if images is None else partial(percent, images=images), "number")
+
     def data(key: str, text: Callable[[Any], str], css_class: str) -> Markup:
         value: Any = report
         for part in key.split("."):
@@ -46,13 +60,20 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
         shown = ("", "–") if value is None else (value, text(value))
         return Markup('<data class="{}" data-key="{}" value="{}">{}</data>').format(css_class, key, *shown)
 
+    pairs = _mistakes_by_pair(report["test"])
     return environment.get_template("page.html").render(
         report,
-        number=lambda key, style="count": data(key, FORMATS[style], "number"),
+        title=_title(report),
+        machine=_machine(report["origin"]["versions"]),
+        duration=_duration(report["origin"]["seconds"]),
+        number=number,
         class_name=lambda key: data(key, report["classes"].__getitem__, "name"),
         picture=lambda index: url(images[index]),
         depths=_color_depths(report["test"]["confusion"]),
+        mistakes_of=pairs,
+        pair_images=max(1, min(PAIR_IMAGES, ALL_PAIRS_IMAGES // max(1, len(pairs)))),
         charts=_charts(report),
+        epoch_rows=_epoch_rows(report["curves"]),
         plot={"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
         filters=url(tiles(filters, columns=8)) if len(filters) else "",
         layers=[(layer, [url(channel) for channel in layer.maps]) for layer in layers],
@@ -70,47 +91,102 @@ def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:
     return [[round(value, 3) for value in row] for row in depths.tolist()]
 
 
+def _title(report: Mapping[str, Any]) -> str:
+    """The recipe, or else the run's name, and the dataset; of a group, how many seeds."""
+    group, origin = report["group"], report["origin"]
+    seeds = f", {group['n']} seed{'s' if group['n'] > 1 else ''}" if group else ""
+    return f"{origin['recipe'] or report['name']} on {DATASETS[origin['data']['dataset']]}{seeds}"
+
+
+def _machine(versions: Mapping[str, str]) -> str:
+    """GPU, processor and threads, as far as they were recorded."""
+    threads = versions.get("threads")
+    parts = versions.get("gpu"), versions.get("cpu"), threads and f"{threads} thread{'s' if threads != '1' else ''}"
+    return ", ".join(part for part in parts if part)
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
+
+
+def _mistakes_by_pair(test: Mapping[str, Any]) -> dict[tuple[int, int], list[int]]:
+    """The positions of the mistakes of each cell of the matrix, or of each pair in the list that stands for it."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for position, mistake in enumerate(test["mistakes"]):
+        found.setdefault((mistake["true"], mistake["predicted"]), []).append(position)
+    shown = {(pair["true"], pair["predicted"]) for pair in test["confused"]}
+    return {pair: found[pair] for pair in sorted(found) if test["confusion"] or pair in shown}
+
+
 def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
-    curve, clean = report["test"]["coverage"]["curve"], report["robustness"]["accuracy"]
-    axes: dict[str, Any] = {"x_label": "share of the images that are answered", "x_text": percent, "y_text": percent}
-    answered = [Line("accuracy", "main", curve, dots=False)]
-    robustness = []
-    for name, change in report["robustness"]["changes"].items():
+    test, robustness = report["test"], report["robustness"]
+    curve, accuracy = test["coverage"]["curve"], partial(percent, images=test["images"])
+    axes: dict[str, Any] = {"x_label": "coverage: share of the images that are answered", "x_text": tick_percent}
+    answered = [Line("accuracy", "main", curve, accuracy, dots=False)]
+    changes = []
+    for name, change in robustness["changes"].items():
         points = [(point["amount"], point["accuracy"]) for point in change["points"]]
         band = [(point["amount"], point["low"], point["high"]) for point in change["points"]]
-        line = Line("accuracy", "main", points, band=band)
-        robustness.append(Chart(name.capitalize(), "accuracy", [line], x_label=change["unit"], level=clean, **SHARES))
+        line = Line("accuracy", "main", points, partial(percent, images=robustness["images"]), band=band)
+        level = robustness["accuracy"]
+        changes.append(Chart(name.capitalize(), "accuracy", [line], x_label=change["unit"], level=level, **SHARES))
     return {
-        **_training_charts(report["curves"]),
-        "reliability": _reliability_chart(report["test"]["calibration"]),
-        "coverage": Chart("Accuracy", "of the answered images", answered, y_range=_near_one(curve), **axes),
-        "robustness": robustness,
+        **_training_charts(report["curves"], report["origin"]),
+        "reliability": _reliability_chart(test["calibration"]),
+        "coverage": Chart(
+            "Accuracy", "of the answered images", answered, y_range=_near_one(curve), y_text=tick_percent, **axes
+        ),
+        "robustness": changes,
     }
 
 
-def _training_charts(curves: Mapping[str, Sequence[Point]]) -> dict[str, Chart]:
-    """Loss and learning rate over the steps, and the accuracy if it was measured more than once."""
-    last = max((points[-1][0] for points in curves.values() if points), default=0)
-    if not last:
-        return {}
-    axis: dict[str, Any] = {"x_label": "optimizer steps", "x_range": (0, last)}
-    loss = [
-        Line("training, step by step", "faint", curves["train/loss_step"], dots=False),
-        Line("training", "quiet", curves["train/loss"]),
-        Line("validation", "main", curves["val/loss"]),
-    ]
-    accuracy = [Line("training", "quiet", curves["train/acc"]), Line("validation", "main", curves["val/acc"])]
-    charts = {"loss": Chart("Loss", "nats, logarithmic", loss, logarithmic=True, **axis)}
-    charts["rate"] = Chart("Learning rate", "", [Line("learning rate", "main", curves["lr"], dots=False)], **axis)
-    scores = [point for line in accuracy for point in line.points]
-    if len(scores) > 1:
-        charts["accuracy"] = Chart("Accuracy", "", accuracy, y_range=_near_one(scores), y_text=percent, **axis)
-    return charts
+def _training_charts(curves: Mapping[str, Sequence[Point]], origin: Mapping[str, Any]) -> dict[str, Chart]:
+    """Loss, accuracy and learning rate over the steps; a single point is no curve, so only the table has it."""
+    last, per_epoch = max((points[-1][0] for points in curves.values() if points), default=0), origin["steps_per_epoch"]
+    axis: dict[str, Any] = {"x_label": f"step ({per_epoch:,} per epoch)", "x_range": (0, last), "x_word": "step "}
+
+    def line(name: str, look: str, curve: str, images: int | None = None, *, dots: bool = True) -> Line:
+        text = FORMATS["loss"] if images is None else partial(percent, images=images)
+        return Line(name, look, curves[curve], text, dots=dots, key=f"curves.{curve}", style="loss", images=images)
+
+    train, val = origin["data"]["train"], origin["data"]["val"]
+    drawn = {
+        "loss": (
+            line("train, single steps", "faint", "train/loss_step", dots=False),
+            line("train, mean of each epoch", "quiet", "train/loss"),
+            line("val", "main", "val/loss"),
+        ),
+        "accuracy": (
+            line("train, mean of each epoch", "quiet", "train/acc", train),
+            line("val", "main", "val/acc", val),
+        ),
+        "rate": (Line("learning rate", "main", curves["lr"], FORMATS["loss"], dots=False),),
+    }
+    lines = {name: [one for one in found if len(one.points) > 1] for name, found in drawn.items()}
+    points = [point for one in lines["accuracy"] for point in one.points]
+    charts = {
+        "loss": Chart("Loss", "nats, logarithmic", lines["loss"], logarithmic=True, **axis),
+        "accuracy": Chart("Accuracy", "", lines["accuracy"], y_range=_near_one(points), y_text=tick_percent, **axis),
+        "rate": Chart("Learning rate", "", lines["rate"], **axis),
+    }
+    return {name: chart for name, chart in charts.items() if chart.lines}
+
+
+def _epoch_rows(curves: Mapping[str, Sequence[Point]]) -> list[tuple[str, dict[str, int]]]:
+    """For each step at which an epoch or a validation ended: its key, and the position in each curve that has it."""
+    rows: dict[float, tuple[str, dict[str, int]]] = {}
+    for name in ("train/loss", "val/loss", "train/acc", "val/acc"):
+        for position, (step, _) in enumerate(curves[name]):
+            rows.setdefault(step, (f"curves.{name}.{position}.0", {}))[1][name] = position
+    return [rows[step] for step in sorted(rows)]
 
 
 def _near_one(points: Sequence[Point]) -> Point:
     """The range of the y axis for accuracies near 1, where it ends."""
-    low = min(accuracy for _, accuracy in points)
+    low = min((accuracy for _, accuracy in points), default=0)
     return low - 0.05 * (1 - low) - 1e-3, 1
 
 
@@ -121,6 +197,6 @@ def _reliability_chart(calibration: Mapping[str, Any]) -> Chart:
             bins = [one for one in calibration[when]["bins"] if one["count"]]
             points = [(one["confidence"], one["accuracy"]) for one in bins]
             radii = [round(1.5 + 1.2 * math.log10(one["count"]), 1) for one in bins]
-            lines.append(Line(name, look, points, radii=radii))
-    axis: dict[str, Any] = {"x_label": "predicted probability", "x_range": (0, 1), "x_text": percent, **SHARES}
+            lines.append(Line(name, look, points, FORMATS["probability"], radii=radii))
+    axis: dict[str, Any] = {"x_label": "predicted probability", "x_range": (0, 1), "x_text": tick_percent, **SHARES}
     return Chart("Reliability", "accuracy of these answers", lines, diagonal=True, **axis)

@@ -1,10 +1,12 @@
 """Where a run comes from: its recipe, data and versions, and the commands that reproduce it. No local paths."""
 
 import inspect
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ from lightning.pytorch import Trainer
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
-from mnist_lit.runs.folders import CONFIG_YAML, LOGS, group_members, recorded_command, run_name, run_number
+from mnist_lit.runs.folders import (
+    CHECKPOINTS,
+    CONFIG_YAML,
+    LAST_CKPT,
+    LOGS,
+    group_members,
+    recorded_command,
+    run_name,
+    run_number,
+)
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS
 from mnist_lit.runs.results import best_validation, completed_epochs
 
@@ -32,10 +43,14 @@ def provenance(
     run, metadata, settings = members[0], Metadata.of(content), config_of(content)
     config, best = run / CONFIG_YAML, best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
+    batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
     return {
+        "recipe": _recipe(_recorded_words(folder)),
         "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
+        "seconds": _seconds(members),
         "epochs": completed_epochs(run),
         "steps": int(content["global_step"]),
+        "steps_per_epoch": math.ceil(batches / (settings["trainer"].get("accumulate_grad_batches") or 1)),
         "seed": settings["seed_everything"],
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
         "data": {"dataset": data.dataset, "md5": metadata.data, **counts},
@@ -45,6 +60,21 @@ def provenance(
         "earlier": _earlier_versions(metadata),
         "commands": _commands(folder, members, own_pictures=data.dataset == "folder"),
     }
+
+
+def _recipe(words: Sequence[str]) -> str | None:
+    """The names of a command's configs; None without any, or if it repeats a run's own config.yaml."""
+    parts = [part for word in words for part in word.split("=", 1)]
+    names = [Path(value).stem for option, value in pairwise(parts) if option in ("--config", "-c")]
+    return " + ".join(names) if names and CONFIG_YAML not in map("{}.yaml".format, names) else None
+
+
+def _seconds(members: Sequence[Path]) -> float | None:
+    """From the start of the first run to the newest checkpoint of the last, by the files' dates; None without them."""
+    dates = [[run.joinpath(name).stat().st_mtime for run in members if run.joinpath(name).is_file()]
+             for name in (CONFIG_YAML, f"{CHECKPOINTS}/{LAST_CKPT}")]  # fmt: skip
+    began, ended = dates
+    return round(max(ended) - min(began), 1) if began and ended and max(ended) > min(began) else None
 
 
 def _earlier_versions(metadata: Metadata) -> list[dict[str, str]]:
@@ -72,11 +102,16 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     if members[0].is_file():  # a checkpoint outside a run
         path = name = members[0].name
     commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
-    with suppress(ValueError):  # unbalanced quotes: somebody has edited the file
-        if words := shlex.split(recorded_command(folder)):
-            seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
-            commands.insert(0, shlex.join([*_portable(words, own_pictures=own_pictures), *seeds]))
+    if words := _recorded_words(folder):
+        seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
+        commands.insert(0, shlex.join([*_portable(words, own_pictures=own_pictures), *seeds]))
     return commands
+
+
+def _recorded_words(folder: Path) -> list[str]:
+    with suppress(ValueError):  # unbalanced quotes: somebody has edited the file
+        return shlex.split(recorded_command(folder))
+    return []
 
 
 def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
