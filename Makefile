@@ -2,7 +2,7 @@
 PYTHON ?= python
 DATA ?= data
 
-.PHONY: help setup check licenses test test-all test-newest test-gpu mutants browser docs fit serve tensorboard
+.PHONY: help setup check licenses test test-all test-newest test-gpu mutants browser docs pictures fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,10 @@ browser:  ## test the web page in Chromium, installed with apt-get if missing
 	  { echo "install Chromium so that \`chromium\` is in PATH, then make browser again" >&2; exit 1; }
 	$(PYTHON) -m pytest tests/inference/serve/test_page.py
 
-docs:  ## regenerate the tutorial's pictures and tables, with MNIST in DATA=FOLDER
+docs:  ## build the site in build/site, strictly; needs pip install -e '.[docs]'
+	$(PYTHON) -m mkdocs build
+
+pictures:  ## regenerate the tutorial's pictures and tables, with MNIST in DATA=FOLDER
 	$(PYTHON) docs/generate.py --data_dir $(DATA)
 
 fit:  ## train the quickstart
