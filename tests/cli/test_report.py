@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lit.cli.report import _runs
 from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -29,6 +30,18 @@ def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
     shown = re.findall(r'<span class="quiet">(test/[^<]+)</span>', html)
     assert shown[0] == report["files"][report["test"]["mistakes"][0]["index"]]  # one epoch leaves mistakes
     assert Path("my-shapes", shown[0]).is_file()
+
+
+def test_the_newest_group_is_reported_if_it_is_complete() -> None:
+    for seed in (0, 1):
+        run = Path(f"lightning_logs/version_3/seed_{seed}")
+        run.joinpath("checkpoints").mkdir(parents=True)
+        run.joinpath("checkpoints/last.ckpt").touch()
+    members = [Path(f"lightning_logs/version_3/seed_{seed}") for seed in (0, 1)]
+    members[0].joinpath("finished").touch()
+    assert _runs(None) == (members[1], [members[1]])
+    members[1].joinpath("finished").touch()
+    assert _runs(None) == _runs("latest") == (members[0].parent, members)
 
 
 @pytest.mark.parametrize(
