@@ -27,7 +27,8 @@ def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
     assert "--data.data_dir my-shapes" in report["origin"]["commands"][0]
     assert cli("report", "--images", "3")[0] == 0
     html = Path("lightning_logs/version_0/report.html").read_text(encoding="utf-8")
-    shown = re.findall(r'<span class="quiet">(test/[^<]+)</span>', html)
+    listed = html.partition('<section id="mistakes">')[2]
+    shown = re.findall(r'<span class="quiet">(test/[^<]+)</span>', listed)
     assert shown[0] == report["files"][report["test"]["mistakes"][0]["index"]]  # one epoch leaves mistakes
     assert Path("my-shapes", shown[0]).is_file()
 
