@@ -8,8 +8,10 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+import mnist_lit
+from mnist_lit.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[1]
-PUBLIC = ("TutorialCNN", "MNISTModule", "MNISTDataModule", "DigitReader")
 LINK = r"(?<!!)\[([^\]]+)\]"  # of a page, not of a picture
 
 
@@ -31,8 +33,6 @@ def _start() -> str:
 
 
 def _commands() -> str:
-    from mnist_lit.cli.main import COMMANDS
-
     parts = ["# Commands\n\nThe output of each command's `--help`.\n"]
     parts += [f"## {name}\n\n```text\n{_help(name)}```\n" for name in COMMANDS]
     return "\n".join(parts)
@@ -45,4 +45,5 @@ def _help(command: str) -> str:
 
 
 def _python() -> str:
-    return "# Python\n\n" + "\n".join(f"::: mnist_lit.{name}\n" for name in PUBLIC)
+    public = (name for name in mnist_lit.__all__ if not name.startswith("_"))
+    return "# Python\n\n" + "\n".join(f"::: mnist_lit.{name}\n" for name in public)

@@ -24,7 +24,7 @@ if not CHROMIUM:
     pytest.skip("no chromium; `make browser` installs it", allow_module_level=True)
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, FloatRect, Page, Route
 
 Point = tuple[float, float]
 
@@ -78,10 +78,15 @@ class Visitor:
         self.words = page.locator("#words")
         self.number = page.locator("#number")
 
+    def pad(self) -> "FloatRect":
+        """Where the pad is, in pixels of the window."""
+        box = self.page.locator("#paper").bounding_box()
+        assert box
+        return box
+
     def draw(self, digit: str, x: float = 0.3, y: float = 0.15, size: float = 0.7) -> None:
         """Draw a digit; coordinates are fractions of the pad's side."""
-        pad = self.page.locator("#paper").bounding_box()
-        assert pad
+        pad = self.pad()
         for stroke in DIGITS[digit]:
             points = [
                 (pad["x"] + pad["width"] * (x + size * u), pad["y"] + pad["height"] * (y + size * v)) for u, v in stroke
@@ -283,8 +288,7 @@ def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visi
 def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.page.get_by_label("One digit").check()
-    pad = visitor.page.locator("#paper").bounding_box()
-    assert pad
+    pad = visitor.pad()
     visitor.page.mouse.move(pad["x"] + 60, pad["y"] + 60)
     visitor.page.mouse.down()
     for step in range(1, 60):
@@ -357,8 +361,7 @@ def test_the_convolutions_of_the_chosen_digit_are_shown_once_switched_on(visit: 
 def test_a_stroke_is_read_while_it_is_drawn_if_the_convolutions_are_shown(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.page.get_by_role("switch").check()
-    pad = visitor.page.locator("#paper").bounding_box()
-    assert pad
+    pad = visitor.pad()
     visitor.page.mouse.move(pad["x"] + 0.52 * pad["width"], pad["y"] + 50)
     visitor.page.mouse.down()
     visitor.page.mouse.move(pad["x"] + 0.48 * pad["width"], pad["y"] + 0.8 * pad["height"], steps=5)

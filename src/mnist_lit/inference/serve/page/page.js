@@ -9,9 +9,9 @@ const PATIENCE = 300; // milliseconds before the page replaces the last reading 
 const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const RETRY = 3000; // milliseconds before an unreachable server is tried again
 const HEIC = /\.(heic|heif|hif)$/i; // the server reads these pictures, but few browsers can show them
-const NOTHING = "Nothing drawn yet. What the network reads appears here.";
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 
+const NOTHING = $("words").textContent;
 const paper = $("paper");
 const invitation = [...$("hint").childNodes];
 const EMPTY = { strokes: [], picture: null };
