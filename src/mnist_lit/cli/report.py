@@ -1,6 +1,5 @@
 """`mnist-lit report`: everything about a run, or a group of seeds, as one HTML page or one JSON object."""
 
-import argparse
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +25,6 @@ def main(command: str, args: list[str]) -> None:
         "recipe. The file loads nothing from elsewhere. A run that was not tested yet is tested first.",
         KEYS,
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     newest = "default: the newest run, or its group, if that is complete"
     run = f"a run or a group of seeds by folder or name, latest, or a checkpoint ({newest})"
     parser.add_model_argument(run)

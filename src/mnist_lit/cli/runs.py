@@ -1,6 +1,5 @@
 """`mnist-lit runs`: list the runs with their scores, read from the run folders. No torch."""
 
-import argparse
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import NamedTuple
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
-    CHECKPOINTS,
-    CONFIG_YAML,
-    LAST_CKPT,
     LOGS,
     all_runs,
+    began_and_saved,
     finished_epochs,
     is_finished,
     recorded_command,
@@ -20,7 +17,7 @@ from mnist_lit.runs.folders import (
 )
 from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import print_table
+from mnist_lit.system.console import duration, print_table
 
 KEYS = """\
 --json prints a list with one object per run, the newest last; null stands for what a run does not have:
@@ -55,7 +52,7 @@ class RunSummary(NamedTuple):
         return {
             "run": self.run,
             "started": started or "",
-            "took": _duration(self.seconds) if self.seconds else "",
+            "took": duration(self.seconds) if self.seconds else "",
             "epochs": epochs if self.finished else f"{self.epochs:g}, unfinished",
             "best val/acc": "" if self.val_accuracy is None else f"{self.val_accuracy:.2%} ({self.val_epoch})",
             "test/acc": "" if self.test_accuracy is None else f"{self.test_accuracy:.2%} of {self.test_images:,}",
@@ -65,8 +62,7 @@ class RunSummary(NamedTuple):
 
 def summarize_run(run: Path) -> RunSummary:
     """Read a run's folder."""
-    config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
-    begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
+    begin, end = began_and_saved(run)
     best, tested = best_validation(run) or (None, None), read_predictions(run)
     return RunSummary(
         run=run_name(run),
@@ -86,7 +82,6 @@ def summarize_run(run: Path) -> RunSummary:
 def main(command: str, args: list[str]) -> None:
     """Print the table or the JSON, the newest run last. Raises InputError if there is no run."""
     parser = CommandParser(command, "List the runs in a folder with their scores.", KEYS)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help=f"the folder of the runs (default: {LOGS})")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     options = parser.parse_args(args)
@@ -101,8 +96,3 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"

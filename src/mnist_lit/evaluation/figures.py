@@ -14,6 +14,7 @@ ZOOM, GAP, LINE = 3, 12, 15  # figure pixels per digit pixel, between cells, and
 CELL, MARGIN = 46, 58  # pixels of a matrix cell, and left of and above the matrix
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
+STRONGEST = 8  # channels shown of a layer
 _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 
 
@@ -46,6 +47,18 @@ def tiles(images: NDArray[np.uint8], *, columns: int) -> NDArray[np.uint8]:
     padded = np.pad(opaque, ((0, -len(images) % columns), (0, 1), (0, 1), (0, 0)))  # with transparent pixels
     _, height, width, _ = padded.shape
     return padded.reshape(-1, columns, height, width, 4).swapaxes(1, 2).reshape(-1, columns * width, 4)[:-1, :-1]
+
+
+def strongest_maps(responses: NDArray[np.float32]) -> tuple[list[int], NDArray[np.uint8]]:
+    """The channels of float32 (C, H, W) with the highest responses, none of them negative, highest first, and their
+    maps: uint8 (STRONGEST, H, W), 255 at the layer's highest response.
+
+    >>> strongest_maps(np.array([[[1.0]], [[0.0]], [[2.0]]], np.float32))[0]
+    [2, 0, 1]
+    """
+    channels = np.argsort(-responses.max(axis=(1, 2)), kind="stable")[:STRONGEST]
+    maps = (responses[channels] * (255 / max(responses.max(), 1e-12))).round().astype(np.uint8)
+    return channels.tolist(), maps
 
 
 def png_bytes(image: NDArray[np.uint8], *, optimize: bool = False) -> bytes:

@@ -63,6 +63,13 @@ def recorded_command(folder: Path) -> str:
     return ""
 
 
+def began_and_saved(run: Path) -> tuple[float | None, float | None]:
+    """When a run began, and when its newest checkpoint was saved, in seconds since 1970 by the files' dates."""
+    config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
+    begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
+    return begin, end
+
+
 def mark_finished(run: Path, epochs: float) -> None:
     """Note that a run was trained to its end, and for how many epochs."""
     write_atomic(run / FINISHED_MARK, f"{epochs:.4g}\n".encode())

@@ -12,6 +12,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
         super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
+        if epilog and "\n" in epilog:  # a table, whose lines are kept
+            self.formatter_class = argparse.RawDescriptionHelpFormatter
 
     def add_model_argument(self, help: str, *, positional: bool = True) -> None:
         """Add `--model`, `--ckpt_path` as Lightning's name for it and, unless the command reads files, `MODEL`."""

@@ -1,4 +1,4 @@
-"""Aligned tables on standard output, at a terminal and in a pipe alike. Knows no domain terms."""
+"""Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +10,16 @@ def printable(text: str) -> str:
     'three?[2J'
     """
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that fits it.
+
+    >>> duration(28), duration(600), duration(9000)
+    ('28 s', '10 min', '2.5 h')
+    """
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from mnist_lit.evaluation.figures import strongest_maps
 from mnist_lit.model import standardize
 
-CHANNELS = 8  # channels shown per layer
 COLD, WARM = (39, 71, 217), (180, 64, 15)  # colors of negative and positive weights, as in page.css
 
 
@@ -20,7 +20,7 @@ class LayerActivations(NamedTuple):
     name: str
     total: int  # channels of the layer
     channels: list[int]
-    maps: NDArray[np.uint8]  # (CHANNELS, H, W), 255 at the layer's highest response
+    maps: NDArray[np.uint8]  # (STRONGEST, H, W), 255 at the layer's highest response
 
 
 def first_filters(network: nn.Module) -> NDArray[np.uint8]:
@@ -47,8 +47,6 @@ def layer_activations(network: nn.Module, image: Tensor) -> list[LayerActivation
     for name, layer in network.named_modules():
         if not isinstance(layer, nn.Conv2d) or layer not in outputs:
             continue
-        responses = outputs[layer][0].relu().cpu()  # (C, H, W)
-        channels = responses.amax(dim=(1, 2)).argsort(descending=True, stable=True)[:CHANNELS]
-        maps = responses[channels] * (255 / responses.max().clamp(min=1e-12))
-        found.append(LayerActivations(name, len(responses), channels.tolist(), maps.round().to(torch.uint8).numpy()))
+        responses = outputs[layer][0].relu().cpu().numpy()  # (C, H, W)
+        found.append(LayerActivations(name, len(responses), *strongest_maps(responses)))
     return found

@@ -17,6 +17,7 @@ from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, tick_percent
 from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
 from mnist_lit.evaluation.statistics import percent
+from mnist_lit.system.console import duration
 
 Images = NDArray[np.uint8]
 FORMATS: dict[str, Callable[[Any], str]] = {
@@ -65,7 +66,7 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
         report,
         title=_title(report),
         machine=_machine(report["origin"]["versions"]),
-        duration=_duration(report["origin"]["seconds"]),
+        duration=duration(seconds) if (seconds := report["origin"]["seconds"]) is not None else None,
         number=number,
         class_name=lambda key: data(key, report["classes"].__getitem__, "name"),
         picture=lambda index: url(images[index]),
@@ -103,13 +104,6 @@ def _machine(versions: Mapping[str, str]) -> str:
     threads = versions.get("threads")
     parts = versions.get("gpu"), versions.get("cpu"), threads and f"{threads} thread{'s' if threads != '1' else ''}"
     return ", ".join(part for part in parts if part)
-
-
-def _duration(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
 def _mistakes_by_pair(test: Mapping[str, Any]) -> dict[tuple[int, int], list[int]]:

@@ -16,10 +16,9 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
 from mnist_lit.runs.folders import (
-    CHECKPOINTS,
     CONFIG_YAML,
-    LAST_CKPT,
     LOGS,
+    began_and_saved,
     group_members,
     recorded_command,
     run_name,
@@ -41,12 +40,12 @@ def provenance(
     """How a run, or a group and its members, was made. folder: absolute, for its name; content: the first member's
     checkpoint; data: its data module, set up."""
     run, metadata, settings = members[0], Metadata.of(content), config_of(content)
-    config, best = run / CONFIG_YAML, best_validation(run)
+    (began, _), best = began_and_saved(run), best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
     batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
     return {
         "recipe": _recipe(_recorded_words(folder)),
-        "began": time.strftime("%Y-%m-%d", time.gmtime(config.stat().st_mtime)) if config.is_file() else None,
+        "began": time.strftime("%Y-%m-%d", time.gmtime(began)) if began else None,
         "seconds": _seconds(members),
         "epochs": completed_epochs(run),
         "steps": int(content["global_step"]),
@@ -71,9 +70,7 @@ def _recipe(words: Sequence[str]) -> str | None:
 
 def _seconds(members: Sequence[Path]) -> float | None:
     """From the start of the first run to the newest checkpoint of the last, by the files' dates; None without them."""
-    dates = [[run.joinpath(name).stat().st_mtime for run in members if run.joinpath(name).is_file()]
-             for name in (CONFIG_YAML, f"{CHECKPOINTS}/{LAST_CKPT}")]  # fmt: skip
-    began, ended = dates
+    began, ended = ([date for date in dates if date] for dates in zip(*map(began_and_saved, members), strict=True))
     return round(max(ended) - min(began), 1) if began and ended and max(ended) > min(began) else None
 
 

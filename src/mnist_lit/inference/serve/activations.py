@@ -6,12 +6,11 @@ import numpy as np
 from fastapi import HTTPException
 from pydantic import BaseModel, Field
 
-from mnist_lit.evaluation.figures import png_url
+from mnist_lit.evaluation.figures import png_url, strongest_maps
 from mnist_lit.inference.onnx_model import CONVOLUTIONS, Images, OnnxModel
 from mnist_lit.inference.reader import DigitReader
 
 SHAPES = ((32, 26, 26), (64, 24, 24), (128, 10, 10), (256, 8, 8))  # channels, height, width
-CHANNELS = 8  # shown of each layer
 
 
 class Layer(BaseModel):
@@ -54,6 +53,6 @@ class Convolutions:
 
 def _layer(name: str, responses: Any) -> Layer:
     """responses: float32 (C, H, W)."""
-    channels = sorted(np.argsort(-responses.max(axis=(1, 2)), kind="stable")[:CHANNELS].tolist())
-    maps = (responses[channels] * (255 / max(responses.max(), 1e-12))).round().astype(np.uint8)
-    return Layer(name=name, shape=responses.shape, channels=channels, maps=[png_url(image) for image in maps])
+    channels, maps = strongest_maps(responses)
+    urls = [png_url(image) for image in maps[np.argsort(channels)]]
+    return Layer(name=name, shape=responses.shape, channels=sorted(channels), maps=urls)
