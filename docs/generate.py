@@ -1,4 +1,4 @@
-"""Generate the figures and tables of docs/tutorial.md from the network, the data and the measured results.
+"""Generate the figures and tables of docs/tutorial.md and the README's badges from the network and the results.
 
     python docs/generate.py
     python docs/generate.py --check
@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,46 @@ def curve(_: str) -> Picture:
     return "\n".join((head, "<title>Test error after each epoch, in % of 10,000 images</title>", *parts, "</svg>\n"))
 
 
+def badge(name: str, value: str) -> str:
+    """Two labelled boxes, 6.6 pixels per letter, for the top of the README."""
+    left, right = round(6.6 * len(name)) + 16, round(6.6 * len(value)) + 16
+    text = 'y="14" text-anchor="middle" fill="#fff"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" \
+font-family="Verdana, DejaVu Sans, sans-serif" font-size="11">
+<title>{name}: {value}</title>
+<rect width="{left + right}" height="20" rx="3" fill="#3549b0"/>
+<path d="M3 0h{left - 3}v20h-{left - 3}a3 3 0 0 1-3-3v-14a3 3 0 0 1 3-3" fill="#555"/>
+<text x="{left / 2}" {text}>{name}</text>
+<text x="{left + right / 2}" {text}>{value}</text>
+</svg>
+"""
+
+
+def python_badge(_: str) -> Picture:
+    """The versions of Python that pyproject.toml names."""
+    prefix = "Programming Language :: Python :: 3."
+    minor = sorted(int(line.removeprefix(prefix)) for line in _project()["classifiers"] if line.startswith(prefix))
+    return badge("python", " | ".join(f"3.{version}" for version in minor))
+
+
+def torch_badge(_: str) -> Picture:
+    """The oldest torch that pyproject.toml accepts."""
+    return badge(
+        "torch",
+        next(line.replace("torch>=", "≥ ") for line in _project()["dependencies"] if line.startswith("torch>=")),
+    )
+
+
+def parameters_badge(_: str) -> Picture:
+    """The number of the network's parameters, counted."""
+    return badge("parameters", f"{sum(weights.numel() for weights in TutorialCNN().parameters()):,}")
+
+
+def licence_badge(_: str) -> Picture:
+    """The licence that pyproject.toml names."""
+    return badge("licence", _project()["license"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layer_table,
     "sizes": size_table,
@@ -218,7 +259,12 @@ FIGURES: dict[str, Callable[[str], Picture]] = {
     "resampling.png": resampling,
     "mistakes.png": mistakes,
     "confusion.png": confusion,
+    "python.svg": python_badge,
+    "torch.svg": torch_badge,
+    "parameters.svg": parameters_badge,
+    "licence.svg": licence_badge,
 }
+BADGES = tuple(FIGURES)[-4:]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -286,6 +332,12 @@ def _read(data_dir: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[
     data = _mnist(data_dir)
     images = data.test_images.numpy()
     return images, data.test_labels.numpy(), DigitReader.load(PRETRAINED).classify(images)[0]
+
+
+def _project() -> dict[str, Any]:
+    text = FOLDER.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
 
 
 def _correct_by_epoch() -> dict[int, int]:

@@ -29,6 +29,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def _start() -> str:
     text = ROOT.joinpath("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    text = re.sub(r"```mermaid\n.*?```\n\n", "", text, flags=re.DOTALL)  # Material would load Mermaid from elsewhere
     return re.sub(LINK + r"\((?!https?:|#)(?:[^)]*/[^)]*|[A-Z]+(?:\.md)?)\)", r"\1", text)
 
 

@@ -1,4 +1,4 @@
-"""The README's tree matches the package, tests mirror it, CI runs the test command; test_docs.py runs the rest."""
+"""CONTRIBUTING lists the packages, tests mirror them, CI runs the README's test command; test_docs.py runs the rest."""
 
 import re
 import subprocess
@@ -19,8 +19,9 @@ def tracked_files() -> set[str]:
     return set(run.stdout.splitlines())
 
 
-def test_the_readme_lists_every_package_and_top_level_file() -> None:
-    block = README.partition("## Find your way")[2].partition("```\n")[2].partition("```")[0]
+def test_contributing_lists_every_package_and_top_level_file() -> None:
+    text = ROOT.joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = text.partition("## Where things live")[2].partition("```\n")[2].partition("```")[0]
     named = {line.split()[0] for line in block.splitlines()[1:]}
     source = ROOT / "src/mnist_lit"
     packages = {f"{path.parent.name}/" for path in source.glob("*/__init__.py")}
