@@ -7,13 +7,15 @@ import contextlib
 import copy
 import functools
 import http.server
+import io
+import json
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import lightning.pytorch  # noqa: F401  # first: `Optional[Union[float, int]]` evaluated elsewhere would change its options
 import pytest
@@ -52,6 +54,33 @@ def _embedded_digits_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnist_lit.datamodule.load_dataset", load)
+        yield
+
+
+def run_in_process(command: str, args: list[str], *, stdout: IO[bytes] | int | None = None, **popen: Any) -> int:
+    """Replaces `run_command`, without its seconds of imports; with `stdout`, what the command prints goes there."""
+    printed, failed = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as stack:
+        if stdout:
+            stack.enter_context(contextlib.redirect_stdout(printed))
+            stack.enter_context(contextlib.redirect_stderr(failed))
+        try:
+            code = main([command, *args])
+        except SystemExit as stop:  # of --help and --print_config
+            code = int(stop.code or 0)
+    if stdout and not isinstance(stdout, int):
+        stdout.write(printed.getvalue().encode())
+        popen["stderr"].write(failed.getvalue().encode())
+    return code
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_start_no_processes() -> Iterator[None]:
+    """Reports, groups and sweeps run their commands in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnist_lit.cli.lightning.die_with_parent", lambda: None)  # not this process
+        for module in ("evaluation.report.build", "experiments.seeds", "experiments.sweep"):
+            patch.setattr(f"mnist_lit.{module}.run_command", run_in_process)
         yield
 
 
@@ -122,6 +151,28 @@ def trained(make_once: Callable[..., Path]) -> Path:
     return make_once("trained", fit) / "lightning_logs" / "version_0"
 
 
+class ReportOutput(NamedTuple):
+    """What the command left: a run that was not tested before, its page and its JSON object, and standard error."""
+
+    run: Path
+    page: str
+    numbers: dict[str, Any]
+    messages: str
+
+
+@pytest.fixture(scope="session")
+def report_output(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> ReportOutput:
+    run = tmp_path_factory.mktemp("report") / "lightning_logs" / "version_0"
+    shutil.copytree(trained, run)
+    run.joinpath("predictions.csv").unlink(missing_ok=True)
+    messages, out = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(out):
+        assert main(["report", str(run), "--images", "40"]) == 0
+        assert main(["report", str(run), "--images", "40", "--json"]) == 0
+    page = run.joinpath("report.html").read_text(encoding="utf-8")
+    return ReportOutput(run, page, json.loads(out.getvalue().splitlines()[-1]), messages.getvalue())
+
+
 @pytest.fixture
 def small_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibrate on a dozen images instead of hundreds, which would take longer than the rest of a short fit."""
@@ -136,7 +187,7 @@ def small_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tiny_fit() -> tuple[str, ...]:
     """`fit` on the embedded digits, two optimizer steps per epoch."""
-    data = ("--data.dataset", "digits", "--data.val_size", "64", "--data.batch_size", "32")
+    data = ("--data.dataset", "digits", "--data.val_size", "64", "--data.batch_size", "8")
     return "fit", *data, "--trainer.limit_train_batches", "2"
 
 

@@ -65,8 +65,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def data(**options: Any) -> MNISTDataModule:
-    """160 training images: 5 steps per epoch."""
-    return MNISTDataModule(dataset="digits", val_size=1277, batch_size=32, degrees=15, **options)
+    """40 training images: 5 steps per epoch."""
+    return MNISTDataModule(dataset="digits", val_size=157, fraction=0.03125, batch_size=8, degrees=15, **options)
 
 
 def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **options: Any) -> pl.Trainer:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
+from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest, is_optimizer_step, validation_may_follow
 from mnist_lit.runs import checkpoint, versions
 from mnist_lit.runs.checkpoint import METADATA_KEY
@@ -105,7 +106,7 @@ def test_a_run_that_stops_at_any_save_ends_with_every_epochs_file(
 
 
 def test_a_run_stopped_in_mid_epoch_resumes_at_that_step(cli: Cli) -> None:
-    fit = ["fit", "--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32"]  # 5 steps an epoch
+    fit = ["fit", *FEW_DIGITS]  # 5 steps an epoch
     fit += ["--model.schedule", "constant", "--data.degrees", "15", "--trainer.max_epochs", "3"]
     fit += ["--trainer.limit_val_batches", "2"]
     assert cli(*fit)[0] == 0

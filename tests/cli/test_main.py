@@ -40,7 +40,7 @@ def test_version_is_the_package_version(cli: Cli) -> None:
     ("config", "imported"),
     [
         ("trainer: {callbacks: [{class_path: local_code.Net}]}", False),
-        ("trainer: {logger: {class_path: local_code.Net}}", False),
+        pytest.param("trainer: {logger: {class_path: local_code.Net}}", False, marks=pytest.mark.slow),
         ("model: {network: {class_path: local_code.Net}}", True),  # asks for code of one's own
     ],
 )

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from few_digits import FEW_DIGITS
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.runs.checkpoint import load_checkpoint
@@ -31,7 +32,7 @@ COMMANDS = [shlex.split(line) for line in re.findall(r"```sh\n(.*?)\n```", PAGE)
 RUN = Path("lightning_logs/version_0")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"}
 DDP = ("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices")
-QUICK = ("--data.val_size", "1277", "--data.batch_size", "32", "--trainer.max_epochs", "2")  # 5 steps per epoch
+QUICK = (*FEW_DIGITS, "--trainer.max_epochs", "2")  # 5 steps per epoch
 QUICKSTART = ("--config", "quickstart", *QUICK)
 # 1,257 images in steps of 157: the ninth has one image, and rank 0 has none of it
 UNEVEN = ("--data.dataset", "digits", "--data.val_size", "180", "--data.batch_size", "157", "--model.lr", "0.05")

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 @pytest.fixture(scope="module")
-def trained_group(make_once: Callable[..., Path], in_process: None) -> Path:
+def trained_group(make_once: Callable[..., Path]) -> Path:
     """The `lightning_logs` of a group of the seeds 0 and 1; not to be changed."""
 
     def fit(folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_other_seeds_are_refused(given: str) -> None:
         parse_seeds(given)
 
 
-def test_seeds_are_trained_and_tested_as_a_group(cli: Cli, in_process: None) -> None:
+def test_seeds_are_trained_and_tested_as_a_group(cli: Cli) -> None:
     code, trained, _ = cli(*FIT, "--seeds", "2")
     assert code == 0
     members = group_members(GROUP)
@@ -96,7 +96,7 @@ def test_a_group_resumes_with_the_seeds_that_are_missing(cli: Cli, group: Path) 
 
 
 @pytest.mark.slow  # two processes, since signals are under test
-def test_a_terminated_group_has_saved_and_resumes(cli: Cli, in_process: None) -> None:
+def test_a_terminated_group_has_saved_and_resumes(cli: Cli) -> None:
     fit = (*FIT[:3], "--trainer.max_epochs", "5", "--data.batch_size", "256", "--seeds", "2")
     process = subprocess.Popen([sys.executable, "-m", "mnist_lit", *fit], stderr=subprocess.PIPE, text=True)
     last = GROUP / "seed_0/checkpoints/last.ckpt"
@@ -132,12 +132,12 @@ def test_options_that_conflict_with_seeds_are_refused(cli: Cli, option: str, tmp
     assert f"{option} does not go with --seeds" in err
 
 
-def test_a_refused_group_leaves_no_folder(cli: Cli, in_process: None) -> None:
+def test_a_refused_group_leaves_no_folder(cli: Cli) -> None:
     assert cli(*FIT, "--seeds", "2", "--model.lr", "-1")[0] == 2
     assert not any(Path("lightning_logs").glob("version_*"))
 
 
-def test_help_is_printed_once(cli: Cli, in_process: None) -> None:
+def test_help_is_printed_once(cli: Cli) -> None:
     out = cli("fit", "--seeds", "2", "--help")[1]
     assert "--seeds SEEDS" in out
     assert out.count("usage: ") == 1
@@ -157,7 +157,7 @@ def test_a_launcher_cannot_start_a_group(cli: Cli, monkeypatch: pytest.MonkeyPat
     assert (code, "each launched job" in err) == (2, True)
 
 
-def test_a_group_lies_where_its_config_puts_runs(cli: Cli, in_process: None) -> None:
+def test_a_group_lies_where_its_config_puts_runs(cli: Cli) -> None:
     Path("mine.yaml").write_text("trainer:\n  default_root_dir: elsewhere\n")
     assert cli("fit", "--config", "mine.yaml", "--seeds", "1", "--data.dataset", "minst")[0] == 2
     assert Path("elsewhere/lightning_logs").is_dir()

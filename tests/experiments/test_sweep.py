@@ -240,15 +240,13 @@ def test_a_killed_fit_is_a_failed_trial(cli: Cli, fake_fits: Started) -> None:
         ("trainer.max_epochs: [1, 2]", "--trainer.max_epochs does not go with this sweep"),
     ],
 )
-def test_a_space_that_fit_refuses_is_refused_before_any_trial(
-    cli: Cli, in_process: None, text: str, message: str
-) -> None:
+def test_a_space_that_fit_refuses_is_refused_before_any_trial(cli: Cli, text: str, message: str) -> None:
     code, _, err = cli(*sweep(text=text))
     assert (code, err.count("\n"), message in err) == (2, 1, True), err
     assert not FOLDER.exists()
 
 
-def test_integer_bounds_of_a_float_option_become_floats(in_process: None) -> None:
+def test_integer_bounds_of_a_float_option_become_floats() -> None:
     given: dict[str, Range | list[Any]] = {"data.degrees": Range(0, 15), "data.batch_size": Range(32, 64)}
     _, typed = check_space(["--config", "quickstart"], given)
     assert [type(number) for name in given for number in typed[name][:2]] == [float, float, int, int]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from few_digits import FEW_DIGITS
 from mnist_lit.experiments.verify_resume import KillableFit, _kill, curve_difference, state_difference
 from mnist_lit.runs.checkpoint import METADATA_KEY
 
 Cli = Callable[..., tuple[int, str, str]]
-FIT = ["--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32", "--trainer.max_epochs", "2"]
+FIT = [*FEW_DIGITS, "--trainer.max_epochs", "2"]
 FIT += ["--checkpoint_every_n_steps", "1", "--trainer.log_every_n_steps", "1"]  # 5 steps an epoch
 
 UNKEYED = """

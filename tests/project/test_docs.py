@@ -254,6 +254,7 @@ LONG_PAGES = (
     *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own", "lightning")),
     "benchmarks/README.md",
     "configs/best.yaml",
+    "configs/reader.yaml",
     "configs/tutorial.yaml",
 )
 

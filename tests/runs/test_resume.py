@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
@@ -20,9 +21,8 @@ from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
-DATA = ("--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps per epoch
 LIMITS = ("--trainer.max_epochs", "3", "--trainer.limit_val_batches", "2", "--trainer.log_every_n_steps", "1")
-FIT = ("fit", *DATA, "--data.degrees", "10", *LIMITS)
+FIT = ("fit", *FEW_DIGITS, "--data.degrees", "10", *LIMITS)
 SHORT_FIT = (*FIT, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2")
 
 pytestmark = pytest.mark.usefixtures("small_calibration")
@@ -125,14 +125,16 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
 
 
 def test_a_run_from_before_an_option_existed_is_resumed(cli: Cli) -> None:
-    assert cli(*SHORT_FIT)[0] == 0
+    data = ("--data.dataset", "digits", "--data.val_size", "20", "--data.batch_size", "8")
+    fit = ("fit", *data, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
+    assert cli(*fit)[0] == 0
     config = yaml.safe_load(RUN.joinpath("config.yaml").read_text())
     for option in ADDED_OPTIONS:
         section, _, name = option.partition(".")
         del config[section][name]
     RUN.joinpath("config.yaml").write_text(yaml.safe_dump(config))
-    assert "is finished" in cli(*SHORT_FIT, "--resume", "auto")[1]
-    assert "is finished" not in cli(*SHORT_FIT, "--resume", "auto", "--data.fraction", "0.9")[1]
+    assert "is finished" in cli(*fit, "--resume", "auto")[1]
+    assert "is finished" not in cli(*fit, "--resume", "auto", "--data.fraction", "0.9")[1]
 
 
 def test_a_changed_recipe_starts_a_new_run_and_a_changed_machine_setting_does_not(cli: Cli) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from few_digits import FEW_DIGITS
 from mnist_lit.cli.main import main
 from mnist_lit.errors import StoppedBySignal
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
@@ -19,7 +20,7 @@ from mnist_lit.system.signals import DeferredSignals, raise_on_signal
 
 Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
-FIT = ("fit", "--data.dataset", "digits", "--data.val_size", "1277", "--data.batch_size", "32")  # 5 steps an epoch
+FIT = ("fit", *FEW_DIGITS)  # 5 steps an epoch
 LONG_FIT = (*FIT, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9")
 
 
