@@ -22,7 +22,17 @@ from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 
 Cli = Callable[..., tuple[int, str, str]]
 GROUP = Path("lightning_logs/version_0")
-FIT = ("fit", "--config", "quickstart", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4")
+SHORT = (
+    "--data.batch_size",
+    "8",
+    "--data.val_size",
+    "64",
+    "--trainer.max_epochs",
+    "2",
+    "--trainer.limit_train_batches",
+    "2",
+)
+FIT = ("fit", "--config", "quickstart", *SHORT)
 
 pytestmark = pytest.mark.usefixtures("small_calibration")
 
