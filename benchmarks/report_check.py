@@ -185,7 +185,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
         "robustness": expected_robustness(networks[0], images, labels, count),
         "origin": {
             "steps": networks[0].steps,
-            "epochs": max((int(row["epoch"]) + 1 for row in metric_rows(runs[0], "train/loss")), default=0),
+            "epochs": float(runs[0].joinpath("finished").read_text()),
             "steps_per_epoch": math.ceil(
                 math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
                 / (config["trainer"].get("accumulate_grad_batches") or 1)

@@ -42,7 +42,7 @@ def test_each_epoch_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None
     fit(FitLines(), log_every_n_steps=1)
     first, last = capsys.readouterr().out.splitlines()
     number = r"\d+\.\d\d"
-    shared = rf"loss {number}\d\d  val/acc {number}%  [\d,]+ images/s  \d+:\d\d left"
+    shared = rf"loss {number}\d\d  val/acc [\d.]+ %  [\d,]+ images/s  \d+:\d\d left"
     assert re.fullmatch(rf"epoch 1/2  step 5/10  {shared}", first)
     assert re.fullmatch(rf"epoch 2/2  step 10/10  {shared}", last)
     assert last.endswith("  0:00 left")

@@ -75,6 +75,6 @@ def test_images_per_second_leave_out_validation_and_figures(
     takes(TensorBoardFigures, "on_validation_end", 70)
     code, out, _ = cli(*tiny_fit, "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1")
     assert code == 0
-    assert "(16 images/s while training)" in out
+    assert "(4 images/s while training)" in out
     events = EventAccumulator("lightning_logs/version_0").Reload()
-    assert [(e.step, e.value) for e in events.Scalars("train/images_per_second")] == [(n, 16) for n in range(4)]
+    assert [(e.step, e.value) for e in events.Scalars("train/images_per_second")] == [(n, 4) for n in range(4)]

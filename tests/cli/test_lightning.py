@@ -19,6 +19,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.folders import all_runs, best_checkpoint
+from mnist_lit.system.console import percent
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -44,7 +45,7 @@ def test_fit_leaves_a_complete_run_folder(tiny_run: Path) -> None:
     config = yaml.safe_load(tiny_run.joinpath("config.yaml").read_text())
     assert config["model"]["lr"] == 0.03
     assert config["trainer"]["max_epochs"] == 1
-    assert config["data"]["batch_size"] == 32
+    assert config["data"]["batch_size"] == 8
     with tiny_run.joinpath("metrics.csv").open() as file:
         columns = csv.DictReader(file).fieldnames or []
     assert {"train/acc", "train/loss", "val/acc", "val/loss"} <= set(columns)
@@ -71,7 +72,7 @@ def test_validate_repeats_the_runs_score(cli: Cli, tiny_run: Path) -> None:
     scores = torch.load(tiny_run / "checkpoints/best.ckpt")["mnist_lit"]["scores"]
     code, out, _ = cli("validate")
     assert code == 0
-    assert f"val/acc       {scores['val/acc']:.2%}" in out
+    assert f"val/acc       {percent(scores['val/acc'], 64)}" in out
     assert "images        64" in out
     assert not tiny_run.joinpath("predictions.csv").exists()
 

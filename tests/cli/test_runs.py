@@ -27,8 +27,8 @@ def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "version_0")
     row = summarize_run(tmp_path / "version_0").row()
     assert (row["run"], row["took"], row["epochs"]) == ("version_0", "46 s", "3")
-    assert row["best val/acc"] == "95.00% (2)"  # the first of equals
-    assert row["test/acc"] == "75.00% of 4"
+    assert row["best val/acc"] == "95.00 % (2)"  # the first of equals
+    assert row["test/acc"] == "75 % of 4"
     assert row["mnist-lit …"] == "fit --config tutorial"
 
 

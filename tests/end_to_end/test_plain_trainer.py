@@ -23,6 +23,7 @@ from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED_DIR
 from mnist_lit.runs.results import read_predictions
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import percent
 from plain import digits, trainer
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -90,7 +91,7 @@ def test_a_checkpoint_saved_in_a_notebook_works_with_every_command(cli: Cli) -> 
     assert plain.test(again, data, verbose=False)[0]["test/acc"] == score
     code, out, _ = cli("test", "mine.ckpt")
     assert code == 0
-    assert f"{score:.2%}" in out
+    assert percent(score, 360) in out
     for command in (("export", "mine.ckpt"), ("calibrate", "mine.ckpt")):
         code, _, err = cli(*command)
         assert code == 0, err

@@ -89,6 +89,6 @@ def test_wilsons_bounds_are_where_the_score_test_changes_its_mind(right: int, to
 
 
 def test_a_spread_is_printed_in_percent_and_within_0_and_100() -> None:
-    assert str(spread([0.9934])) == "99.340 %  (n = 1)"
-    assert str(spread([0.98, 1.0])) == "99.000 ± 1.414 %  (n = 2; 95 % interval of the mean 86.294 – 100.000 %)"
-    assert str(spread([0.0, 0.02])) == "1.000 ± 1.414 %  (n = 2; 95 % interval of the mean 0.000 – 13.706 %)"
+    assert str(spread([0.9934])) == "99.34 %  (n = 1)"
+    assert str(spread([0.98, 1.0])) == "99.0 ± 1.4 %  (n = 2; 95 % interval of the mean 86.3 – 100.0 %)"
+    assert str(spread([0.0, 0.02])) == "1.0 ± 1.4 %  (n = 2; 95 % interval of the mean 0.0 – 13.7 %)"

@@ -19,6 +19,7 @@ from mnist_lit.evaluation.statistics import spread
 from mnist_lit.experiments.seeds import _seeds_at_once, _visible_gpus, parse_seeds
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
+from mnist_lit.system.console import percent
 
 Cli = Callable[..., tuple[int, str, str]]
 GROUP = Path("lightning_logs/version_0")
@@ -82,7 +83,7 @@ def test_seeds_are_trained_and_tested_as_a_group(cli: Cli) -> None:
     assert code == 0
     tests = [test for member in members if (test := read_predictions(member))]
     assert f"test/acc      {spread([test.acc for test in tests])}" in tested
-    assert f"ensemble      {100 * ensemble_accuracy(tests):.3f} %" in tested
+    assert f"ensemble      {percent(ensemble_accuracy(tests), 360)}" in tested
     assert tests[0].probs != tests[1].probs  # the seeds differ
     assert cli("runs")[1].count("version_0/seed_") == 2
 

@@ -8,11 +8,11 @@ from mnist_lit.runs.results import (
     Predictions,
     Validation,
     best_validation,
-    completed_epochs,
     ensemble_accuracy,
     read_curve,
     read_predictions,
     read_validations,
+    trained_epochs,
 )
 
 HEAD = "index,label,predicted\n"
@@ -38,7 +38,7 @@ def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
 
 def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path) -> None:
     assert best_validation(tmp_path) is None
-    assert completed_epochs(tmp_path) == 0
+    assert trained_epochs(tmp_path) == 0
     rows = (
         "epoch,train/loss,val/acc,val/loss",
         "0,,0.9,0.1",
@@ -50,7 +50,7 @@ def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path)
     )
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
     assert best_validation(tmp_path) == (0.95, 3)
-    assert completed_epochs(tmp_path) == 3
+    assert trained_epochs(tmp_path) == 3
     assert read_validations(tmp_path) == [Validation(0.9, 0.1, 1), Validation(0.95, 0.3, 2), Validation(0.95, 0.2, 3)]
 
 
@@ -70,9 +70,9 @@ def test_a_curve_has_the_steps_at_which_its_scalar_was_logged(tmp_path: Path) ->
 
 def test_an_epoch_that_was_only_validated_is_not_complete(tmp_path: Path) -> None:
     tmp_path.joinpath("metrics.csv").write_text("epoch,train/loss,val/acc\n0,,0.9\n")
-    assert completed_epochs(tmp_path) == 0
+    assert trained_epochs(tmp_path) == 0
     tmp_path.joinpath("metrics.csv").write_text("epoch,train/loss,val/acc\n0,,0.9\n0,1.5,\n1,,0.9\n")
-    assert completed_epochs(tmp_path) == 1
+    assert trained_epochs(tmp_path) == 1
 
 
 def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:

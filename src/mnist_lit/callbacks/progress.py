@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from mnist_lit.data.loaders import Batch
+from mnist_lit.system.console import percent
 
 INTERVAL = 30.0  # seconds after which a line is printed within an epoch
 BAR_WIDTH = 12  # so that everything fits into 80 columns
@@ -96,7 +97,8 @@ class FitLines(Callback):
         metrics = trainer.callback_metrics
         parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
         parts.append(f"loss {float(metrics.get('train/loss_step', self._loss)):.4f}")  # logged every so many steps
-        parts += [f"val/acc {float(metrics['val/acc']):.2%}"] if "val/acc" in metrics else []
+        if "val/acc" in metrics:
+            parts.append(f"val/acc {percent(float(metrics['val/acc']), evaluated_images(trainer))}")
         parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")
         if 0 < total < float("inf") and step > self._first_step:
             parts[1] += f"/{total:,.0f}"
@@ -105,6 +107,12 @@ class FitLines(Callback):
         if trainer.is_global_zero:
             print("  ".join(parts), flush=True)
         self._printed, self._images, self._pause = now, 0, 0.0
+
+
+def evaluated_images(trainer: Trainer) -> int:
+    """How many images the newest evaluation had; 10,000 if the module does not say."""
+    confusion = getattr(trainer.lightning_module, "confusion", None)
+    return 10_000 if confusion is None else int(confusion.sum())
 
 
 def epoch_of(trainer: Trainer, epoch: int) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from mnist_lit.callbacks.checkpoints import TrackBest, epochs_trained
+from mnist_lit.callbacks.progress import evaluated_images
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint
 from mnist_lit.runs.start import RunStart
-from mnist_lit.system.console import print_fields, print_table
+from mnist_lit.system.console import percent, print_fields, print_table
 
 HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
@@ -64,11 +65,11 @@ class FitTable(Callback):
         rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
         best, run = self.tracker.best, self.start.run
         checkpoint = best_checkpoint(run) if run and self.saves else None
-        epochs = epochs_trained(trainer)
+        epochs, images = epochs_trained(trainer), evaluated_images(trainer)
         fields = {
-            "epochs": f"{round(epochs, 2):g}  ({trainer.global_step:,} steps)",
+            "epochs": f"{epochs:.4g}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
-            "best val/acc": f"{best.acc:.2%}  (epoch {best.epoch})" if best else "none: no validation",
+            "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else "none: no validation",
             "checkpoint": str(checkpoint or "none"),
         }
         if checkpoint and getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
@@ -99,13 +100,13 @@ class ScoreTable(Callback):
             return
         confusion = pl_module.confusion.long().cpu()
         right, total = int(confusion.trace()), int(confusion.sum())
-        low, high = wilson_interval(right, total)
+        acc, low, high = (percent(share, total) for share in (right / total, *wilson_interval(right, total)))
         metrics = trainer.callback_metrics
         uncalibrated = f", before dividing by the temperature {self.temperature:.3f}" if self.temperature else ""
         fields = {
             "images": f"{total:,}",
             "right": f"{right:,}",
-            f"{split}/acc": f"{right / total:.2%}  (95 % interval {low:.2%} – {high:.2%})",
+            f"{split}/acc": f"{acc}  (95 % interval {low} – {high})",
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
             f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (expected calibration error{uncalibrated})",
         }
@@ -116,7 +117,7 @@ class ScoreTable(Callback):
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
             confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
-            recall = f"{float(row[label] / row.sum().clamp(min=1)):.2%}"
+            recall = percent(float(row[label] / row.sum().clamp(min=1)), int(row.sum()))
             rows.append(["", classes[label], recall, confused])
         print()
         print_table(["", "true", "right", "most often confused with"], rows, right=[1, 2])

@@ -10,14 +10,13 @@ from mnist_lit.runs.folders import (
     LOGS,
     all_runs,
     began_and_saved,
-    finished_epochs,
     is_finished,
     recorded_command,
     run_name,
 )
-from mnist_lit.runs.results import best_validation, completed_epochs, read_predictions
+from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import duration, print_table
+from mnist_lit.system.console import duration, percent, print_table
 
 KEYS = """\
 --json prints a list with one object per run, the newest last; null stands for what a run does not have:
@@ -48,14 +47,14 @@ class RunSummary(NamedTuple):
     def row(self) -> dict[str, str]:
         """The run's row of the table, by column title."""
         started = self.started and datetime.fromisoformat(self.started).astimezone().strftime("%Y-%m-%d %H:%M")
-        epochs = f"{self.epochs:g}" if self.epochs else ""
+        epochs, tested, images = f"{self.epochs:g}" if self.epochs else "", self.test_accuracy, self.test_images or 0
         return {
             "run": self.run,
             "started": started or "",
             "took": duration(self.seconds) if self.seconds else "",
             "epochs": epochs if self.finished else f"{self.epochs:g}, unfinished",
-            "best val/acc": "" if self.val_accuracy is None else f"{self.val_accuracy:.2%} ({self.val_epoch})",
-            "test/acc": "" if self.test_accuracy is None else f"{self.test_accuracy:.2%} of {self.test_images:,}",
+            "best val/acc": "" if self.val_accuracy is None else f"{percent(self.val_accuracy)} ({self.val_epoch})",
+            "test/acc": "" if tested is None else f"{percent(tested, images)} of {images:,}",
             "mnist-lit …": (self.command or "").removeprefix("mnist-lit "),
         }
 
@@ -69,7 +68,7 @@ def summarize_run(run: Path) -> RunSummary:
         folder=str(run),
         started=datetime.fromtimestamp(int(begin), UTC).isoformat() if begin else None,
         seconds=round(end - begin, 3) if begin and end and end > begin else None,
-        epochs=finished_epochs(run) or completed_epochs(run),
+        epochs=trained_epochs(run),
         finished=is_finished(run),
         val_accuracy=best[0],
         val_epoch=best[1],

@@ -21,11 +21,13 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        """In percent, for shares in [0, 1]."""
+        """In percent, for shares in [0, 1], with two digits of the standard deviation."""
         mean, sd, low, high = 100 * self.mean, 100 * self.sd, max(100 * self.low, 0), min(100 * self.high, 100)
         if self.n == 1:
-            return f"{mean:.3f} %  (n = 1)"
-        return f"{mean:.3f} ± {sd:.3f} %  (n = {self.n}; 95 % interval of the mean {low:.3f} – {high:.3f} %)"
+            return f"{mean:.2f} %  (n = 1)"
+        digits = min(max(1 - math.floor(math.log10(sd)), 0), 3) if sd else 3
+        score = f"{mean:.{digits}f} ± {sd:.{digits}f} %"
+        return f"{score}  (n = {self.n}; 95 % interval of the mean {low:.{digits}f} – {high:.{digits}f} %)"
 
 
 class Difference(NamedTuple):
@@ -37,21 +39,11 @@ class Difference(NamedTuple):
     p: float
 
 
-def percent(share: float, images: int) -> str:
-    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart.
-
-    >>> percent(176 / 180, 180), percent(9941 / 10_000, 10_000), percent(7 / 8, 8)
-    ('97.8 %', '99.41 %', '88 %')
-    """
-    digits = max(0, math.ceil(math.log10(max(images, 1) / 100)))
-    return f"{100 * share:.{digits}f} %"
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Mean, standard deviation and 95 % interval of the mean.
 
     >>> print(spread([0.99, 0.992]))
-    99.100 ± 0.141 %  (n = 2; 95 % interval of the mean 97.829 – 100.000 %)
+    99.10 ± 0.14 %  (n = 2; 95 % interval of the mean 97.83 – 100.00 %)
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:

@@ -16,7 +16,7 @@ from mnist_lit.runs.new_folder import new_folder
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import print_fields
+from mnist_lit.system.console import percent, print_fields
 from mnist_lit.system.subprocesses import (
     launched_externally,
     pop_option,
@@ -73,7 +73,7 @@ def _evaluate(command: str, args: list[str]) -> int:
         fields = {"group": folder, "test/acc": str(spread([test.acc for test in tests]))}
         if len(tests) > 1:
             mean = f"the mean of the {len(tests)} runs' probabilities"
-            fields["ensemble"] = f"{100 * ensemble_accuracy(tests):.3f} %  ({mean})"
+            fields["ensemble"] = f"{percent(ensemble_accuracy(tests), len(tests[0].labels))}  ({mean})"
         print_fields(fields)
     return 0
 

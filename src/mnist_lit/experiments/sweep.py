@@ -18,7 +18,7 @@ from mnist_lit.experiments.space import Range, Space, to_arguments
 from mnist_lit.runs.recipes import recipe_options
 from mnist_lit.runs.results import Validation, read_validations
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import print_fields, print_table
+from mnist_lit.system.console import percent, print_fields, print_table
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_commands
@@ -105,7 +105,7 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
     validations = read_validations(trial.run)
     trial.report(validations)
     best = max(validations, key=Validation.rank, default=None)
-    score = f"best val/acc {best.acc:.2%} (epoch {best.epoch})" if best else "no validation"
+    score = f"best val/acc {percent(best.acc)} (epoch {best.epoch})" if best else "no validation"
     code, reason = process.returncode, ""
     if code == 0 and best:
         state, outcome = "complete", score
@@ -135,7 +135,7 @@ def report_trials(study: "Study", trials: Sequence["TrialResult"], fit_command: 
     for trial in trials:
         values = [trial.settings.get(name) for name in names]
         texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        score = [f"{trial.best.acc:.2%}", str(trial.best.epoch)] if trial.best else ["", ""]
+        score = [percent(trial.best.acc), str(trial.best.epoch)] if trial.best else ["", ""]
         run = trial.run + (f"  ({trial.reason})" if trial.reason else "")
         printed.append([str(trial.number), trial.state, *texts, *score, run])
         written.append([trial.number, trial.state, *values, *(trial.best or ("", "", "")), trial.reason])

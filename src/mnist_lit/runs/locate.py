@@ -5,6 +5,7 @@ from pathlib import Path
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import CHECKPOINTS, LOGS, all_runs, best_checkpoint, newest_checkpoint, run_name
 from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.console import percent
 
 LATEST, PRETRAINED = "latest", "pretrained"  # the newest run's best checkpoint, and the shipped model
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
@@ -43,4 +44,5 @@ def published_score() -> str:
     import json  # milliseconds that `--help` does not need
 
     score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
-    return f"{score['accuracy']:.2%} (mean of n = {score['n']} seeds {score['mean']:.3%} ± {score['sd']:.3%})"
+    mean, sd = 100 * score["mean"], 100 * score["sd"]
+    return f"{percent(score['accuracy'])} (mean of n = {score['n']} seeds {mean:.3f} ± {sd:.3f} %)"

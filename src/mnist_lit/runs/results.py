@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV
+from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV, finished_epochs
 from mnist_lit.system.csv_file import read_csv
 
 T = TypeVar("T")
@@ -85,9 +85,10 @@ def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
     return _parse(run, lambda row: (int(row["step"]), float(row[name])))
 
 
-def completed_epochs(run: Path) -> int:
-    """The number of completed epochs."""
-    return max(_parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
+def trained_epochs(run: Path) -> float:
+    """How many epochs a finished run was trained for; of an unfinished one, those that were completed."""
+    completed = _parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0)
+    return finished_epochs(run) or max(completed, default=0)
 
 
 def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:

@@ -1,5 +1,6 @@
 """Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 
@@ -22,6 +23,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
+def percent(share: float, images: int = 10_000) -> str:
+    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart.
+
+    >>> percent(176 / 180, 180), percent(9941 / 10_000), percent(7 / 8, 8)
+    ('97.8 %', '99.41 %', '88 %')
+    """
+    digits = max(0, math.ceil(math.log10(max(images, 1) / 100)))
+    return f"{100 * share:.{digits}f} %"
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows under a header, columns padded to their widest cell; `right` lists columns to align right."""
     from rich.console import Console  # 0.1 s
@@ -42,9 +53,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
 def print_fields(fields: Mapping[str, str]) -> None:
     """Print a blank line, then names in one column and values in the other.
 
-    >>> print_fields({"images": "360", "test/acc": "99.39%"})
+    >>> print_fields({"images": "360", "test/acc": "99.4 %"})
     <BLANKLINE>
       images        360
-      test/acc      99.39%
+      test/acc      99.4 %
     """
     print("", *(f"  {name:<14}{printable(value)}" for name, value in fields.items()), sep="\n")

@@ -11,8 +11,8 @@ import pytest
 from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.page import render_page
 from mnist_lit.evaluation.report.scores import run_scores, training_curves
-from mnist_lit.evaluation.statistics import percent
 from mnist_lit.runs.results import Predictions
+from mnist_lit.system.console import percent
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "x" * 300, "Ω & é", *"56789"]
 

@@ -16,8 +16,7 @@ from mnist_lit.evaluation.figures import png_url, tiles
 from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, tick_percent
 from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
-from mnist_lit.evaluation.statistics import percent
-from mnist_lit.system.console import duration
+from mnist_lit.system.console import duration, percent
 
 Images = NDArray[np.uint8]
 FORMATS: dict[str, Callable[[Any], str]] = {

@@ -25,7 +25,7 @@ from mnist_lit.runs.folders import (
     run_number,
 )
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS
-from mnist_lit.runs.results import best_validation, completed_epochs
+from mnist_lit.runs.results import best_validation, trained_epochs
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
 TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the others are about the machine and logs
@@ -47,7 +47,7 @@ def provenance(
         "recipe": _recipe(_recorded_words(folder)),
         "began": time.strftime("%Y-%m-%d", time.gmtime(began)) if began else None,
         "seconds": _seconds(members),
-        "epochs": completed_epochs(run),
+        "epochs": trained_epochs(run),
         "steps": int(content["global_step"]),
         "steps_per_epoch": math.ceil(batches / (settings["trainer"].get("accumulate_grad_batches") or 1)),
         "seed": settings["seed_everything"],
