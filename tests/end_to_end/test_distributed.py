@@ -27,7 +27,8 @@ from mnist_lit.runs.folders import LAST_CKPT, all_runs
 
 Cli = Callable[..., tuple[int, str, str]]
 
-PAGE = Path(__file__).parents[2].joinpath("docs/distributed.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = "".join(DOCS.joinpath(f"{page}.md").read_text(encoding="utf-8") for page in ("distributed", "resume"))
 COMMANDS = [shlex.split(line) for line in re.findall(r"```sh\n(.*?)\n```", PAGE)]
 RUN = Path("lightning_logs/version_0")
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISTRIBUTED_DEBUG": "OFF"}

@@ -251,7 +251,8 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
 # Dozens of commands each.
 LONG_PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("tutorial", "sweeps", "usage", "your-own", "lightning")),
+    *(f"docs/{page}.md" for page in ("tutorial", "usage", "resume", "sweeps", "your-own")),
+    *(f"docs/{page}.md" for page in ("own-network", "own-module", "lightning", "callbacks")),
     "benchmarks/README.md",
     "configs/best.yaml",
     "configs/reader.yaml",
