@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
-from mnist_lit.inference.serve.app import PAGE
+from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.serve.app import PAGE, create_app
+
+REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encoding="utf-8")
 
 
 def test_predict_asks_for_a_post(ask: Callable[..., "Response"]) -> None:
@@ -26,3 +29,47 @@ def test_predict_asks_for_a_post(ask: Callable[..., "Response"]) -> None:
 def test_the_page_loads_nothing_from_another_address(path: Path) -> None:
     addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\"']*", path.read_text(encoding="utf-8"))
     assert addresses in ([], ["http://www.w3.org/2000/svg"])
+
+
+def section(title: str) -> str:
+    return REFERENCE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(text: str) -> set[str]:
+    """What the first column of a page's tables names."""
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    return {name for row in rows for name in re.findall(r"`([^`]+)`|\b(\d{3})\b", row) for name in name if name}
+
+
+def keys(schema: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
+    """The keys of a JSON answer, as `readings[].digit`."""
+    found = set()
+    for name, value in schema["properties"].items():
+        item = value.get("items", {}).get("$ref", "").rpartition("/")[2]
+        found |= {f"{name}[].{key}" for key in keys(schemas[item], schemas)} if item else {name}
+    return found
+
+
+def test_the_reference_names_every_endpoint_and_no_other(reader: DigitReader) -> None:
+    routes: list[Any] = create_app(reader).routes
+    served = {
+        f"{method} {route.path or '/'}" for route in routes for method in getattr(route, "methods", None) or {"GET"}
+    }
+    documented = first_cells(REFERENCE.partition("\n## ")[0])
+    assert served - {"GET /predict", "HEAD /openapi.json"} == documented  # the first only says that it needs a post
+
+
+def test_the_reference_names_every_key_of_the_answers(ask: Callable[..., "Response"]) -> None:
+    schemas = ask("GET", "/openapi.json").json()["components"]["schemas"]
+    sections = {"Answer": "Read a picture", "Activations": "Look into the network", "Health": "Health"}
+    for model, title in sections.items():
+        documented = {key for key in first_cells(section(title)) if "/" not in key}  # no content types
+        assert documented == keys(schemas[model], schemas), title
+    used = {*sections, "Digit", "Layer", "Problem"}
+    assert set(schemas) == used, "docs/http.md describes no other"
+
+
+def test_the_reference_names_every_status_that_the_server_sends() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in PAGE.parent.glob("*.py"))
+    sent = set(re.findall(r"(?:HTTPException\(|return |\}, )([45]\d\d)\b", code))
+    assert first_cells(section("Errors")) == sent
