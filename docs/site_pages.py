@@ -1,5 +1,6 @@
 """The pages of the site that are made when it is built, and links to files outside `docs`. Called by MkDocs."""
 
+import posixpath
 import re
 import subprocess
 import sys
@@ -8,29 +9,47 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+import config_options
 import mnist_lit
 from mnist_lit.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-LINK = r"(?<!!)\[([^\]]+)\]"  # of a page, not of a picture
+ELSEWHERE = {"README.md": "index.md", "lightning_logs/README.md": "runs.md", "benchmarks/README.md": "benchmarks.md"}
+WORDS = r"!\[[^\]]*\]\([^)]*\)|[^\]!][^\]]*"  # of a link: a picture or text
+LINK = re.compile(rf"(?<!!)\[({WORDS})\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")  # to a file
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the start page, which is the README, the commands' help and the Python reference."""
-    for name, text in (("index.md", _start()), ("commands.md", _commands()), ("python.md", _python())):
+    """Add the pages of other folders, the README first, and what the code says: commands, config options, Python."""
+    pages = {name: _page(file) for file, name in ELSEWHERE.items()}
+    pages |= {"commands.md": _commands(), "options.md": config_options.page(), "python.md": _python()}
+    for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Turn links to files that are not pages into text: the site may be anywhere, without the repository beside it."""
-    return re.sub(LINK + r"\(\.\./[^)]*\)", r"\1", markdown)
+    return _links_between_pages(markdown, "docs")
 
 
-def _start() -> str:
-    text = ROOT.joinpath("README.md").read_text(encoding="utf-8").replace("](docs/", "](")
-    text = re.sub(r"```mermaid\n.*?```\n\n", "", text, flags=re.DOTALL)  # Material would load Mermaid from elsewhere
-    return re.sub(LINK + r"\((?!https?:|#)(?:[^)]*/[^)]*|[A-Z]+(?:\.md)?)\)", r"\1", text)
+def _page(file: str) -> str:
+    """A Markdown file of the repository as a page, which is in the folder of all others."""
+    text = re.sub(r"```mermaid\n.*?```\n\n", "", ROOT.joinpath(file).read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = _links_between_pages(text, posixpath.dirname(file))  # no Mermaid, which Material would load from elsewhere
+    return text.replace("](docs/", "](")  # pictures
+
+
+def _links_between_pages(text: str, folder: str) -> str:
+    """The text of a file in this folder, with links to other pages by their names on the site, and no other links."""
+
+    def link(found: re.Match[str]) -> str:
+        words, target, anchor = found.groups()
+        file = posixpath.normpath(posixpath.join(folder, target))
+        page = ELSEWHERE.get(file, file.removeprefix("docs/") if re.fullmatch(r"docs/[^/]+\.md", file) else "")
+        return f"[{words}]({page}{anchor or ''})" if page else words
+
+    return LINK.sub(link, text)
 
 
 def _commands() -> str:

@@ -314,6 +314,19 @@ def test_every_option_and_command_that_a_page_names_exists(cli: Cli) -> None:
                     assert option in known or option in documented, f"{page}: {span}"
 
 
+def test_the_page_of_config_options_has_those_of_the_command_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    page = importlib.import_module("config_options").page()
+    rows = {cells[0]: cells[1:] for cells in re.findall(r"^\| `(\S+)` \| (.+) \| (.*) \| (.+) \|$", page, re.MULTILINE)}
+    helped = re.findall(r"^  --(\S+)", cli("fit", "--help")[1], re.MULTILINE)
+    elsewhere = {"config", "print_config", "ckpt_path"}  # of the command, not of a config
+    assert {*helped} - elsewhere <= {*rows}
+    assert {name for name in rows if not name.startswith("trainer.")} <= {*helped}
+    assert rows["model.lr"] == ("float", "`0.05`", "Peak learning rate.")
+    assert [rows[f"data.{name}"][0] for name in ("mirrors", "dataset")] == ["list of str, str or null", "choice"]
+    assert rows["trainer.log_every_n_steps"][:2] == ("int or null", "`10`")
+
+
 def test_the_systemd_unit_starts_a_server(cli: Cli) -> None:
     command = re.search(r"^ExecStart=\S+/mnist-lit (serve .*)$", page_text("docs/deployment.md"), re.MULTILINE)
     assert command

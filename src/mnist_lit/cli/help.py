@@ -61,16 +61,22 @@ def format_help(parser: LightningArgumentParser, command: str, *, everything: bo
     return "\n".join([*lines, "", f"{rest}Options can also stand in a YAML file: --config FILE.", ""])
 
 
+def explanation(action: Action) -> str:
+    """What an option means, without its type and default."""
+    text = ROLE.sub(r"\1", OWN.get(action.dest) or action.help or "")
+    text = " ".join(text.replace("%%", "%").replace("``", "`").split())
+    text = re.sub(r" ?\(type: .*|Default: .*", "", text)
+    if action.dest.startswith("trainer."):
+        text = re.split(r"(?<=[a-z`)])\. ", text)[0].rstrip(".")
+    return text
+
+
 def _entries(actions: Iterable[Action]) -> list[str]:
     lines = []
     for action in actions:
         if action.dest.endswith(".help"):
             continue
-        text = ROLE.sub(r"\1", OWN.get(action.dest) or action.help or "")
-        text = " ".join(text.replace("%%", "%").replace("``", "`").split())
-        text = re.sub(r" ?\(type: .*|Default: .*", "", text)
-        if action.dest.startswith("trainer."):
-            text = re.split(r"(?<=[a-z`)])\. ", text)[0].rstrip(".")
+        text = explanation(action)
         default = action.default
         if default not in (None, SUPPRESS, ""):
             text += f" (default: {str(default).lower() if isinstance(default, bool) else default})"
