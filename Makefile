@@ -2,7 +2,7 @@
 PYTHON ?= python
 DATA ?= data
 
-.PHONY: help setup check licenses test test-all test-newest test-gpu mutants browser docs pictures fit serve tensorboard
+.PHONY: help setup check licenses test test-all test-newest test-gpu mutants browser docs pictures notebook fit serve tensorboard
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ docs:  ## build the site in build/site, strictly; needs pip install -e '.[docs]'
 
 pictures:  ## regenerate the tutorial's pictures and tables, with MNIST in DATA=FOLDER
 	$(PYTHON) docs/generate.py --data_dir $(DATA)
+
+notebook:  ## write docs/tutorial.ipynb from docs/tutorial.md
+	$(PYTHON) docs/notebook.py
 
 fit:  ## train the quickstart
 	$(PYTHON) -m mnist_lit fit --config quickstart

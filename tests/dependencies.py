@@ -28,6 +28,8 @@ SPDX = {  # how metadata without SPDX identifiers name some licences
     "Apache Software License": "Apache-2.0",
     "BSD 2-Clause License": "BSD-2-Clause",
     "BSD License": "BSD",
+    "ISC license": "ISC",
+    "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
@@ -45,7 +47,8 @@ def dependencies() -> dict[str, Distribution]:
     missing; extras of extras count too."""
     project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    own = [line for lines in extras.values() for line in lines if not line.startswith(project["name"])]
+    (everything,) = map(Requirement, extras["all"])
+    own = [line for extra in everything.extras for line in extras[extra] if not line.startswith(project["name"])]
     waiting = [Requirement(line) for line in [*project["dependencies"], *own]]
     seen: set[tuple[str, str]] = set()
     found: dict[str, Distribution] = {}
@@ -64,7 +67,7 @@ def licence(distribution: Distribution) -> str:
     """A distribution's licence as an SPDX expression if its metadata allow that; `UNKNOWN` if they state none."""
     metadata = distribution.metadata
     stated: str = (metadata.get_all("License-Expression") or metadata.get_all("License") or [""])[0]
-    if not stated or "\n" in stated:  # the whole text of the licence
+    if stated in ("", "UNKNOWN") or "\n" in stated:  # the last: the whole text of the licence
         classifiers = [name for name in metadata.get_all("Classifier") or [] if name.startswith("License ::")]
         kinds = [name.rpartition(" :: ")[2] for name in classifiers]
         return " AND ".join(SPDX.get(kind, kind) for kind in kinds) or UNKNOWN

@@ -48,6 +48,7 @@ def test_every_dependency_has_a_compatible_licence(installed: dict[str, Distribu
             "MIT",
             True,
         ),
+        (["License: UNKNOWN", "Classifier: License :: OSI Approved :: ISC License (ISCL)"], "ISC", True),
         (["License: Copyright", "        Permission"], "unknown", False),
     ],
 )
