@@ -10,7 +10,8 @@ from mnist_lit.evaluation.figures import (
     MARGIN,
     PAPER,
     RED,
-    ZOOM,
+    TOP,
+    WIDTH,
     confusion_matrix,
     gallery,
     tiles,
@@ -20,12 +21,13 @@ from mnist_lit.evaluation.figures import (
 def test_a_gallery_shows_each_image_in_its_cell() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
     picture = gallery(images, [f"{n}\n#{n}" for n in range(5)], columns=2)
-    side = 28 * ZOOM
-    height = side + GAP + 2 * LINE
-    assert picture.shape == (3 * height + GAP, 2 * (side + GAP) + GAP, 3)
+    zoom = (WIDTH // 2 - GAP) // 28
+    side = 28 * zoom
+    height = side + 2 * LINE + 2 * GAP
+    assert picture.shape == (3 * height + GAP, WIDTH, 3)
     for n, image in enumerate(images):
-        x, y = GAP + n % 2 * (side + GAP), GAP + n // 2 * height
-        cell = picture[y : y + side : ZOOM, x : x + side : ZOOM]
+        x, y = WIDTH // 4 + n % 2 * (WIDTH // 2) - side // 2, GAP + n // 2 * height
+        cell = picture[y : y + side : zoom, x : x + side : zoom]
         assert np.array_equal(cell, np.repeat(image[:, :, None], 3, axis=2))
         assert (picture[y + side : y + side + 2 * LINE, x : x + side] < 128).any()  # a caption
 
@@ -35,16 +37,37 @@ def test_an_empty_gallery_says_none() -> None:
     assert (picture < 128).any()
 
 
+def test_captions_can_be_read_at_the_size_tensorboard_shows() -> None:
+    images, names = np.zeros((9, 28, 28), np.uint8), [f"true {n}, pred 9\n99.9%  #12345" for n in range(9)]
+    for picture in (
+        gallery(images, names, columns=3),
+        confusion_matrix(np.diag([5] * 10), [str(n) for n in range(10)]),
+    ):
+        assert picture.shape[1] == 700  # every second pixel is shown
+        lines = (picture.max(axis=2) < 160).any(axis=1)
+    first_line = lines[: 2 * LINE].nonzero()[0]
+    assert np.ptp(first_line[first_line < GAP + LINE]) > 18  # a capital is 9 pixels high on the page
+
+
+def test_a_long_caption_is_written_smaller_and_stays_in_its_column() -> None:
+    picture = gallery(np.full((2, 28, 28), 255, np.uint8), ["a rather long name for a single class", "5"], columns=2)
+    left, right = (
+        ink(picture, slice(WIDTH // 2, None), slice(*part)) for part in ((0, WIDTH // 2), (WIDTH // 2, None))
+    )
+    assert WIDTH // 2 - 60 < left[1] < WIDTH // 2 - GAP
+    assert right[1] < 30
+
+
 def cell(picture: np.ndarray, true: int, predicted: int) -> list[int]:
     """The color in a cell's corner, outside its text."""
-    return [int(value) for value in picture[MARGIN + true * CELL + 3, MARGIN + predicted * CELL + 3]]
+    return [int(value) for value in picture[TOP + true * CELL + 3, MARGIN + predicted * CELL + 3]]
 
 
 def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     counts = np.diag([90, 100, 100])
     counts[0, 2] = 10
     picture = confusion_matrix(counts, ["0", "1", "2"])
-    assert picture.shape == (MARGIN + 3 * CELL + GAP,) * 2 + (3,)
+    assert picture.shape == (TOP + 3 * CELL + GAP, MARGIN + 3 * CELL + GAP, 3)
     assert cell(picture, 1, 1) == list(BLUE)
     red, green, _ = cell(picture, 0, 2)
     assert red - green > 20
@@ -62,11 +85,13 @@ def test_the_matrix_writes_its_counts_and_names_its_axes() -> None:
     counts[0, 2] = 10
     picture = confusion_matrix(counts, ["0", "1", "2"])
     for true, predicted in ((0, 2), (2, 0), (0, 1)):
-        cells = (slice(MARGIN + one * CELL + 4, MARGIN + (one + 1) * CELL - 4) for one in (true, predicted))
-        assert bool(ink(picture, *cells).any()) == bool(counts[true, predicted])
-    above = ink(picture, slice(GAP + LINE + 2, MARGIN - 18), slice(MARGIN, None))
-    left = ink(picture, slice(MARGIN, None), slice(0, MARGIN - 18))
-    assert above[1] > 1.6 * left[0] > 0  # "predicted" across, and the shorter "true" upwards
+        y, x = TOP + true * CELL, MARGIN + predicted * CELL
+        part = ink(picture, slice(y + 4, y + CELL - 4), slice(x + 4, x + CELL - 4))
+        assert bool(part.any()) == bool(counts[true, predicted])
+    for words in (slice(GAP, GAP + LINE - 4), slice(GAP + LINE, GAP + 2 * LINE - 4)):  # the score, then the axes
+        assert ink(picture, words, slice(None)).any()
+    for labels in ((slice(TOP - LINE, TOP - 2), slice(MARGIN, None)), (slice(TOP, None), slice(0, MARGIN - 2))):
+        assert max(ink(picture, *labels)) > 2 * CELL  # "0" to "2"
 
 
 def test_colors_are_shares_of_a_row() -> None:

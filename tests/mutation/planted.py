@@ -228,8 +228,7 @@ PLANTED = {
         ("int(counts[true, predicted])", "int(counts[predicted, true])"),
         ("float(shares[true, predicted])", "float(shares[predicted, true])"),
         ("counts.sum(axis=1, keepdims=True)", "counts.sum(axis=0, keepdims=True)"),
-        ('MARGIN - 28), "predicted"', 'MARGIN - 28), "true"'),
-        ('LINE / 2), "true"', 'LINE / 2), "predicted"'),
+        ("TEXT * width / widest", "TEXT * 2"),
     ],
     ("callbacks/figures.py", "callbacks/test_figures.py"): [
         ("confusion = pl_module.confusion.long()", "confusion = pl_module.confusion.long().T"),

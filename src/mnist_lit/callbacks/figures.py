@@ -17,7 +17,7 @@ from mnist_lit.system.distributed import all_gather_objects
 class TensorBoardFigures(Callback):
     """Draw the first training images, and after each validation the confusion matrix and the worst mistakes."""
 
-    GRID, WORST, COLUMNS = 32, 24, 8  # images at most, and per row
+    GRID, WORST = 4, 3  # rows and columns of training images and of mistakes: few, so that captions can be read
 
     def __init__(self, start: RunStart | None = None) -> None:
         self.start = start or RunStart()
@@ -27,8 +27,8 @@ class TensorBoardFigures(Callback):
         """Draw the first images of the fit, augmented."""
         if not self._drawn and not (self.start.continues and trainer.global_step):
             batch, classes = Batch.of(batch), classes_of(trainer, pl_module.hparams["num_classes"])
-            labels = [classes[label] for label in batch.labels[: self.GRID].tolist()]
-            grid = figures.gallery(batch.images[: self.GRID].cpu().numpy(), labels, columns=self.COLUMNS)
+            labels = [classes[label] for label in batch.labels[: self.GRID**2].tolist()]
+            grid = figures.gallery(batch.images[: len(labels)].cpu().numpy(), labels, columns=self.GRID)
             add_image(trainer, "training images", grid)
         self._drawn = True
 
@@ -42,7 +42,7 @@ class TensorBoardFigures(Callback):
         batch, predicted = Batch.of(batch, batch_idx=batch_idx), outputs.argmax(dim=1)
         loss = -outputs.gather(1, batch.labels[:, None])[:, 0].float()
         loss = torch.where(predicted == batch.labels, -1.0, loss)
-        worst = loss.topk(min(self.WORST, len(loss))).indices
+        worst = loss.topk(min(self.WORST**2, len(loss))).indices
         probs = outputs.gather(1, predicted[:, None])[:, 0].float().exp()
         columns = (loss, batch.labels, predicted, probs, batch.indices, batch.images)
         self._mistakes.append(tuple(column[worst] for column in columns))
@@ -55,14 +55,14 @@ class TensorBoardFigures(Callback):
         loss, labels, predicted, probs, indices, images = map(torch.cat, zip(*all_gather_objects(own), strict=True))
         if not trainer.is_global_zero:
             return
-        order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST].tolist() if loss[n] >= 0]
+        order = [n for n in loss.argsort(descending=True, stable=True)[: self.WORST**2].tolist() if loss[n] >= 0]
         classes = classes_of(trainer, pl_module.hparams["num_classes"])
         separator = "\n" if max(map(len, classes)) > 2 else ", "
         captions = [
             f"true {classes[labels[n]]}{separator}pred {classes[predicted[n]]}\n{float(probs[n]):.1%}  #{indices[n]}"
             for n in order
         ]
-        worst = figures.gallery(images[order].numpy(), captions, columns=self.COLUMNS)
+        worst = figures.gallery(images[order].numpy(), captions, columns=self.WORST)
         add_image(trainer, "validation/worst mistakes", worst)
         confusion = pl_module.confusion.long().cpu().numpy()
         add_image(trainer, "validation/confusion matrix", figures.confusion_matrix(confusion, classes))

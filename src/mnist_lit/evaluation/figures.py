@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-ZOOM, GAP, LINE = 3, 12, 15  # figure pixels per digit pixel, between cells, and per line of text
-CELL, MARGIN = 46, 58  # pixels of a matrix cell, and left of and above the matrix
+# TensorBoard shows a picture 350 pixels wide and skips pixels to get there: twice as many keep every second one.
+WIDTH, GAP = 700, 12  # pixels of a gallery or of a matrix of ten classes, and between images
+TEXT, LINE = 27, 32  # pixels of the font, and per line of text
+CELL, MARGIN, TOP = 60, 88, 120  # pixels of a matrix cell, left of the matrix, and above it
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
 STRONGEST = 8  # channels shown of a layer
@@ -19,21 +21,23 @@ _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on ever
 
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int) -> NDArray[np.uint8]:
-    """Digits in rows, each above its caption of one or more lines: uint8 (N, 28, 28), 0 = black → uint8 (H, W, 3).
+    """Digits in rows, each above its caption of one or more lines: uint8 (N, 28, 28), 0 = black → uint8 (H, 700, 3).
     Without images, a figure that says "none".
 
     >>> gallery(np.zeros((3, 28, 28), np.uint8), ["5", "0", "4"], columns=2).shape
-    (234, 204, 3)
+    (796, 700, 3)
     """
     if not len(images):
-        return np.asarray(_canvas(240, 2 * GAP + LINE, "none")[0])
-    side = images.shape[1] * ZOOM
-    width, height = side + GAP, side + GAP + LINE * max(caption.count("\n") + 1 for caption in captions)
-    canvas, draw = _canvas(columns * width + GAP, -(-len(images) // columns) * height + GAP)
+        return np.asarray(_canvas(WIDTH, 2 * GAP + LINE, "none")[0])
+    width = WIDTH // columns
+    side = (width - GAP) // images.shape[1] * images.shape[1]
+    height = side + 2 * GAP + LINE * max(caption.count("\n") + 1 for caption in captions)
+    canvas, draw = _canvas(WIDTH, -(-len(images) // columns) * height + GAP)
+    font = _fitting_font(captions, width - GAP)
     for n, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x, y = GAP + n % columns * width, GAP + n // columns * height
-        canvas.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (x, y))
-        draw.multiline_text((x + side / 2, y + side + 2), caption, INK, _font(11), "ma", spacing=2, align="center")
+        center, y = n % columns * width + width // 2, GAP + n // columns * height
+        canvas.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (center - side // 2, y))
+        draw.multiline_text((center, y + side + 2), caption, INK, font, "ma", spacing=4, align="center")
     return np.asarray(canvas)
 
 
@@ -75,31 +79,35 @@ def png_url(image: NDArray[np.uint8], *, optimize: bool = False) -> str:
 
 def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row."""
-    classes = len(counts)
-    end = MARGIN + classes * CELL
-    canvas, draw = _canvas(end + GAP, end + GAP, f"{int(counts.sum()):,} images, {int(np.trace(counts)):,} right")
-    draw.text((MARGIN + classes * CELL / 2, MARGIN - 28), "predicted", PALE, _font(12), "mm")
-    upright = Image.new("RGB", (60, LINE), PAPER)
-    ImageDraw.Draw(upright).text((30, LINE / 2), "true", PALE, _font(12), "mm")
-    canvas.paste(upright.rotate(90, expand=True), (8, MARGIN + classes * CELL // 2 - 30))
+    classes, side = len(counts), len(counts) * CELL + GAP
+    title = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} right"
+    canvas, draw = _canvas(MARGIN + side, TOP + side, title)
+    draw.text((GAP, GAP + LINE), "down: true class; across: predicted", PALE, _font(TEXT), "lt")
+    labels = [name if len(name) <= 6 else f"{name[:5]}…" for name in names]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    for true, name in enumerate(names):
-        label, y = name if len(name) <= 6 else f"{name[:5]}…", MARGIN + true * CELL
-        draw.text((MARGIN - 10, y + CELL / 2), label, INK, _font(12), "rm")
-        draw.text((y + CELL / 2, MARGIN - 10), label, INK, _font(12), "mm")
+    for true, label in enumerate(labels):
+        y, center = TOP + true * CELL, MARGIN + true * CELL + CELL / 2
+        draw.text((MARGIN - 10, y + CELL / 2), label, INK, _fitting_font(labels, MARGIN - 14), "rm")
+        draw.text((center, TOP - LINE / 2), label, INK, _fitting_font(labels, CELL - 4), "mm")
         for predicted in range(classes):
             x, correct, share = MARGIN + predicted * CELL, true == predicted, float(shares[true, predicted])
             depth = share if correct else share**0.5  # the root, since a good network makes few mistakes
             color = tuple(round(p + (c - p) * depth) for p, c in zip(PAPER, BLUE if correct else RED, strict=True))
             draw.rectangle((x, y, x + CELL - 2, y + CELL - 2), color, outline=GRID)
             if count := int(counts[true, predicted]):
-                ink = PAPER if depth > 0.5 else INK
-                draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), f"{count:,}", ink, _font(12), "mm")
+                ink, text = PAPER if depth > 0.75 else INK, str(count)
+                draw.text((x + CELL / 2 - 1, y + CELL / 2 - 1), text, ink, _fitting_font([text], CELL - 6), "mm")
     return np.asarray(canvas)
 
 
 def _canvas(width: int, height: int, title: str = "") -> tuple[Image.Image, ImageDraw.ImageDraw]:
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((GAP, GAP), title, INK, _font(13), "lt")
+    draw.text((GAP, GAP), title, INK, _font(TEXT), "lt")
     return canvas, draw
+
+
+def _fitting_font(texts: Sequence[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font at its usual size, or smaller where the longest line would be wider than this."""
+    widest = max(_font(TEXT).getlength(line) for text in texts for line in text.splitlines())
+    return _font(min(TEXT, int(TEXT * width / widest)))
