@@ -12,7 +12,7 @@ from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import FitTable, ScoreTable
-from mnist_lit.callbacks.tensorboard import TensorBoardHParams, TensorBoardTestScores
+from mnist_lit.callbacks.tensorboard import TensorBoardOverview, TensorBoardTestScores
 from mnist_lit.runs.folders import CONFIG_YAML, PREDICTIONS_CSV, run_of_checkpoint
 from mnist_lit.runs.locate import is_pretrained, published_score
 from mnist_lit.runs.start import RunStart
@@ -22,7 +22,7 @@ def fit_callbacks(
     start: RunStart,
     logs: Path,
     config: str,
-    settings: Mapping[str, int | float | str],
+    settings: Mapping[str, int | float | str | None],
     *,
     saves: bool = True,
     logs_curves: bool = True,
@@ -41,7 +41,7 @@ def fit_callbacks(
     tracker = TrackBest(start)
     callbacks: list[Callback] = [BroadcastResume(start), RankOrderedGradients(), tracker, StopOnDivergence(start)]
     if start.run and logs_curves:
-        callbacks.append(TensorBoardHParams(start, settings))
+        callbacks.append(TensorBoardOverview(start, config, settings))
         if figures:
             callbacks.append(TensorBoardFigures(start))
     saver = None

@@ -166,11 +166,12 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
 
 
 def tensorboard_settings(config: Namespace) -> dict[str, Any]:
-    """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed."""
-    unrelated = ("num_classes", "shuffle", "data_dir", *NETWORK_SETTINGS)
+    """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed.
+    Every run has the same ones, since TensorBoard takes the columns from one run; None stands for an unset value."""
+    unrelated = ("num_classes", "shuffle", "data_dir", "compile", "cuda_graph", *NETWORK_SETTINGS)
     settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
     settings["network"] = config.model.network and config.model.network["class_path"]
-    return {name: value for name, value in settings.items() if value is not None and name not in unrelated}
+    return {name: None if value == "" else value for name, value in settings.items() if name not in unrelated}
 
 
 def as_list(value: Any) -> list[Any]:

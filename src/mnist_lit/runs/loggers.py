@@ -65,9 +65,21 @@ class ResumableCSVLogger(Logger):
         self._columns, self._buffer = columns, []
 
 
+class GroupedTensorBoardLogger(TensorBoardLogger):
+    """Write the learning rate and the epoch beside the other curves of training: TensorBoard gives each word before a
+    slash a panel, and would show theirs first."""
+
+    GROUPED: Mapping[str, str] = {"lr": "train/lr", "epoch": "train/epoch"}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics({self.GROUPED.get(name, name): value for name, value in metrics.items()}, step)
+
+
 def create_loggers(run: Path) -> list[Logger]:
     """Loggers that write the same scalars to TensorBoard events and `metrics.csv`, both directly in the run folder."""
-    return [TensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False), ResumableCSVLogger(run)]
+    tensorboard = GroupedTensorBoardLogger(run.parent, name="", version=run.name, default_hp_metric=False)
+    return [tensorboard, ResumableCSVLogger(run)]
 
 
 @rank_zero_only
