@@ -132,7 +132,7 @@ def augmented(data_dir: str) -> Picture:
         pairs = zip(parameters["angle"].tolist(), parameters["zoom"].tolist(), strict=True)
         captions.append([f"{angle:+.0f}°{', zoomed' if zoom > 1 else ''}" for angle, zoom in pairs])
     cells = torch.stack(columns, dim=1).flatten(0, 1).numpy()  # (6 · 9, 28, 28), one row per digit
-    return gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1)
+    return gallery(cells, [text for row in zip(*captions, strict=True) for text in row], columns=epochs + 1, width=900)
 
 
 def resampling(data_dir: str) -> Picture:
@@ -163,7 +163,7 @@ def mistakes(data_dir: str) -> Picture:
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-probs[wrong, predicted[wrong]], kind="stable")]
     captions = [f"true {labels[n]}, said {predicted[n]}\n{probs[n].max():.0%}  #{n}" for n in wrong]
-    return gallery(images[wrong], captions, columns=8)
+    return gallery(images[wrong], captions, columns=8, width=900)
 
 
 def confusion(data_dir: str) -> Picture:

@@ -20,24 +20,27 @@ STRONGEST = 8  # channels shown of a layer
 _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 
 
-def gallery(images: NDArray[np.uint8], captions: Sequence[str], *, columns: int) -> NDArray[np.uint8]:
-    """Digits in rows, each above its caption of one or more lines: uint8 (N, 28, 28), 0 = black → uint8 (H, 700, 3).
+def gallery(
+    images: NDArray[np.uint8], captions: Sequence[str], *, columns: int, width: int = WIDTH
+) -> NDArray[np.uint8]:
+    """Digits in rows, each above its caption of one or more lines: uint8 (N, 28, 28), 0 = black → uint8 (H, width, 3).
     Without images, a figure that says "none".
 
     >>> gallery(np.zeros((3, 28, 28), np.uint8), ["5", "0", "4"], columns=2).shape
     (796, 700, 3)
     """
     if not len(images):
-        return np.asarray(_canvas(WIDTH, 2 * GAP + LINE, "none")[0])
-    width = WIDTH // columns
-    side = (width - GAP) // images.shape[1] * images.shape[1]
-    height = side + 2 * GAP + LINE * max(caption.count("\n") + 1 for caption in captions)
-    canvas, draw = _canvas(WIDTH, -(-len(images) // columns) * height + GAP)
-    font = _fitting_font(captions, width - GAP)
+        return np.asarray(_canvas(width, 2 * GAP + LINE, "none")[0])
+    cell = width // columns
+    side = (cell - GAP) // images.shape[1] * images.shape[1]
+    size = _fitting_size(captions, cell - GAP)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    height = side + 2 * GAP + lines * round(LINE * size / TEXT)
+    canvas, draw = _canvas(width, -(-len(images) // columns) * height + GAP)
     for n, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        center, y = n % columns * width + width // 2, GAP + n // columns * height
+        center, y = n % columns * cell + cell // 2, GAP + n // columns * height
         canvas.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (center - side // 2, y))
-        draw.multiline_text((center, y + side + 2), caption, INK, font, "ma", spacing=4, align="center")
+        draw.multiline_text((center, y + side + 2), caption, INK, _font(size), "ma", spacing=4, align="center")
     return np.asarray(canvas)
 
 
@@ -108,6 +111,10 @@ def _canvas(width: int, height: int, title: str = "") -> tuple[Image.Image, Imag
 
 
 def _fitting_font(texts: Sequence[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font at its usual size, or smaller where the longest line would be wider than this."""
+    return _font(_fitting_size(texts, width))
+
+
+def _fitting_size(texts: Sequence[str], width: int) -> int:
+    """The usual size of the font, or smaller where the longest line would be wider than this."""
     widest = max(_font(TEXT).getlength(line) for text in texts for line in text.splitlines())
-    return _font(min(TEXT, int(TEXT * width / widest)))
+    return min(TEXT, int(TEXT * width / widest))
