@@ -26,6 +26,7 @@ def page() -> str:
     trainer = [f"trainer.{name}" for name in dict.fromkeys((*TRAINER, *TRAINER_DEFAULTS))]
     changed = " and ".join(", ".join(f"`{name}`" for name in TRAINER_DEFAULTS).rsplit(", ", 1))
     example = RECIPE.read_text(encoding="utf-8")
+    example = example[example.index("seed_everything:") :]  # without its header
     return f"""# Config options
 
 A config is one YAML file: the options of the run, and a section each for model, data and trainer. On the command line

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {"README.md": "index.md", "lightning_logs/README.md": "runs.md", "benchmarks/README.md": "benchmarks.md"}
 WORDS = r"!\[[^\]]*\]\([^)]*\)|[^\]!][^\]]*"  # of a link: a picture or text
 LINK = re.compile(rf"(?<!!)\[({WORDS})\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")  # to a file
+ROWS = re.compile(r"^\| (?:Key|Option) \| Type \|.*\n(?:\|.*\n)+", re.MULTILINE)  # a reference table
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -29,8 +30,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links to files that are not pages into text: the site may be anywhere, without the repository beside it."""
-    return _links_between_pages(markdown, "docs")
+    """Turn links to files that are not pages into text: the site may be anywhere, without the repository beside it.
+    Mark reference tables for `site.css`."""
+    return ROWS.sub(r'<div class="rows" markdown>\n\n\g<0>\n</div>\n', _links_between_pages(markdown, "docs"))
 
 
 def _page(file: str) -> str:

@@ -15,6 +15,7 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.app import PAGE, create_app
+from mnist_lit.inference.serve.metrics import Metrics
 
 REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encoding="utf-8")
 
@@ -67,6 +68,11 @@ def test_the_reference_names_every_key_of_the_answers(ask: Callable[..., "Respon
         assert documented == keys(schemas[model], schemas), title
     used = {*sections, "Digit", "Layer", "Problem"}
     assert set(schemas) == used, "docs/http.md describes no other"
+
+
+def test_the_reference_names_every_metric() -> None:
+    names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics().collect()}
+    assert first_cells(section("Metrics")) == names
 
 
 def test_the_reference_names_every_status_that_the_server_sends() -> None:
