@@ -13,14 +13,15 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -31,9 +32,10 @@ from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.evaluation.figures import confusion_matrix, gallery, strongest_maps
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.model import TutorialCNN
+from mnist_lit.model import TutorialCNN, standardize
+from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED, PRETRAINED_DIR
 from mnist_lit.runs.recipes import find_recipe, recipe_names
 
@@ -43,6 +45,8 @@ PICTURES = FOLDER / "pictures"
 RESULTS = FOLDER.parent / "benchmarks/results"
 PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # test accuracy in %, from the original's page
 RECIPE: dict[str, Any] = {"degrees": 15.0, "crop_prob": 0.1}  # the augmentation of configs/tutorial.yaml
+BLUE, RED = "#1f61ab", "#c83c28"  # of the charts
+LEGEND = 60  # y of a chart's first label
 UNCHANGED, WRITTEN, DIFFERS = "up to date", "written", "DIFFERS from the file on disk"
 
 Picture = NDArray[np.uint8] | str  # (H, W, 3), or an SVG
@@ -55,18 +59,6 @@ def layer_table() -> str:
     total = f"| total | | {sum(r.parameters for r in rows):,} | {sum(r.multiply_adds for r in rows):,} | |"
     head = "| Layer | Output | Parameters | Multiply-adds | Receptive field |\n|---|---|---|---|---|"
     return "\n".join((head, "| input | 1×28×28 | | | 1×1 |", *lines, total))
-
-
-def size_table() -> str:
-    """The true sizes next to those with a padded first layer, which the original describes."""
-    padded = TutorialCNN()
-    padded.conv1.padding = (1, 1)
-    pairs = zip(layer_rows(TutorialCNN()), layer_rows(padded), strict=True)
-    lines = [f"| {true.name} | {_shape(true)} | {_shape(wrong)} |" for true, wrong in pairs if len(true.shape) == 3]
-    head = "| Layer | Actual output | Output if conv1 were padded |"
-    flat, flat_padded = (math.prod(layer_rows(network)[5].shape) for network in (TutorialCNN(), padded))
-    flattened = f"| flattened | {flat:,} | {flat_padded:,} |"
-    return "\n".join((head, "|---|---|---|", *lines, flattened))
 
 
 def curve_table() -> str:
@@ -174,36 +166,79 @@ def confusion(data_dir: str) -> Picture:
     return confusion_matrix(counts, [str(label) for label in range(10)])
 
 
+def features(data_dir: str) -> Picture:
+    """A digit and the strongest eight maps of each convolution of the shipped model."""
+    data, side, gap, left = _mnist(data_dir), 72, 6, 118
+    image = data.test_images[int((data.test_labels == 4).nonzero()[0])]
+    rows = [("input", "28 pixels wide", image.numpy()[None])]
+    for name, maps in _responses(image).items():
+        rows.append((name, f"{len(maps)} maps, {maps.shape[1]} wide", strongest_maps(maps)[1]))
+    canvas = Image.new("RGB", (left + 8 * (side + gap), gap + len(rows) * (side + gap)), "white")
+    draw, fonts = ImageDraw.Draw(canvas), [ImageFont.load_default(size) for size in (14, 12)]
+    for row, (name, shape, maps) in enumerate(rows):
+        y = gap + row * (side + gap)
+        draw.text((gap, y + side / 2 - 10), name, "#202124", fonts[0], "lm")
+        draw.text((gap, y + side / 2 + 10), shape, "#5f6368", fonts[1], "lm")
+        for column, single in enumerate(maps):
+            enlarged = Image.fromarray(single).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(enlarged, (left + column * (side + gap), y))
+    return np.asarray(canvas)
+
+
 def curve(_: str) -> Picture:
-    """The test error after each epoch on a log axis: ours as a line, the original's as rings."""
-    width, height, left, top, bottom = 720, 330, 64, 20, 46
-    marks = (0.5, 1, 2, 4, 8, 16, 32)
-
-    def x(epoch: int) -> float:
-        return left + (epoch - 1) * (width - left - 24) / 19
-
-    def y(error: float) -> float:
-        return top + (height - top - bottom) * math.log(marks[-1] / error) / math.log(marks[-1] / marks[0])
-
-    ours = {epoch: 100 - correct / 100 for epoch, correct in _correct_by_epoch().items()}
-    line = " ".join(f"{x(epoch):.1f},{y(error):.1f}" for epoch, error in ours.items())
-    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
-    for mark in marks:
-        parts.append(f'<path d="M{left} {y(mark):.1f}H{width - 24}" stroke="#e4e6ea"/>')
-        parts.append(f'<text x="{left - 8}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:g} %</text>')
-    parts += [f'<text x="{x(n):.1f}" y="{height - bottom + 20}" text-anchor="middle">{n}</text>' for n in PUBLISHED]
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">epoch</text>')
-    parts.append(f'<polyline points="{line}" fill="none" stroke="#1f61ab" stroke-width="2"/>')
-    parts += [f'<circle cx="{x(n):.1f}" cy="{y(e):.1f}" r="3" fill="#1f61ab"/>' for n, e in ours.items()]
-    ring = 'r="6" fill="none" stroke="#c83c28" stroke-width="2"'
-    parts += [f'<circle cx="{x(n):.1f}" cy="{y(100 - a):.1f}" {ring}/>' for n, a in PUBLISHED.items()]
-    parts.append(
-        f'<text x="{width - 34}" y="60" text-anchor="end" fill="#1f61ab">● mnist-lit fit --config tutorial</text>'
+    """The test error after each epoch: ours as a line, the original's as rings."""
+    ours = [(epoch, 100 - correct / 100) for epoch, correct in _correct_by_epoch().items()]
+    published = [(epoch, 100 - accuracy) for epoch, accuracy in PUBLISHED.items()]
+    return chart(
+        "Test error after each epoch, in % of 10,000 images",
+        ("epoch", [*PUBLISHED]),
+        {mark: f"{mark:g} %" for mark in (0.5, 1, 2, 4, 8, 16, 32)},
+        [
+            Series("mnist-lit fit --config tutorial", ours, BLUE, "●"),
+            Series("published by the original", published, RED, "○"),
+        ],
     )
-    parts.append(f'<text x="{width - 34}" y="82" text-anchor="end" fill="#c83c28">○ published by the original</text>')
+
+
+class Series(NamedTuple):
+    """Points of a chart, which a line joins unless the mark is a ring."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    color: str
+    mark: str = "—"  # before the label; ● adds dots to the line, ○ draws rings only
+
+
+def chart(title: str, x_axis: tuple[str, Sequence[float]], y_ticks: dict[float, str], series: list[Series]) -> str:
+    """An SVG with a logarithmic y axis. x_axis: its name and ticks, which like y_ticks start and end the axis."""
+    width, height, left, right, top, bottom = 720, 330, 64, 24, 20, 46
+    (name, x_ticks), low, high = x_axis, min(y_ticks), max(y_ticks)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, up = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]), math.log(y / low) / math.log(high / low)
+        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
+
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
+    for tick, text in y_ticks.items():
+        _, y = at(x_ticks[0], tick)
+        parts.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="#e4e6ea"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    for tick in x_ticks:
+        x, _ = at(tick, low)
+        parts.append(f'<text x="{x:.1f}" y="{height - bottom + 20}" text-anchor="middle">{tick:g}</text>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">{name}</text>')
+    for row, (label, points, color, mark) in enumerate(series):
+        placed = [at(*point) for point in points]
+        if mark != "○":
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+        look = {"●": f'r="3" fill="{color}"', "○": f'r="6" fill="none" stroke="{color}" stroke-width="2"'}.get(mark)
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" {look}/>' for x, y in placed if look]
+        at_end = f'x="{width - 34}" y="{LEGEND + 22 * row}" text-anchor="end" fill="{color}"'
+        parts.append(f"<text {at_end}>{mark} {label}</text>")
     style = 'font-family="sans-serif" font-size="13" fill="#202124" role="img"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" {style}>'
-    return "\n".join((head, "<title>Test error after each epoch, in % of 10,000 images</title>", *parts, "</svg>\n"))
+    return "\n".join((head, f"<title>{title}</title>", *parts, "</svg>\n"))
 
 
 def badge(name: str, value: str) -> str:
@@ -248,7 +283,6 @@ def licence_badge(_: str) -> Picture:
 
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layer_table,
-    "sizes": size_table,
     "curves": curve_table,
     "results": result_table,
     "sources": source_table,
@@ -259,6 +293,7 @@ FIGURES: dict[str, Callable[[str], Picture]] = {
     "resampling.png": resampling,
     "mistakes.png": mistakes,
     "confusion.png": confusion,
+    "features.png": features,
     "python.svg": python_badge,
     "torch.svg": torch_badge,
     "parameters.svg": parameters_badge,
@@ -338,6 +373,18 @@ def _project() -> dict[str, Any]:
     text = FOLDER.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
     project: dict[str, Any] = tomllib.loads(text)["project"]
     return project
+
+
+@torch.no_grad()
+def _responses(image: torch.Tensor) -> dict[str, NDArray[np.float32]]:
+    """The output of each convolution of the shipped model after its ReLU, float32 (C, H, W), for one image."""
+    network = MNISTModule.load_from_checkpoint(PRETRAINED_DIR / "model.ckpt", map_location="cpu").ema
+    x, responses = standardize(image[None]), {}
+    for name in ("conv1", "conv2", "conv3", "conv4"):
+        x = F.relu(getattr(network, name)(x))  # (1, C, H, W)
+        responses[name] = x[0].numpy()
+        x = F.max_pool2d(x, 2) if name == "conv2" else x
+    return responses
 
 
 def _correct_by_epoch() -> dict[int, int]:

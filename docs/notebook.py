@@ -36,11 +36,11 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 def convert(page: str, pictures: Path = FOLDER) -> str:
     """The notebook, as JSON, for a page in Markdown whose picture links are relative to a folder."""
     text = re.sub(r"<!-- page only -->.*?<!-- /page only -->\n", lambda _: SETUP, page, flags=re.DOTALL)
+    text = re.sub(r"<details>.*?</details>", lambda answer: _exercise(answer[0]), text, flags=re.DOTALL)
     text = re.sub(r"^```text\n.*?^```\n", "", text, flags=re.DOTALL | re.MULTILINE)
     for command in CELLS:
         text = text.replace(f"```sh\n{command}\n```", f"```python\n!{command}\n```")
     text = text.replace("```sh\n", "```shell\n")  # jupytext would make cells of the others
-    text = re.sub(r"<details>.*?</details>", lambda answer: _exercise(answer[0]), text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n", "", text)
     text = re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]*\)", r"\1", text)
     text = re.sub(r"!\[([^\]]+)\]\((\S+)\)", lambda link: _embedded(link[1], pictures / link[2]), text)
@@ -57,7 +57,7 @@ def convert(page: str, pictures: Path = FOLDER) -> str:
 
 def _exercise(answer: str) -> str:
     """A folded answer, which stays text, and an empty cell to try it in."""
-    return answer.replace("```python\n", "```py\n") + "\n\n```python\n# try it here\n```"
+    return answer.replace("```python\n", "```py\n").replace("```text\n", "```\n") + "\n\n```python\n# try it here\n```"
 
 
 def _embedded(text: str, picture: Path) -> str:

@@ -30,9 +30,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links to files that are not pages into text: the site may be anywhere, without the repository beside it.
-    Mark reference tables for `site.css`."""
-    return ROWS.sub(r'<div class="rows" markdown>\n\n\g<0>\n</div>\n', _links_between_pages(markdown, "docs"))
+    """Turn links to files that are not pages into text, as the site may be anywhere. Mark reference tables for
+    `site.css`, and read folded text as Markdown."""
+    text = ROWS.sub(r'<div class="rows" markdown>\n\n\g<0>\n</div>\n', _links_between_pages(markdown, "docs"))
+    return text.replace("<details>", '<details markdown="1">')
 
 
 def _page(file: str) -> str:

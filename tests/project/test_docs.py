@@ -356,7 +356,10 @@ def test_the_tutorials_tables_and_curve_are_up_to_date(
 
 @pytest.mark.parametrize(
     "names",
-    [["augmented.png", "resampling.png"], pytest.param(["mistakes.png", "confusion.png"], marks=pytest.mark.slow)],
+    [
+        ["augmented.png", "resampling.png"],
+        pytest.param(["mistakes.png", "confusion.png", "features.png"], marks=pytest.mark.slow),
+    ],
     ids=["data", "model"],
 )
 def test_the_tutorials_pictures_are_up_to_date(

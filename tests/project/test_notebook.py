@@ -15,6 +15,7 @@ nbformat = pytest.importorskip("nbformat")
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT.joinpath("docs/tutorial.md").read_text(encoding="utf-8")
+WITHOUT_ANSWERS, ANSWERS = re.subn(r"<details>.*?</details>", "", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -34,15 +35,10 @@ def test_the_notebook_is_up_to_date(converter: ModuleType) -> None:
 def test_the_notebook_has_every_block_and_every_picture_of_the_page(converter: ModuleType) -> None:
     text = converter.NOTEBOOK.read_text(encoding="utf-8")
     nbformat.validate(nbformat.reads(text, 4))
-    answers = re.findall(r"<details>.*?</details>", PAGE, re.DOTALL)
-    blocks = re.findall(
-        r"^```python\n(.*?)\n```$",
-        re.sub(r"<details>.*?</details>", "", PAGE, flags=re.DOTALL),
-        re.DOTALL | re.MULTILINE,
-    )
+    blocks = re.findall(r"^```python\n(.*?)\n```$", WITHOUT_ANSWERS, re.DOTALL | re.MULTILINE)
     code, prose = cells(text, "code"), "\n".join(cells(text, "markdown"))
     assert [cell for cell in code if cell in blocks] == blocks
-    assert prose.count("</details>") == len(answers)
+    assert prose.count("</details>") == code.count("# try it here") == ANSWERS
     assert prose.count("]: data:image/") == PAGE.count("](pictures/")
     assert not re.search(r"\]\((?!https?:)", prose)  # such links would be dead on Colab
     assert "```python" not in prose
@@ -55,14 +51,15 @@ def test_a_page_becomes_cells_text_and_embedded_pictures(converter: ModuleType, 
     page = (
         "# Page\n\n<!-- page only -->\n\nno\n\n<!-- /page only -->\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
         "See [this](other.md), [that](https://example.org).\n\n![A dot](dot.png)\n\n```sh\nmnist-lit test\n```\n\n"
-        "<details><summary>Answer</summary>\n\n```python\nprint(2)\n```\n\n</details>\n"
+        "<details><summary>Answer</summary>\n\n```python\nprint(2)\n```\n\n```text\n2\n```\n\n</details>\n"
     )
     text = converter.convert(page, tmp_path)
     assert text == converter.convert(page, tmp_path)
     assert cells(text, "code")[1:] == ["print(1)", "# try it here"]
     assert cells(text, "markdown")[1] == (
         "See this, [that](https://example.org).\n\n![A dot][dot.png]\n\n[dot.png]: data:image/png;base64,ZG90\n\n"
-        "```shell\nmnist-lit test\n```\n\n<details><summary>Answer</summary>\n\n```py\nprint(2)\n```\n\n</details>"
+        "```shell\nmnist-lit test\n```\n\n"
+        "<details><summary>Answer</summary>\n\n```py\nprint(2)\n```\n\n```\n2\n```\n\n</details>"
     )
 
 
@@ -86,8 +83,9 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(
     outputs = run(notebook)
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     position = 0
-    for block in re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
+    for block in re.findall(r"^```text\n(.*?)^```$", WITHOUT_ANSWERS, re.DOTALL | re.MULTILINE):
         position = printed.index(block, position) + len(block)
+    assert [output for output in outputs if "image/png" in output.get("data", {})]
     notebook.cells = [nbformat.v4.new_code_cell("assert 1 == 2")]  # the control
     with pytest.raises(nbclient.exceptions.CellExecutionError):
         run(notebook)
