@@ -185,7 +185,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
         "robustness": expected_robustness(networks[0], images, labels, count),
         "origin": {
             "steps": networks[0].steps,
-            "epochs": float(runs[0].joinpath("finished").read_text()),
+            "epochs": trained_epochs(runs[0]),
             "steps_per_epoch": math.ceil(
                 math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
                 / (config["trainer"].get("accumulate_grad_batches") or 1)
@@ -208,6 +208,14 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
 
 
 CURVES = ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr")
+
+
+def trained_epochs(run: Path) -> float:
+    """What the file that marks a run as finished says, or else how many epochs have a training loss."""
+    mark = run / "finished"
+    if mark.exists() and (said := mark.read_text(encoding="utf-8").strip()):
+        return float(said)
+    return max((int(row["epoch"]) + 1 for row in metric_rows(run, "train/loss")), default=0)
 
 
 def metric_rows(run: Path, column: str) -> list[dict[str, str]]:
