@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-TICKS = 5  # approximate number of ticks per axis
+TICKS, FEWEST_TICKS = 5, 3  # per axis: approximately, and on a logarithmic one at least
 LEFT, RIGHT, TOP, BOTTOM = 60, 380, 14, 216  # the plot's edges within the box; ticks and labels stand outside
 LOG_FLOOR = 1e-4  # smaller values are drawn as this on a logarithmic axis, which cannot show 0
 
@@ -73,11 +73,7 @@ class Chart:
     def y_ticks(self) -> list[tuple[float, str]]:
         """Position and text of each tick on the y axis."""
         low, high = self._limits[1]
-        values = _ticks(low, high)
-        if self.logarithmic:
-            steps = (1, 2, 5) if high - low < 2 else (1,)
-            values = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
-            values = [value for value in values if low <= math.log10(value) <= high]
+        values = _log_ticks(low, high) if self.logarithmic else _ticks(low, high)
         return [(self.y(value), self.y_text(value)) for value in values]
 
     def x(self, value: float) -> float:
@@ -124,3 +120,18 @@ def _ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
     return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from 10^low to 10^high, at least `FEWEST_TICKS` of them: powers of ten, also twice and five times
+    these, or else evenly spaced ones.
+
+    >>> _log_ticks(-3, 0.3), _log_ticks(-1, 0.4), _log_ticks(-0.65, -0.05)
+    ([0.001, 0.01, 0.1, 1.0], [0.1, 0.2, 0.5, 1.0, 2.0], [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    """
+    for steps in ((1,), (1, 2, 5)):
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        values = [step * 10.0**power for power in powers for step in steps if low <= math.log10(step) + power <= high]
+        if len(values) >= FEWEST_TICKS:
+            return values
+    return _ticks(10**low, 10**high)
