@@ -46,7 +46,6 @@ RESULTS = FOLDER.parent / "benchmarks/results"
 PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # test accuracy in %, from the original's page
 RECIPE: dict[str, Any] = {"degrees": 15.0, "crop_prob": 0.1}  # the augmentation of configs/tutorial.yaml
 BLUE, RED = "#1f61ab", "#c83c28"  # of the charts
-LEGEND = 60  # y of a chart's first label
 UNCHANGED, WRITTEN, DIFFERS = "up to date", "written", "DIFFERS from the file on disk"
 
 Picture = NDArray[np.uint8] | str  # (H, W, 3), or an SVG
@@ -101,6 +100,7 @@ def source_table() -> str:
         f"{means[1] - means[0]:.2f} points: {means[0]:.2f} and {means[1]:.2f} %": "`ladder.json`: three seeds of one "
         "epoch, on 5,000 validation images",
         f"{min(tutorial):.0f} and {max(tutorial):.0f} % after one epoch": "the same, `mnist-lit fit --config tutorial`",
+        f"{_optimizers()['steps']} steps, and the charts of EMA, Muon and SAM": "`optimizers.json` (seed 0, n = 1)",
         f"{error:.2f} points": "√(p (1 − p) / n) for p = 99.4 % and n = 10,000",
         f"{wrong} wrong, {test['images'] - wrong:,} of {test['images']:,} right": "`provenance.json` of the shipped "
         "model; the pictures count again",
@@ -192,11 +192,52 @@ def curve(_: str) -> Picture:
     return chart(
         "Test error after each epoch, in % of 10,000 images",
         ("epoch", [*PUBLISHED]),
-        {mark: f"{mark:g} %" for mark in (0.5, 1, 2, 4, 8, 16, 32)},
+        ("test error", {mark: f"{mark:g} %" for mark in (0.5, 1, 2, 4, 8, 16, 32)}),
         [
             Series("mnist-lit fit --config tutorial", ours, BLUE, "●"),
             Series("published by the original", published, RED, "○"),
         ],
+    )
+
+
+def ema(_: str) -> Picture:
+    """The validation error during a training at a constant rate, of the weights and of their average."""
+    run = _optimizers()["averaging"]
+    pairs = (("the weights", "weights", RED), ("their average", "average", BLUE))
+    return chart(
+        "Validation error of the weights and of their average during training",
+        ("step", range(0, 301, 50)),
+        ("validation error", {mark: f"{mark} %" for mark in (2, 4, 8, 16, 32, 64)}),
+        [Series(label, [*zip(run["step"], run[name], strict=True)][1:], color) for label, name, color in pairs],
+    )
+
+
+def muon(_: str) -> Picture:
+    """The singular values of one update of conv3, before and after it is orthogonalized."""
+    values = _optimizers()["singular_values"]
+    pairs = (("Muon's update", "update", BLUE), ("the gradients' average", "momentum", RED))
+    return chart(
+        "Singular values of an update of conv3, as shares of the largest, before and after orthogonalization",
+        ("singular value, largest first", [1, *range(16, 129, 16)]),
+        ("share of the largest", {10.0**n: f"{10.0**n:g}" for n in range(-3, 1)}),
+        [
+            Series(label, [(n, value / values[name][0]) for n, value in enumerate(values[name], 1)], color)
+            for label, name, color in pairs
+        ],
+        legend=110,
+    )
+
+
+def sam(_: str) -> Picture:
+    """The validation loss at growing distances from the trained weights, trained with and without SAM."""
+    run = _optimizers()["sharpness"]
+    pairs = (("trained without SAM", "without", RED), ("trained with SAM", "with", BLUE))
+    return chart(
+        "Validation loss by the distance that the trained weights are moved, with and without SAM",
+        ("distance in the direction of the gradient", [n / 2 for n in range(5)]),
+        ("validation loss", {mark: f"{mark:g}" for mark in (0.01, 0.1, 1, 10, 100)}),
+        [Series(label, [*zip(run["distance"], run[name], strict=True)], color) for label, name, color in pairs],
+        legend=257,
     )
 
 
@@ -209,16 +250,23 @@ class Series(NamedTuple):
     mark: str = "—"  # before the label; ● adds dots to the line, ○ draws rings only
 
 
-def chart(title: str, x_axis: tuple[str, Sequence[float]], y_ticks: dict[float, str], series: list[Series]) -> str:
-    """An SVG with a logarithmic y axis. x_axis: its name and ticks, which like y_ticks start and end the axis."""
-    width, height, left, right, top, bottom = 720, 330, 64, 24, 20, 46
-    (name, x_ticks), low, high = x_axis, min(y_ticks), max(y_ticks)
+def chart(
+    title: str,
+    x_axis: tuple[str, Sequence[float]],
+    y_axis: tuple[str, dict[float, str]],
+    series: list[Series],
+    legend: int = 70,
+) -> str:
+    """An SVG with a logarithmic y axis. Axes: name and ticks, the first and last at their ends. legend: its top."""
+    width, height, left, right, top, bottom = 720, 340, 64, 24, 36, 46
+    (x_name, x_ticks), (y_name, y_ticks) = x_axis, y_axis
+    low, high = min(y_ticks), max(y_ticks)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across, up = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]), math.log(y / low) / math.log(high / low)
         return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
 
-    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>', f'<text x="10" y="18">{y_name}</text>']
     for tick, text in y_ticks.items():
         _, y = at(x_ticks[0], tick)
         parts.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="#e4e6ea"/>')
@@ -226,7 +274,7 @@ def chart(title: str, x_axis: tuple[str, Sequence[float]], y_ticks: dict[float, 
     for tick in x_ticks:
         x, _ = at(tick, low)
         parts.append(f'<text x="{x:.1f}" y="{height - bottom + 20}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">{name}</text>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">{x_name}</text>')
     for row, (label, points, color, mark) in enumerate(series):
         placed = [at(*point) for point in points]
         if mark != "○":
@@ -234,7 +282,7 @@ def chart(title: str, x_axis: tuple[str, Sequence[float]], y_ticks: dict[float, 
             parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
         look = {"●": f'r="3" fill="{color}"', "○": f'r="6" fill="none" stroke="{color}" stroke-width="2"'}.get(mark)
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" {look}/>' for x, y in placed if look]
-        at_end = f'x="{width - 34}" y="{LEGEND + 22 * row}" text-anchor="end" fill="{color}"'
+        at_end = f'x="{width - 34}" y="{legend + 22 * row}" text-anchor="end" fill="{color}"'
         parts.append(f"<text {at_end}>{mark} {label}</text>")
     style = 'font-family="sans-serif" font-size="13" fill="#202124" role="img"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" {style}>'
@@ -294,12 +342,14 @@ FIGURES: dict[str, Callable[[str], Picture]] = {
     "mistakes.png": mistakes,
     "confusion.png": confusion,
     "features.png": features,
+    "ema.svg": ema,
+    "muon.svg": muon,
+    "sam.svg": sam,
     "python.svg": python_badge,
     "torch.svg": torch_badge,
     "parameters.svg": parameters_badge,
     "licence.svg": licence_badge,
 }
-BADGES = tuple(FIGURES)[-4:]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -385,6 +435,11 @@ def _responses(image: torch.Tensor) -> dict[str, NDArray[np.float32]]:
         responses[name] = x[0].numpy()
         x = F.max_pool2d(x, 2) if name == "conv2" else x
     return responses
+
+
+def _optimizers() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(RESULTS.joinpath("optimizers.json").read_text(encoding="utf-8"))
+    return content
 
 
 def _correct_by_epoch() -> dict[int, int]:

@@ -57,7 +57,10 @@ def convert(page: str, pictures: Path = FOLDER) -> str:
 
 def _exercise(answer: str) -> str:
     """A folded answer, which stays text, and an empty cell to try it in."""
-    return answer.replace("```python\n", "```py\n").replace("```text\n", "```\n") + "\n\n```python\n# try it here\n```"
+    return (
+        answer.replace("```python\n", "```Python\n").replace("```text\n", "It prints:\n\n```\n")
+        + "\n\n```python\n# try it here\n```"
+    )
 
 
 def _embedded(text: str, picture: Path) -> str:

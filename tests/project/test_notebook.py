@@ -59,7 +59,7 @@ def test_a_page_becomes_cells_text_and_embedded_pictures(converter: ModuleType, 
     assert cells(text, "markdown")[1] == (
         "See this, [that](https://example.org).\n\n![A dot][dot.png]\n\n[dot.png]: data:image/png;base64,ZG90\n\n"
         "```shell\nmnist-lit test\n```\n\n"
-        "<details><summary>Answer</summary>\n\n```py\nprint(2)\n```\n\n```\n2\n```\n\n</details>"
+        "<details><summary>Answer</summary>\n\n```Python\nprint(2)\n```\n\nIt prints:\n\n```\n2\n```\n\n</details>"
     )
 
 
