@@ -17,7 +17,7 @@ import nbformat
 FOLDER = Path(__file__).parent
 PAGE, NOTEBOOK = FOLDER / "tutorial.md", FOLDER / "tutorial.ipynb"
 SETUP = """\
-Run the cells in order. They need no GPU and take about two minutes together. Run commands that start with `mnist-lit`
+Run the cells in order. They need no GPU and take a few minutes together. Run commands that start with `mnist-lit`
 in a terminal, or in a cell after a `!`.
 
 ```python
