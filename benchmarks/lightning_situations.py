@@ -820,7 +820,7 @@ works(FIT + "--trainer.logger CSVLogger --trainer.logger.save_dir logs")
 theirs = [*Path("logs").rglob("metrics.csv")]
 listed = works("runs", "version_0")
 tensorboard = [*RUN.glob("events.out.tfevents*")]
-score = f"{column('val/acc')[-1]:.2%}" if RUN.joinpath("metrics.csv").exists() else "no metrics.csv"
+score = f"{column('val/acc')[-1]:.1%}".replace("%", " %") if RUN.joinpath("metrics.csv").exists() else "no metrics.csv"
 expect(len(theirs) == 1 and tensorboard and score in listed and column("val/acc", theirs[0]), score)
 """,
     ),
