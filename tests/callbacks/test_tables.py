@@ -1,5 +1,6 @@
 """The table at the end of a fit, and the speed that it and TensorBoard report."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,9 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     lines = {line.split()[0]: line for line in printed[3:]}
     assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]
+    printed_accuracy = re.search(r"val/acc (\d+ %)", printed[2])  # one of 64 images is more than a percent
+    assert printed_accuracy
+    assert re.fullmatch(r" +best val/acc +\d+ %  \(epoch [12]\)", lines["best"])
     assert "images/s" in lines["time"]
     assert Path(lines["checkpoint"].split()[1]).is_file()
     assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
@@ -46,6 +50,25 @@ def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
     tested = cli("test")[1]
     assert "(expected calibration error)" in tested  # no temperature is mentioned without one
     assert "temperature" not in tested
+
+
+def test_fit_runs_and_the_mark_round_epochs_alike(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    out = cli(*tiny_fit, "--trainer.limit_train_batches", "7", "--trainer.max_steps", "2", "--data.val_size", "180")[1]
+    assert re.search(r"epochs +0\.2857  \(2 steps\)", out)
+    assert Path("lightning_logs/version_0/finished").read_text() == "0.2857\n"
+    (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
+    assert "  0.2857  " in row
+
+
+def test_digits_say_how_many_images_a_score_has(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    out = cli(*tiny_fit, "--data.val_size", "180", "--trainer.max_epochs", "1")[1]
+    (line, best) = re.findall(r"val/acc +(\d+\.\d %)  ", out)
+    (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
+    assert line == best
+    assert f"  {best} (1)  " in row
+    tested = cli("test")[1]
+    assert re.search(r"test/acc +\d+\.\d %  \(95 % interval \d+\.\d % – \d+\.\d %\)", tested)
+    assert all(re.match(r" +\d +\d+ %", line) for line in tested.splitlines()[-10:])  # of about 36 images each
 
 
 def test_a_test_of_a_calibrated_checkpoint_names_its_temperature(cli: Cli, tiny_fit: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
 def test_a_finished_run_says_how_many_epochs_it_was_trained_for(tmp_path: Path) -> None:
     run = tmp_path / "version_0"
     write(run)
-    for mark, epochs in (("0.5", "0.5"), ("16", "16"), ("", "3"), ("nan", "3"), ("\xff", "3")):
+    for mark, epochs in (("0.5", "0.5"), ("2.333333", "2.333"), ("16", "16"), ("", "3"), ("nan", "3"), ("\xff", "3")):
         run.joinpath("finished").write_bytes(f"{mark}\n".encode("latin-1"))
         assert summarize_run(run).row()["epochs"] == epochs, mark
     run.joinpath("finished").unlink()

@@ -13,7 +13,7 @@ from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
-from mnist_lit.runs.folders import LOGS, best_checkpoint
+from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import percent, print_fields, print_table
 
@@ -67,7 +67,7 @@ class FitTable(Callback):
         checkpoint = best_checkpoint(run) if run and self.saves else None
         epochs, images = epochs_trained(trainer), evaluated_images(trainer)
         fields = {
-            "epochs": f"{epochs:.4g}  ({trainer.global_step:,} steps)",
+            "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
             "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else "none: no validation",
             "checkpoint": str(checkpoint or "none"),

@@ -10,11 +10,12 @@ from mnist_lit.runs.folders import (
     LOGS,
     all_runs,
     began_and_saved,
+    format_epochs,
     is_finished,
     recorded_command,
     run_name,
 )
-from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
+from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs, validation_images
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import duration, percent, print_table
 
@@ -47,13 +48,16 @@ class RunSummary(NamedTuple):
     def row(self) -> dict[str, str]:
         """The run's row of the table, by column title."""
         started = self.started and datetime.fromisoformat(self.started).astimezone().strftime("%Y-%m-%d %H:%M")
-        epochs, tested, images = f"{self.epochs:g}" if self.epochs else "", self.test_accuracy, self.test_images or 0
+        epochs, tested, images = format_epochs(self.epochs), self.test_accuracy, self.test_images or 0
+        validated, best = validation_images(Path(self.folder)) or 10_000, self.val_accuracy
         return {
             "run": self.run,
             "started": started or "",
             "took": duration(self.seconds) if self.seconds else "",
-            "epochs": epochs if self.finished else f"{self.epochs:g}, unfinished",
-            "best val/acc": "" if self.val_accuracy is None else f"{percent(self.val_accuracy)} ({self.val_epoch})",
+            "epochs": f"{epochs}, unfinished" if not self.finished else epochs if self.epochs else "",
+            "best val/acc": ""
+            if self.val_accuracy is None
+            else f"{percent(self.val_accuracy, validated)} ({self.val_epoch})",
             "test/acc": "" if tested is None else f"{percent(tested, images)} of {images:,}",
             "mnist-lit …": (self.command or "").removeprefix("mnist-lit "),
         }

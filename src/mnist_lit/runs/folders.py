@@ -72,7 +72,16 @@ def began_and_saved(run: Path) -> tuple[float | None, float | None]:
 
 def mark_finished(run: Path, epochs: float) -> None:
     """Note that a run was trained to its end, and for how many epochs."""
-    write_atomic(run / FINISHED_MARK, f"{epochs:.4g}\n".encode())
+    write_atomic(run / FINISHED_MARK, f"{format_epochs(epochs)}\n".encode())
+
+
+def format_epochs(epochs: float) -> str:
+    """A number of epochs as it is written everywhere.
+
+    >>> format_epochs(16), format_epochs(0.5), format_epochs(7 / 3)
+    ('16', '0.5', '2.333')
+    """
+    return f"{epochs:.4g}"
 
 
 def is_finished(run: Path) -> bool:

@@ -19,6 +19,15 @@ def test_the_origin_is_the_checkpoints_own(numbers: dict[str, Any], digits_data:
     assert not {"data.data_dir", "trainer.default_root_dir", "data.seed"} & {*settings}
 
 
+def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_data: MNISTDataModule) -> None:
+    run = Path("lightning_logs/version_4").resolve()
+    run.mkdir(parents=True)
+    run.joinpath("metrics.csv").write_text("epoch,train/loss\n0,1.5\n")
+    run.joinpath("finished").write_text("0.5\n")
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert provenance(run, [run], content, digits_data)["epochs"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("recorded", "reported"),
     [
