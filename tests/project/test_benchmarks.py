@@ -120,3 +120,15 @@ def test_a_recipes_time_to_accuracy_is_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "time_to_accuracy.py"), "--data_dir", mnist_dir, "--seeds", "1", "--steps", "2")
     assert "| images seen |" in out
     assert "| seeds that reach 99.34% |" in out
+
+
+@pytest.mark.slow
+def test_ema_muon_and_sam_are_measured_in_the_steps_asked_for(script: Script, mnist_dir: str) -> None:
+    script("optimizers.py", "--data_dir", mnist_dir, "--steps", "15", "--output", "results.json")
+    results = json.loads(Path("results.json").read_text(encoding="utf-8"))
+    assert results["averaging"]["step"] == [15]
+    assert results["averaging"]["weights"] != results["averaging"]["average"]
+    momentum, update = (results["singular_values"][name] for name in ("momentum", "update"))
+    assert len(momentum) == len(update) == 128
+    assert momentum[0] / momentum[64] > 2 > update[0] / update[64]
+    assert results["sharpness"]["with"] != results["sharpness"]["without"]
