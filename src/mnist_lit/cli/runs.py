@@ -55,9 +55,7 @@ class RunSummary(NamedTuple):
             "started": started or "",
             "took": duration(self.seconds) if self.seconds else "",
             "epochs": f"{epochs}, unfinished" if not self.finished else epochs if self.epochs else "",
-            "best val/acc": ""
-            if self.val_accuracy is None
-            else f"{percent(self.val_accuracy, validated)} ({self.val_epoch})",
+            "best val/acc": "" if best is None else f"{percent(best, validated)} ({self.val_epoch})",
             "test/acc": "" if tested is None else f"{percent(tested, images)} of {images:,}",
             "mnist-lit …": (self.command or "").removeprefix("mnist-lit "),
         }
