@@ -58,7 +58,7 @@ RUNGS = [
     Rung("averaged weights", {"model.ema_decay": 0.99}, "averages out the noise of single steps"),
     Rung("label smoothing", {"model.label_smoothing": 0.1}, "no reward for overconfidence"),
     Rung(
-        "other warps",
+        "other augmentation",
         {"data.crop_prob": 0, "data.degrees": 10, "data.scale": 0.1, "data.shear": 10, "data.translate": 1.5},
         "every image moves a little, instead of a tenth being enlarged",
     ),
@@ -181,14 +181,14 @@ From the tutorial's recipe to ours, one change per rung. `python benchmarks/ladd
 {rows}
 
 [`fast`](../configs/fast.yaml) combines these rungs to reach the tutorial's score in the least time,
-[`best`](../configs/best.yaml) to reach the highest score: more epochs, a longer average, dropout, stronger warps that
-shrink towards the end, and sharpness-aware minimization.
+[`best`](../configs/best.yaml) to reach the highest score: more epochs, a longer average, dropout, stronger augmentation that
+shrinks towards the end, and sharpness-aware minimization.
 
 The order matters: later changes have less left to gain, and one epoch is short. [decisions.md](decisions.md) lists the
 changes that were tried and left out.
 
 The tutorial's other bugs do not affect the weights: it monitors its epochs on the test set, divides its mean losses by
-the number of images a second time, and never fills its list of mistakes. `mnist-lit` fixes them; see its README.
+the number of images a second time, and never fills its list of mistakes. `mnist-lit` fixes them.
 """
 
 if __name__ == "__main__":
