@@ -181,8 +181,8 @@ From the tutorial's recipe to ours, one change per rung. `python benchmarks/ladd
 {rows}
 
 [`fast`](../configs/fast.yaml) combines these rungs to reach the tutorial's score in the least time,
-[`best`](../configs/best.yaml) to reach the highest score: more epochs, a longer average, dropout, stronger augmentation that
-shrinks towards the end, and sharpness-aware minimization.
+[`best`](../configs/best.yaml) to reach the highest score: more epochs, a longer average, dropout, stronger augmentation
+that shrinks towards the end, and sharpness-aware minimization.
 
 The order matters: later changes have less left to gain, and one epoch is short. [decisions.md](decisions.md) lists the
 changes that were tried and left out.

@@ -113,7 +113,7 @@ def test_a_runs_config_repeats_the_run(cli: Cli, tiny_run: Path) -> None:
 
 
 def test_explicit_options_beat_the_checkpoint_and_are_printed(cli: Cli, tiny_run: Path) -> None:
-    code, out, _ = cli("validate", "--data.val_size", "200", "--data.batch_size", "32")
+    code, out, _ = cli("validate", "--data.val_size", "200", "--data.batch_size", "8")
     assert code == 0
     assert "data.val_size: 200 instead of the checkpoint's 64\n" in out
     assert "batch_size" not in out

