@@ -144,7 +144,7 @@ def resampling(data_dir: str) -> Picture:
             for mode in (InterpolationMode.NEAREST, InterpolationMode.BILINEAR)
         ]
         cells += [image.numpy(), *twice, resampled_once.numpy()]
-        captions += ["as it is", "twice, as\nthe original", "twice, both\nsmoothly", "once"]
+        captions += ["as it is", "twice, like\nthe original", "twice, both\nsmoothly", "once"]
     return gallery(np.stack(cells), captions, columns=4)
 
 

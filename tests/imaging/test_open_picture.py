@@ -270,7 +270,7 @@ def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -
         (b"no picture", "something else"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "something else"),
         (bytes_of(corner())[:60], "damaged"),
-        ("missing.png", "unreadable file"),
+        ("missing.png", "found no such file"),
         (".", "unreadable file"),
         (io.StringIO("text"), "'rb'"),
         (3, "got int"),

@@ -66,6 +66,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, str | Path):
         try:
             content = read_regular_file(Path(source), MAX_BYTES + 1)
+        except FileNotFoundError as error:
+            raise InputError("expected a picture, found no such file") from error
         except (OSError, ValueError) as error:
             raise InputError(f"expected a picture, got an unreadable file ({_one_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):

@@ -354,7 +354,7 @@ def test_the_convolutions_of_the_chosen_digit_are_shown_once_switched_on(visit: 
     api.expect(maps.first).not_to_have_attribute("src", before or "")
     visitor.page.reload()
     api.expect(visitor.page.get_by_role("switch")).to_be_checked()
-    api.expect(visitor.page.locator("#inside-note")).to_have_text("Draw something to see its layers.")
+    api.expect(visitor.page.locator("#inside-note")).to_have_text("The maps of the next digit appear here.")
 
 
 def test_a_stroke_is_read_while_it_is_drawn_if_the_convolutions_are_shown(visit: Callable[..., Visitor]) -> None:

@@ -27,7 +27,7 @@ export function offerLayers(changed) {
 // url: the 28×28 image that the network saw; none if nothing was read.
 export async function showLayers(url) {
   asking?.abort();
-  if (!isLive() || !url) return render([], isLive() ? "Draw something to see its layers." : "");
+  if (!isLive() || !url) return render([], isLive() ? "The maps of the next digit appear here." : "");
   const { signal } = (asking = new AbortController());
   const body = JSON.stringify({ pixels: await pixels(url) });
   const headers = { "content-type": "application/json" };
