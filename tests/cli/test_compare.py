@@ -41,7 +41,7 @@ def test_groups_are_compared_over_their_seeds(cli: Cli) -> None:
         write(LOGS / f"version_1/seed_{seed}", range(wrong - 10))
         write(LOGS / f"version_2/seed_{seed}", range(wrong + seed - 1))
     out = cli("compare", "version_0", "version_1")[1]
-    assert "97.000 ± 0.100 %  (n = 3" in out
+    assert "97.00 ± 0.10 %  (n = 3" in out
     assert "B - A: +1.000 points" in out
     assert "\nB is better than A: " in out
     assert "\nA and B cannot be told apart: " in cli("compare", "version_0", "version_2")[1]

@@ -65,6 +65,7 @@ def test_python_dash_m_runs_the_same_program() -> None:
         (["fitt"], "unknown command fitt; did you mean fit?"),
         (["train"], "unknown command train; did you mean fit?"),
         (["fit", "quickstart"], "--config quickstart"),
+        (["test", "version_0", "version_1"], "expected one model or group, got version_0 and version_1"),
         (["fit", "--config", "quickstrat"], "quickstrat; did you mean quickstart?"),
         (["fit", "--config"], "--config expects a file"),
         (["test", "--ckpt_path="], "--ckpt_path expects a file"),

@@ -191,7 +191,8 @@ PLANTED = {
         ("ttest_ind(second, first,", "ttest_ind(first, second,"),
         ("binomtest(only_second, discordant)", "binomtest(only_second, discordant, alternative='greater')"),
         ("Z * Z / 2) / (total", "Z * Z) / (total"),
-        ("* discordant / total for", "for"),
+        ("(discordant + 2) / (total + 2)", "discordant / total"),
+        ("(either - center**2)", "either * 2"),
         ("if n < 2:", "if n < 3:"),
     ],
     ("metrics.py", ""): [

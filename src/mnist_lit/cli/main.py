@@ -104,6 +104,8 @@ def _resolved(command: str, args: list[str]) -> list[str]:
     if args and not args[0].startswith("-"):
         if command == "fit":
             raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
+        if len(args) > 1 and not args[1].startswith("-"):
+            raise InputError(f"expected one model or group, got {args[0]} and {args[1]}")
         args = ["--ckpt_path", *args]
     configs, options, remaining = [], [], iter(args)
     checkpoint_options = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}

@@ -71,17 +71,16 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     """McNemar's exact test (1947) of two classifiers on the same `total` images.
     It looks only at the images that exactly one of the two gets right: without a difference, either is right on half of
-    them. The interval of the difference in accuracy is Clopper and Pearson's (1934) for the second's share of them.
+    them. The interval of the difference in accuracy is Bonett and Price's (2012): Wald's, with one more image of each.
 
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True
     """
-    discordant = only_first + only_second
-    if not discordant:
-        return Difference(0.0, 0.0, 0.0, 1.0)
-    result = scipy.stats.binomtest(only_second, discordant)
-    low, high = ((2 * share - 1) * discordant / total for share in result.proportion_ci())
-    return Difference((only_second - only_first) / total, float(low), float(high), float(result.pvalue))
+    value, discordant = (only_second - only_first) / total, only_first + only_second
+    center, either = (only_second - only_first) / (total + 2), (discordant + 2) / (total + 2)
+    half = Z * ((either - center**2) / (total + 2)) ** 0.5
+    p = float(scipy.stats.binomtest(only_second, discordant).pvalue) if discordant else 1.0
+    return Difference(value, max(center - half, -1.0), min(center + half, 1.0), p)
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
