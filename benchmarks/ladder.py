@@ -167,9 +167,9 @@ def page(rungs: Mapping[str, Any]) -> str:
 
 TEMPLATE = """# Recipes
 
-From the tutorial's recipe to ours, rung by rung. Muon brings its learning rates and weight decay with it, and the last rung
-changes five options of the augmentation; every other rung is one option. `python benchmarks/ladder.py --data_dir data`
-writes this page.
+From the tutorial's recipe to ours, rung by rung. Muon brings its learning rates and weight decay with it, and the last
+rung changes five options of the augmentation; every other rung is one option. This page is written by
+`python benchmarks/ladder.py --data_dir data`.
 
 - The network is the same on every rung: 593,200 parameters. Each rung keeps the options of all rungs above it.
 - Every rung trains on the same 55,000 images for one epoch with the same {seeds} seeds and is scored once, at its end,
