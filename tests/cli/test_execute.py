@@ -1,10 +1,12 @@
 """What a fit refuses before its first step: callbacks, loggers, networks and trainer options, each in one line."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning_utilities.core.imports import RequirementCache
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -146,18 +148,19 @@ def test_a_wrong_lightning_option_gives_one_line_and_leaves_no_run(
 
 
 @pytest.mark.parametrize("name", ["psutil", "mlflow", "wandb"])
-def test_a_missing_package_is_named(error_line: ErrorLine, tiny_fit: tuple[str, ...], name: str) -> None:
+def test_a_missing_package_is_named(
+    error_line: ErrorLine, tiny_fit: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {
         "psutil": callback("DeviceStatsMonitor"),
         "mlflow": "--trainer.logger MLFlowLogger",
         "wandb": "--trainer.logger WandbLogger",
     }
-    try:
-        __import__(name)
-        pytest.skip(f"{name} is installed")
-    except ModuleNotFoundError:
-        line = error_line(*tiny_fit, "--trainer.max_epochs", "1", *shlex.split(options[name]))
-    assert f"pip install -U '{name}" in line
+    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    absent = RequirementCache("not-psutil", "not_psutil")
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", absent)
+    line = error_line(*tiny_fit, "--trainer.max_epochs", "1", *shlex.split(options[name]))
+    assert f"pip install -U '{'not-' if name == 'psutil' else ''}{name}" in line
     assert not Path("lightning_logs").exists()
 
 
