@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from mnist_lit.callbacks.progress import FitBar, FitLines, progress_display
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
+
+Cli = Callable[..., tuple[int, str, str]]
 
 
 def fit(*callbacks: pl.Callback, model: MNISTModule | None = None, **options: Any) -> None:
@@ -95,3 +99,10 @@ def test_the_bar_shows_the_newest_scores_under_short_names() -> None:
     bar, scores = FitBar(), {"train/loss_step": 0.5, "val/acc": 0.25, "val/loss": 2.0, "v_num": 3}
     trainer: Any = SimpleNamespace(progress_bar_metrics=scores)
     assert bar.get_metrics(trainer, MNISTModule()) == {"loss": 0.5, "val/acc": 0.25}
+
+
+def test_a_resume_prints_no_line_for_the_epoch_that_was_finished(cli: Cli, tiny_run: Path) -> None:
+    code, out, _ = cli("fit", "--ckpt_path", f"{tiny_run}/checkpoints/last.ckpt", "--trainer.max_epochs", "2")
+    assert code == 0
+    assert re.findall(r"^epoch (\S+)", out, re.MULTILINE) == ["2/2"]
+    assert "nan" not in out

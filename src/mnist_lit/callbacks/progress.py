@@ -88,8 +88,9 @@ class FitLines(Callback):
             self._print(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's scores."""
-        self._print(trainer)
+        """Print the epoch's scores, unless it was finished before the fit was resumed."""
+        if trainer.global_step > self._first_step:
+            self._print(trainer)
 
     def _print(self, trainer: Trainer) -> None:
         """One line: epoch, step, loss, accuracy, images per second since the last line, time left."""

@@ -50,7 +50,8 @@ def _conclusion(difference: Difference) -> str:
     if math.isnan(difference.p):
         return "Neither group varies over its seeds, so there is nothing to judge their difference by."
     if difference.p >= SIGNIFICANT:
-        return "A and B cannot be told apart: two equally good networks would often differ as much."
+        often = f"{100 * difference.p:.0f} % of comparisons"
+        return f"A and B cannot be told apart: equally good networks would differ as much in {often}."
     better, worse = "BA" if difference.value > 0 else "AB"
     return f"{better} is better than {worse}: two equally good networks would rarely differ as much."
 
