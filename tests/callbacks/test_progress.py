@@ -102,7 +102,7 @@ def test_the_bar_shows_the_newest_scores_under_short_names() -> None:
 
 
 def test_a_resume_prints_no_line_for_the_epoch_that_was_finished(cli: Cli, tiny_run: Path) -> None:
-    code, out, _ = cli("fit", "--ckpt_path", f"{tiny_run}/checkpoints/last.ckpt", "--trainer.max_epochs", "2")
+    code, out, _ = cli("fit", "--ckpt_path", f"{tiny_run}/checkpoints/best.ckpt", "--trainer.max_epochs", "2")
     assert code == 0
     assert re.findall(r"^epoch (\S+)", out, re.MULTILINE) == ["2/2"]
     assert "nan" not in out
