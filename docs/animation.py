@@ -7,13 +7,11 @@ Needs Chromium and the extras `serve` and `test`. The picture is made by hand, n
 
 import argparse
 import io
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,14 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path(__file__).parent / "pictures/page.gif")
     file = parser.parse_args().file
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        server = subprocess.Popen([sys.executable, "-m", "mnist_lit", "serve", "--port", str(port)], cwd=folder)
+    with tempfile.TemporaryDirectory() as folder:  # without runs, so the shipped model is served
+        command = [sys.executable, "-m", "mnist_lit", "serve", "--port", "0"]
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         try:
-            _wait(f"http://127.0.0.1:{port}/")
-            frames = list(_frames(f"http://127.0.0.1:{port}/"))
+            assert server.stdout
+            frames = list(_frames(re.findall(r"http://\S+/", server.stdout.readline())[0]))
         finally:
             server.terminate()
             server.wait(30)
@@ -50,17 +46,6 @@ def main() -> None:
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     small[0].save(file, save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=True)
     print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1000:.0f} kB")
-
-
-def _wait(address: str) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit(f"{address} does not answer")
 
 
 def _frames(address: str) -> Iterator[Image.Image]:

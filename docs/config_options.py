@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit import MNISTDataModule, MNISTModule
 from mnist_lit.cli.config import DEFAULT_EPOCHS, add_options
-from mnist_lit.cli.help import TRAINER, explanation
+from mnist_lit.cli.help import TRAINER, default_text, explanation
 from mnist_lit.cli.lightning import TRAINER_DEFAULTS
 
 RECIPE = Path(__file__).parents[1] / "configs/quickstart.yaml"
@@ -79,17 +79,11 @@ def _parser() -> LightningArgumentParser:
 def _table(actions: Iterable[Action]) -> str:
     rows = ["| Option | Type | Default | Meaning |", "|---|---|---|---|"]
     for action in actions:
-        text = explanation(action).rstrip(".")
+        text, default = explanation(action).rstrip("."), default_text(action)
         hint = getattr(action, "_typehint", action.type)  # jsonargparse keeps more than plain classes there
-        cells = (f"`{action.dest}`", _name(hint), _default(action.default), f"{text[0].upper()}{text[1:]}.")
+        cells = (f"`{action.dest}`", _name(hint), f"`{default}`" if default else "", f"{text[0].upper()}{text[1:]}.")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
-
-
-def _default(value: Any) -> str:
-    if value is None or value == "":
-        return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _name(hint: Any) -> str:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -32,9 +31,10 @@ from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.evaluation.figures import confusion_matrix, gallery, strongest_maps
+from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.evaluation.report.activations import layer_activations
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.model import TutorialCNN, standardize
+from mnist_lit.model import TutorialCNN
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED, PRETRAINED_DIR
 from mnist_lit.runs.recipes import find_recipe, recipe_names
@@ -170,9 +170,11 @@ def features(data_dir: str) -> Picture:
     """A digit and the strongest eight maps of each convolution of the shipped model."""
     data, side, gap, left = _mnist(data_dir), 72, 6, 118
     image = data.test_images[int((data.test_labels == 4).nonzero()[0])]
+    network = MNISTModule.load_from_checkpoint(PRETRAINED_DIR / "model.ckpt", map_location="cpu").ema
+    assert network
     rows = [("input", "28 pixels wide", image.numpy()[None])]
-    for name, maps in _responses(image).items():
-        rows.append((name, f"{len(maps)} maps, {maps.shape[1]} wide", strongest_maps(maps)[1]))
+    for layer in layer_activations(network, image):
+        rows.append((layer.name, f"{layer.total} maps, {layer.maps.shape[1]} wide", layer.maps))
     canvas = Image.new("RGB", (left + 8 * (side + gap), gap + len(rows) * (side + gap)), "white")
     draw, fonts = ImageDraw.Draw(canvas), [ImageFont.load_default(size) for size in (14, 12)]
     for row, (name, shape, maps) in enumerate(rows):
@@ -423,18 +425,6 @@ def _project() -> dict[str, Any]:
     text = FOLDER.parent.joinpath("pyproject.toml").read_text(encoding="utf-8")
     project: dict[str, Any] = tomllib.loads(text)["project"]
     return project
-
-
-@torch.no_grad()
-def _responses(image: torch.Tensor) -> dict[str, NDArray[np.float32]]:
-    """The output of each convolution of the shipped model after its ReLU, float32 (C, H, W), for one image."""
-    network = MNISTModule.load_from_checkpoint(PRETRAINED_DIR / "model.ckpt", map_location="cpu").ema
-    x, responses = standardize(image[None]), {}
-    for name in ("conv1", "conv2", "conv3", "conv4"):
-        x = F.relu(getattr(network, name)(x))  # (1, C, H, W)
-        responses[name] = x[0].numpy()
-        x = F.max_pool2d(x, 2) if name == "conv2" else x
-    return responses
 
 
 def _optimizers() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Checkpoint
 
+from few_digits import SETTINGS
 from mnist_lit.data.keyed_random import DROPOUT, uniform
 from mnist_lit.data.loaders import Batch
 from mnist_lit.datamodule import MNISTDataModule
@@ -66,7 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def data(**options: Any) -> MNISTDataModule:
     """40 training images: 5 steps per epoch."""
-    return MNISTDataModule(dataset="digits", val_size=157, fraction=0.03125, batch_size=8, degrees=15, **options)
+    return MNISTDataModule(**SETTINGS, degrees=15, **options)
 
 
 def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **options: Any) -> pl.Trainer:

@@ -1,6 +1,7 @@
 """Figures show their images, captions and counts where they should."""
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from mnist_lit.evaluation.figures import (
     BLUE,
@@ -8,8 +9,10 @@ from mnist_lit.evaluation.figures import (
     GAP,
     LINE,
     MARGIN,
+    PALE,
     PAPER,
     RED,
+    TEXT,
     TOP,
     WIDTH,
     confusion_matrix,
@@ -90,6 +93,11 @@ def test_the_matrix_writes_its_counts_and_names_its_axes() -> None:
         assert bool(part.any()) == bool(counts[true, predicted])
     for words in (slice(GAP, GAP + LINE - 4), slice(GAP + LINE, GAP + 2 * LINE - 4)):  # the score, then the axes
         assert ink(picture, words, slice(None)).any()
+    written = Image.new("RGB", picture.shape[1::-1], PAPER)
+    font = ImageFont.load_default(TEXT)
+    ImageDraw.Draw(written).text((GAP, GAP + LINE), "down: true class; across: predicted", PALE, font, "lt")
+    axes = slice(GAP + LINE, GAP + 2 * LINE - 4)
+    assert np.array_equal(picture[axes], np.asarray(written)[axes])
     for labels in ((slice(TOP - LINE, TOP - 2), slice(MARGIN, None)), (slice(TOP, None), slice(0, MARGIN - 2))):
         assert max(ink(picture, *labels)) > 2 * CELL  # "0" to "2"
 

@@ -230,6 +230,7 @@ PLANTED = {
         ("float(shares[true, predicted])", "float(shares[predicted, true])"),
         ("counts.sum(axis=1, keepdims=True)", "counts.sum(axis=0, keepdims=True)"),
         ("TEXT * width / widest", "TEXT * 2"),
+        ("down: true class; across: predicted", "down: predicted class; across: true"),
     ],
     ("callbacks/figures.py", "callbacks/test_figures.py"): [
         ("confusion = pl_module.confusion.long()", "confusion = pl_module.confusion.long().T"),

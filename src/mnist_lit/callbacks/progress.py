@@ -110,10 +110,10 @@ class FitLines(Callback):
         self._printed, self._images, self._pause = now, 0, 0.0
 
 
-def evaluated_images(trainer: Trainer) -> int:
-    """How many images the newest evaluation had; 10,000 if the module does not say."""
+def evaluated_images(trainer: Trainer) -> int | None:
+    """How many images the newest evaluation had; None if the module does not say."""
     confusion = getattr(trainer.lightning_module, "confusion", None)
-    return 10_000 if confusion is None else int(confusion.sum())
+    return None if confusion is None else int(confusion.sum())
 
 
 def epoch_of(trainer: Trainer, epoch: int) -> str:

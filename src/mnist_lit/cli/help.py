@@ -71,15 +71,22 @@ def explanation(action: Action) -> str:
     return text
 
 
+def default_text(action: Action) -> str:
+    """An option's default as it stands in a config; empty if it has none."""
+    default = action.default
+    if default in (None, SUPPRESS, ""):
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def _entries(actions: Iterable[Action]) -> list[str]:
     lines = []
     for action in actions:
         if action.dest.endswith(".help"):
             continue
         text = explanation(action)
-        default = action.default
-        if default not in (None, SUPPRESS, ""):
-            text += f" (default: {str(default).lower() if isinstance(default, bool) else default})"
+        if default := default_text(action):
+            text += f" (default: {default})"
         lines += _entry(f"{next(filter(OPTION.match, action.option_strings)).rstrip('+')} {_values(action)}", text)
     return lines
 

@@ -49,7 +49,7 @@ class RunSummary(NamedTuple):
         """The run's row of the table, by column title."""
         started = self.started and datetime.fromisoformat(self.started).astimezone().strftime("%Y-%m-%d %H:%M")
         epochs, tested, images = format_epochs(self.epochs), self.test_accuracy, self.test_images or 0
-        validated, best = validation_images(Path(self.folder)) or 10_000, self.val_accuracy
+        validated, best = validation_images(Path(self.folder)), self.val_accuracy
         return {
             "run": self.run,
             "started": started or "",

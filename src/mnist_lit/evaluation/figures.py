@@ -87,11 +87,12 @@ def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray
     canvas, draw = _canvas(MARGIN + side, TOP + side, title)
     draw.text((GAP, GAP + LINE), "down: true class; across: predicted", PALE, _font(TEXT), "lt")
     labels = [name if len(name) <= 6 else f"{name[:5]}…" for name in names]
+    down, across = _fitting_font(labels, MARGIN - 14), _fitting_font(labels, CELL - 4)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for true, label in enumerate(labels):
         y, center = TOP + true * CELL, MARGIN + true * CELL + CELL / 2
-        draw.text((MARGIN - 10, y + CELL / 2), label, INK, _fitting_font(labels, MARGIN - 14), "rm")
-        draw.text((center, TOP - LINE / 2), label, INK, _fitting_font(labels, CELL - 4), "mm")
+        draw.text((MARGIN - 10, y + CELL / 2), label, INK, down, "rm")
+        draw.text((center, TOP - LINE / 2), label, INK, across, "mm")
         for predicted in range(classes):
             x, correct, share = MARGIN + predicted * CELL, true == predicted, float(shares[true, predicted])
             depth = share if correct else share**0.5  # the root, since a good network makes few mistakes

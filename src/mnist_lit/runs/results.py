@@ -90,8 +90,9 @@ def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
 
 def trained_epochs(run: Path) -> float:
     """How many epochs a finished run was trained for; of an unfinished one, those that were completed."""
-    completed = _parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0)
-    return finished_epochs(run) or max(completed, default=0)
+    if epochs := finished_epochs(run):
+        return epochs
+    return max(_parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
 
 
 def validation_images(run: Path) -> int | None:

@@ -23,13 +23,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
-def percent(share: float, images: int = 10_000) -> str:
-    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart.
+def percent(share: float, images: int | None = None) -> str:
+    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart; two if their number is
+    unknown.
 
     >>> percent(176 / 180, 180), percent(9941 / 10_000), percent(7 / 8, 8)
     ('97.8 %', '99.41 %', '88 %')
     """
-    digits = max(0, math.ceil(math.log10(max(images, 1) / 100)))
+    digits = 2 if images is None else max(0, math.ceil(math.log10(max(images, 1) / 100)))
     return f"{100 * share:.{digits}f} %"
 
 
