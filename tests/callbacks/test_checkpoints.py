@@ -11,7 +11,13 @@ import yaml
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from few_digits import FEW_DIGITS
-from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest, is_optimizer_step, validation_may_follow
+from mnist_lit.callbacks.checkpoints import (
+    SaveBestAndLast,
+    TrackBest,
+    is_optimizer_step,
+    validated_images,
+    validation_may_follow,
+)
 from mnist_lit.runs import checkpoint, versions
 from mnist_lit.runs.checkpoint import METADATA_KEY
 from mnist_lit.runs.results import Validation
@@ -149,7 +155,7 @@ class FakeTrainer(SimpleNamespace):
         defaults: dict[str, Any] = {"sanity_checking": False, "current_epoch": 1, "global_step": 0, "max_steps": -1,
             "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
             "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
-            "callbacks": [], "loggers": []}  # fmt: skip
+            "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0}  # fmt: skip
         super().__init__(**{**defaults, **changes})
 
     def save_checkpoint(self, path: Path) -> None:
@@ -291,12 +297,23 @@ def test_the_end_marks_the_run_as_finished_and_saves_an_average() -> None:
     trainer = FakeTrainer(is_global_zero=False)
     saver().on_train_end(trainer)  # type: ignore[arg-type]
     assert not Path("run/finished").exists()
-    trainer = FakeTrainer(callbacks=[StochasticWeightAveraging(0.1)])
+    data = {"datamodule": SimpleNamespace(val_indices=range(7))}
+    trainer = FakeTrainer(callbacks=[StochasticWeightAveraging(0.1)], global_step=10, **data)
     saver().on_train_end(trainer)  # type: ignore[arg-type]
-    assert (trainer.saved, Path("run/finished").exists()) == ([LAST], True)
-    trainer = FakeTrainer()
+    assert (trainer.saved, Path("run/finished").read_text()) == ([LAST], "2\n7\n")
+    trainer = FakeTrainer(**data)
     saver().on_train_end(trainer)  # type: ignore[arg-type]
     assert trainer.saved == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "images"),
+    [({}, 7), ({"limit_val_batches": 1}, None), ({"limit_val_batches": 0.5}, None), ({"overfit_batches": 2}, None),
+     ({"datamodule": SimpleNamespace(val_indices=[])}, None)],
+)  # fmt: skip
+def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: dict[str, Any], images: object) -> None:
+    trainer: Any = FakeTrainer(**{"datamodule": SimpleNamespace(val_indices=range(7)), **changes})
+    assert validated_images(trainer) == images
 
 
 def test_a_resumed_run_keeps_scores_that_it_has_not_logged_again() -> None:

@@ -55,7 +55,7 @@ def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
 def test_fit_runs_and_the_mark_round_epochs_alike(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
     out = cli(*tiny_fit, "--trainer.limit_train_batches", "7", "--trainer.max_steps", "2", "--data.val_size", "180")[1]
     assert re.search(r"epochs +0\.2857  \(2 steps\)", out)
-    assert Path("lightning_logs/version_0/finished").read_text() == "0.2857\n"
+    assert Path("lightning_logs/version_0/finished").read_text() == "0.2857\n180\n"
     (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
     assert "  0.2857  " in row
 

@@ -5,8 +5,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mnist_lit.cli.runs import summarize_run
+from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -42,12 +46,52 @@ def test_a_finished_run_says_how_many_epochs_it_was_trained_for(tmp_path: Path) 
     assert summarize_run(run).row()["epochs"] == "3, unfinished"
 
 
+def test_a_score_has_the_digits_of_the_images_that_were_validated(tmp_path: Path) -> None:
+    run = tmp_path / "version_0"
+    write(run)
+    for mark, score in (("3", "95.00 % (2)"), ("3 24", "95 % (2)"), ("3 180", "95.0 % (2)"), ("3 x", "95.00 % (2)")):
+        run.joinpath("finished").write_text(mark)
+        assert summarize_run(run).row()["best val/acc"] == score
+
+
+@pytest.mark.usefixtures("small_calibration")
+def test_a_picture_folders_own_validation_images_decide_the_digits(cli: Cli) -> None:
+    """Its 18 pictures, not the recipe's `val_size`."""
+    shapes()
+    fit = ("fit", "--config", "quickstart", "--data.dataset", "folder", "--data.data_dir", "my-shapes")
+    printed = re.search(r"best val/acc +(\d+) %", cli(*fit, "--trainer.max_epochs", "1")[1])
+    assert printed
+    assert f"  {printed[1]} % (1)  " in cli("runs")[1]
+
+
+@pytest.mark.usefixtures("small_calibration")
+def test_a_validation_that_was_cut_short_has_an_unknown_number_of_images(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    assert (
+        cli(*tiny_fit, "--data.val_size", "180", "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1")[0]
+        == 0
+    )
+    assert re.search(r"  \d+\.\d\d % \(1\)", cli("runs")[1])
+
+
+def test_folders_of_another_program_are_left_out(cli: Cli) -> None:
+    """As a plain Trainer's loggers make them."""
+    write(Path("lightning_logs/version_0"))
+    Path("lightning_logs/version_1").mkdir()
+    Path("lightning_logs/version_1/hparams.yaml").touch()
+    _, out, _ = cli("runs")
+    assert "version_1" not in out
+    assert out.endswith("\nleft out: 1 that `mnist-lit fit` did not make\n")
+    assert [run["run"] for run in json.loads(cli("runs", "--json")[1])] == ["version_0"]
+
+
 def test_json_has_the_numbers_of_every_run(cli: Cli) -> None:
     assert cli("runs", "--json")[0] == 2  # no folder
     Path("lightning_logs").mkdir()
     assert cli("runs", "--json")[:2] == (0, "[]\n")
     write(Path("lightning_logs/version_0"))
     Path("lightning_logs/version_1").mkdir()
+    Path("lightning_logs/version_1/config.yaml").touch()
+    os.utime("lightning_logs/version_1/config.yaml", (2000, 2000))
     complete, empty = json.loads(cli("runs", "--json")[1])
     assert complete == {
         "run": "version_0",
@@ -62,7 +106,8 @@ def test_json_has_the_numbers_of_every_run(cli: Cli) -> None:
         "test_images": 4,
         "command": "mnist-lit fit --config tutorial",
     }
-    known = {"run": "version_1", "folder": "lightning_logs/version_1", "epochs": 0, "finished": False}
+    known: dict[str, Any] = {"run": "version_1", "folder": "lightning_logs/version_1", "epochs": 0, "finished": False}
+    known["started"] = "1970-01-01T00:33:20+00:00"
     assert empty == dict.fromkeys(complete) | known
     described = cli("runs", "--help")[1]
     assert all(re.search(rf"\b{key}\b", described.partition("--json prints")[2]) for key in complete)

@@ -1,8 +1,9 @@
 """The temperature minimizes the loss, the detector rejects what is not a digit, and both survive in the checkpoint."""
 
-import copy
 import dataclasses
 from collections.abc import Callable
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,32 @@ def test_no_temperature_of_a_grid_is_better(calibrated: CalibratedNetwork, val: 
     assert nll(best) <= min(map(nll, grid)) + 1e-6
     assert nll(best) < nll(1.0)
     assert torch.allclose(calibrated(images)[0], F.softmax(log_probs / best, dim=1))
+
+
+@pytest.mark.parametrize(("mistakes", "surer"), [(0, False), (2, False), (3, True)])
+def test_a_network_is_made_surer_only_if_it_made_enough_mistakes(
+    mistakes: int, surer: bool, calibrated: CalibratedNetwork, digits_data: MNISTDataModule
+) -> None:
+    """Nothing but mistakes keeps the temperature of a network that is not sure enough from falling."""
+    assert digits_data.digits is not None
+    data, val = digits_data.digits, digits_data.val_indices
+    labels = data.train_labels.clone()
+    labels[val] = predicted = calibrated(data.train_images[val])[0].argmax(dim=1)
+    labels[val[:mistakes]] = (predicted[:mistakes] + 1) % 10
+    data = replace(data, train_labels=labels)
+    found = calibrate(Unsure(calibrated.network), data, digits_data.train_indices[:300], val)
+    assert float(found.temperature) < 0.9 if surer else float(found.temperature) == 1
+
+
+class Unsure(nn.Module):
+    """A network with a tenth of another one's logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.1 * self.network(x)  # type: ignore[no-any-return]
 
 
 def test_the_threshold_accepts_the_promised_share_of_digits(

@@ -167,7 +167,9 @@ PLANTED = {
     ("evaluation/calibration.py", ""): [
         ("F.softmax(log_probs / self.temperature", "F.softmax(log_probs * self.temperature"),
         ("log_probs / float(np.exp(x)), labels)", "log_probs * float(np.exp(x)), labels)"),
-        ("fill_(float(np.exp(best.x)))", "fill_(float(best.x))"),
+        ("np.exp(best.x if", "(best.x if"),
+        ("mistakes >= MIN_MISTAKES", "mistakes > MIN_MISTAKES"),
+        ("else max(best.x, 0)", "else 0"),
         (
             "log_probs, features = predict_batches(calibrated, data.train_images[val])",
             "val = train\n    log_probs, features = predict_batches(calibrated, data.train_images[val])",

@@ -289,14 +289,18 @@ def test_the_tutorials_network_needs_none() -> None:
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        ("{}", "--model.network my.models.Own"),
+        (
+            "{}",
+            "--model.network my.models.Own, and --model.network.NAME VALUE for each argument that it was given in "
+            "Python",
+        ),
         ("{network: my.models.Own}", "--model.network my.models.Own"),
         (
             "{network: {class_path: my.models.Own, init_args: {width: 7}}}",
             "--model.network my.models.Own --model.network.width 7",
         ),
     ],
-    ids=["none", "a name", "arguments"],
+    ids=["an instance", "a name", "arguments"],
 )
 def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, options: str) -> None:
     with pytest.raises(InputError, match=f"this checkpoint's network is not the tutorial's; add {options}$"):

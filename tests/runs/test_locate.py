@@ -28,6 +28,24 @@ def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
         locate_model("x")
 
 
+def test_a_run_without_a_checkpoint_and_a_group_say_so_and_are_not_suggested() -> None:
+    run, group = Path("lightning_logs/version_7"), Path("lightning_logs/version_8")
+    for folder in (run, group / "seed_0"):
+        folder.mkdir(parents=True)
+        folder.joinpath("config.yaml").touch()
+    for name in ("version_7", run):
+        with pytest.raises(InputError, match=f"^{run} has no checkpoint: it was stopped before its first was saved$"):
+            locate_model(name)
+    with pytest.raises(InputError, match=f"^{group} is a group of runs; name one of them, as {group}/seed_0$"):
+        locate_model("version_8")
+    with pytest.raises(InputError, match="no model at version_70; expected"):
+        locate_model("version_70")
+    run.joinpath("checkpoints").mkdir()
+    run.joinpath("checkpoints/best.ckpt").touch()
+    with pytest.raises(InputError, match=r"no model at version_70; did you mean version_7\?"):
+        locate_model("version_70")
+
+
 def test_the_shipped_model_knows_its_score() -> None:
     assert is_pretrained(PRETRAINED_DIR / "model.ckpt")
     assert not is_pretrained(Path("model.ckpt"))

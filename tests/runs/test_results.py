@@ -13,7 +13,6 @@ from mnist_lit.runs.results import (
     read_predictions,
     read_validations,
     trained_epochs,
-    validation_images,
 )
 
 HEAD = "index,label,predicted\n"
@@ -95,29 +94,6 @@ def test_an_ensemble_neither_votes_nor_follows_the_surest_run() -> None:
     tests = [Predictions([0, 1], [0, 0], [0, 0], [*pair], ["a", "b"]) for pair in zip(votes, surest, strict=True)]
     for labels, expected in (([0, 0], 1), ([0, 1], 0.5), ([1, 0], 0.5), ([1, 1], 0)):
         assert ensemble_accuracy([test._replace(labels=labels) for test in tests]) == expected
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "images"),
-    [
-        ("null", "null", 180),
-        ("null", "1.0", 180),
-        ("null", "3", None),
-        ("0.0", "2", None),
-        ("180", "0", None),
-        ("mnist", "folder", None),
-    ],
-)
-def test_the_configuration_says_how_many_images_were_validated(
-    old: str, new: str, images: int | None, tmp_path: Path
-) -> None:
-    assert validation_images(tmp_path) is None
-    trainer, data = (
-        "trainer:\n  limit_val_batches: null\n  overfit_batches: 0.0\n",
-        "data:\n  dataset: mnist\n  val_size: 180\n",
-    )
-    tmp_path.joinpath("config.yaml").write_text(f"# a command\n{(trainer + data).replace(old, new)}")
-    assert validation_images(tmp_path) == images
 
 
 def test_an_unfinished_run_was_trained_for_the_epochs_it_completed(tmp_path: Path) -> None:

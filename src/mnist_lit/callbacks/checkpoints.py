@@ -105,7 +105,7 @@ class SaveBestAndLast(Checkpoint):
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
         if trainer.is_global_zero and self.start.run:
-            mark_finished(self.start.run, epochs_trained(trainer))
+            mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Write the metadata into the file, among them how long the logs are."""
@@ -130,6 +130,13 @@ def epochs_trained(trainer: Trainer) -> float:
     """The epochs so far, as 0.5 for half of one; 0 if they have no end."""
     batches = trainer.num_training_batches
     return 0.0 if batches == math.inf else trainer.global_step / math.ceil(batches / trainer.accumulate_grad_batches)
+
+
+def validated_images(trainer: Trainer) -> int | None:
+    """How many images each validation has; None without one, or if the trainer's limits leave some out."""
+    limit = trainer.limit_val_batches  # 1 is one batch, 1.0 all of them
+    whole = isinstance(limit, float) and limit == 1 and not trainer.overfit_batches  # type: ignore[attr-defined]
+    return len(trainer.datamodule.val_indices) or None if whole else None  # type: ignore[attr-defined]
 
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:

@@ -102,7 +102,9 @@ class ScoreTable(Callback):
         right, total = int(confusion.trace()), int(confusion.sum())
         acc, low, high = (percent(share, total) for share in (right / total, *wilson_interval(right, total)))
         metrics = trainer.callback_metrics
-        uncalibrated = f", before dividing by the temperature {self.temperature:.3f}" if self.temperature else ""
+        uncalibrated = (
+            f", before dividing by the temperature {self.temperature:.3f}" if self.temperature not in (None, 1) else ""
+        )
         fields = {
             "images": f"{total:,}",
             "right": f"{right:,}",

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
-from mnist_lit.callbacks.checkpoints import epochs_trained
+from mnist_lit.callbacks.checkpoints import epochs_trained, validated_images
 from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
 from mnist_lit.cli.config import is_rank_zero
 from mnist_lit.datamodule import MNISTDataModule
@@ -151,7 +151,7 @@ def run_fit(
             raise InputError("nothing to train: the run was at its end, or its limits allow no step")
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
-                mark_finished(start.run, epochs_trained(trainer))
+                mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
             print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
+    CONFIG_YAML,
     LOGS,
     all_runs,
     began_and_saved,
@@ -14,8 +15,9 @@ from mnist_lit.runs.folders import (
     is_finished,
     recorded_command,
     run_name,
+    validation_images,
 )
-from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs, validation_images
+from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import duration, percent, print_table
 
@@ -89,7 +91,8 @@ def main(command: str, args: list[str]) -> None:
     root = Path(options.folder or LOGS)
     if not root.is_dir():
         raise InputError(f"no folder {root}" if options.folder else f"no folder {root}; nothing was trained here yet")
-    summaries = [summarize_run(run) for run in all_runs(root)]
+    runs = all_runs(root)
+    summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' folders have none
     if options.json:
         print(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return
@@ -97,3 +100,5 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
+    if others := len(runs) - len(rows):
+        print(f"\nleft out: {others} that `mnist-lit fit` did not make")

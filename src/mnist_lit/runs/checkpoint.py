@@ -272,7 +272,7 @@ def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
 
 def _misfit(content: Mapping[str, Any]) -> str:
     options = network_options(content)
-    trained = f"; it was trained with {options}" if options else ""
+    trained = f"; it was trained with {options}{_unstored_arguments(content)}" if options else ""
     return f"the checkpoint's weights do not fit the network that the options describe{trained}"
 
 
@@ -309,7 +309,15 @@ def network_options(content: Mapping[str, Any]) -> str:
 def require_network(content: Mapping[str, Any], network: object | None) -> None:
     """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None."""
     if network is None and (options := network_options(content)):
-        raise InputError(f"this checkpoint's network is not the tutorial's; add {options}")
+        raise InputError(
+            f"this checkpoint's network is not the tutorial's; add {options}{_unstored_arguments(content)}"
+        )
+
+
+def _unstored_arguments(content: Mapping[str, Any]) -> str:
+    """What to add to `network_options` of a network that was passed as an instance: only its class is known."""
+    stored = load_yaml(content[METADATA_KEY]["config"])["model"].get("network")
+    return "" if stored else ", and --model.network.NAME VALUE for each argument that it was given in Python"
 
 
 def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> nn.Module:

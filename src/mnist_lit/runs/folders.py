@@ -8,7 +8,8 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
     predictions.csv        written by `mnist-lit test`, together with TensorBoard scalars in test/
     report.html            written by `mnist-lit report`, for a group in the group's folder
-    finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one
+    finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
+                           how many images each validation had
     group.txt              in a group's folder: the command that its runs share
 """
 
@@ -70,9 +71,10 @@ def began_and_saved(run: Path) -> tuple[float | None, float | None]:
     return begin, end
 
 
-def mark_finished(run: Path, epochs: float) -> None:
-    """Note that a run was trained to its end, and for how many epochs."""
-    write_atomic(run / FINISHED_MARK, f"{format_epochs(epochs)}\n".encode())
+def mark_finished(run: Path, epochs: float, val_images: int | None) -> None:
+    """Note that a run was trained to its end, for how many epochs, and how many images each validation had."""
+    numbers = [format_epochs(epochs)] + ([] if val_images is None else [str(val_images)])
+    write_atomic(run / FINISHED_MARK, "".join(f"{number}\n" for number in numbers).encode())
 
 
 def format_epochs(epochs: float) -> str:
@@ -91,10 +93,21 @@ def is_finished(run: Path) -> bool:
 
 def finished_epochs(run: Path) -> float | None:
     """How many epochs a finished run was trained for; None if it is unfinished, or too old to say."""
-    with suppress(OSError, ValueError):
-        epochs = float(read_regular_file(run / FINISHED_MARK, MAX_COMMAND))
+    with suppress(OSError, ValueError, IndexError):
+        epochs = float(_finished_numbers(run)[0])
         return epochs if 0 < epochs < inf else None
     return None
+
+
+def validation_images(run: Path) -> int | None:
+    """How many images each validation of a finished run had; None if it is unfinished, or does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(_finished_numbers(run)[1])
+    return None
+
+
+def _finished_numbers(run: Path) -> list[bytes]:
+    return read_regular_file(run / FINISHED_MARK, MAX_COMMAND).split()
 
 
 def best_checkpoint(run: Path) -> Path | None:
@@ -124,9 +137,13 @@ def find_run(given: str) -> Path:
     for path in (Path(given), Path(LOGS, given)):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
-    known = {run_name(run): run for run in all_runs(Path(LOGS))}
-    known |= {run.parent.name: run.parent for run in known.values() if run.parent.name != LOGS}
-    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{did_you_mean(given, known)}")
+    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{did_you_mean(given, known_runs())}")
+
+
+def known_runs() -> list[str]:
+    """The names of the groups, and of the runs that have a checkpoint, in `lightning_logs`."""
+    runs = [run for run in all_runs(Path(LOGS)) if best_checkpoint(run)]
+    return [*map(run_name, runs), *dict.fromkeys(run.parent.name for run in runs if run.parent.name != LOGS)]
 
 
 def finished_members(group: Path) -> list[Path]:

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import CHECKPOINTS, LOGS, all_runs, best_checkpoint, newest_checkpoint, run_name
+from mnist_lit.runs.folders import (
+    CHECKPOINTS,
+    CONFIG_YAML,
+    LOGS,
+    best_checkpoint,
+    group_members,
+    known_runs,
+    newest_checkpoint,
+)
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import percent
 
@@ -30,7 +38,11 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
     for path in (Path(model), Path(LOGS, model)):
         if files := sorted(path.glob(f"{CHECKPOINTS}/*.ckpt")):
             raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, as {files[-1]}")
-    hint = did_you_mean(str(model), [LATEST, PRETRAINED, *map(run_name, all_runs(Path(LOGS)))])
+        if runs := group_members(path):
+            raise InputError(f"{path} is a group of runs; name one of them, as {runs[0]}")
+        if path.joinpath(CONFIG_YAML).exists():
+            raise InputError(f"{path} has no checkpoint: it was stopped before its first was saved")
+    hint = did_you_mean(str(model), [LATEST, PRETRAINED, *known_runs()])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 
 

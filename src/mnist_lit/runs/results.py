@@ -1,17 +1,14 @@
 """Read a run folder's results: `metrics.csv` from training, `predictions.csv` from the test. Standard library only."""
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from mnist_lit.runs.folders import CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV, finished_epochs
+from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV, finished_epochs
 from mnist_lit.system.csv_file import read_csv
-from mnist_lit.system.regular_file import read_regular_file
 
-MAX_CONFIG = 1 << 16  # bytes
 T = TypeVar("T")
 
 
@@ -93,18 +90,6 @@ def trained_epochs(run: Path) -> float:
     if epochs := finished_epochs(run):
         return epochs
     return max(_parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
-
-
-def validation_images(run: Path) -> int | None:
-    """How many images each validation had; None if there was none, or the run's configuration does not say."""
-    with suppress(OSError):
-        text = read_regular_file(run / CONFIG_YAML, MAX_CONFIG).decode("utf-8", "ignore")
-        options = dict(re.findall(r"^  (\w+): (\S+)$", text, re.MULTILINE))
-        some = options.get("limit_val_batches") not in ("null", "1.0") or options.get("overfit_batches") != "0.0"
-        size = options.get("val_size", "")
-        # A picture folder may hold validation images of its own.
-        return int(size) or None if size.isdecimal() and not some and options.get("dataset") != "folder" else None
-    return None
 
 
 def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:

@@ -25,7 +25,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "index": str,
     "probability": lambda value: f"{100 * value:.1f} %",
     "amount": lambda value: f"{value:g}".replace("-", "−"),
-    "loss": lambda value: f"{value:#.3g}",
+    "loss": lambda value: f"{value:#.3g}" if value >= 1e-6 else "< 0.000001",
     "temperature": lambda value: f"{value:.2f}",
 }
 DATASETS = {

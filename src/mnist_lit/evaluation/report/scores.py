@@ -120,7 +120,7 @@ def _calibration(probs: Floats, labels: Ints, right: Bools) -> Numbers:
         edges = {"low": n / BINS, "high": (n + 1) / BINS}
         bins.append({**edges, "count": count, "confidence": mean, "accuracy": accuracy})
     # By hand: scikit-learn's log_loss clips at 2e-16, and it and its Brier score warn if float32 rows do not sum to 1.
-    nll = float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], TINIEST)).mean())
+    nll = 0.0 - float(np.log(np.maximum(probs[np.arange(len(labels)), labels], TINIEST)).mean())  # never -0
     brier = float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean())
     return {"nll": nll, "brier": brier, "ece": gaps / len(labels), "bins": bins}
 
