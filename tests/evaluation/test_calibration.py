@@ -1,8 +1,8 @@
 """The temperature minimizes the loss, the detector rejects what is not a digit, and both survive in the checkpoint."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
