@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from mnist_lit.datamodule import MNISTDataModule
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -27,3 +30,23 @@ def test_a_limited_test_does_not_overwrite_the_predictions(cli: Cli, tiny_run: P
     assert code == 0
     assert "predictions" not in out
     assert tiny_run.joinpath("predictions.csv").read_bytes() == before
+
+
+def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
+    cli: Cli, tiny_run: Path, digits_data: MNISTDataModule
+) -> None:
+    assert cli("test")[0] == 0
+    before = tiny_run.joinpath("predictions.csv").read_bytes()
+    scores = sorted(tiny_run.joinpath("test").iterdir())
+    assert digits_data.digits is not None
+    for split in ("train", "val", "test"):
+        for label in range(10):
+            place = Path("pictures", split, str(label))
+            place.mkdir(parents=True)
+            Image.fromarray(255 - digits_data.digits.test_images[label].numpy()).save(place / "0.png")
+    code, out, err = cli("test", "--data.dataset", "folder", "--data.data_dir", "pictures")
+    assert (code, err) == (0, "")
+    assert f"{tiny_run}/predictions_folder.csv" in out
+    assert len(tiny_run.joinpath("predictions_folder.csv").read_text().splitlines()) == 11
+    assert tiny_run.joinpath("predictions.csv").read_bytes() == before
+    assert sorted(tiny_run.joinpath("test").iterdir()) == scores

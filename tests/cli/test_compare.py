@@ -22,7 +22,7 @@ def test_two_runs_that_differ(cli: Cli) -> None:
     code, out, err = cli("compare", "version_0", "version_1")
     assert (code, err) == (0, "")
     assert "5 images only A has right, 25 only B" in out
-    assert "B - A: +2.000 points" in out
+    assert "B - A: +2.00 points" in out
     assert out.splitlines()[-1] == "B is better than A: two equally good networks would rarely differ as much."
     assert "\nA is better than B: " in cli("compare", "version_1", "version_0")[1]
 
@@ -42,7 +42,7 @@ def test_groups_are_compared_over_their_seeds(cli: Cli) -> None:
         write(LOGS / f"version_2/seed_{seed}", range(wrong + seed - 1))
     out = cli("compare", "version_0", "version_1")[1]
     assert "97.00 ± 0.10 %  (n = 3" in out
-    assert "B - A: +1.000 points" in out
+    assert "B - A: +1.00 points" in out
     assert "\nB is better than A: " in out
     assert "\nA and B cannot be told apart: " in cli("compare", "version_0", "version_2")[1]
 
@@ -57,7 +57,7 @@ def test_incomparable_runs_are_refused(cli: Cli) -> None:
     for second, message in (
         ("version_1", "not tested on the same images"),
         ("version_2", "a single run has no spread over seeds"),
-        ("version_3", "mnist-lit test --ckpt_path lightning_logs/version_3"),
+        ("version_3", "run `mnist-lit test --ckpt_path lightning_logs/version_3` first"),
         ("version_9", "no run with a checkpoint"),
         ("vresion_1", "did you mean version_1?"),
         ("version_0", "got lightning_logs/version_0 twice"),

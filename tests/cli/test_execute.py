@@ -109,6 +109,11 @@ def callback(name: str, **settings: object) -> str:
         ("--trainer.deterministic perhaps", "trainer.deterministic: expected true or false or warn, got perhaps"),
         ("--trainer.num_nodes 0", "`num_nodes` must be a positive integer"),
         ("--trainer.plugins magic", "trainer.plugins: cannot take magic"),
+        (
+            "--trainer.callbacks EarlyStoping",
+            "cannot take EarlyStoping; did you mean EarlyStopping?",
+        ),
+        ("--trainer.callbacks nowhere.Mine", "'nowhere'; if it is in the working directory, set PYTHONPATH=."),
         ("--trainer.barebones true", "barebones"),
         ("--model.network networks.Nope", "Nope: module 'networks' has no attribute 'Nope'"),
         ("--model.network nowhere.Net", "Net: No module named 'nowhere'"),

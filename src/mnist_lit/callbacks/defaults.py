@@ -51,12 +51,12 @@ def fit_callbacks(
     return [*callbacks, CalibrateBest(start), *([saver] if saver else [])]
 
 
-def test_callbacks(checkpoint: Path, step: int, temperature: float | None) -> list[Callback]:
+def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other_dataset: str | None) -> list[Callback]:
     """The callbacks of a test of all images. checkpoint: what is tested; step: how far it was trained; temperature:
-    that of its calibration."""
+    that of its calibration. other_dataset: tested instead of the one it was trained on; the run keeps its own test."""
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
-    predictions = run / PREDICTIONS_CSV
+    predictions = run / (f"predictions_{other_dataset}.csv" if other_dataset else PREDICTIONS_CSV)
     table = ScoreTable(predictions, published_score() if shipped else None, temperature)
-    in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() else []
+    in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and not other_dataset else []
     return [table, WritePredictions(predictions), *in_run]

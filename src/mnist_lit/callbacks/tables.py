@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
+from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.console import percent, print_fields, print_table
 
 HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
@@ -27,17 +29,20 @@ class FitTable(Callback):
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
-        self.images, self.seconds, self._validation_seconds = 0, 0.0, 0.0
+        self.images, self.seconds, self._validation_seconds, self._since = 0, 0.0, 0.0, ""
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         self._started_at, self._validation_seconds = time.perf_counter(), 0.0  # a sanity check came before
         self._logged = 0, 0.0, trainer.global_step  # images, seconds and step when last logged
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Print the run folder once nothing can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
+            self._since = " since the resume" if resumed else ""
             print(f"fit: {self.start.run}{resumed}", flush=True)
+            if resumed and (before := _changed_since(pl_module.trained_with)):
+                print(f"fit: until then with {before}; an undisturbed run's bits may be others", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
@@ -68,7 +73,7 @@ class FitTable(Callback):
         epochs, images = epochs_trained(trainer), evaluated_images(trainer)
         fields = {
             "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
-            "time": f"{self.seconds:.1f} s  ({rate:,.0f} images/s while training)",
+            "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",
             "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else "none: no validation",
             "checkpoint": str(checkpoint or "none"),
         }
@@ -81,6 +86,14 @@ class FitTable(Callback):
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_fields(fields)
+
+
+def _changed_since(history: Sequence[Mapping[str, str]]) -> str:
+    """What a resumed run was last trained with, as `threads 4, not 2`, where this process differs; see `run_versions`.
+    The commit is left out: it changes with every edit of this project."""
+    now, before = run_versions(), history[-1] if history else {}
+    changed = [name for name in before if name in now and before[name] != now[name] and name != "commit"]
+    return ", ".join(f"{name} {before[name]}, not {now[name]}" for name in changed)
 
 
 class ScoreTable(Callback):

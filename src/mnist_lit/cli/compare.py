@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import Difference, mcnemar, spread, welch
 from mnist_lit.runs.folders import find_run, finished_members
-from mnist_lit.runs.results import Predictions, read_predictions
+from mnist_lit.runs.results import read_predictions
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import percent_digits
 
 SIGNIFICANT = 0.05  # below this p-value, a difference counts as one
 
@@ -24,7 +24,13 @@ def main(command: str, args: list[str]) -> None:
     folders = find_run(options.first), find_run(options.second)
     if folders[0].resolve() == folders[1].resolve():
         raise InputError(f"expected two runs or two groups, got {folders[0]} twice")
-    first, second = (_tests(folder) for folder in folders)
+    members = [finished_members(folder) or [folder] for folder in folders]
+    found = [[test for run in runs if (test := read_predictions(run))] for runs in members]
+    untested = [folder for folder, runs, tests in zip(folders, members, found, strict=True) if len(tests) < len(runs)]
+    if untested:
+        commands = " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in untested)
+        raise InputError(f"expected a complete test of {' and '.join(map(str, untested))}; run {commands} first")
+    first, second = found
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
         raise InputError("the two were not tested on the same images")
     if (len(first) == 1) != (len(second) == 1):
@@ -40,7 +46,8 @@ def main(command: str, args: list[str]) -> None:
     else:
         print("\n  over seeds, on these test images (Welch's t-test)")
         difference = welch([test.acc for test in first], [test.acc for test in second])
-    value, low, high = (f"{100 * share:+.3f}" for share in difference[:3])
+    digits = percent_digits(len(first[0].labels)) + 1
+    value, low, high = (f"{100 * share:+.{digits}f}" for share in difference[:3])
     print(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
     print(f"\n{_conclusion(difference)}")
 
@@ -54,12 +61,3 @@ def _conclusion(difference: Difference) -> str:
         return f"A and B cannot be told apart: equally good networks would differ as much in {often}."
     better, worse = "BA" if difference.value > 0 else "AB"
     return f"{better} is better than {worse}: two equally good networks would rarely differ as much."
-
-
-def _tests(folder: Path) -> list[Predictions]:
-    """The newest test of a run, or of each run of a group."""
-    runs = finished_members(folder) or [folder]
-    tests = [test for run in runs if (test := read_predictions(run))]
-    if len(tests) < len(runs):
-        raise InputError(f"expected a complete test of {folder}; run `mnist-lit test --ckpt_path {folder}` first")
-    return tests

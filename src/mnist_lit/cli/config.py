@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit.cli.network import allow_local_imports
@@ -104,7 +105,8 @@ def explained_errors(parser: ArgumentParser) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise InputError(explain_error(str(error), list(parser.get_defaults().keys()))) from error
+        valid = [*parser.get_defaults().keys(), *callbacks.__all__, *loggers.__all__]
+        raise InputError(explain_error(str(error), valid)) from error
 
 
 def resolve_options(command: str, config: Namespace) -> None:

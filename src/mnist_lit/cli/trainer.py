@@ -13,7 +13,7 @@ from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
-from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata, config_of
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.start import RunStart, begin_run
@@ -46,7 +46,7 @@ def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yam
 
 
 def callbacks_of_evaluation(
-    command: str, trainer: Namespace, path: str, checkpoint: Mapping[str, Any]
+    command: str, trainer: Namespace, path: str, checkpoint: Mapping[str, Any], dataset: str
 ) -> list[Callback]:
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
     temperature = Metadata.of(checkpoint).temperature
@@ -54,7 +54,8 @@ def callbacks_of_evaluation(
     complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
     if command != "test" or not complete:
         return [ScoreTable(temperature=temperature)]
-    return test_callbacks(Path(path), checkpoint["global_step"], temperature)
+    other = None if dataset == config_of(checkpoint)["data"].get("dataset", dataset) else dataset
+    return test_callbacks(Path(path), checkpoint["global_step"], temperature, other)
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
 
 def explain_error(message: str, valid: Iterable[str]) -> str:
-    """An error of argparse, jsonargparse or Lightning in one line, with the nearest of the valid options or values.
+    """An error of argparse, jsonargparse or Lightning in one line, with the nearest of the valid options and classes.
 
     >>> explain_error("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
     'unknown option data.batchsize; did you mean data.batch_size?'
@@ -57,8 +57,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     'model.lr: expected a number, got x'
     >>> explain_error('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
     'a.b: expected sgd or adamw, got adam; did you mean adamw?'
-    >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: x', [])
-    'a.b: cannot take x'
+    >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: EarlyStoping', ["a.b", "EarlyStopping"])
+    'a.b: cannot take EarlyStoping; did you mean EarlyStopping?'
     """
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
@@ -67,7 +67,9 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
         name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
         prefix = f"{option[1]}: " if option and option[1] != name else ""
-        return f"{prefix}{name}: {reason[2] or reason[3]}"
+        text = reason[2] or reason[3]
+        is_missing = option and option[1].startswith("trainer.") and text.startswith("No module named")
+        return f"{prefix}{name}: {text}{'; if it is in the working directory, set PYTHONPATH=.' if is_missing else ''}"
     if wrong := WRONG_VALUE.match(message):
         name, got = wrong.groups()
         if nested := NESTED.match(got):
@@ -75,7 +77,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
         expected = list(dict.fromkeys(filter(None, choices)))
         if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
-            return f"{name}: cannot take {got}"
+            return f"{name}: cannot take {got}{did_you_mean(got, (known for known in valid if '.' not in known))}"
         return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)

@@ -30,8 +30,12 @@ def percent(share: float, images: int | None = None) -> str:
     >>> percent(176 / 180, 180), percent(9941 / 10_000), percent(7 / 8, 8)
     ('97.8 %', '99.41 %', '88 %')
     """
-    digits = 2 if images is None else max(0, math.ceil(math.log10(max(images, 1) / 100)))
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{2 if images is None else percent_digits(images)}f} %"
+
+
+def percent_digits(images: int) -> int:
+    """The fewest decimals of a percentage that tell neighboring counts of `images` apart."""
+    return max(0, math.ceil(math.log10(max(images, 1) / 100)))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
