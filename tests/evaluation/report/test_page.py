@@ -46,6 +46,14 @@ def test_numbers_stand_under_their_headings(page: str, numbers: dict[str, Any]) 
         assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *shares]
 
 
+def test_an_unfinished_run_and_a_temperature_of_one_say_so(page: str, numbers: dict[str, Any]) -> None:
+    test, origin = numbers["test"], numbers["origin"]
+    other = {**test, "calibration": {**test["calibration"], "temperature": 1.0}}
+    html = render({**numbers, "test": other, "origin": {**origin, "finished": False}})
+    for words in ("<dt>Unfinished</dt>", "made too few mistakes on the validation images to fit a temperature"):
+        assert (words in html, words in page) == (True, False)
+
+
 def test_the_matrix_has_a_row_for_each_true_class(numbers: dict[str, Any]) -> None:
     counts = np.arange(100).reshape(10, 10).tolist()
     html = render({**numbers, "test": {**numbers["test"], "confusion": counts}})

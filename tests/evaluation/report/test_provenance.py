@@ -13,7 +13,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint
 def test_the_origin_is_the_checkpoints_own(numbers: dict[str, Any], digits_data: MNISTDataModule) -> None:
     origin = numbers["origin"]
     assert origin["data"] == {"dataset": "digits", "md5": digits_data.fingerprint, "train": 1257, "val": 180}
-    assert (origin["epochs"], origin["seed"]) == (3, 0)
+    assert (origin["epochs"], origin["finished"], origin["seed"]) == (3, True, 0)
     settings = {setting["name"]: setting["value"] for setting in origin["settings"]}
     assert (settings["data.dataset"], settings["trainer.max_epochs"]) == ("digits", 3)
     assert not {"data.data_dir", "trainer.default_root_dir", "data.seed"} & {*settings}
@@ -26,6 +26,11 @@ def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_dat
     run.joinpath("finished").write_text("0.5\n")
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     assert provenance(run, [run], content, digits_data)["epochs"] == 0.5
+    for name, finished in ((None, None), ("config.yaml", True)):
+        run.joinpath(name or "other").touch()
+        assert provenance(run, [run], content, digits_data)["finished"] is finished
+    run.joinpath("finished").unlink()
+    assert provenance(run, [run], content, digits_data)["finished"] is False
 
 
 @pytest.mark.parametrize(

@@ -79,3 +79,8 @@ def test_the_reference_names_every_status_that_the_server_sends() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in PAGE.parent.glob("*.py"))
     sent = set(re.findall(r"(?:HTTPException\(|return |\}, )([45]\d\d)\b", code))
     assert first_cells(section("Errors")) == sent
+
+
+def test_monitors_may_ask_for_the_head_of_health(ask: Callable[..., "Response"]) -> None:
+    head = ask("HEAD", "/health")
+    assert (head.status_code, head.content) == (200, b"")
