@@ -42,7 +42,7 @@ class FitTable(Callback):
             self._since = " since the resume" if resumed else ""
             print(f"fit: {self.start.run}{resumed}", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
-                print(f"fit: until then with {before}; an undisturbed run's bits may be others", flush=True)
+                print(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
