@@ -54,8 +54,8 @@ def test_the_mask_multiplies_the_4096_features() -> None:
     assert network(x).equal(unmasked)
     network.dropout.mask = torch.zeros(2, 4096)
     silenced = network(x)
-    assert silenced[0].equal(silenced[1])
-    assert not unmasked[0].equal(unmasked[1])
+    torch.testing.assert_close(silenced[0], silenced[1])  # a row's rounding depends on its place in the batch
+    assert not unmasked[0].allclose(unmasked[1])
     half = (torch.arange(4096) % 2 * 2.0).expand(2, 4096)  # drops every other feature, doubles the rest
     network.dropout.mask = half
     masked = network(x)

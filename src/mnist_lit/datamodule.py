@@ -7,14 +7,14 @@
 import inspect
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_share
-from mnist_lit.data.datasets import DatasetName, class_names, load_dataset
+from mnist_lit.data.datasets import DatasetName, check_options, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
@@ -83,24 +83,13 @@ class MNISTDataModule(pl.LightningDataModule):
         handwriting: float = 0.0,
     ) -> None:
         super().__init__()
-        require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
-        require("data.batch_size", batch_size, "1 or more", batch_size >= 1)
-        require("data.val_size", val_size, "0 or more", val_size >= 0)
-        for option, share in {"anneal": anneal, "continental": continental, "handwriting": handwriting}.items():
-            require(f"data.{option}", share, "a share in [0, 1]", 0 <= share <= 1)
-        require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
-        require("data.per_class", per_class, "0 or more", per_class >= 0)
-        require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
-        own_split = dataset == "emnist" or split == "balanced"
-        require("data.split", split, "balanced unless data.dataset is emnist", own_split)
-        unused = mirrors and dataset in TORCHVISION_LOADED
-        require("data.mirrors", mirrors, "none where torchvision downloads", not unused)
+        data_dir = str(data_dir)
+        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
+        check_options(self.hparams, mirrors)
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
             raise InputError(f"data.{error}") from error
-        data_dir = str(data_dir)
-        self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.handwriting = anneal, HandwritingStyles(continental, handwriting)
         self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
@@ -143,10 +132,8 @@ class MNISTDataModule(pl.LightningDataModule):
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
         shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
-        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, **_share()}
-        options["capturable"] = (
-            self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
-        )
+        plain = self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
+        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain, **_share()}
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:

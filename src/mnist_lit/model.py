@@ -34,11 +34,8 @@ class MaskedDropout(nn.Module):
         self.mask = None
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = self.mask
-        self.mask = None  # good for one pass
-        if mask is None or not self.training:
-            return x
-        return x * mask
+        mask, self.mask = self.mask, None  # good for one pass
+        return x if mask is None or not self.training else x * mask
 
 
 class TutorialCNN(nn.Module):

@@ -46,7 +46,7 @@ def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yam
 
 
 def callbacks_of_evaluation(
-    command: str, trainer: Namespace, path: str, checkpoint: Mapping[str, Any], dataset: str
+    command: str, config: Namespace, trainer: Namespace, checkpoint: Mapping[str, Any]
 ) -> list[Callback]:
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
     temperature = Metadata.of(checkpoint).temperature
@@ -54,8 +54,9 @@ def callbacks_of_evaluation(
     complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
     if command != "test" or not complete:
         return [ScoreTable(temperature=temperature)]
+    dataset = config.data.dataset
     other = None if dataset == config_of(checkpoint)["data"].get("dataset", dataset) else dataset
-    return test_callbacks(Path(path), checkpoint["global_step"], temperature, other)
+    return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, other)
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:

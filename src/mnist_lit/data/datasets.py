@@ -1,7 +1,8 @@
 """Datasets as tensors: parsed from verified files, or taken from scikit-learn or torchvision."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from mnist_lit.data.download import IDX_FILES, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, emnist_classes, load_from_torchvision
+from mnist_lit.errors import require
 from mnist_lit.imaging.mnist_format import fit_to_box
 
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist", "digits", "folder"]
@@ -22,6 +24,22 @@ CLASS_NAMES = {  # by label, as the datasets' authors name them
     "fashion_mnist": FASHION,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
+
+
+def check_options(options: Mapping[str, Any], mirrors: object) -> None:
+    """Raise InputError for an option of `MNISTDataModule` that has no meaning. mirrors: `data.mirrors`."""
+    dataset, fraction, per_class = options["dataset"], options["fraction"], options["per_class"]
+    require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
+    for option, least in {"batch_size": 1, "val_size": 0, "per_class": 0}.items():
+        require(f"data.{option}", options[option], f"{least} or more", options[option] >= least)
+    for option in ("anneal", "continental", "handwriting"):
+        require(f"data.{option}", options[option], "a share in [0, 1]", 0 <= options[option] <= 1)
+    require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
+    require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
+    own_split = dataset == "emnist" or options["split"] == "balanced"
+    require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
+    unused = mirrors and dataset in TORCHVISION_LOADED
+    require("data.mirrors", mirrors, "none where torchvision downloads", not unused)
 
 
 def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:
