@@ -18,13 +18,15 @@ FIT = [*FEW_DIGITS, "--trainer.max_epochs", "2"]
 FIT += ["--checkpoint_every_n_steps", "1", "--trainer.log_every_n_steps", "1"]  # 5 steps an epoch
 
 UNKEYED = """
+import os
+
 import torch
 from lightning.pytorch.callbacks import Callback
 
 class Unkeyed(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         with torch.no_grad():
-            pl_module.network.fc2.bias.add_(torch.rand(10) * {size})
+            pl_module.network.fc2.bias.add_(os.getpid() * {size})
 """
 
 
@@ -38,7 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_a_planted_difference_is_found_with_its_tensor_and_step(cli: Cli) -> None:
-    # torch's global generator restarts with each process, and no checkpoint saves its state
+    # The processes differ wherever the kills fall, also before the first save or during the last one.
     Path("planted.py").write_text(UNKEYED.format(size=1e-6))
     code, out, _ = cli("verify-resume", *FIT, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "2")
     assert code == 1, out
