@@ -50,3 +50,19 @@ def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
     assert len(tiny_run.joinpath("predictions_folder.csv").read_text().splitlines()) == 11
     assert tiny_run.joinpath("predictions.csv").read_bytes() == before
     assert sorted(tiny_run.joinpath("test").iterdir()) == scores
+
+
+def test_a_test_of_another_checkpoint_leaves_the_best_ones_alone(cli: Cli, tiny_run: Path) -> None:
+    assert cli("test")[0] == 0
+    before = tiny_run.joinpath("predictions.csv").read_bytes()
+    code, out, _ = cli("test", "--ckpt_path", f"{tiny_run}/checkpoints/last.ckpt")
+    assert code == 0
+    assert f"{tiny_run}/predictions_last.csv" in out
+    assert tiny_run.joinpath("predictions_last.csv").exists()
+    assert tiny_run.joinpath("predictions.csv").read_bytes() == before
+    assert cli("test", "--ckpt_path", f"{tiny_run.resolve()}/checkpoints/best.ckpt")[0] == 0
+    assert sorted(path.name for path in tiny_run.glob("*.csv")) == [
+        "metrics.csv",
+        "predictions.csv",
+        "predictions_last.csv",
+    ]

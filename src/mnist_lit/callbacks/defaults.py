@@ -13,7 +13,7 @@ from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import FitTable, ScoreTable
 from mnist_lit.callbacks.tensorboard import TensorBoardOverview, TensorBoardTestScores
-from mnist_lit.runs.folders import CONFIG_YAML, PREDICTIONS_CSV, run_of_checkpoint
+from mnist_lit.runs.folders import CONFIG_YAML, predictions_name, run_of_checkpoint
 from mnist_lit.runs.locate import is_pretrained, published_score
 from mnist_lit.runs.start import RunStart
 
@@ -56,7 +56,7 @@ def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other
     that of its calibration. other_dataset: tested instead of the one it was trained on; the run keeps its own test."""
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
-    predictions = run / (f"predictions_{other_dataset}.csv" if other_dataset else PREDICTIONS_CSV)
+    predictions = run / predictions_name(None if shipped else checkpoint, other_dataset)
     table = ScoreTable(predictions, published_score() if shipped else None, temperature)
     in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and not other_dataset else []
     return [table, WritePredictions(predictions), *in_run]

@@ -6,7 +6,7 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     checkpoints/best.ckpt  the best by validation; a run without validation has only last.ckpt
     checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
     checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
-    predictions.csv        written by `mnist-lit test`, together with TensorBoard scalars in test/
+    predictions.csv        written by `mnist-lit test` of the best checkpoint, with TensorBoard scalars in test/
     report.html            written by `mnist-lit report`, for a group in the group's folder
     finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
                            how many images each validation had
@@ -173,6 +173,15 @@ def run_of_checkpoint(checkpoint: Path) -> Path:
     """The folder for a checkpoint's predictions and report: its run's, or its own if it lies outside a run."""
     folder = checkpoint.parent if checkpoint.parent.name else checkpoint.resolve().parent
     return folder.parent if folder.name == CHECKPOINTS else folder
+
+
+def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
+    """The file of a test's predictions. `predictions.csv` is that of a run's best checkpoint on the dataset it was
+    trained on, by which runs are compared; others are as `predictions_epoch_3.csv` or `predictions_last_kmnist.csv`."""
+    best = best_checkpoint(run_of_checkpoint(checkpoint)) if checkpoint else None
+    other = checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
+    stem, suffix = PREDICTIONS_CSV.split(".")
+    return f"{'_'.join(filter(None, (stem, other, other_dataset)))}.{suffix}"
 
 
 def run_number(run: Path, kind: str = "version") -> int:
