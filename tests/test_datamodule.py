@@ -1,5 +1,6 @@
 """The data module splits, loads and augments; it refuses sizes that do not fit."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,13 @@ def batches(data: MNISTDataModule, epoch: int = 0) -> list[Batch]:
     train = data.train_dataloader()
     train.set_epoch(epoch)
     return list(train)
+
+
+def test_a_folder_of_pictures_is_not_taken_for_the_embedded_digits(tmp_path: Path) -> None:
+    MNISTDataModule(str(tmp_path), "digits", val_size=180)
+    tmp_path.joinpath("train").mkdir()
+    with pytest.raises(InputError, match=f"embedded digits need none; for {tmp_path}, add --data.dataset folder"):
+        MNISTDataModule(str(tmp_path), "digits", val_size=180)
 
 
 def test_training_and_validation_images_are_disjoint(digits_data: MNISTDataModule) -> None:

@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 from lightning_utilities.core.imports import RequirementCache
 
+from mnist_lit.cli.main import main
+from mnist_lit.errors import InputError
+
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
 
+HOOKS = """
+from lightning.pytorch import Callback
+
+class Fails(Callback):
+    def on_fit_start(self, trainer, pl_module):
+        raise ValueError("my own bug")
+"""
 NETWORKS = """
 import torch
 from torch import nn
@@ -116,12 +126,17 @@ def callback(name: str, **settings: object) -> str:
         ("--trainer.callbacks nowhere.Mine", "'nowhere'; if it is in the working directory, set PYTHONPATH=."),
         ("--trainer.barebones true", "barebones"),
         ("--model.network networks.Nope", "Nope: module 'networks' has no attribute 'Nope'"),
+        ("--model.network networks.py", "expected a class, as my_package.MyNet, got the file networks.py"),
         ("--model.network nowhere.Net", "Net: No module named 'nowhere'"),
         (
             "--model.network networks.NotAModule",
             "model.network: Import path does not correspond to a subclass of Module",
         ),
-        ("--model.network networks.Net --model.network.depth 3", "Net: Option 'depth' is not accepted"),
+        ("--model.network networks.Net --model.network.depth 3", "Net: Option 'depth' is not accepted\n"),
+        (
+            "--model.network networks.Net --model.network.widht 3",
+            "Net: Option 'widht' is not accepted; did you mean width?",
+        ),
         (
             "--model.network networks.Net --model.network.width wide",
             "model.network.width: expected a whole number, got w",
@@ -149,6 +164,18 @@ def test_a_wrong_lightning_option_gives_one_line_and_leaves_no_run(
 ) -> None:
     Path("networks.py").write_text(NETWORKS)
     assert line in error_line(*tiny_fit, "--trainer.max_epochs", "1", *shlex.split(options))
+    assert not Path("lightning_logs").exists()
+
+
+def test_a_bug_in_a_callback_of_ones_own_keeps_its_traceback(
+    tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("my_hooks.py").write_text(HOOKS)
+    monkeypatch.syspath_prepend(Path.cwd())
+    with pytest.raises(ValueError, match="my own bug") as caught:
+        main([*tiny_fit, "--trainer.max_epochs", "1", "--trainer.callbacks", "my_hooks.Fails"])
+    assert not isinstance(caught.value, InputError)
+    assert str(caught.traceback[-1].path).endswith("my_hooks.py")
     assert not Path("lightning_logs").exists()
 
 

@@ -303,7 +303,7 @@ def test_the_tutorials_network_needs_none() -> None:
     ids=["an instance", "a name", "arguments"],
 )
 def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, options: str) -> None:
-    with pytest.raises(InputError, match=f"this checkpoint's network is not the tutorial's; add {options}$"):
+    with pytest.raises(InputError, match=f"network is not the tutorial's; add {options}; in Python, pass network=Own"):
         network_of(of_own_network(model))
 
 

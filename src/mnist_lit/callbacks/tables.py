@@ -71,13 +71,15 @@ class FitTable(Callback):
         best, run = self.tracker.best, self.start.run
         checkpoint = best_checkpoint(run) if run and self.saves else None
         epochs, images = epochs_trained(trainer), evaluated_images(trainer)
+        holds_out = getattr(trainer.datamodule, "val_size", 0)  # type: ignore[attr-defined]
+        without = "none: it ended before a validation" if holds_out else "none: no validation"
         fields = {
             "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",
-            "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else "none: no validation",
+            "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else without,
             "checkpoint": str(checkpoint or "none"),
         }
-        if checkpoint and getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
+        if checkpoint and not holds_out:
             fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
         if checkpoint:
             elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"

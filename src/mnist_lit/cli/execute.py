@@ -2,6 +2,8 @@
 
 import math
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +37,7 @@ from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.distributed import is_peer_failure
 
+LIBRARIES = ("mnist_lit", "lightning", "torch", "torchmetrics")
 REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
 
 
@@ -58,9 +61,17 @@ def refusals(start: RunStart) -> Iterator[None]:
             raise
         if is_rank_zero():
             discard_run(start)
-        if isinstance(error, InputError) or not isinstance(error, REFUSALS):
+        if isinstance(error, InputError) or not isinstance(error, REFUSALS) or _is_from_own_code(error):
             raise
         raise InputError(explain_error(str(error), [])) from error
+
+
+def _is_from_own_code(error: BaseException) -> bool:
+    """Whether it went through code of one's own, as a callback's, whose bugs need a traceback; what jsonargparse calls
+    are options that a class refuses."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    packages = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames}
+    return "jsonargparse" not in packages and not packages <= {*LIBRARIES, *sys.stdlib_module_names}
 
 
 def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:

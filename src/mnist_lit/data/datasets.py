@@ -11,7 +11,7 @@ from torch import Tensor
 from mnist_lit.data.download import IDX_FILES, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, emnist_classes, load_from_torchvision
-from mnist_lit.errors import require
+from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.mnist_format import fit_to_box
 
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist", "digits", "folder"]
@@ -30,6 +30,10 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     """Raise InputError for an option of `MNISTDataModule` that has no meaning. mirrors: `data.mirrors`."""
     dataset, fraction, per_class = options["dataset"], options["fraction"], options["per_class"]
     require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
+    if dataset == "digits" and options["data_dir"] != "data" and Path(options["data_dir"], "train").is_dir():
+        raise InputError(
+            f"data.data_dir: the embedded digits need none; for {options['data_dir']}, add --data.dataset folder"
+        )
     for option, least in {"batch_size": 1, "val_size": 0, "per_class": 0}.items():
         require(f"data.{option}", options[option], f"{least} or more", options[option] >= least)
     for option in ("anneal", "continental", "handwriting"):

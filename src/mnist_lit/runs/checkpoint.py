@@ -309,9 +309,9 @@ def network_options(content: Mapping[str, Any]) -> str:
 def require_network(content: Mapping[str, Any], network: object | None) -> None:
     """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None."""
     if network is None and (options := network_options(content)):
-        raise InputError(
-            f"this checkpoint's network is not the tutorial's; add {options}{_unstored_arguments(content)}"
-        )
+        name = content["hyper_parameters"]["network"].rpartition(".")[2]
+        added = f"add {options}{_unstored_arguments(content)}; in Python, pass network={name}(…)"
+        raise InputError(f"this checkpoint's network is not the tutorial's; {added}")
 
 
 def _unstored_arguments(content: Mapping[str, Any]) -> str:

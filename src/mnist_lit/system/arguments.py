@@ -1,7 +1,9 @@
 """Explain wrong names and options in one line, with the nearest valid one. The standard library only."""
 
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
 # How argparse and jsonargparse word their errors.
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
@@ -14,6 +16,9 @@ CLASS_REASON = re.compile(
     r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\n\s*(?!.*Expected a|Parser key)(\S.*)"
     r"|Errors:\n\s*- (?!Expected a|Problem|Parser key)(\S.*)"
 )
+GIVEN_CLASS = re.compile(r"given class_path '([\w.]+)'")
+NOT_ACCEPTED = re.compile(r"Option '(\w+)' is not accepted")
+SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
@@ -64,12 +69,18 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         name = unknown[1] or unknown[2]
         return f"unknown option {name}{did_you_mean(name, valid)}"
     option = PARSER_KEY.match(message)
+    if script := SCRIPT.search(message):
+        return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
         name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
         prefix = f"{option[1]}: " if option and option[1] != name else ""
         text = reason[2] or reason[3]
-        is_missing = option and option[1].startswith("trainer.") and text.startswith("No module named")
-        return f"{prefix}{name}: {text}{'; if it is in the working directory, set PYTHONPATH=.' if is_missing else ''}"
+        hint = ""
+        if option and option[1].startswith("trainer.") and text.startswith("No module named"):
+            hint = "; if it is in the working directory, set PYTHONPATH=."
+        elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
+            hint = did_you_mean(wrong[1], _parameters(given[1]))
+        return f"{prefix}{name}: {text}{hint}"
     if wrong := WRONG_VALUE.match(message):
         name, got = wrong.groups()
         if nested := NESTED.match(got):
@@ -82,6 +93,16 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)
     return " ".join(message.split())
+
+
+def _parameters(class_path: str) -> list[str]:
+    """What a class that has been imported takes; nothing if it cannot be inspected."""
+    import inspect  # needed only after a mistake
+
+    module, _, name = class_path.rpartition(".")
+    with suppress(AttributeError, TypeError, ValueError):
+        return [*inspect.signature(getattr(sys.modules.get(module), name)).parameters]
+    return []
 
 
 def _choices(expected: str) -> list[str]:
