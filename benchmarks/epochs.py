@@ -3,7 +3,7 @@
     python benchmarks/epochs.py lightning_logs/version_0 --data_dir data
 
 Nothing is selected by these scores. The run must have kept its epochs (`--keep_epochs true`, as the tutorial's recipe
-does). Afterwards its `predictions.csv` holds the last epoch's predictions.
+does).
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from measurement import benchmark_parser, save_results
 from mnist_lit.cli.main import main as mnist_lit
+from mnist_lit.runs.folders import predictions_name
 from mnist_lit.runs.results import read_predictions
 
 PUBLISHED = {1: 70.98, 5: 98.44, 10: 99.01, 15: 99.25, 20: 99.34}  # epoch → test accuracy in %, on the tutorial's page
@@ -29,7 +30,7 @@ def main() -> None:
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             code = mnist_lit(["test", "--ckpt_path", str(path), "--data.data_dir", options.data_dir])
-        test = read_predictions(options.run)
+        test = read_predictions(options.run, predictions_name(path, None))
         assert code == 0, output.getvalue()
         assert test, output.getvalue()
         images, curve[epoch] = len(test.labels), test.right

@@ -48,15 +48,15 @@ class Validation(NamedTuple):
         return other is None or self.rank() > other.rank()
 
 
-def read_predictions(run: Path) -> Predictions | None:
-    """The newest complete test of a run; None if there is none or its file is damaged."""
-    names = ("index", "label", "predicted")
+def read_predictions(run: Path, name: str = PREDICTIONS_CSV) -> Predictions | None:
+    """The newest complete test of a run; None if there is none or its file is damaged. name: another test's file."""
+    columns = ("index", "label", "predicted")
     with suppress(OSError, csv.Error, LookupError, TypeError, ValueError):
-        rows = read_csv(run / PREDICTIONS_CSV)
-        indices, labels, predicted = ([int(row[name]) for row in rows] for name in names)
-        classes = [name for name in rows[0] if name not in (*names, "file")]
-        probs = [[float(row[name]) for name in classes] for row in rows]
-        return Predictions(indices, labels, predicted, probs, [name.removeprefix("prob_") for name in classes])
+        rows = read_csv(run / name)
+        indices, labels, predicted = ([int(row[column]) for row in rows] for column in columns)
+        classes = [column for column in rows[0] if column not in (*columns, "file")]
+        probs = [[float(row[column]) for column in classes] for row in rows]
+        return Predictions(indices, labels, predicted, probs, [column.removeprefix("prob_") for column in classes])
     return None
 
 
