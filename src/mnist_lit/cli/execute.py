@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -37,7 +38,7 @@ from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.distributed import is_peer_failure
 
-LIBRARIES = ("mnist_lit", "lightning", "torch", "torchmetrics")
+INSTALLED = {"site-packages", "dist-packages"}
 REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
 
 
@@ -69,9 +70,11 @@ def refusals(start: RunStart) -> Iterator[None]:
 def _is_from_own_code(error: BaseException) -> bool:
     """Whether it went through code of one's own, as a callback's, whose bugs need a traceback; what jsonargparse calls
     are options that a class refuses."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    packages = {frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames}
-    return "jsonargparse" not in packages and not packages <= {*LIBRARIES, *sys.stdlib_module_names}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    places = {frame.f_globals.get("__name__", "").partition(".")[0]: frame.f_code.co_filename for frame in frames}
+    known = ("mnist_lit", *sys.stdlib_module_names)  # or installed, as Lightning and torch are
+    own = [name for name, file in places.items() if name not in known and not INSTALLED & {*Path(file).parts}]
+    return bool(own) and "jsonargparse" not in places
 
 
 def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataModule, *, resumes: bool) -> None:
