@@ -186,6 +186,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
         "origin": {
             "steps": networks[0].steps,
             "epochs": trained_epochs(runs[0]),
+            "finished": all(run.joinpath("finished").exists() for run in runs),
             "steps_per_epoch": math.ceil(
                 math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
                 / (config["trainer"].get("accumulate_grad_batches") or 1)
@@ -214,7 +215,7 @@ def trained_epochs(run: Path) -> float:
     """What the file that marks a run as finished says, or else how many epochs have a training loss."""
     mark = run / "finished"
     if mark.exists() and (said := mark.read_text(encoding="utf-8").strip()):
-        return float(said)
+        return float(said.split()[0])  # the images of each validation follow
     return max((int(row["epoch"]) + 1 for row in metric_rows(run, "train/loss")), default=0)
 
 

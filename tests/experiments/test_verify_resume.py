@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import Callback
 class Unkeyed(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         with torch.no_grad():
-            pl_module.network.fc2.bias.add_(os.getpid() * {size})
+            pl_module.network.fc2.bias.add_(torch.arange(10) * (os.getpid() * {size}))
 """
 
 
@@ -52,7 +52,8 @@ def test_a_planted_difference_is_found_with_its_tensor_and_step(cli: Cli) -> Non
 @pytest.mark.usefixtures("environment")
 def test_without_the_planted_difference_all_is_equal(cli: Cli) -> None:
     Path("planted.py").write_text(UNKEYED.format(size=0))
-    args = ("--trainer.callbacks+", "planted.Unkeyed", "--kills", "5", "--folder", "kept")
+    longer = ("--trainer.max_epochs", "10")  # so that something is left for every kill also on a fast machine
+    args = (*longer, "--trainer.callbacks+", "planted.Unkeyed", "--kills", "5", "--folder", "kept")
     code, out, _ = cli("verify-resume", *FIT, *args)
     assert code == 0, out
     assert "equal: " in out
