@@ -41,6 +41,16 @@ def test_a_folder_of_pictures_is_not_taken_for_the_embedded_digits(tmp_path: Pat
         MNISTDataModule(str(tmp_path), "digits", val_size=180)
 
 
+def test_what_a_subclass_passes_on_is_checked_rather_than_its_own_arguments() -> None:
+    class Own(MNISTDataModule):
+        def __init__(self, split: float = 0.8, batch_size: int = 64) -> None:
+            super().__init__(dataset="digits", val_size=180, batch_size=0 if split == 0 else batch_size)
+
+    Own()
+    with pytest.raises(InputError, match="data.batch_size: expected 1 or more, got 0"):
+        Own(split=0)
+
+
 def test_training_and_validation_images_are_disjoint(digits_data: MNISTDataModule) -> None:
     train, val = set(digits_data.train_indices.tolist()), set(digits_data.val_indices.tolist())
     assert len(train) == 1257

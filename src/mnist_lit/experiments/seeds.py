@@ -67,9 +67,11 @@ def _evaluate(command: str, args: list[str]) -> int:
     for run in members:
         if code := run_command(command, [*args, "--ckpt_path", str(folders.best_checkpoint(run))]):
             return code
-    written = [run / folders.PREDICTIONS_CSV for run in members]  # none of a partial test
-    if command == "test" and all(path.exists() and path.stat().st_mtime >= began - 1 for path in written):
-        tests = [test for run in members if (test := read_predictions(run))]
+    # A partial test writes none, and one on another dataset a file of its own.
+    found = ([path for path in run.glob("predictions*.csv") if path.stat().st_mtime >= began - 1] for run in members)
+    written = [max(paths, key=lambda path: path.stat().st_mtime) for paths in found if paths]
+    if command == "test" and len(written) == len(members):
+        tests = [test for path in written if (test := read_predictions(path.parent, path.name))]
         fields = {"group": folder, "test/acc": str(spread([test.acc for test in tests]))}
         if len(tests) > 1:
             mean = f"the mean of the {len(tests)} runs' probabilities"

@@ -17,7 +17,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated, predict_batches
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
 from mnist_lit.evaluation.report import provenance, robustness, scores
-from mnist_lit.runs.folders import best_checkpoint, group_members, run_name, run_of_checkpoint
+from mnist_lit.runs.folders import best_checkpoint, group_members, predictions_name, run_name, run_of_checkpoint
 from mnist_lit.runs.results import Predictions, read_predictions
 from mnist_lit.system.subprocesses import run_command
 
@@ -80,7 +80,7 @@ def _tested(
     checkpoint: Path, calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, test_options: Sequence[str]
 ) -> tuple[Predictions, Tensor]:
     """A checkpoint's test predictions and outlier scores (N,). Tests it first unless its run's newest test fits it."""
-    run = run_of_checkpoint(checkpoint)
+    run, name = run_of_checkpoint(checkpoint), predictions_name(checkpoint, None)
     # Computed again, because a file's date proves nothing. The outlier scores need it anyway.
     log_probs, features = predict_batches(calibrated, images)
     with torch.inference_mode():
@@ -91,8 +91,8 @@ def _tested(
             args = ["--ckpt_path", str(checkpoint), *test_options]
             if run_command("test", args, stdout=subprocess.DEVNULL):
                 raise InputError(f"{run} could not be tested")
-        test = read_predictions(run)
+        test = read_predictions(run, name)
         same_images = test and test.labels == labels.tolist() and np.shape(test.probs) == probs.shape
         if test and same_images and np.abs(np.array(test.probs) - probs).max() <= TOLERANCE:
             return test, outlier_scores
-    raise InputError(f"{run}/predictions.csv does not hold the predictions of {checkpoint} for these images")
+    raise InputError(f"{run / name} does not hold the predictions of {checkpoint} for these images")
