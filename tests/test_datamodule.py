@@ -47,7 +47,7 @@ def test_what_a_subclass_passes_on_is_checked_rather_than_its_own_arguments() ->
             super().__init__(dataset="digits", val_size=180, batch_size=0 if split == 0 else batch_size)
 
     Own()
-    with pytest.raises(InputError, match="data.batch_size: expected 1 or more, got 0"):
+    with pytest.raises(InputError, match="batch_size: expected 1 or more, got 0"):
         Own(split=0)
 
 

@@ -83,19 +83,9 @@ class MNISTDataModule(pl.LightningDataModule):
         handwriting: float = 0.0,
     ) -> None:
         super().__init__()
+        check_options(locals(), mirrors)  # the arguments; `hparams` may hold those of a subclass
         data_dir = str(data_dir)
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
-        given = {
-            "dataset": dataset,
-            "data_dir": data_dir,
-            "batch_size": batch_size,
-            "val_size": val_size,
-            "split": split,
-        }
-        given |= {"anneal": anneal, "continental": continental, "handwriting": handwriting}
-        check_options(
-            {**given, "fraction": fraction, "per_class": per_class}, mirrors
-        )  # a subclass's hparams may differ
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
