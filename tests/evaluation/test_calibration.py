@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def test_a_network_is_made_surer_only_if_it_made_enough_mistakes(
     labels = data.train_labels.clone()
     labels[val] = predicted = calibrated(data.train_images[val])[0].argmax(dim=1)
     labels[val[:mistakes]] = (predicted[:mistakes] + 1) % 10
-    data = replace(data, train_labels=labels)
+    data = dataclasses.replace(data, train_labels=labels)
     found = calibrate(Unsure(calibrated.network), data, digits_data.train_indices[:300], val)
     assert float(found.temperature) < 0.9 if surer else float(found.temperature) == 1
 
