@@ -37,7 +37,10 @@ def main() -> None:
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout
-            frames = list(_frames(re.findall(r"http://\S+/", server.stdout.readline())[0]))
+            address = re.search(r"http://\S+/", server.stdout.readline())  # empty if the server has ended
+            if not address:
+                raise SystemExit("the server did not start")
+            frames = list(_frames(address[0]))
         finally:
             server.terminate()
             server.wait(30)

@@ -319,6 +319,22 @@ def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: d
     assert validated_images(trainer) == images
 
 
+@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.parametrize(
+    ("existing", "saved", "left"),
+    [(["best.ckpt"], "best.ckpt", 0), (["best.ckpt"], "last.ckpt", 2), (["last.ckpt"], "last.ckpt", 0)],
+)
+def test_predictions_go_with_the_checkpoint_that_was_tested(existing: list[str], saved: str, left: int) -> None:
+    Path("run/checkpoints").mkdir(parents=True)
+    for name in existing:
+        Path("run/checkpoints", name).touch()
+    for name in ("predictions.csv", "predictions_kmnist.csv", "metrics.csv"):
+        Path("run", name).touch()
+    saver().save(FakeTrainer(), saved)  # type: ignore[arg-type]
+    assert len(list(Path("run").glob("predictions*"))) == left
+    assert Path("run/metrics.csv").exists()
+
+
 def test_a_resumed_run_keeps_scores_that_it_has_not_logged_again() -> None:
     Path("run").mkdir()
     Path("run/metrics.csv").write_text("step\n0\n1\n")

@@ -1,6 +1,7 @@
 """predictions.csv holds every test image once."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from PIL import Image
 
 from mnist_lit.datamodule import MNISTDataModule
+from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 def test_every_test_image_has_one_row_with_its_probabilities(cli: Cli, tiny_run: Path) -> None:
@@ -50,6 +53,24 @@ def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
     assert len(tiny_run.joinpath("predictions_folder.csv").read_text().splitlines()) == 11
     assert tiny_run.joinpath("predictions.csv").read_bytes() == before
     assert sorted(tiny_run.joinpath("test").iterdir()) == scores
+
+
+def test_other_pictures_of_the_same_classes_are_another_dataset(cli: Cli) -> None:
+    shapes()
+    folder = ("--data.dataset", "folder", "--data.data_dir")
+    fit = ("--data.batch_size", "8", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
+    assert cli("fit", *folder, "my-shapes", *fit)[0] == 0
+    predictions = Path("lightning_logs/version_0/predictions.csv")
+    shutil.copytree("my-shapes", "copied")
+    for data_dir, name in (("my-shapes", "predictions.csv"), ("copied", "predictions.csv")):
+        predictions.unlink(missing_ok=True)
+        code, out, err = cli("test", "--data.data_dir", data_dir)
+        assert (code, err) == (0, "")
+        assert f"{predictions.with_name(name)}\n" in out
+    before = predictions.read_bytes()
+    next(Path("copied/test/circle").iterdir()).unlink()
+    assert f"{predictions.with_name('predictions_folder.csv')}\n" in cli("test", "--data.data_dir", "copied")[1]
+    assert predictions.read_bytes() == before
 
 
 def test_a_test_of_another_checkpoint_leaves_the_best_ones_alone(cli: Cli, tiny_run: Path) -> None:

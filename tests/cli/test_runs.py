@@ -80,7 +80,7 @@ def test_folders_of_another_program_are_left_out(cli: Cli) -> None:
     Path("lightning_logs/version_1/hparams.yaml").touch()
     _, out, _ = cli("runs")
     assert "version_1" not in out
-    assert out.endswith("\nleft out: 1 that `mnist-lit fit` did not make\n")
+    assert out.endswith("\nskipped 1 folder without config.yaml\n")
     assert [run["run"] for run in json.loads(cli("runs", "--json")[1])] == ["version_0"]
 
 

@@ -20,6 +20,7 @@ from mnist_lit.experiments.seeds import _seeds_at_once, _visible_gpus, parse_see
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 from mnist_lit.system.console import percent
+from shapes import shape
 
 Cli = Callable[..., tuple[int, str, str]]
 GROUP = Path("lightning_logs/version_0")
@@ -86,6 +87,22 @@ def test_seeds_are_trained_and_tested_as_a_group(cli: Cli) -> None:
     assert f"ensemble      {percent(ensemble_accuracy(tests), 360)}" in tested
     assert tests[0].probs != tests[1].probs  # the seeds differ
     assert cli("runs")[1].count("version_0/seed_") == 2
+
+
+def test_a_group_is_summarized_on_another_dataset_but_not_after_a_partial_test(cli: Cli, group: Path) -> None:
+    for label in "0123456789":
+        for split in ("train", "val", "test"):
+            Path("pictures", split, label).mkdir(parents=True)
+            shape("circle", 0).save(Path("pictures", split, label, "0.png"))
+    other = ("--data.dataset", "folder", "--data.data_dir", "pictures")
+    code, out, err = cli("test", "--ckpt_path", str(group), *other)
+    assert (code, err) == (0, "")
+    members = group_members(group)
+    tests = [test for member in members if (test := read_predictions(member, "predictions_folder.csv"))]
+    assert f"test/acc      {spread([test.acc for test in tests])}" in out
+    assert not any(read_predictions(member) for member in members)
+    code, out, _ = cli("test", "--ckpt_path", str(group), *other, "--trainer.limit_test_batches", "1")
+    assert (code, "ensemble" in out) == (0, False)
 
 
 @pytest.mark.slow

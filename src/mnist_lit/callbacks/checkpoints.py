@@ -12,7 +12,14 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, mark_finished
+from mnist_lit.runs.folders import (
+    BEST_CKPT,
+    CHECKPOINTS,
+    LAST_CKPT,
+    best_checkpoint,
+    mark_finished,
+    remove_predictions,
+)
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
@@ -64,7 +71,10 @@ class SaveBestAndLast(Checkpoint):
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
         assert self.start.run
-        trainer.save_checkpoint(self.start.run / CHECKPOINTS / name)
+        path = self.start.run / CHECKPOINTS / name
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero and path == best_checkpoint(self.start.run):  # tested meanwhile, it was another
+            remove_predictions(self.start.run)
         self.due = self.due and name != LAST_CKPT
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -134,9 +144,13 @@ def epochs_trained(trainer: Trainer) -> float:
 
 def validated_images(trainer: Trainer) -> int | None:
     """How many images each validation has; None without one, or if the trainer's limits leave some out."""
-    limit = trainer.limit_val_batches  # 1 is one batch, 1.0 all of them
-    whole = isinstance(limit, float) and limit == 1 and not trainer.overfit_batches  # type: ignore[attr-defined]
+    whole = keeps_all(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
     return len(trainer.datamodule.val_indices) or None if whole else None  # type: ignore[attr-defined]
+
+
+def keeps_all(limit: float | None) -> bool:
+    """Whether the trainer's limit of batches leaves none out: 1 is one batch, 1.0 and None are all of them."""
+    return limit is None or (isinstance(limit, float) and limit == 1)
 
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:

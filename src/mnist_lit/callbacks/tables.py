@@ -72,7 +72,8 @@ class FitTable(Callback):
         checkpoint = best_checkpoint(run) if run and self.saves else None
         epochs, images = epochs_trained(trainer), evaluated_images(trainer)
         holds_out = getattr(trainer.datamodule, "val_size", 0)  # type: ignore[attr-defined]
-        without = "none: it ended before a validation" if holds_out else "none: no validation"
+        validates = holds_out and trainer.limit_val_batches
+        without = "none: it ended before a validation" if validates else "none: no validation"
         fields = {
             "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",

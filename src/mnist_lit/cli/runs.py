@@ -101,4 +101,4 @@ def main(command: str, args: list[str]) -> None:
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
     if others := len(runs) - len(rows):
-        print(f"\nleft out: {others} that `mnist-lit fit` did not make")
+        print(f"\nskipped {others} folder{'s' * (others > 1)} without config.yaml")

@@ -9,11 +9,13 @@ from filelock import FileLock
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
+from mnist_lit.callbacks.checkpoints import keeps_all
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
-from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata, config_of
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.start import RunStart, begin_run
@@ -46,17 +48,21 @@ def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yam
 
 
 def callbacks_of_evaluation(
-    command: str, config: Namespace, trainer: Namespace, checkpoint: Mapping[str, Any]
+    command: str,
+    config: Namespace,
+    trainer: Namespace,
+    checkpoint: Mapping[str, Any],
+    datamodule: MNISTDataModule,
 ) -> list[Callback]:
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
-    temperature = Metadata.of(checkpoint).temperature
-    limit = trainer.limit_test_batches  # 1 is one batch, 1.0 all of them
-    complete = not trainer.fast_dev_run and (limit is None or (isinstance(limit, float) and limit == 1))
-    if command != "test" or not complete:
-        return [ScoreTable(temperature=temperature)]
-    dataset = config.data.dataset
-    other = None if dataset == config_of(checkpoint)["data"].get("dataset", dataset) else dataset
-    return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, other)
+    metadata = Metadata.of(checkpoint)
+    if command != "test" or trainer.fast_dev_run or not keeps_all(trainer.limit_test_batches):
+        return [ScoreTable(temperature=metadata.temperature)]
+    datamodule.prepare_data()
+    datamodule.setup()
+    is_own = metadata.data in ("", datamodule.fingerprint)  # "" was saved before the data were read
+    other = None if is_own else datamodule.dataset
+    return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], metadata.temperature, other)
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:

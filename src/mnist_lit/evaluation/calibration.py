@@ -21,7 +21,7 @@ from mnist_lit.own_network import is_tutorial, log_probabilities
 from mnist_lit.runs import checkpoint
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
-MIN_MISTAKES = 3  # a network that made fewer on the validation images is never made surer: see `calibrate`
+MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
 MAX_DIGITS = 30_000  # digits that train the detector, with as many outliers; of a smaller dataset every second
 SHARE_ASKEW, TILT = 0.15, RandomAffine(degrees=25, shear=12.5)  # digits are also written askew

@@ -4,8 +4,7 @@ import os
 import re
 import shlex
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -62,14 +61,13 @@ def parse_seeds(given: str) -> list[int]:
 
 def _evaluate(command: str, args: list[str]) -> int:
     folder, args = pop_option(args, "--ckpt_path")
-    group, began = Path(folder), time.time()
-    members = folders.finished_members(group)
+    members = folders.finished_members(Path(folder))
+    before = _predictions_of(members)
     for run in members:
         if code := run_command(command, [*args, "--ckpt_path", str(folders.best_checkpoint(run))]):
             return code
     # A partial test writes none, and one on another dataset a file of its own.
-    found = ([path for path in run.glob("predictions*.csv") if path.stat().st_mtime >= began - 1] for run in members)
-    written = [max(paths, key=lambda path: path.stat().st_mtime) for paths in found if paths]
+    written = [path for path, changed in _predictions_of(members).items() if changed != before.get(path)]
     if command == "test" and len(written) == len(members):
         tests = [test for path in written if (test := read_predictions(path.parent, path.name))]
         fields = {"group": folder, "test/acc": str(spread([test.acc for test in tests]))}
@@ -78,6 +76,11 @@ def _evaluate(command: str, args: list[str]) -> int:
             fields["ensemble"] = f"{percent(ensemble_accuracy(tests), len(tests[0].labels))}  ({mean})"
         print_fields(fields)
     return 0
+
+
+def _predictions_of(members: Sequence[Path]) -> dict[Path, int]:
+    """The files of the runs' test predictions, and when each was last written."""
+    return {path: path.stat().st_mtime_ns for run in members for path in sorted(run.glob("predictions*.csv"))}
 
 
 def _fit(args: list[str]) -> int:

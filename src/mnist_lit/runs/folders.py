@@ -6,7 +6,9 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     checkpoints/best.ckpt  the best by validation; a run without validation has only last.ckpt
     checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
     checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
-    predictions.csv        written by `mnist-lit test` of the best checkpoint, with TensorBoard scalars in test/
+    predictions.csv        written by `mnist-lit test` of the best checkpoint on the run's own dataset
+    predictions_NAME.csv   the same of another checkpoint or dataset
+    test/                  the scores of tests on the run's own dataset, for TensorBoard
     report.html            written by `mnist-lit report`, for a group in the group's folder
     finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
                            how many images each validation had
@@ -182,6 +184,12 @@ def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
     other = checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
     stem, suffix = PREDICTIONS_CSV.split(".")
     return f"{'_'.join(filter(None, (stem, other, other_dataset)))}.{suffix}"
+
+
+def remove_predictions(run: Path) -> None:
+    """Remove what tests of a run's checkpoints have written: they will be replaced."""
+    for path in run.glob(PREDICTIONS_CSV.replace(".", "*.")):
+        path.unlink(missing_ok=True)
 
 
 def run_number(run: Path, kind: str = "version") -> int:

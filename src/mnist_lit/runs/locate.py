@@ -41,7 +41,7 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
         if runs := group_members(path):
             raise InputError(f"{path} is a group of runs; name one of them, as {runs[0]}")
         if path.joinpath(CONFIG_YAML).exists():
-            raise InputError(f"{path} has no checkpoint: it was stopped before its first was saved")
+            raise InputError(f"{path} has no checkpoint")
     hint = did_you_mean(str(model), [LATEST, PRETRAINED, *known_runs()])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 

@@ -84,8 +84,8 @@ def test_pixels_from_0_to_255_become_images() -> None:
 @pytest.mark.parametrize(
     ("data", "status", "detail"),
     [
-        (b"[1]", 422, 'expected JSON, {"pixels": 28×28 whole numbers}, got something else'),
-        (b"{", 422, 'expected JSON, {"pixels": 28×28 whole numbers}, got something else'),
+        (b"[1]", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '[1]'"),
+        (b"{", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '{'"),
         (pixels(), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (0,)"),
         (pixels(*[ROW] * 257), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (257, 28, 28)"),
         (pixels([[0] * 28] * 27), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (1, 27, 28)"),

@@ -53,7 +53,8 @@ def parse_pixels(data: bytes) -> Images:
     try:
         images = np.array(json.loads(data)["pixels"], object)  # object: numpy would turn `true` into a number
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise HTTPException(422, 'expected JSON, {"pixels": 28×28 whole numbers}, got something else') from error
+        got = data[:40].decode("utf-8", "replace")
+        raise HTTPException(422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {got!r}') from error
     if images.shape == (IMAGE_SIZE, IMAGE_SIZE):
         images = images[np.newaxis]  # (1, 28, 28)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or not 1 <= len(images) <= MAX_IMAGES:
