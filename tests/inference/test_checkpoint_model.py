@@ -18,7 +18,9 @@ def test_the_scores_are_the_calibrated_networks(images: torch.Tensor) -> None:
     network, labels, threshold, _ = load_calibrated(path)
     with torch.inference_mode():
         expected = network(images)
-    scores = model(images.numpy())
+    pixels = images.numpy().copy()
+    pixels.flags.writeable = False  # as NumPy makes those of a picture
+    scores = model(pixels)
     assert [array.shape for array in scores] == [(16, 10), (16,)]
     assert all(array.dtype == np.float32 for array in scores)
     assert all(torch.from_numpy(actual).equal(wanted) for actual, wanted in zip(scores, expected, strict=True))

@@ -64,6 +64,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     'a.b: expected sgd or adamw, got adam; did you mean adamw?'
     >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: EarlyStoping', ["a.b", "EarlyStopping"])
     'a.b: cannot take EarlyStoping; did you mean EarlyStopping?'
+    >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: MyNet', [])
+    'a.b: cannot take MyNet; a class of your own is given with its module, as my_package.MyNet'
     """
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
@@ -88,7 +90,10 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
         expected = list(dict.fromkeys(filter(None, choices)))
         if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
-            return f"{name}: cannot take {got}{did_you_mean(got, (known for known in valid if '.' not in known))}"
+            hint = did_you_mean(got, (known for known in valid if "." not in known))
+            if not hint and got.isidentifier() and got[0].isupper():
+                hint = f"; a class of your own is given with its module, as my_package.{got}"
+            return f"{name}: cannot take {got}{hint}"
         return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)
