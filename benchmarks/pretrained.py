@@ -5,6 +5,7 @@
     python benchmarks/pretrained.py lightning_logs/version_0
 
 The first seed ships, whatever the others score: its best checkpoint by validation, calibrated on the validation images.
+Without a group, the model that ships is calibrated once more.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -37,15 +39,14 @@ TERMS = (
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("group", type=Path, help="a tested group of seeds of the recipe")
+    parser.add_argument("group", type=Path, nargs="?", help="a tested group of seeds of the recipe")
     parser.add_argument("--data_dir", default="data", help="folder with MNIST's four archives (default: data)")
     options = parser.parse_args()
 
-    members = finished_members(options.group)
-    tests = [test for test in map(read_predictions, members) if test]
-    if len(tests) != len(members):
-        raise SystemExit(f"expected predictions.csv in all {len(members)} runs of {options.group}; test them")
-    best = str(members[0] / "checkpoints" / BEST_CKPT)
+    members = finished_members(options.group) if options.group else []
+    best = str(members[0] / "checkpoints" / BEST_CKPT) if members else PRETRAINED
+    path = PRETRAINED_DIR / "provenance.json"
+    provenance = training(members) if members else json.loads(path.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:  # commands refuse to overwrite the model that ships
         made = [Path(folder, name) for name in ("model.ckpt", "model.onnx")]
         for step in (
@@ -56,12 +57,29 @@ def main() -> None:
                 raise SystemExit(1)
         for file in made:
             shutil.copy(file, PRETRAINED_DIR)
-    metadata = load_checkpoint(PRETRAINED_DIR / "model.ckpt")[METADATA_KEY]
+    entry = load_checkpoint(PRETRAINED_DIR / "model.ckpt")[METADATA_KEY]["calibration"]
     images = load_dataset("mnist", options.data_dir).test_images.numpy()
+    provenance["calibration"] |= {
+        "temperature": float(entry["state"]["temperature"]),
+        "threshold": entry["threshold"],
+        "coverage": {
+            "of the validation images": entry["coverage"],
+            "of the test images, measured afterwards": coverage(images),
+        },
+    }
+    path.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+
+
+def training(members: list[Path]) -> dict[str, Any]:
+    """How the first of the runs was trained, and how all of them scored."""
+    tests = [test for test in map(read_predictions, members) if test]
+    if len(tests) != len(members):
+        raise SystemExit(f"expected predictions.csv in all {len(members)} runs of {members[0].parent}; test them")
+    metadata = load_checkpoint(members[0] / "checkpoints" / BEST_CKPT)[METADATA_KEY]
     scores = spread([test.acc for test in tests])
     validation = best_validation(members[0])
     command = members[0].joinpath("config.yaml").read_text(encoding="utf-8").splitlines()[0]
-    provenance = {
+    return {
         "recipe": "reader",
         "config": metadata["config"],
         "seed": yaml.safe_load(metadata["config"])["seed_everything"],
@@ -78,16 +96,9 @@ def main() -> None:
         "calibration": {
             "from": "the 5,000 training images that the run set aside",
             "validation accuracy": validation and validation[0],
-            "temperature": float(metadata["calibration"]["state"]["temperature"]),
-            "threshold": metadata["calibration"]["threshold"],
-            "coverage": {
-                "of the validation images": metadata["calibration"]["coverage"],
-                "of the test images, measured afterwards": coverage(images),
-            },
         },
         "terms": TERMS,
     }
-    PRETRAINED_DIR.joinpath("provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
 
 
 def coverage(images: NDArray[np.uint8]) -> float:

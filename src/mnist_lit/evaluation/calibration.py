@@ -23,7 +23,7 @@ from mnist_lit.runs import checkpoint
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
-MAX_DIGITS = 30_000  # digits that train the detector, with as many outliers; of a smaller dataset every second
+MAX_DIGITS = 30_000  # digits that train the detector, with half as many outliers
 SHARE_ASKEW, TILT = 0.15, RandomAffine(degrees=25, shear=12.5)  # digits are also written askew
 EPOCHS, TRAIN_BATCH, HIDDEN = 12, 256, 64
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.1, 0.5
@@ -116,15 +116,15 @@ def calibrate(
     outliers. like: for a run that set no images aside, the calibrated network of a run of the same recipe that did;
     `val` are then images both were trained on. The temperature is copied, and as many of these images are rejected.
     """
-    count = min(MAX_DIGITS, -(-len(train) // 2))
-    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:count]].sort().values
+    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:MAX_DIGITS]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
-    for batch in torch.split(torch.arange(count), BATCH):  # drawing digits takes memory
+    for batch in torch.split(torch.arange(len(chosen)), BATCH):  # drawing digits takes memory
         images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
     draws = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)
     askew = draws[:, DRAWS] < SHARE_ASKEW
     images[askew] = TILT(images[askew], draws[askew, :DRAWS])
-    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, len(images), seed=0)
+    count = -(-len(images) // 2)
+    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, count, seed=0)
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
         torch.manual_seed(0)  # for the detector's initial weights and dropout
         calibrated = CalibratedNetwork(network, len(data.classes)).eval()
