@@ -264,6 +264,7 @@ def main() -> None:
         results["pages"] = count_pages(reader, pages)
         _print_shares(results["pages"], f"{len(pages)} pages")
     print("\n| Not a digit | rejected |\n|---|---|")
+    results["fonts"] = len(find_fonts())
     for kind, images in non_digits().items():
         results["rejected"][kind] = float((reader.classify(images)[1] > reader.threshold).mean())
         print(f"| {kind} | {results['rejected'][kind]:.1%} |")

@@ -312,7 +312,7 @@ def test_the_end_marks_the_run_as_finished_and_saves_an_average() -> None:
 @pytest.mark.parametrize(
     ("changes", "images"),
     [({}, 7), ({"limit_val_batches": 1}, None), ({"limit_val_batches": 0.5}, None), ({"overfit_batches": 2}, None),
-     ({"datamodule": SimpleNamespace(val_indices=[])}, None)],
+     ({"datamodule": SimpleNamespace(val_indices=[])}, None), ({"datamodule": None}, None)],
 )  # fmt: skip
 def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: dict[str, Any], images: object) -> None:
     trainer: Any = FakeTrainer(**{"datamodule": SimpleNamespace(val_indices=range(7)), **changes})
@@ -321,17 +321,25 @@ def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: d
 
 @pytest.mark.usefixtures("empty_folder")
 @pytest.mark.parametrize(
-    ("existing", "saved", "left"),
-    [(["best.ckpt"], "best.ckpt", 0), (["best.ckpt"], "last.ckpt", 2), (["last.ckpt"], "last.ckpt", 0)],
+    ("existing", "saved", "removed"),
+    [
+        ("best.ckpt", "best.ckpt", {"predictions.csv"}),
+        ("best.ckpt", "last.ckpt", {"predictions_last.csv", "predictions_last_kmnist.csv"}),
+        ("best.ckpt", "epoch_1.ckpt", {"predictions_epoch_1.csv"}),
+        ("last.ckpt", "last.ckpt", {"predictions.csv", "predictions_last.csv", "predictions_last_kmnist.csv"}),
+        ("last.ckpt", "best.ckpt", {"predictions.csv"}),
+    ],
 )
-def test_predictions_go_with_the_checkpoint_that_was_tested(existing: list[str], saved: str, left: int) -> None:
+def test_predictions_go_with_the_checkpoint_that_was_tested(existing: str, saved: str, removed: set[str]) -> None:
     Path("run/checkpoints").mkdir(parents=True)
-    for name in existing:
-        Path("run/checkpoints", name).touch()
-    for name in ("predictions.csv", "predictions_kmnist.csv", "metrics.csv"):
+    Path("run/checkpoints", existing).touch()
+    files = {"predictions.csv", "predictions_last.csv", "predictions_last_kmnist.csv", "predictions_epoch_1.csv"}
+    for name in (*files, "metrics.csv"):
         Path("run", name).touch()
+    saver().save(FakeTrainer(is_global_zero=False), saved)  # type: ignore[arg-type]
+    assert {path.name for path in Path("run").glob("predictions*")} == files
     saver().save(FakeTrainer(), saved)  # type: ignore[arg-type]
-    assert len(list(Path("run").glob("predictions*"))) == left
+    assert {path.name for path in Path("run").glob("predictions*")} == files - removed
     assert Path("run/metrics.csv").exists()
 
 

@@ -61,16 +61,16 @@ def test_other_pictures_of_the_same_classes_are_another_dataset(cli: Cli) -> Non
     fit = ("--data.batch_size", "8", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
     assert cli("fit", *folder, "my-shapes", *fit)[0] == 0
     predictions = Path("lightning_logs/version_0/predictions.csv")
-    shutil.copytree("my-shapes", "copied")
-    for data_dir, name in (("my-shapes", "predictions.csv"), ("copied", "predictions.csv")):
-        predictions.unlink(missing_ok=True)
-        code, out, err = cli("test", "--data.data_dir", data_dir)
-        assert (code, err) == (0, "")
-        assert f"{predictions.with_name(name)}\n" in out
+    assert f"{predictions}\n" in cli("test")[1]
     before = predictions.read_bytes()
-    next(Path("copied/test/circle").iterdir()).unlink()
-    assert f"{predictions.with_name('predictions_folder.csv')}\n" in cli("test", "--data.data_dir", "copied")[1]
+    shutil.copytree("my-shapes", "copied")
+    code, out, err = cli("test", "--data.data_dir", "copied")
+    assert (code, err) == (0, "")
+    assert f"{predictions.with_name('predictions_folder.csv')}\n" in out
     assert predictions.read_bytes() == before
+    next(Path("my-shapes/test/circle").iterdir()).unlink()  # as someone does who corrects the folder
+    assert cli("test")[0] == 0
+    assert predictions.read_bytes() != before
 
 
 def test_a_test_of_another_checkpoint_leaves_the_best_ones_alone(cli: Cli, tiny_run: Path) -> None:

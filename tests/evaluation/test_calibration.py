@@ -71,9 +71,9 @@ def test_no_temperature_of_a_grid_is_better(calibrated: CalibratedNetwork, val: 
     assert torch.allclose(calibrated(images)[0], F.softmax(log_probs / best, dim=1))
 
 
-@pytest.mark.parametrize(("mistakes", "surer"), [(0, False), (2, False), (3, True)])
-def test_a_network_is_made_surer_only_if_it_made_enough_mistakes(
-    mistakes: int, surer: bool, calibrated: CalibratedNetwork, digits_data: MNISTDataModule
+@pytest.mark.parametrize(("mistakes", "raised"), [(0, False), (2, False), (3, True)])
+def test_confidence_is_raised_only_if_there_are_enough_mistakes(
+    mistakes: int, raised: bool, calibrated: CalibratedNetwork, digits_data: MNISTDataModule
 ) -> None:
     """Nothing but mistakes keeps the temperature of a network that is not sure enough from falling."""
     assert digits_data.digits is not None
@@ -83,7 +83,7 @@ def test_a_network_is_made_surer_only_if_it_made_enough_mistakes(
     labels[val[:mistakes]] = (predicted[:mistakes] + 1) % 10
     data = dataclasses.replace(data, train_labels=labels)
     found = calibrate(Unsure(calibrated.network), data, digits_data.train_indices[:300], val)
-    assert float(found.temperature) < 0.9 if surer else float(found.temperature) == 1
+    assert float(found.temperature) < 0.9 if raised else float(found.temperature) == 1
 
 
 class Unsure(nn.Module):
@@ -151,13 +151,14 @@ def test_some_of_the_digits_are_askew(
     assert data is not None
     seen: list[NDArray[np.uint8]] = []
 
-    def watched(images: NDArray[np.uint8], *args: Any, **kwargs: Any) -> NDArray[np.uint8]:
+    def watched(images: NDArray[np.uint8], labels: Any, count: int, seed: int) -> NDArray[np.uint8]:
         seen.append(images)
-        return make_outliers(images, *args, **kwargs)
+        assert count == (len(images) + 1) // 2
+        return make_outliers(images, labels, count, seed)
 
     monkeypatch.setattr(calibration, "make_outliers", watched)
     calibrate(calibrated.network, data, train, digits_data.val_indices)
-    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)].sort().values
+    chosen = train.sort().values
     askew = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
     changed = (torch.from_numpy(seen[0]) != data.train_images[chosen]).flatten(1).any(dim=1)
     assert changed.equal(askew)

@@ -114,7 +114,7 @@ PLANTED = {
         ('f"epoch_{trainer.current_epoch + 1}.ckpt"', 'f"epoch_{trainer.current_epoch}.ckpt"'),
         ("mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))", "pass"),
         ("isinstance(limit, float) and limit == 1", "isinstance(limit, float) and limit >= 0.5"),
-        ("and path == best_checkpoint(self.start.run)", "and path != best_checkpoint(self.start.run)"),
+        ("remove_predictions(path)", "pass"),
         ("flush_loggers(trainer.loggers)", "pass"),
         ("self._scores | dict(trainer.callback_metrics)", "dict(trainer.callback_metrics)"),
         ("(batch_idx + 1) % every == 0", "batch_idx % every == 0"),

@@ -16,7 +16,6 @@ from mnist_lit.runs.folders import (
     BEST_CKPT,
     CHECKPOINTS,
     LAST_CKPT,
-    best_checkpoint,
     mark_finished,
     remove_predictions,
 )
@@ -72,9 +71,9 @@ class SaveBestAndLast(Checkpoint):
         """Write a checkpoint; called on every process."""
         assert self.start.run
         path = self.start.run / CHECKPOINTS / name
+        if trainer.is_global_zero:
+            remove_predictions(path)
         trainer.save_checkpoint(path)
-        if trainer.is_global_zero and path == best_checkpoint(self.start.run):  # tested meanwhile, it was another
-            remove_predictions(self.start.run)
         self.due = self.due and name != LAST_CKPT
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -145,7 +144,8 @@ def epochs_trained(trainer: Trainer) -> float:
 def validated_images(trainer: Trainer) -> int | None:
     """How many images each validation has; None without one, or if the trainer's limits leave some out."""
     whole = keeps_all(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
-    return len(trainer.datamodule.val_indices) or None if whole else None  # type: ignore[attr-defined]
+    indices = getattr(trainer.datamodule, "val_indices", ())  # type: ignore[attr-defined]
+    return len(indices) or None if whole else None
 
 
 def keeps_all(limit: float | None) -> bool:

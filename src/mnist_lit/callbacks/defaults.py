@@ -57,6 +57,6 @@ def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
     predictions = run / predictions_name(None if shipped else checkpoint, other_dataset)
-    table = ScoreTable(predictions, published_score() if shipped else None, temperature)
+    table = ScoreTable(predictions, published_score() if shipped and not other_dataset else None, temperature)
     in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and not other_dataset else []
     return [table, WritePredictions(predictions), *in_run]

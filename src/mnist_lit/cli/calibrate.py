@@ -48,6 +48,6 @@ def main(command: str, args: list[str]) -> None:
     indices = data.train_indices, val
     calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=like, network=network)
     temperature = float(calibrated.temperature)
-    where = f"in {options.like}" if options.like else "on the validation images"
-    note = f" (too few mistakes {where} to fit another)" if temperature == 1 else ""
+    too_few = " (too few mistakes on the validation images to fit another)" if temperature == 1 else ""
+    note = f" (that of {options.like})" if options.like else too_few
     print(f"calibrated: {target}, temperature {temperature:.3f}{note}")

@@ -68,8 +68,8 @@ def refusals(start: RunStart) -> Iterator[None]:
 
 
 def _is_from_own_code(error: BaseException) -> bool:
-    """Whether the traceback passes through user code, as a callback, whose bugs need one; what jsonargparse calls are
-    options that a class refuses."""
+    """Whether the traceback passes through user code, such as a callback: its bugs need the traceback. If jsonargparse
+    called it, a class refused its options."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     places = {frame.f_globals.get("__name__", "").partition(".")[0]: frame.f_code.co_filename for frame in frames}
     known = ("mnist_lit", *sys.stdlib_module_names)  # or installed, as Lightning and torch are

@@ -119,7 +119,7 @@ class MNISTCLI(LightningCLI):
             self._start, self._lock = begin_fit(config, trainer, yaml_text, self._typed)
             callbacks = callbacks_of_fit(config, trainer, self._start, yaml_text)
         else:
-            callbacks = callbacks_of_evaluation(self._called, config, trainer, self._checkpoint, self.datamodule)
+            callbacks = callbacks_of_evaluation(self._called, config, trainer, self._checkpoint)
         with refusals(self._start):
             made = super().instantiate_trainer(**trainer_arguments(trainer, callbacks, self._start), **kwargs)
             check_devices(made)

@@ -40,25 +40,19 @@ SYMBOLS = (
     *("50 22 27 59", "10 42 47 19", "60 20,20 29,29 69", "81 05,05 89", "09 30,30 69"),  # ( ) [ < ^
     *("05 15,15 29,29 60,60 90", "05 39,39 90", "82 50 13 16 59 87,03 63,06 66"),  # √ ✓ €
     *("00 44,80 44,44 49,14 74,17 77", "04 84,51 84,57 84", "40 49,13 40,73 40"),  # ¥ → ↑
-    # More shapes of the letters that a network of digits most often takes for one.
+    # More shapes of the letters that are most often misread as digits.
     *("00 06 29 69 86 80", "00 07 29 69 87 80", "00 04 27 57 84 80", "00 06 18 49 78 86 80"),  # U
     *("00 05 28 58 85 80,80 89", "00 06 28 58 86,80 89", "00 05 38 79,80 89"),  # u
     *("81 40 03 06 49 88,88 85,85 55", "82 50 12 05 28 59 87,89 85,85 55"),  # G
-    *("71 40 03 06 49 78,79 75,75 45", "81 50 13 06 38 68 87,87 84,84 54"),
-    *(
-        "00 45,90 45,45 49",
-        "00 43,80 43,43 49",
-        "00 46,80 46,46 49",
-        "00 09,09 69",
-        "00 09,09 89",
-        "20 09,09 79",
-    ),  # Y, L
+    *("71 40 03 06 49 78,79 75,75 45", "81 50 13 06 38 68 87,87 84,84 54"),  # G
+    *("00 45,90 45,45 49", "00 43,80 43,43 49", "00 46,80 46,46 49"),  # Y
+    *("00 09,09 69", "00 09,09 89", "20 09,09 79"),  # L
     *("09 40,40 89,15 75", "09 40,40 89,16 76", "19 40,40 79,26 66", "09 30 50 89,15 75"),  # A
-    *("11 40 71 79,74 35 16 38 76", "12 40 72 79,74 24 06 28 75", "02 30 62 69,64 24 06 28 65"),  # a
-    "12 40 71 78 89,74 44 16 38 75",
+    *("11 40 71 79,74 35 16 38 76", "12 40 72 79,74 24 06 28 75"),  # a
+    *("02 30 62 69,64 24 06 28 65", "12 40 71 78 89,74 44 16 38 75"),  # a
 )
 PRINTED = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx&@#%?!+=*"  # drawn with Pillow's font
-CONFUSED, TIMES = "AGLUYau", 4  # of these, the ones that a network of digits most often takes for one, and how often
+CONFUSED, TIMES = "AGLUYau", 4  # those most often misread as digits, drawn TIMES as often as the others
 JITTER, SLANT, TURN, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
 SERIF_SHARE, SERIF = 0.35, (0.6, 1.6)  # share of the symbols with serifs, and half their length in grid units
 POINTS = 150  # of a stroke

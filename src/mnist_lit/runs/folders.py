@@ -7,7 +7,7 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
     checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
     predictions.csv        written by `mnist-lit test` of the best checkpoint on the run's own dataset
-    predictions_NAME.csv   the same of another checkpoint or dataset
+    predictions_NAME.csv   the same of another checkpoint or dataset; removed when that checkpoint is replaced
     test/                  the scores of tests on the run's own dataset, for TensorBoard
     report.html            written by `mnist-lit report`, for a group in the group's folder
     finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
@@ -186,10 +186,13 @@ def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
     return f"{'_'.join(filter(None, (stem, other, other_dataset)))}.{suffix}"
 
 
-def remove_predictions(run: Path) -> None:
-    """Remove what tests of a run's checkpoints have written: they will be replaced."""
-    for path in run.glob(PREDICTIONS_CSV.replace(".", "*.")):
-        path.unlink(missing_ok=True)
+def remove_predictions(checkpoint: Path) -> None:
+    """Remove the tests of a checkpoint that is about to be replaced."""
+    run = run_of_checkpoint(checkpoint)
+    for path in run.glob(f"predictions_{checkpoint.stem}*.csv"):
+        path.unlink()
+    if checkpoint.name == BEST_CKPT or not checkpoint.with_name(BEST_CKPT).exists():
+        run.joinpath(PREDICTIONS_CSV).unlink(missing_ok=True)
 
 
 def run_number(run: Path, kind: str = "version") -> int:

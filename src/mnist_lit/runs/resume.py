@@ -20,7 +20,6 @@ from mnist_lit.runs.folders import (
     LAST_CKPT,
     PREVIOUS_CKPT,
     is_finished,
-    remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
@@ -109,4 +108,3 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> None:
     if checkpoint and checkpoint.name == PREVIOUS_CKPT:  # else the next save would keep the damaged last.ckpt instead
         checkpoint.with_name(LAST_CKPT).unlink(missing_ok=True)
     truncate_logs(run, metadata.curves if metadata else {})
-    remove_predictions(run)  # what was tested before is not the run that will be finished

@@ -1,5 +1,6 @@
 """Explain wrong names and options in one line, with the nearest valid one. The standard library only."""
 
+import keyword
 import re
 import sys
 from collections.abc import Iterable
@@ -66,6 +67,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     'a.b: cannot take EarlyStoping; did you mean EarlyStopping?'
     >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: MyNet', [])
     'a.b: cannot take MyNet; a class of your own is given with its module, as my_package.MyNet'
+    >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: None', [])
+    'a.b: cannot take None'
     """
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
@@ -91,7 +94,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         expected = list(dict.fromkeys(filter(None, choices)))
         if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
             hint = did_you_mean(got, (known for known in valid if "." not in known))
-            if not hint and got.isidentifier() and got[0].isupper():
+            if not hint and got.isidentifier() and got[0].isupper() and not keyword.iskeyword(got):
                 hint = f"; a class of your own is given with its module, as my_package.{got}"
             return f"{name}: cannot take {got}{hint}"
         return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"

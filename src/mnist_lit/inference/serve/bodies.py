@@ -53,7 +53,7 @@ def parse_pixels(data: bytes) -> Images:
     try:
         images = np.array(json.loads(data)["pixels"], object)  # object: numpy would turn `true` into a number
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        got = data[:40].decode("utf-8", "replace")
+        got = data[:40].decode("utf-8", "replace") + "…" * (len(data) > 40)
         raise HTTPException(422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {got!r}') from error
     if images.shape == (IMAGE_SIZE, IMAGE_SIZE):
         images = images[np.newaxis]  # (1, 28, 28)
