@@ -170,6 +170,7 @@ PLANTED = {
         ("F.softmax(log_probs / self.temperature", "F.softmax(log_probs * self.temperature"),
         ("log_probs / float(np.exp(x)), labels)", "log_probs * float(np.exp(x)), labels)"),
         ("np.exp(best.x if", "(best.x if"),
+        ("count = -(-len(images) // 2)", "count = len(images)"),
         ("mistakes >= MIN_MISTAKES", "mistakes > MIN_MISTAKES"),
         ("else max(best.x, 0)", "else 0"),
         (
