@@ -61,9 +61,10 @@ def run_tests(tree: Path, files: tuple[str, ...], plugin: Recorder | Selection) 
         log = os.open(tree / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1), os.dup2(log, 2)
         os.chdir(tree)
-        os.environ |= {"PYTHONPATH": f"{tree}/src:{tree}/tests", "OMP_NUM_THREADS": "1"}
+        places = [f"{tree}/src", f"{tree}/tests", str(tree)]  # the last for processes that import a test's module
+        os.environ |= {"PYTHONPATH": ":".join(places), "OMP_NUM_THREADS": "1"}
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # finding plugins takes longer than most tests
-        sys.path[:0] = [f"{tree}/src", f"{tree}/tests"]
+        sys.path[:0] = places
         code = pytest.main([*OPTIONS, f"--basetemp={tree}/tmp", *files], plugins=[plugin])
         if isinstance(plugin, Recorder):
             tree.joinpath("recording").write_bytes(pickle.dumps(plugin.found))
