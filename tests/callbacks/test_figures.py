@@ -35,7 +35,7 @@ def test_figures_are_drawn_and_do_not_change_training(cli: Cli, tiny_fit: tuple[
     assert all(one[name].equal(two[name]) for name in one)
 
 
-def test_the_worst_mistakes_are_those_of_the_validation(
+def test_the_worst_mistakes_and_the_confusion_are_those_of_the_validation(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     galleries: list[tuple[np.ndarray, list[str]]] = []
@@ -45,7 +45,15 @@ def test_the_worst_mistakes_are_those_of_the_validation(
         galleries.append((images, captions))
         return gallery(images, captions, columns=columns)
 
+    confusions: list[np.ndarray] = []
+    matrix = figures.confusion_matrix
+
+    def recording_matrix(confusion: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+        confusions.append(confusion)
+        return matrix(confusion, classes)
+
     monkeypatch.setattr("mnist_lit.evaluation.figures.gallery", recording_gallery)
+    monkeypatch.setattr("mnist_lit.evaluation.figures.confusion_matrix", recording_matrix)
     assert cli(*tiny_fit, "--trainer.max_epochs", "1")[0] == 0
     data, module = MNISTDataModule(dataset="digits", val_size=64, batch_size=32), MNISTModule()
     data.setup()
@@ -56,6 +64,10 @@ def test_the_worst_mistakes_are_those_of_the_validation(
     labels = data.digits.train_labels[data.val_indices]
     loss = -log_probs[torch.arange(len(labels)), labels].double()
     loss[log_probs.argmax(dim=1) == labels] = -1
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (labels.numpy(), log_probs.argmax(dim=1).numpy()), 1)  # a row per true class
+    assert (expected != expected.T).any()
+    assert np.array_equal(confusions[-1], expected)
     worst = loss.argsort(descending=True)[:9]
     images, captions = galleries[-1]
     assert len(captions) == 9

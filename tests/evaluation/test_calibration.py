@@ -295,7 +295,7 @@ def test_batches_give_the_bits_of_each_batch(calibrated: CalibratedNetwork, val:
         assert torch.equal(features[batch], expected[1])
 
 
-@pytest.mark.parametrize("damage", ["shape", "missing", "foreign", "nan", "threshold"])
+@pytest.mark.parametrize("damage", ["shape", "missing", "foreign", "nan", "threshold", "negative"])
 def test_a_damaged_calibration_is_refused_in_one_line(damage: str, trained: Path) -> None:
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     settings = content[METADATA_KEY]["calibration"]
@@ -310,6 +310,8 @@ def test_a_damaged_calibration_is_refused_in_one_line(damage: str, trained: Path
             settings["state"]["temperature"] = torch.tensor(float("nan"))
         case "threshold":
             settings["threshold"] = 7.0
+        case "negative":
+            settings["threshold"] = -0.5
     save_checkpoint(content, Path("damaged.ckpt"))
     with pytest.raises(InputError, match="its calibration is damaged"):
         load_calibrated("damaged.ckpt")

@@ -58,6 +58,11 @@ def test_mcnemars_p_is_the_sum_of_the_binomial_tails(only_first: int, only_secon
     assert found.low <= found.value <= found.high
 
 
+def test_mcnemars_interval_ends_where_differences_do() -> None:
+    assert mcnemar(0, 10, 10).high == 1
+    assert mcnemar(10, 0, 10).low == -1
+
+
 @pytest.mark.parametrize("rates", [(0.002, 0.012), (0.01, 0.03), (0.0, 0.0)])
 @pytest.mark.parametrize("total", [360, 10_000])
 def test_mcnemars_interval_covers_the_true_difference(rates: tuple[float, float], total: int) -> None:
@@ -95,4 +100,5 @@ def test_wilsons_bounds_are_where_the_score_test_changes_its_mind(right: int, to
 def test_a_spread_is_printed_in_percent_and_within_0_and_100() -> None:
     assert str(spread([0.9934])) == "99.34 %  (n = 1)"
     assert str(spread([0.98, 1.0])) == "99.0 ± 1.4 %  (n = 2; 95 % interval of the mean 86.3 – 100.0 %)"
+    assert str(spread([0.99, 0.99])).startswith("99.000 ± 0.000 %")
     assert str(spread([0.0, 0.02])) == "1.0 ± 1.4 %  (n = 2; 95 % interval of the mean 0.0 – 13.7 %)"

@@ -247,7 +247,7 @@ PLANTED = {
         ("model.threshold if threshold is None else threshold", "model.threshold"),
     ],
     ("cli/execute.py", "cli/test_execute.py"): [("remove_partial_files(start.run)", "pass")],
-    ("inference/onnx_model.py", "inference/test_onnx_model.py"): [
+    ("inference/onnx_model.py", "inference/test_onnx_model.py inference/test_onnx_file.py"): [
         ("check_file(data)", "pass"),
         ('folder_path": os.devnull', 'folder_path": os.getcwd()'),
     ],
@@ -302,6 +302,11 @@ EQUIVALENT = {
         "if accumulated == 1 or not isinstance(loader, TrainLoader): # other loaders: as in Lightning",
         "if accumulated == (0) or not isinstance(loader, TrainLoader): # other loaders: as in Lightning",
     ): "the general formula gives the same for one batch",
+    (
+        "evaluation/calibration.py",
+        "first, output = calibrated.detector[:2], calibrated.detector[2:]",
+        "first, output = calibrated.detector[:2], calibrated.detector[(1):]",
+    ): "a ReLU twice is a ReLU",
     ("metrics.py", "full_state_update = False", "full_state_update = (True)"): "the same in two passes",
     (
         "runs/results.py",

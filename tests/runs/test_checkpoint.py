@@ -40,6 +40,7 @@ from mnist_lit.runs.checkpoint import (
     with_ema_weights,
 )
 from mnist_lit.runs.resume import newest_readable
+from mnist_lit.runs.versions import run_versions
 
 METADATA = {"config": "model: {}\n", "data": "f00", "classes": ["0", "1"], "scores": {"val/acc": 0.5}, "curves": {}}
 
@@ -129,7 +130,7 @@ def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_p
 @pytest.mark.parametrize(
     "damage",
     [{"curves": {"metrics.csv": "12"}}, {"curves": [1]}, {"scores": {"val/acc": None}}, {"config": 5}, {"data": None},
-     {"classes": ["0", "\x1b[2J"]}, {"classes": ["0", "0"]}, {"versions": {1: "2"}}],
+     {"config": "model: 5"}, {"classes": ["0", "\x1b[2J"]}, {"classes": ["0", "0"]}, {"versions": {1: "2"}}],
     ids=str,
 )  # fmt: skip
 def test_damaged_metadata_are_refused(damage: dict[str, Any]) -> None:
@@ -339,6 +340,8 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
         stored = {METADATA_KEY: one.to_dict(), "hyper_parameters": {"num_classes": 10}}
         assert Metadata.of(stored) == one
     assert resumed.history == (before, metadata.versions)
+    again = Metadata.new("", "", [], {}, {}, [before, run_versions()])
+    assert again.earlier == (before,)  # this machine is named once
     stored[METADATA_KEY]["earlier"] = ["abacus"]
     with pytest.raises(InputError, match="metadata are damaged"):
         Metadata.of(stored)

@@ -84,6 +84,8 @@ def test_pixels_from_0_to_255_become_images() -> None:
 @pytest.mark.parametrize(
     ("data", "status", "detail"),
     [
+        (b"[" + b"1" * 39, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"[" + "1" * 39!r}'),
+        (b"[" + b"1" * 40, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"[" + "1" * 39 + "…"!r}'),
         (b"[1]", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '[1]'"),
         (b"{", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '{'"),
         (pixels(), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (0,)"),
