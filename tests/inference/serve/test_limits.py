@@ -253,6 +253,21 @@ def test_an_announced_size_may_be_as_large_as_the_limit_and_no_larger(announced:
     assert answer(Upload(guard(body=10), 1, headers=((b"content-length", b"%d" % announced),))) == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "closes"),
+    [((), False), (((b"content-length", b"0"),), False), (((b"content-length", b"9"),), True),
+     (((b"transfer-encoding", b"chunked"),), True)],
+)  # fmt: skip
+def test_a_connection_stays_open_after_a_request_whose_body_has_arrived(
+    headers: tuple[tuple[bytes, bytes], ...], closes: bool
+) -> None:
+    limited = guard()
+    limited.app = JSONResponse({})  # it reads no body
+    request = Upload(limited, 0, headers=headers or ((b"accept", b"*/*"),))
+    assert answer(request) == 200
+    assert ((b"connection", b"close") in request.sent[0]["headers"]) == closes
+
+
 @pytest.mark.parametrize(("second", "status"), [(10, 200), (11, 503)])
 def test_the_bodies_in_progress_share_one_limit_and_free_it_when_they_end(second: int, status: int) -> None:
     limited = guard(body=20, bodies=20)
