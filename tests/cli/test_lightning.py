@@ -168,6 +168,7 @@ def test_a_run_folder_that_cannot_be_created_is_named(error_line: ErrorLine, tin
     assert "a run folder in lightning_logs" in error_line(*tiny_fit, "--trainer.max_epochs", "1")
 
 
+@pytest.mark.slow
 def test_annealed_augmentation_ends_with_the_run(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +224,7 @@ def test_the_data_is_prepared_for_the_trainers_device(cli: Cli, monkeypatch: pyt
     assert devices == ["meta"]
 
 
+@pytest.mark.slow
 def test_a_one_for_lightning_is_an_int_whatever_was_imported_before(empty_folder: Path) -> None:
     script = (
         "from typing import Union; import lightning.pytorch as L\n"

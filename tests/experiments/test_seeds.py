@@ -89,6 +89,7 @@ def test_seeds_are_trained_and_tested_as_a_group(cli: Cli) -> None:
     assert cli("runs")[1].count("version_0/seed_") == 2
 
 
+@pytest.mark.slow
 def test_a_group_is_summarized_on_another_dataset_but_not_after_a_partial_test(cli: Cli, group: Path) -> None:
     for label in "0123456789":
         for split in ("train", "val", "test"):

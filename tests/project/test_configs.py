@@ -55,7 +55,8 @@ def test_every_recipe_has_golden_losses() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("best", "tutorial") else name for name in GOLDEN]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("best", "reader", "tutorial") else name for name in GOLDEN],
 )
 def test_a_recipe_reproduces_its_golden_losses(name: str, cli: Cli, request: pytest.FixtureRequest) -> None:
     fit = ["fit", "--config", name, "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
