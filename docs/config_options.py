@@ -95,5 +95,6 @@ def _name(hint: Any) -> str:
         return f"{', '.join(names)} or {last}"
     if get_origin(hint) in (list, dict):
         return f"{get_origin(hint).__name__} of {_name(get_args(hint)[-1])}"
-    plain = next((kind for kind in (bool, int, float, str) if issubclass(hint, kind)), hint)
+    known = (bool, int, float, str) if isinstance(hint, type) else ()
+    plain = next((kind for kind in known if issubclass(hint, kind)), hint)
     return "null" if hint is NoneType else str(plain.__name__)
