@@ -334,6 +334,7 @@ def test_predictions_go_with_the_checkpoint_that_was_tested(existing: str, saved
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints", existing).touch()
     files = {"predictions.csv", "predictions_last.csv", "predictions_last_kmnist.csv", "predictions_epoch_1.csv"}
+    files |= {"predictions_epoch_10.csv", "predictions_kmnist.csv"}
     for name in (*files, "metrics.csv"):
         Path("run", name).touch()
     saver().save(FakeTrainer(is_global_zero=False), saved)  # type: ignore[arg-type]

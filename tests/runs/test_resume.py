@@ -103,11 +103,13 @@ def test_an_unreadable_checkpoint_is_reported_and_the_one_before_it_is_used(cli:
     last, partial = RUN / "checkpoints/last.ckpt", RUN / "checkpoints/.last.ckpt.1234.part"
     last.write_bytes(last.read_bytes()[:-100])
     partial.write_bytes(b"left by a kill during a save")
+    RUN.joinpath("predictions_last.csv").write_text("of the weights at the interruption")
     code, out, err = cli(*fit, "--resume", "auto")
     assert (code, err.count("\n")) == (0, 1)
     assert f"{last} " in err
     assert f"fit: {RUN}, resuming at step 8" in out
     assert not partial.exists()
+    assert not RUN.joinpath("predictions_last.csv").exists()
     assert state_difference(state(RUN), uninterrupted) is None
 
 

@@ -12,13 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
-from mnist_lit.runs.folders import (
-    BEST_CKPT,
-    CHECKPOINTS,
-    LAST_CKPT,
-    mark_finished,
-    remove_predictions,
-)
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, mark_finished, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart

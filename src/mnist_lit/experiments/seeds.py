@@ -80,7 +80,7 @@ def _evaluate(command: str, args: list[str]) -> int:
 
 def _predictions_of(members: Sequence[Path]) -> dict[Path, int]:
     """The files of the runs' test predictions, and when each was last written."""
-    return {path: path.stat().st_mtime_ns for run in members for path in sorted(run.glob("predictions*.csv"))}
+    return {path: path.stat().st_mtime_ns for run in members for path in folders.all_predictions(run)}
 
 
 def _fit(args: list[str]) -> int:

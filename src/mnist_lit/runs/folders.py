@@ -186,11 +186,17 @@ def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
     return f"{'_'.join(filter(None, (stem, other, other_dataset)))}.{suffix}"
 
 
+def all_predictions(run: Path) -> list[Path]:
+    """The predictions of all tests of a run's checkpoints."""
+    return sorted(run.glob(PREDICTIONS_CSV.replace(".", "*.")))
+
+
 def remove_predictions(checkpoint: Path) -> None:
     """Remove the tests of a checkpoint that is about to be replaced."""
-    run = run_of_checkpoint(checkpoint)
-    for path in run.glob(f"predictions_{checkpoint.stem}*.csv"):
-        path.unlink()
+    run, stem = run_of_checkpoint(checkpoint), checkpoint.stem
+    for path in all_predictions(run):
+        if path.stem == f"predictions_{stem}" or path.stem.startswith(f"predictions_{stem}_"):
+            path.unlink(missing_ok=True)
     if checkpoint.name == BEST_CKPT or not checkpoint.with_name(BEST_CKPT).exists():
         run.joinpath(PREDICTIONS_CSV).unlink(missing_ok=True)
 

@@ -13,14 +13,7 @@ from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
-from mnist_lit.runs.folders import (
-    BEST_CKPT,
-    CHECKPOINTS,
-    CONFIG_YAML,
-    LAST_CKPT,
-    PREVIOUS_CKPT,
-    is_finished,
-)
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, LAST_CKPT, PREVIOUS_CKPT, is_finished
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
 from mnist_lit.system.folder_lock import lock_folder
