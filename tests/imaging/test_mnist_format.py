@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from imaging.drawing import page, write_seven
+from imaging.drawing import likeness, page, write_seven
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, center_digit, find_digit, find_digits, fit_to_box
 from mnist_lit.imaging.open_picture import open_picture
@@ -96,3 +98,51 @@ def test_a_box_lies_in_the_picture_however_it_was_reduced(side: int) -> None:
     boxes = [found.box for found in (find_digit(pixels), *find_digits(pixels)) if found]
     assert boxes
     assert all(0 <= left < right <= side and 0 <= top < bottom <= side for left, top, right, bottom in boxes)
+
+
+def digits_of_strokes(zoom: int) -> dict[str, Image.Image]:
+    """A 4 whose stem and bar cross the picture, a 5 with its bar apart, and an 8 with a hole at the top: each 20·zoom
+    pixels high, antialiased, on paper with a margin of 10·zoom."""
+    strokes = {
+        "4": (((12, 0), (2, 12), (18, 12)), ((13, 6), (13, 20))),
+        "5": (((3, 1), (3, 9), (11, 8), (15, 13), (11, 19), (2, 18)), ((6, 0), (16, 0))),
+        "8": (((8, 0), (3, 4), (13, 14), (8, 19), (3, 14), (13, 4), (8, 0)),),
+    }
+    pictures = {}
+    for digit, lines in strokes.items():
+        large = Image.new("L", (160 * zoom, 160 * zoom), 235)
+        for line in lines:
+            ImageDraw.Draw(large).line(
+                [(4 * zoom * (10 + x), 4 * zoom * (10 + y)) for x, y in line], 30, 10 * zoom, "curve"
+            )
+        pictures[digit] = large.resize((40 * zoom, 40 * zoom), Image.Resampling.BOX)
+    return pictures
+
+
+@pytest.mark.parametrize("digit", "458")
+@pytest.mark.parametrize("zoom", [1, 8])
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_digit_that_fills_the_picture_is_like_one_with_a_margin(digit: str, zoom: int, light_on_dark: bool) -> None:
+    pixels = np.asarray(digits_of_strokes(zoom)[digit])
+    rows, columns = (np.flatnonzero((pixels < 130).any(axis=axis)) for axis in (1, 0))
+    tight = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    tight = 255 - tight if light_on_dark else tight
+    found = find_digit(tight)
+    assert found
+    assert np.allclose(found.box, (0, 0, tight.shape[1], tight.shape[0]), atol=max(1, zoom // 2))
+    assert likeness(found.image, center_digit(pixels)) > 0.9
+
+
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_one_cropped_to_three_columns_is_found(light_on_dark: bool) -> None:
+    one = np.full((23, 3), 255, np.uint8)
+    one[1:22, 1] = 0
+    found = find_digit(255 - one if light_on_dark else one)
+    assert found
+    assert found.box == (1, 1, 2, 22)
+
+
+def test_a_table_below_a_high_digit_is_not_part_of_it(seven: NDArray[np.uint8]) -> None:
+    above = np.asarray(write_seven(page(80, 130), 10, 6)).copy()
+    above[118:] = 40
+    assert likeness(center_digit(above), seven) > 0.9

@@ -148,9 +148,19 @@ def _reduce(gray: Gray, scale: int) -> Gray:
     return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
 
 
+def border(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels of (H, W): (2 · H + 2 · W,)."""
+    return np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
 def share_of_rim(mask: Mask) -> float:
     """The share of a picture's border that is ink."""
-    return float(np.concatenate((mask[0], mask[-1], mask[:, 0], mask[:, -1])).mean())
+    return float(border(mask).mean())
+
+
+def full_sides(mask: Mask) -> int:
+    """How many of a picture's sides are ink from corner to corner."""
+    return sum(bool(side.all()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
 
 
 def corners(mask: Mask) -> int:

@@ -12,17 +12,19 @@ from PIL import Image
 from mnist_lit.imaging.ink import (
     Component,
     Ink,
+    border,
     corners,
     dark_on_light,
     find_ink,
     first_ink,
     frame_depths,
+    full_sides,
     refine_ink,
     share_of_rim,
 )
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.segmentation import SECOND, best_path, line_hypotheses, single_digit_hypotheses
-from mnist_lit.imaging.stroke_width import normalize_stroke_width, with_margin
+from mnist_lit.imaging.stroke_width import Mask, normalize_stroke_width, with_margin
 
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
@@ -34,6 +36,9 @@ DIGIT_WINDOW, PAGE_WINDOW = 0.5, 0.15  # share of the longer side; what is wider
 DIGIT_COARSE, PAGE_COARSE = 160, 800  # longer side in pixels for the first look at the ink
 DIGIT_SMALLEST, PAGE_SMALLEST = 0.25, 0.02  # share of the longer side: the smallest writing
 CERTAIN = 0.9  # below it ink and paper may be mixed up
+CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
+SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
+LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -62,6 +67,15 @@ def find_digit(picture: Picture) -> FoundDigit | None:
 def find_digits(picture: Picture) -> list[FoundDigit]:
     """Every digit of a number, a line or a table of numbers, line by line from the top, each line from the left."""
     return page_hypotheses(picture).digits()
+
+
+class FoundInk(NamedTuple):
+    """Ink that may be that of the one digit."""
+
+    ink: Ink
+    top: int = 0  # of its mask in the picture, in pixels
+    left: int = 0
+    cost: float = 0.0  # how unlikely, in nats
 
 
 class Choice(NamedTuple):
@@ -105,7 +119,7 @@ def digit_hypotheses(picture: Picture) -> Hypotheses:
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     beside = 0
-    for ink, (top, left), cost in _inks(*dark_on_light(pixels)):
+    for ink, top, left, cost in _inks(*dark_on_light(pixels)):
         digits, more = single_digit_hypotheses(ink)
         beside = beside if cost else more
         choices += [Choice(0, 1, cost + SECOND * bool(n), len(found) + n) for n in range(len(digits))]
@@ -165,28 +179,64 @@ def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[f
     return pixels, (width / pixels.shape[1], height / pixels.shape[0])
 
 
-def _inks(gray: NDArray[np.uint8], certainty: float) -> list[tuple[Ink, tuple[int, int], float]]:
-    """What the ink of one digit, dark on light, may be: the ink, its top and left, and its cost. More than one if there
-    is a frame, or if ink and paper may be mixed up."""
+def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
+    """What the ink of one digit, dark on light, may be. More than one if it is cropped, if there is a frame, or if ink
+    and paper may be mixed up."""
     first = first_ink(gray, DIGIT_WINDOW, DIGIT_COARSE)
-    inks = [(refine_ink(gray, *first, DIGIT_WINDOW, DIGIT_SMALLEST), (0, 0), 0.0)] if first else []
+    cropped = _cropped_inks(gray, certainty, first)
+    inks = [FoundInk(refine_ink(gray, *first, DIGIT_WINDOW, DIGIT_SMALLEST))] if first else []
     if not first or certainty < CERTAIN or corners(first[0].mask) > 2:
         inverse = find_ink(255 - gray, DIGIT_WINDOW, DIGIT_SMALLEST)
-        mixed_up = not inks or corners(inks[0][0].mask) > 2  # no digit covers three corners of its picture
+        mixed_up = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
         if inverse:
-            inks = [(ink, at, SECOND * mixed_up) for ink, at, _ in inks]
-            inks.append((inverse, (0, 0), SECOND * (not mixed_up)))
-    if first and any(depths := frame_depths(inks[0][0].mask)):
-        mask, scale = inks[0][0].mask, inks[0][0].scale
+            inks = [one._replace(cost=SECOND * mixed_up) for one in inks]
+            inks.append(FoundInk(inverse, cost=SECOND * (not mixed_up)))
+    if first and any(depths := frame_depths(inks[0].ink.mask)):
+        mask, scale = inks[0].ink.mask, inks[0].ink.scale
         top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
         part = slice(top, len(gray) - bottom), slice(left, gray.shape[1] - right)
         inside = find_ink(gray[part], DIGIT_WINDOW, DIGIT_SMALLEST) if min(gray[part].shape) > 2 else None
         if inside:
             ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
             alone = sum(map(bool, depths)) > 1 or share_of_rim(ring) == 0
-            inks = [(ink, at, cost + SECOND * alone) for ink, at, cost in inks]
-            inks.append((inside, (top, left), SECOND * (not alone)))
-    return inks
+            inks = [one._replace(cost=one.cost + SECOND * alone) for one in inks]
+            inks.append(FoundInk(inside, top, left, SECOND * (not alone)))
+    return cropped + [one._replace(cost=one.cost + SECOND * bool(cropped)) for one in inks]
+
+
+# A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a
+# margin of paper around the picture it is like any other.
+def _cropped_inks(
+    gray: NDArray[np.uint8], certainty: float, first: tuple[Ink, NDArray[np.uint8]] | None
+) -> list[FoundInk]:
+    """The ink of a digit that fills the picture, dark on light or the reverse; none if it does not seem to."""
+    versions = [(gray, first[1])] if first and _fills_picture(first[0].mask) else []
+    inverse = 255 - gray
+    if first and (certainty < CERTAIN or share_of_rim(first[0].mask) > RIM_INK) and not full_sides(first[0].mask):
+        other = first_ink(inverse, DIGIT_WINDOW, DIGIT_COARSE)
+        versions += [(inverse, other[1])] if other and _fills_picture(other[0].mask) else []
+    elif not first and min(gray.shape) <= SMALL and np.ptp(gray) >= STRONG:  # it all seemed to be noise
+        order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
+        versions = [(one, np.full((1, 1), np.quantile(border(one), LIGHTEST), np.uint8)) for one in order]
+    margin = max(2, round(MARGIN * max(gray.shape)))
+    framed = [_with_margin_of(paper, version, margin) for version, paper in versions]
+    inks = [ink for picture in framed if (ink := find_ink(picture, DIGIT_WINDOW, DIGIT_SMALLEST))]
+    return [FoundInk(ink, -margin, -margin, SECOND * bool(place)) for place, ink in enumerate(inks)]
+
+
+def _fills_picture(mask: Mask) -> bool:
+    """Whether a picture's ink reaches nearly from border to border in both directions, without covering the border."""
+    spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
+    reaches = all(span >= CROPPED * side for span, side in zip(spans, mask.shape, strict=True))
+    return reaches and share_of_rim(mask) <= RIM_INK and not full_sides(mask)
+
+
+def _with_margin_of(paper: NDArray[np.uint8], gray: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
+    """The picture (H, W) inside a margin of that paper, which may be reduced: (H + 2 · margin, W + 2 · margin)."""
+    around = cv2.resize(paper, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    framed = np.asarray(cv2.copyMakeBorder(around, margin, margin, margin, margin, cv2.BORDER_REPLICATE), np.uint8)
+    framed[margin:-margin, margin:-margin] = gray
+    return framed
 
 
 def _draw_all(
@@ -200,8 +250,8 @@ def _draw_all(
     strength = with_margin(ink.strength, 2)
     found = []
     for digit in digits:  # a reduced mask may be larger than the picture by a part of its last pixel
-        x = [round(min(at * ink.scale + left, shape[1]) * zoom[0]) for at in (digit.left, digit.right)]
-        y = [round(min(at * ink.scale + top, shape[0]) * zoom[1]) for at in (digit.top, digit.bottom)]
+        x = [round(min(max(at * ink.scale + left, 0), shape[1]) * zoom[0]) for at in (digit.left, digit.right)]
+        y = [round(min(max(at * ink.scale + top, 0), shape[0]) * zoom[1]) for at in (digit.top, digit.bottom)]
         box = (x[0], y[0], x[1], y[1])
         found.append(FoundDigit(box, _draw(strength, digit)))
     return found
