@@ -49,6 +49,13 @@ def test_a_command_is_this_package() -> None:
         assert process.communicate()[0].startswith(b"mnist-lit ")
 
 
+def test_a_command_imports_nothing_from_the_working_directory() -> None:
+    Path("mnist_lit").mkdir()
+    Path("mnist_lit/__main__.py").touch()
+    Path("keyword.py").write_text("raise SystemExit('imported')")
+    test_a_command_is_this_package()
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [("", 0), ("import sys; sys.exit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)],

@@ -40,7 +40,11 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 def main(args: list[str] | None = None) -> int:
     """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
     printed as one line; `--debug` shows their traceback."""
-    args = sys.argv[1:] if args is None else args
+    if args is None:  # this process is a command, not a program that calls one
+        args = sys.argv[1:]
+        # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
+        # import from the working directory first. `cli/network.py` needs no such path for a network of one's own.
+        os.environ["PYTHONSAFEPATH"] = "1"
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "0") == "0"  # it prints for all processes
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -27,7 +27,7 @@ def launched_externally() -> bool:
 
 def start_command(command: str, args: Sequence[str], **popen: Any) -> subprocess.Popen[bytes]:
     """Start `mnist-lit COMMAND`; `popen` are options of subprocess.Popen."""
-    return subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args], **popen)
+    return subprocess.Popen([sys.executable, "-P", "-m", "mnist_lit", command, *args], **popen)
 
 
 def stop_commands(processes: Collection[subprocess.Popen[bytes]], signum: int) -> None:
