@@ -107,6 +107,14 @@ def test_other_programs_that_call_main_keep_their_environment(cli: Cli, monkeypa
     assert "PYTHONSAFEPATH" not in os.environ
 
 
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_PROCID"])
+def test_a_launchers_variable_that_is_no_number_is_one_line(
+    error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert error_line("fit", "--config", "quickstart").startswith(f"mnist-lit: {name}: expected a whole number")
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

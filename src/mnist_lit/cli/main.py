@@ -18,6 +18,7 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import printable
 from mnist_lit.system.signals import raise_on_signal
+from mnist_lit.system.subprocesses import check_launcher
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
@@ -85,6 +86,7 @@ def _run(args: list[str], *, debug: bool) -> int:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command}{did_you_mean(command, COMMANDS)} (`mnist-lit --help` lists all)")
+    check_launcher()
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
         rest = _resolved(command, rest)
