@@ -2,9 +2,9 @@
 
 import sys
 
-from mnist_lit.cli.main import main
-
 if __name__ == "__main__":
     if not sys.flags.safe_path:
-        sys.path.pop(0)  # `-m` puts the working directory there, where a config's `class_path` could name code
+        sys.path.pop(0)  # before all other imports: `-m` puts the working directory there, with whatever code is in it
+    from mnist_lit.cli.main import main
+
     sys.exit(main())

@@ -11,6 +11,7 @@ import pytest
 
 from mnist_lit import __version__
 from mnist_lit.cli.main import COMMANDS
+from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -57,6 +58,61 @@ def test_a_config_imports_from_the_working_directory_only_a_network(config: str,
 def test_python_dash_m_runs_the_same_program() -> None:
     run = subprocess.run([sys.executable, "-m", "mnist_lit", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == f"mnist-lit {__version__}\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`mnist-lit` as pip installs it. Modules in the working directory, with names that others have, leave a file."""
+    path = tmp_path / "bin/mnist-lit"
+    path.parent.mkdir()
+    path.write_text(
+        "import sys\nfrom mnist_lit.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    tmp_path.joinpath("here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    for name in ("keyword", "selectors", "signal", "yaml"):
+        Path(f"{name}.py").write_text("import sys; open('imported', 'a').write(f'{__name__} by {sys.orig_argv}')")
+    return path
+
+
+def test_python_dash_m_imports_nothing_from_the_working_directory(program: Path) -> None:
+    Path("keyword.py").unlink()  # Python itself imports that one before it starts a module
+    run = subprocess.run([sys.executable, "-m", "mnist_lit", "--version"], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == (f"mnist-lit {__version__}\n", "")
+    assert not Path("imported").exists()
+
+
+def test_processes_for_many_pictures_import_nothing_from_the_working_directory(program: Path) -> None:
+    for number in range(256):
+        Path(f"{number}.png").touch()
+    command = [sys.executable, str(program), "predict", "--model", str(PRETRAINED_DIR / "model.onnx"), "."]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, "Traceback" in run.stderr) == (1, False), run.stderr  # none can be read
+    assert not Path("imported").exists()
+
+
+def test_the_servers_processes_import_nothing_from_the_working_directory(program: Path) -> None:
+    command = [sys.executable, str(program), "serve", "--model", str(PRETRAINED_DIR / "model.onnx"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert "http://" in process.stdout.readline()
+        process.terminate()
+    assert not Path("imported").exists()
+
+
+def test_other_programs_that_call_main_keep_their_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    cli("--version")
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_PROCID"])
+def test_a_launchers_variable_that_is_no_number_is_one_line(
+    error_line: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    assert error_line("fit", "--config", "quickstart").startswith(f"mnist-lit: {name}: expected a whole number")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A study's trials are shared by processes, and no password appears anywhere."""
 
 import json
+import math
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import optuna
 import pytest
 
 from mnist_lit.errors import InputError
-from mnist_lit.experiments.space import Range
+from mnist_lit.experiments.space import Range, Space
 from mnist_lit.experiments.study import Study, mask_secrets, storage_errors
 from mnist_lit.runs.results import Validation
 
@@ -95,7 +97,7 @@ def test_trials_are_listed_from_best_to_worst(tmp_path: Path) -> None:
     failed = study.next(4, {"lr": [1]})
     assert failed
     failed.finish("failed", reason="why")
-    results = study.results()
+    results = study.results({"lr": [1]})
     assert [result.best for result in results] == [*reversed(scores), None]
     assert (results[-1].state, results[-1].reason, results[-1].run) == (
         "failed",
@@ -112,7 +114,7 @@ def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
     assert trial.settings["lr"] == float(f"{study.optuna.trials[0].params['lr']:.4g}")
     assert trial.settings["lr"] != study.optuna.trials[0].params["lr"]
     assert trial.settings["wd"] == 0.123457  # rounding up would leave the range
-    assert study.results()[0].settings == trial.settings
+    assert study.results(given)[0].settings == trial.settings
     exact: dict[str, Range | list[Any]] = {"lr": [0.123456], "step": Range(0.123456, 0.323456, 0.1)}
     study = Study("t", Path("there"))
     assert (trial := study.next(1, exact))
@@ -137,6 +139,81 @@ def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
     again = study.next(1, {"lr": Range(0.0, 1.0)})
     assert again
     assert (again.number, again.settings) == (first.number, first.settings)
+
+
+@pytest.mark.parametrize(
+    ("params", "drawn_from"),
+    [
+        ({"lr": 0.5, "trainer.callbacks\x1b[2J": "evil.Code"}, {"trainer.callbacks\x1b[2J": ["evil.Code"]}),
+        ({"model.network": "evil.Code"}, {"model.network": ["evil.Code"]}),
+        ({"lr": 2.5}, {"lr": Range(0.0, 9.0)}),
+        ({"lr": 0.5}, {"lr": Range(0.0, 9.0)}),  # rounding could leave the space
+    ],
+)
+def test_a_trial_with_settings_outside_the_space_fails(params: dict[str, Any], drawn_from: Space) -> None:
+    given: Space = {"lr": Range(0.0, 1.0), "optimizer": ["sgd", "adamw"]}
+    study = Study("s", Path("here"))
+    study.optuna.enqueue_trial(params)
+    trial = study._take(1)
+    assert trial
+    study._draw(trial[0], drawn_from)
+    trial[2].release()
+    study.requeue(trial[0])
+    honest = study.next(2, given)
+    assert honest
+    assert (honest.number, {*honest.settings}) == (1, {*given})
+    failed = next(result for result in study.results(given) if result.number == 0)
+    assert (failed.state, failed.settings, failed.reason.isprintable()) == ("failed", {}, True)
+
+
+def test_a_value_that_somebody_has_queued_is_from_the_space() -> None:
+    study = Study("s", Path("here"))
+    study.optuna.enqueue_trial({"lr": 2.5})
+    with pytest.warns(UserWarning, match="out of range"):
+        trial = study.next(2, {"lr": Range(0.0, 1.0)})
+    assert (trial and trial.number, study.optuna.trials[0].state.name) == (1, "FAIL")
+
+
+def noted(**attributes: Any) -> Study:
+    """A study whose one trial is complete; processes have noted these attributes."""
+    study = Study("s", Path("here"))
+    study.optuna.add_trial(optuna.create_trial(value=0.5, user_attrs=attributes))
+    return study
+
+
+@pytest.mark.parametrize(
+    "best", [[1], [math.nan, 0.1, 1], [0.5, math.inf, 1], ["1", 0.1, 1], 5, {"acc": 1}, [2, 0.1, 1]]
+)
+def test_a_trial_with_a_damaged_score_is_listed_as_failed(best: Any) -> None:
+    (result,) = noted(best=best).results({})
+    assert (result.state, result.best) == ("failed", None)
+    assert result.reason.startswith("the trial's best validation: expected accuracy, loss and epoch")
+
+
+def test_what_others_have_noted_does_not_control_the_terminal() -> None:
+    (result,) = noted(place="far:\x1b[2J", reason=["\x1b"], alive="now", digits="x").results({})
+    assert (result.run, result.reason.isprintable()) == ("far:?[2J/trial_0", True)
+
+
+@pytest.mark.parametrize("space", [[1], 5, None, "text"])
+def test_a_damaged_attribute_of_a_study_is_refused(space: Any) -> None:
+    study = Study("s", Path("here"))
+    study.optuna.set_user_attr("space", space)
+    with pytest.raises(InputError, match=r"the study's space is damaged; use --study"):
+        study.setdefault("space", {"lr": [1]})
+
+
+def test_a_damaged_heartbeat_is_none() -> None:
+    study = Study("s", Path("here"))
+    study.optuna.ask().set_user_attr("alive", ["soon"])
+    assert study.next(1, {"lr": [1]}) is None  # another machine's, and it began just now
+
+
+def test_a_journal_that_is_a_pipe_is_refused() -> None:
+    Path("here").mkdir()
+    os.mkfifo("here/journal.log")
+    with pytest.raises(InputError, match=r"here/journal.log: expected a file, got a pipe"):
+        Study("s", Path("here"))
 
 
 def test_optuna_still_has_the_private_name_that_we_use() -> None:

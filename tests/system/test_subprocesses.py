@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from mnist_lit.errors import StoppedBySignal
+from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.system.signals import raise_on_signal
 from mnist_lit.system.subprocesses import (
+    check_launcher,
     launched_externally,
     pop_option,
     run_command,
@@ -47,6 +48,22 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_command_is_this_package() -> None:
     with start_command("--version", [], stdout=subprocess.PIPE) as process:
         assert process.communicate()[0].startswith(b"mnist-lit ")
+
+
+def test_a_command_imports_nothing_from_the_working_directory() -> None:
+    Path("mnist_lit").mkdir()
+    Path("mnist_lit/__main__.py").touch()
+    Path("keyword.py").write_text("raise SystemExit('imported')")
+    test_a_command_is_this_package()
+
+
+@pytest.mark.parametrize("given", ["", "x", "1.5"])
+def test_a_launchers_variable_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    for name, check in (("SLURM_NTASKS", launched_externally), ("LOCAL_RANK", check_launcher)):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, given)
+            with pytest.raises(InputError, match=f"{name}: expected a whole number in the environment, got '{given}'"):
+                check()
 
 
 @pytest.mark.parametrize(

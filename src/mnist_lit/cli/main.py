@@ -18,6 +18,7 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import printable
 from mnist_lit.system.signals import raise_on_signal
+from mnist_lit.system.subprocesses import check_launcher
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
@@ -40,7 +41,11 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 def main(args: list[str] | None = None) -> int:
     """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
     printed as one line; `--debug` shows their traceback."""
-    args = sys.argv[1:] if args is None else args
+    if args is None:  # this process is a command, not a program that calls one
+        args = sys.argv[1:]
+        # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
+        # import from the working directory first. `cli/network.py` needs no such path for a network of one's own.
+        os.environ["PYTHONSAFEPATH"] = "1"
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "0") == "0"  # it prints for all processes
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -81,6 +86,7 @@ def _run(args: list[str], *, debug: bool) -> int:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command}{did_you_mean(command, COMMANDS)} (`mnist-lit --help` lists all)")
+    check_launcher()
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
         rest = _resolved(command, rest)

@@ -36,7 +36,6 @@ def main(command: str, args: list[str]) -> int:
         study = Study(name, folder, options.storage, seed=options.seed)
     with storage_errors(options.storage):
         check_same_study(study, settings, space)
-        fit_command = study.setdefault("fit", shlex.join(["mnist-lit", "fit", *map(recipe_name, fit)]))
         print(f"sweep: {folder}", flush=True)
         signals = DeferredSignals()
         signals.install()  # a signal must not interrupt an update of the study
@@ -45,8 +44,8 @@ def main(command: str, args: list[str]) -> int:
                 run_trial(trial, fit, signals, prune=options.prune)
             finally:
                 trial.lock.release()
-        trials = study.results()
-        report_trials(study, trials, fit_command)
+        trials = study.results(space)
+        report_trials(study, trials, shlex.join(["mnist-lit", "fit", *map(recipe_name, fit)]))
     if signals.signum:
         raise StoppedBySignal(signals.signum, "(repeat the command to continue)")
     return 0 if any(trial.state == "complete" for trial in trials) else 1

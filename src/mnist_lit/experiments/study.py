@@ -6,6 +6,7 @@ its own number; Optuna's own retries need a database and start again under a new
 
 A database URL contains a password: it is never written, and errors about it are shown with the password masked."""
 
+import math
 import platform
 import re
 import time
@@ -17,15 +18,17 @@ from urllib.parse import unquote
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from mnist_lit.errors import InputError
-from mnist_lit.experiments.space import Range, Space
+from mnist_lit.errors import InputError, require
+from mnist_lit.experiments.space import Range, Space, Value
 from mnist_lit.runs.results import Validation
+from mnist_lit.system.console import printable
 
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
@@ -47,8 +50,8 @@ class TrialResult(NamedTuple):
 class RunningTrial:
     """A trial that this process runs, until it calls `finish` and releases `lock`."""
 
-    def __init__(self, study: "Study", trial: optuna.Trial, run: Path, lock: FileLock) -> None:
-        self.number, self.settings, self.run, self.lock = trial.number, _settings(trial), run, lock
+    def __init__(self, study: "Study", trial: optuna.Trial, space: Space, run: Path, lock: FileLock) -> None:
+        self.number, self.settings, self.run, self.lock = trial.number, _settings(trial, space), run, lock
         self._study, self._trial, self._last_heartbeat = study, trial, -HEARTBEAT
         self._reported = len(study.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
@@ -93,7 +96,10 @@ class Study:
                 self._storage: BaseStorage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
             else:  # with FileLock, because a killed process leaves Optuna's own lock file behind
                 lock: Any = FileLock(folder / ".journal.log.lock")
-                self._storage = JournalStorage(JournalFileBackend(str(folder / "journal.log"), lock))
+                journal = folder / "journal.log"
+                if journal.exists() and not journal.is_file():
+                    raise InputError(f"{journal}: expected a file, got a pipe, a device or a folder; use --study NAME")
+                self._storage = JournalStorage(JournalFileBackend(str(journal), lock))
             # Four trials must be complete before one is pruned, and none is pruned by its first two validations.
             pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
             self.optuna = optuna.create_study(
@@ -101,14 +107,32 @@ class Study:
             )
 
     def setdefault(self, key: str, value: Any) -> Any:
-        """The study's attribute; the first process to ask sets it to `value`."""
+        """The study's attribute; the first process to ask sets it to `value`. Raises InputError for another type."""
         with self._lock:
             if key not in self.optuna.user_attrs:
                 self.optuna.set_user_attr(key, value)
-            return self.optuna.user_attrs[key]
+            found = self.optuna.user_attrs[key]
+        if type(found) is not type(value):
+            raise InputError(f"the study's {key} is damaged; use --study NAME for another")
+        return found
 
     def next(self, total: int, space: Space) -> RunningTrial | None:
-        """The next trial to start or to continue; None if `total` have started and none of them waits."""
+        """The next trial to start or to continue; None if `total` have started and none of them waits. A trial that
+        cannot have its settings from the space, because somebody has changed the study, fails."""
+        while taken := self._take(total):
+            trial, run, lock = taken
+            try:
+                _settings(trial, space)  # first, or Optuna would warn
+                self._draw(trial, space)
+                return RunningTrial(self, trial, space, run, lock)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                trial.set_user_attr("reason", str(error))
+                self.optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                lock.release()
+        return None
+
+    def _take(self, total: int) -> tuple[optuna.Trial, Path, FileLock] | None:
+        """A trial that is now this process's, its folder and the lock on it, which is held."""
         with self._lock:
             for running in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if self._is_abandoned(running):
@@ -126,11 +150,15 @@ class Study:
             if "place" not in trial.user_attrs:  # a new one; those of older versions keep all their digits
                 trial.set_user_attr("digits", DIGITS)
             trial.set_user_attr("place", self._location)
+        return trial, run, lock
+
+    def _draw(self, trial: optuna.Trial, space: Space) -> None:
+        """Let Optuna choose the trial's settings; a continued one keeps those that it has."""
         # The draw depends on the seed, the number and all results so far: processes with one seed try different values.
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
         sampler = optuna.samplers.TPESampler(seed=(1000 * self._seed + trial.number) % 2**32, constant_liar=True)
         self.optuna.sampler = sampler
-        for name, values in space.items():  # a continued trial keeps the value that it has
+        for name, values in space.items():
             match values:
                 case list():
                     trial.suggest_categorical(name, values)
@@ -138,7 +166,6 @@ class Study:
                     trial.suggest_int(name, low, high, step=step or 1, log=log)
                 case Range(low, high, step, log):
                     trial.suggest_float(name, low, high, step=step, log=log)
-        return RunningTrial(self, trial, run, lock)
 
     def requeue(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> None:
         """Let a trial wait for the next process that asks, under its number and settings, unless it is finished."""
@@ -146,24 +173,27 @@ class Study:
             # Private, since Optuna cannot requeue a trial under its own number. Checked with Optuna 5.0.0.
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def results(self) -> list[TrialResult]:
+    def results(self, space: Space) -> list[TrialResult]:
         """All trials, the best first, see `Validation.rank`; those without a validation last."""
         results = []
         for trial in self.optuna.get_trials(deepcopy=False):
             state = trial.state.name.lower().replace("fail", "failed")
-            best, place, reason = map(trial.user_attrs.get, ("best", "place", "reason"))
-            best = Validation(*best) if best else None
-            folder = self.folder if place == self._location else place or ""
+            place, reason = (str(trial.user_attrs.get(name, "")) for name in ("place", "reason"))
+            folder = self.folder if place == self._location else printable(place)
+            try:
+                settings, best = _settings(trial, space), _best(trial)
+            except InputError as error:
+                state, settings, best, reason = "failed", {}, None, str(error)
             run = f"{folder}/trial_{trial.number}"
-            results.append(TrialResult(trial.number, state, _settings(trial), best, run, reason or ""))
+            results.append(TrialResult(trial.number, state, settings, best, run, printable(reason)))
         return sorted(results, key=lambda result: result.best.rank() if result.best else (), reverse=True)
 
     def _is_abandoned(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether the process of a running trial is dead, and so is the fit that it started."""
         if trial.user_attrs.get("place") != self._location:
-            assert trial.datetime_start
-            alive: float = max(trial.datetime_start.timestamp(), trial.user_attrs.get("alive", 0.0))
-            return time.time() - alive > HEARTBEAT_TIMEOUT
+            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            alive = trial.user_attrs.get("alive")
+            return time.time() - max(started, alive if isinstance(alive, float) else 0.0) > HEARTBEAT_TIMEOUT
         run = self.folder / f"trial_{trial.number}"
         if not run.is_dir():
             return True
@@ -172,14 +202,43 @@ class Study:
         return False
 
 
-def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """What a trial is trained with: numbers drawn from a continuous range have a few digits, so they can be typed."""
+# Whoever can write to the journal or the database may have written anything there.
+def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial, space: Space) -> dict[str, Any]:
+    """What a trial is trained with: numbers drawn from a continuous range have a few digits, so they can be typed.
+    Raises InputError for an option or a value that is not in the space."""
     settings, digits = dict(trial.params), trial.user_attrs.get("digits")
-    for name, drawn_from in trial.distributions.items() if digits else ():
-        if isinstance(drawn_from, optuna.distributions.FloatDistribution) and drawn_from.step is None:
-            rounded = float(f"{settings[name]:.{digits}g}")
-            settings[name] = min(max(rounded, drawn_from.low), drawn_from.high)
+    for name, drawn_from in trial.distributions.items():
+        value, given = settings[name], space.get(name)
+        known = given is not None and drawn_from == _distribution(given)
+        if known and isinstance(given, Range):
+            known = isinstance(value, int | float) and given.low <= value <= given.high
+            if known and isinstance(drawn_from, FloatDistribution) and given.step is None and isinstance(digits, int):
+                rounded = float(f"{value:.{min(max(digits, 1), 17)}g}")
+                settings[name] = min(max(rounded, drawn_from.low), drawn_from.high)
+        require(f"the trial's {name}", str(value)[:50], "one from the space", known)
     return settings
+
+
+def _distribution(given: Range | list[Value]) -> BaseDistribution:
+    """What Optuna notes for a trial whose value was drawn from this part of the space."""
+    match given:
+        case Range(int(low), int(high), int() | None as step, log):
+            return IntDistribution(low, high, log, step or 1)
+        case Range(low, high, step, log):
+            return FloatDistribution(low, high, log, step)
+        case values:
+            return CategoricalDistribution(values)
+
+
+def _best(trial: optuna.trial.FrozenTrial) -> Validation | None:
+    """The trial's best validation so far, if any. Raises InputError for what cannot be one."""
+    match trial.user_attrs.get("best"):
+        case None:
+            return None
+        case [int() | float() as acc, int() | float() as loss, int(epoch)] if 0 <= acc <= 1 and abs(loss) < math.inf:
+            return Validation(acc, loss, epoch)
+        case other:
+            raise InputError(f"the trial's best validation: expected accuracy, loss and epoch, got {str(other)[:50]}")
 
 
 def mask_secrets(text: str, url: str) -> str:

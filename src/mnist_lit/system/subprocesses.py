@@ -14,20 +14,39 @@ from typing import IO, Any
 
 import yaml
 
-from mnist_lit.errors import StoppedBySignal
+from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.system.yaml_file import read_yaml
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
+# Those that Lightning reads as numbers, some of them already when it is imported.
+NUMBERS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "JSM_NAMESPACE_RANK"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+)
+
+
+def check_launcher() -> None:
+    """Raise InputError if a launcher's variable is no number."""
+    for name in NUMBERS:
+        _number(name)
+
+
+def _number(name: str, default: str = "0") -> int:
+    given = os.environ.get(name, default)
+    try:
+        return int(given)
+    except ValueError:
+        raise InputError(f"{name}: expected a whole number in the environment, got {given!r}; unset it") from None
 
 
 def launched_externally() -> bool:
     """Whether torchrun, SLURM or the like has started several copies of this process."""
-    return any(name in os.environ for name in LAUNCHERS) or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return any(name in os.environ for name in LAUNCHERS) or _number("SLURM_NTASKS") > 1
 
 
 def start_command(command: str, args: Sequence[str], **popen: Any) -> subprocess.Popen[bytes]:
     """Start `mnist-lit COMMAND`; `popen` are options of subprocess.Popen."""
-    return subprocess.Popen([sys.executable, "-m", "mnist_lit", command, *args], **popen)
+    return subprocess.Popen([sys.executable, "-P", "-m", "mnist_lit", command, *args], **popen)
 
 
 def stop_commands(processes: Collection[subprocess.Popen[bytes]], signum: int) -> None:
