@@ -5,6 +5,7 @@ from pathlib import Path
 
 Cli = Callable[..., tuple[int, str, str]]
 LOGS = Path("lightning_logs")
+PROBS = [",".join(str(int(n == answer)) for n in range(10)) for answer in range(10)]
 
 
 def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -> None:
@@ -12,8 +13,10 @@ def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("checkpoints/best.ckpt").touch()
     run.joinpath("finished").touch()
-    rows = (f"{i},{(i + shift) % 10},{(i + shift + (i in {*wrong})) % 10}" for i in range(images))
-    run.joinpath("predictions.csv").write_text("\n".join(["index,label,predicted", *rows]))
+    answers = ((i + shift + (i in {*wrong})) % 10 for i in range(images))
+    rows = (f"{i},{(i + shift) % 10},{answer},{PROBS[answer]}" for i, answer in enumerate(answers))
+    head = "index,label,predicted," + ",".join(f"prob_{n}" for n in range(10))
+    run.joinpath("predictions.csv").write_text("\n".join([head, *rows]))
 
 
 def test_two_runs_that_differ(cli: Cli) -> None:
@@ -55,7 +58,8 @@ def test_incomparable_runs_are_refused(cli: Cli) -> None:
     write(LOGS / "version_3", [])
     LOGS.joinpath("version_3/predictions.csv").unlink()
     for second, message in (
-        ("version_1", "not tested on the same images"),
+        ("version_1", "lightning_logs/version_0 and lightning_logs/version_1 were not tested on the same images"),
+        ("version_1", "and `mnist-lit test --ckpt_path lightning_logs/version_1` again"),
         ("version_2", "a single run has no spread over seeds"),
         ("version_3", "run `mnist-lit test --ckpt_path lightning_logs/version_3` first"),
         ("version_9", "no run with a checkpoint"),

@@ -24,7 +24,10 @@ def write(run: Path) -> None:
     os.utime(run / "checkpoints/last.ckpt", (1046, 1046))
     rows = ("epoch,train/loss,val/acc,val/loss", "0,,0.9,1", "0,1.5,,", "1,,0.95,1", "1,1.2,,", "2,,0.95,1", "2,1.1,,")
     run.joinpath("metrics.csv").write_text("\n".join(rows))
-    run.joinpath("predictions.csv").write_text("index,label,predicted\n0,1,1\n1,2,2\n2,3,8\n3,4,4\n")
+    answers = [",".join(f"{float(n == answer)}" for n in range(9)) for answer in (1, 2, 8, 4)]
+    tested = ["index,label,predicted," + ",".join(f"prob_{n}" for n in range(9))]
+    tested += [f"{i},{i + 1},{answer},{answers[i]}" for i, answer in enumerate((1, 2, 8, 4))]
+    run.joinpath("predictions.csv").write_text("\n".join(tested))
 
 
 def test_a_run_is_summarized_from_its_folder(tmp_path: Path) -> None:
@@ -140,3 +143,19 @@ def test_runs_are_listed_oldest_first(cli: Cli) -> None:
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == ["run", "version_9", "version_10"]
     assert cli("runs", "lightning_logs")[1] == out
+
+
+def test_a_file_is_no_folder_of_runs(cli: Cli) -> None:
+    Path("seven.png").touch()
+    assert cli("runs", "seven.png")[::2] == (2, "mnist-lit: expected a folder of runs, got the file seven.png\n")
+
+
+def test_numbers_that_no_run_has_are_not_shown(cli: Cli) -> None:
+    write(run := Path("lightning_logs/version_0"))
+    huge = "9" * 400
+    run.joinpath("metrics.csv").write_text(f"epoch,train/loss,val/acc,val/loss\n{huge},1,nan,1\n0,1,inf,1\n0,,0.9,1\n")
+    for mark in ("", f"16\n{huge}", huge):
+        run.joinpath("finished").write_text(mark)
+        code, out, err = cli("runs")
+        assert (code, err, "90.00 % (1)" in out) == (0, "", True)
+        assert json.loads(cli("runs", "--json")[1])[0]["val_accuracy"] == 0.9

@@ -123,6 +123,32 @@ def test_a_damaged_file_is_rejected_by_name_and_offline_not_repaired(
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["archive", "extracted"])
+def test_no_file_is_read_beyond_the_size_of_the_largest(
+    contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+) -> None:
+    zeros = idx(np.zeros((30, 28, 28), np.uint8))  # unlike random ones, smaller as an archive
+    monkeypatch.setitem(EXTRACTED_MD5["mnist"], NAMES[0], md5(zeros))
+    write(tmp_path / "MNIST/raw", {**contents, NAMES[0]: zeros}, packed=packed)
+    largest = len(zeros)
+    monkeypatch.setattr("mnist_lit.data.download.MAX_BYTES", largest)
+    assert read_archives("mnist", tmp_path)
+    monkeypatch.setattr("mnist_lit.data.download.MAX_BYTES", largest - 2)
+    with pytest.raises(InputError, match=rf"{NAMES[0]}(\.gz)? is damaged"):
+        read_archives("mnist", tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.usefixtures("mirror")
+def test_a_pipe_is_replaced_and_not_waited_for(contents: dict[str, bytes], tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST/raw"
+    write(raw, contents, packed=False)
+    raw.joinpath(NAMES[0]).unlink()
+    os.mkfifo(raw / NAMES[0])
+    download_dataset("mnist", tmp_path)
+    assert raw.joinpath(NAMES[0]).read_bytes() == contents[NAMES[0]]
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["archive", "extracted"])
 @pytest.mark.parametrize("kind", ["flip", "truncate"])
 @pytest.mark.parametrize("both", [True, False], ids=["both", "alone"])
 @pytest.mark.usefixtures("mirror")

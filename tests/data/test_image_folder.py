@@ -1,9 +1,12 @@
 """Your own pictures are converted as `predict` converts them, cached, and rejected in one line if unusable."""
 
+import io
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -77,6 +80,38 @@ def test_pictures_are_converted_once_and_again_after_a_change(capsys: pytest.Cap
         assert load_image_folder("my-shapes").train_images.equal(changed.train_images), position
     Image.new("L", (224, 224)).save("my-shapes/train/circle/0.png.seen.png")  # as `predict --show` saves it
     assert len(load_image_folder("my-shapes").train_images) == 6
+
+
+def test_a_cache_that_no_folder_has_is_replaced_and_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    shapes(train=2)
+    images = load_image_folder("my-shapes").train_images
+    cache = Path("my-shapes", CACHE)
+    intact = cache.read_bytes()
+    with np.load(io.BytesIO(intact)) as arrays:
+        members = {name: arrays[name] for name in arrays.files}
+
+    def saved(kind: int, **more: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", kind) as file:
+            for name, array in {**members, **more}.items():
+                with file.open(f"{name}.npy", "w") as member:
+                    np.save(member, array)
+        return buffer.getvalue()
+
+    capsys.readouterr()
+    cache.write_bytes(saved(zipfile.ZIP_DEFLATED))
+    load_image_folder("my-shapes")
+    assert "reading" not in capsys.readouterr().out
+    large = saved(zipfile.ZIP_DEFLATED, other=np.zeros(100_000, np.uint8))
+    for content in (large, saved(zipfile.ZIP_BZIP2), saved(zipfile.ZIP_LZMA), b"PK" + bytes(1 << 20), None):
+        cache.unlink()
+        if content is None and hasattr(os, "mkfifo"):
+            os.mkfifo(cache)
+        elif content:
+            cache.write_bytes(content)
+        assert load_image_folder("my-shapes").train_images.equal(images)
+        assert "reading 6 pictures" in capsys.readouterr().out
+        assert cache.read_bytes() == intact
 
 
 def test_numeric_class_names_are_in_numeric_order() -> None:

@@ -91,7 +91,7 @@ def fake_fits(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 def table() -> list[dict[str, str]]:
     """`trials.csv`."""
-    return read_csv(FOLDER / "trials.csv")
+    return list(read_csv(FOLDER / "trials.csv"))
 
 
 def wait_for(found: Callable[[], Any], seconds: float = 300) -> Any:

@@ -1,6 +1,8 @@
 """A killed command's table continues after its last saved file; other commands' rows never get into it."""
 
 import itertools
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,52 @@ def test_damage_is_reported_in_one_line(begin: Callable[..., UnfinishedTable]) -
         PART.joinpath(name).write_bytes(content)
         with pytest.raises(InputError, match=r"rows\.csv\.part is damaged; delete it to start again"):
             begin()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "[" * 100_000,
+        {"done": float("inf")},
+        {"done": -1},
+        {"bytes": -1},
+        {"bytes": True},
+        {"bytes": 1e300},
+        {"counts": {"ok": "x"}},
+        {"counts": {"\x1b[2J": 1}},
+        {"counts": [["ok", 1]]},
+    ],
+)
+def test_a_record_that_nobody_wrote_is_damage(begin: Callable[..., UnfinishedTable], changed: Any) -> None:
+    table = begin()
+    add(table, "a.png")
+    table.close()
+    record = PART / PROGRESS
+    text = changed if isinstance(changed, str) else json.dumps(json.loads(record.read_bytes()) | changed)
+    record.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows\.csv\.part is damaged; delete it to start again"):
+        begin()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", [PROGRESS, ROWS])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_are_damage(begin: Callable[..., UnfinishedTable], name: str, kind: str) -> None:
+    Path("victim").write_text("precious", encoding="utf-8")
+    for saved in (True, False):
+        table = begin()
+        add(table, *FILES[:saved])
+        table.close()
+        PART.joinpath(name).unlink(missing_ok=True)
+        if kind == "link":
+            PART.joinpath(name).symlink_to("../victim")
+        else:
+            os.mkfifo(PART / name)
+        with pytest.raises(InputError, match=r"rows\.csv\.part is damaged; delete it to start again"):
+            begin()
+        PART.joinpath(name).unlink()
+        PART.joinpath(PROGRESS).unlink(missing_ok=True)
+    assert Path("victim").read_text(encoding="utf-8") == "precious"
 
 
 def test_a_command_that_starts_while_a_table_is_put_in_place_does_not_empty_it(

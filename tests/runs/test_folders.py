@@ -12,11 +12,13 @@ from mnist_lit.runs.folders import (
     create_named_run,
     create_run,
     find_run,
+    finished_epochs,
     finished_members,
     group_members,
     newest_checkpoint,
     run_name,
     run_of_checkpoint,
+    validation_images,
 )
 
 
@@ -88,3 +90,12 @@ def test_a_named_run_is_created_once(tmp_path: Path) -> None:
         create_named_run(run)
     with pytest.raises(InputError, match="cannot make a run folder in"):
         create_named_run(run / "config.yaml" / "seed_0")
+
+
+def test_a_finished_mark_of_numbers_that_no_run_has_says_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "finished"
+    mark.write_text("16\n180\n")
+    assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (16, 180)
+    for number in ("9" * 400, "1" + "0" * 20, "-1", "0"):
+        mark.write_text(f"{number}\n{number}\n")
+        assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (None, None)

@@ -11,7 +11,7 @@ from mnist_lit.system.csv_file import read_csv
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    return read_csv(run / "metrics.csv")
+    return list(read_csv(run / "metrics.csv"))
 
 
 def test_a_new_column_keeps_the_earlier_rows(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mnist_lit.runs.results import (
     trained_epochs,
 )
 
+HUGE = "9" * 400
 HEAD = "index,label,predicted\n"
 PREDICTIONS = "index,label,predicted,prob_0,prob_1\n0,1,1,0.2,0.8\n1,0,1,0.4,0.6\n2,0,0,0.9,0.1\n"
 
@@ -29,11 +30,55 @@ def test_a_test_is_read_image_by_image(tmp_path: Path) -> None:
     assert tested.acc == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("text", ["", "index,label\n0,1\n", f"{HEAD}0,one,1\n", HEAD, f"{HEAD}0,1,1,0.5\n1,2\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "index,label\n0,1\n", f"{HEAD}0,one,1\n", HEAD, f"{HEAD}0,1,1,0.5\n1,2\n"),
+        f"{HEAD}0,1,1\n",  # no probabilities
+        *(PREDICTIONS.replace("0,1,1,0.2,0.8", row) for row in (
+            *("0,1,99,0.2,0.8", "0,2,1,0.2,0.8", "0,-1,1,0.2,0.8", "0,1,-1,0.2,0.8"),
+            *("0,1,0,0.2,0.8", "0,1,1,nan,0.8", "0,1,1,0.2,nan", "0,1,1,-0.2,0.8", "0,1,1,0.2,inf"),
+            f"{HUGE},1,1,0.2,0.8",
+        )),
+    ],
+)  # fmt: skip
 def test_a_damaged_test_is_none(text: str, tmp_path: Path) -> None:
     assert read_predictions(tmp_path) is None
     tmp_path.joinpath("predictions.csv").write_text(text)
     assert read_predictions(tmp_path) is None
+
+
+def test_of_equal_probabilities_either_class_may_be_predicted(tmp_path: Path) -> None:
+    for answer in (0, 1):
+        tmp_path.joinpath("predictions.csv").write_text(f"index,label,predicted,prob_0,prob_1\n0,1,{answer},0.5,0.5\n")
+        assert read_predictions(tmp_path)
+
+
+def test_rows_of_numbers_that_no_run_has_are_skipped(tmp_path: Path) -> None:
+    rows = ["step,epoch,train/loss,val/acc,val/loss", "7,1,,0.9,0.1", "7,1,1.5,,"]
+    rows += [f"8,2,,{acc},0.1" for acc in ("nan", "inf", "1.5", "-1")]
+    rows += [f"{number},{number},1.5,1,0.1" for number in (HUGE, "-1", str(2**53))]
+    tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
+    assert best_validation(tmp_path) == (0.9, 2)
+    assert trained_epochs(tmp_path) == 2
+    assert read_curve(tmp_path, "train/loss") == [(7, 1.5)]
+
+
+def test_a_table_larger_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.joinpath("predictions.csv").write_text(PREDICTIONS)
+    tmp_path.joinpath("metrics.csv").write_text("step,lr\n0,0.5\n")
+    assert read_predictions(tmp_path)
+    assert read_curve(tmp_path, "lr")
+    monkeypatch.setattr("mnist_lit.system.csv_file.MAX_BYTES", 10)
+    assert read_predictions(tmp_path) is None
+    assert read_curve(tmp_path, "lr") == []
+
+
+def test_a_damaged_curve_is_empty_not_shorter(tmp_path: Path) -> None:
+    rows = "".join(f"{step},0.5\n" for step in range(5000))
+    for damage in (b"\xff", b"1" * 200_000):  # no UTF-8, and a cell too long for a table
+        tmp_path.joinpath("metrics.csv").write_bytes(f"step,lr\n{rows}".encode() + damage)
+        assert read_curve(tmp_path, "lr") == []
 
 
 def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path) -> None:
@@ -76,8 +121,8 @@ def test_an_epoch_that_was_only_validated_is_not_complete(tmp_path: Path) -> Non
 
 
 def test_a_test_with_a_damaged_byte_is_none_not_shorter(tmp_path: Path) -> None:
-    rows = "".join(f"{i},1,1\n" for i in range(5000))
-    tmp_path.joinpath("predictions.csv").write_bytes((HEAD + rows).encode() + b"\xff")
+    rows = "".join(f"{i},1,1,0.2,0.8\n" for i in range(5000))
+    tmp_path.joinpath("predictions.csv").write_bytes((PREDICTIONS + rows).encode() + b"\xff")
     assert read_predictions(tmp_path) is None
 
 

@@ -32,7 +32,9 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(f"expected a complete test of {' and '.join(map(str, untested))}; run {commands} first")
     first, second = found
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
-        raise InputError("the two were not tested on the same images")
+        commands = " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in folders)
+        once_more = f"if they learned the same dataset, run {commands} again"
+        raise InputError(f"{folders[0]} and {folders[1]} were not tested on the same images; {once_more}")
     if (len(first) == 1) != (len(second) == 1):
         raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
     for name, folder, tests in zip("AB", folders, (first, second), strict=True):

@@ -89,6 +89,8 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     options = parser.parse_args(args)
     root = Path(options.folder or LOGS)
+    if root.is_file():
+        raise InputError(f"expected a folder of runs, got the file {root}")
     if not root.is_dir():
         raise InputError(f"no folder {root}" if options.folder else f"no folder {root}; nothing was trained here yet")
     runs = all_runs(root)

@@ -4,6 +4,7 @@ hand because `pooch` has no mirrors, lock or limit on the total time, and writes
 import contextlib
 import gzip
 import hashlib
+import io
 import shlex
 import time
 import zlib
@@ -24,7 +25,7 @@ from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
 STALL_TIMEOUT = 10  # seconds without a byte after which a mirror is given up
-MAX_BYTES = 256 << 20  # more than ten times the largest file of these datasets
+MAX_BYTES = 16 + 60_000 * 28 * 28  # of the largest of these files: the training images, extracted
 IDX_FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -163,10 +164,8 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     data, found = None, dict[Path, bytes]()
     paths = (folder / file for folder in (archive.parent, data_dir) for file in (archive.name, name))
     for path in filter(Path.exists, paths):
-        raw = found[path] = b""
-        with contextlib.suppress(OSError, EOFError, zlib.error):
-            raw = read_regular_file(path)
-            found[path] = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        raw = _read(path)
+        found[path] = _extract(raw) if path.suffix == ".gz" else raw
         if md5(found[path] if extracted_md5 else raw) == expected:
             data = found[path]
     damaged = [path for path, contents in found.items() if contents != data]
@@ -174,6 +173,20 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     ours = [path for path in damaged if path == archive or (extracted_md5 and path.parent == archive.parent)]
     unknown = f" ({damaged[0]} is not the published file)" if damaged else ""
     return _Copies(archive, data, damaged, f"{ours[0]} is damaged" if ours else f"no {archive}{unknown}")
+
+
+def _read(path: Path) -> bytes:
+    """A copy's bytes; empty if it is unreadable, and at most one more than any file here has."""
+    with contextlib.suppress(OSError):
+        return read_regular_file(path, MAX_BYTES + 1)
+    return b""
+
+
+def _extract(archive: bytes) -> bytes:
+    """An archive's contents, as `_read` returns them: a small archive can hold gigabytes."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        return gzip.GzipFile(fileobj=io.BytesIO(archive)).read(MAX_BYTES + 1)
+    return b""
 
 
 def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: float) -> None:
@@ -193,9 +206,9 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
         else:
             write_atomic(archive, packed)
             print(f"data: downloaded {archive} ({len(packed):,} bytes) from {mirror}", flush=True)
-            data = gzip.decompress(packed)
+            data = _extract(packed)
     for path in damaged:
-        if path.parent == archive.parent and path != archive and path.read_bytes() != data:
+        if path.parent == archive.parent and path != archive and _read(path) != data:
             write_atomic(path, data)
             print(f"data: repaired {path}", flush=True)
 

@@ -4,6 +4,7 @@ That takes about 5 ms per picture, so the converted images are cached beside the
 import contextlib
 import io
 import os
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.regular_file import read_regular_file
 
 CACHE = ".mnist-lit.npz"  # the converted images
 MAX_LISTED = 3  # files named in one error message
@@ -80,8 +82,13 @@ def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
         raise InputError(f"repair or remove {error.filename}: {error.strerror}") from error
     key = md5(repr((__version__, state)).encode())
     # A damaged cache may raise almost anything; it is rewritten.
-    with contextlib.suppress(Exception), np.load(io.BytesIO(folder.joinpath(CACHE).read_bytes())) as cache:
-        if str(cache["key"]) == key and cache["images"].shape == (len(files), IMAGE_SIZE, IMAGE_SIZE):
+    limit = (len(files) + 100) * (IMAGE_SIZE**2 + 1)  # with the key, the headers and the compressor's own bytes
+    with contextlib.suppress(Exception), np.load(io.BytesIO(read_regular_file(folder / CACHE, limit))) as cache:
+        members = cache.zip.infolist()
+        fits = sum(member.file_size for member in members) <= limit
+        # zipfile expands the other kinds without a limit.
+        fits = fits and all(member.compress_type == zipfile.ZIP_DEFLATED for member in members)
+        if fits and str(cache["key"]) == key and cache["images"].shape == (len(files), IMAGE_SIZE, IMAGE_SIZE):
             return np.asarray(cache["images"], np.uint8)
     print(f"data: reading {len(files):,} pictures from {folder}", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:

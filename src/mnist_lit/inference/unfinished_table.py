@@ -17,8 +17,10 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.folder_lock import LOCK, lock_folder
+from mnist_lit.system.regular_file import read_regular_file
 
 ROWS, PROGRESS = "rows", "progress.json"  # files in the folder
+MAX_PROGRESS, MAX_COUNT = 1 << 20, 1 << 53  # bytes, and files or rows
 SAVE_SECONDS = 1.0  # between two saves; a kill costs at most that much work
 
 
@@ -38,7 +40,7 @@ class UnfinishedTable:
             raise InputError(f"another process is writing to {self.folder}; choose another --output")
         self._lock = lock
         try:
-            length = self._restore(files) if self.folder.joinpath(PROGRESS).exists() else 0
+            length = self._restore(files)
             self._rows = self.folder.joinpath(ROWS).open("r+b" if length else "wb")
             self._rows.seek(length)
             self._rows.truncate()
@@ -49,15 +51,23 @@ class UnfinishedTable:
             self._unsaved.append(header)
 
     def _restore(self, files: Sequence[str]) -> int:
-        """Take over what an earlier command has saved; returns the length of its rows in bytes."""
+        """Take over what an earlier command has saved; returns the length of its rows in bytes, 0 without any."""
         restart = "delete it to start again, or choose another --output"
+        progress, rows = self.folder / PROGRESS, self.folder / ROWS
         try:
-            record = json.loads(self.folder.joinpath(PROGRESS).read_bytes())
-            settings, done, names = dict(record["settings"]), int(record["done"]), record["names"]
-            counts, length = Counter(record["counts"]), int(record["bytes"])
-            if self.folder.joinpath(ROWS).stat().st_size < length:
+            # Through a link, the rows would end up in any file of the user's.
+            if any(path.is_symlink() or (path.exists() and not path.is_file()) for path in (progress, rows)):
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not progress.exists():
+                return 0
+            record = json.loads(read_regular_file(progress, MAX_PROGRESS))
+            settings, names, counts = dict(record["settings"]), record["names"], Counter[str]({**record["counts"]})
+            done, length = numbers = record["done"], record["bytes"]
+            if not all(type(number) is int and 0 <= number < MAX_COUNT for number in (*numbers, *counts.values())):
+                raise ValueError
+            if rows.stat().st_size < length or not "".join(counts).isprintable():
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{self.folder} is damaged; {restart}") from error
         self._count_done(files[:done])
         differing = [name for name in self.settings if settings.get(name) != self.settings[name]]
@@ -65,7 +75,7 @@ class UnfinishedTable:
         if differing:
             raise InputError(f"{self.folder} has unfinished rows of another {' and '.join(differing)}; {restart}")
         self.counts = counts
-        return length
+        return int(length)
 
     def add(self, file: str, text: str, statuses: Iterable[str]) -> None:
         """Add the next file's rows, and save once in a while."""

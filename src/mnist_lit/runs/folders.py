@@ -17,7 +17,6 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
 
 from contextlib import suppress
 from itertools import count
-from math import inf
 from pathlib import Path
 
 from mnist_lit.errors import InputError
@@ -29,6 +28,7 @@ LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
 GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
 MAX_COMMAND = 1 << 16  # bytes
+MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole numbers
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -97,14 +97,15 @@ def finished_epochs(run: Path) -> float | None:
     """How many epochs a finished run was trained for; None if it is unfinished, or too old to say."""
     with suppress(OSError, ValueError, IndexError):
         epochs = float(_finished_numbers(run)[0])
-        return epochs if 0 < epochs < inf else None
+        return epochs if 0 < epochs < MAX_COUNT else None
     return None
 
 
 def validation_images(run: Path) -> int | None:
     """How many images each validation of a finished run had; None if it is unfinished, or does not say."""
     with suppress(OSError, ValueError, IndexError):
-        return int(_finished_numbers(run)[1])
+        images = int(_finished_numbers(run)[1])
+        return images if 0 < images < MAX_COUNT else None
     return None
 
 

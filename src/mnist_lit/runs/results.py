@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from mnist_lit.runs.folders import METRICS_CSV, PREDICTIONS_CSV, finished_epochs
+from mnist_lit.runs.folders import MAX_COUNT, METRICS_CSV, PREDICTIONS_CSV, finished_epochs
 from mnist_lit.system.csv_file import read_csv
 
 T = TypeVar("T")
+
+ROUNDING = 1e-3  # of a probability, upwards
 
 
 class Predictions(NamedTuple):
@@ -52,12 +54,19 @@ def read_predictions(run: Path, name: str = PREDICTIONS_CSV) -> Predictions | No
     """The newest complete test of a run; None if there is none or its file is damaged. name: another test's file."""
     columns = ("index", "label", "predicted")
     with suppress(OSError, csv.Error, LookupError, TypeError, ValueError):
-        rows = read_csv(run / name)
-        indices, labels, predicted = ([int(row[column]) for row in rows] for column in columns)
+        rows = list(read_csv(run / name))
+        indices, labels, predicted = ([_count(row[column]) for row in rows] for column in columns)
         classes = [column for column in rows[0] if column not in (*columns, "file")]
         probs = [[float(row[column]) for column in classes] for row in rows]
-        return Predictions(indices, labels, predicted, probs, [column.removeprefix("prob_") for column in classes])
+        answers = zip(labels, predicted, probs, strict=True)
+        if all(label < len(row) and _is_answer(answer, row) for label, answer, row in answers):
+            return Predictions(indices, labels, predicted, probs, [column.removeprefix("prob_") for column in classes])
     return None
+
+
+def _is_answer(predicted: int, probs: Sequence[float]) -> bool:
+    """Whether these are probabilities, and the predicted class has the highest; of equal ones it may be any."""
+    return all(0 <= prob < 1 + ROUNDING for prob in probs) and probs[predicted] == max(probs)
 
 
 def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
@@ -71,7 +80,10 @@ def ensemble_accuracy(tests: Sequence[Predictions]) -> float:
 
 def read_validations(run: Path) -> list[Validation]:
     """A run's validations, oldest first."""
-    return _parse(run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), int(row["epoch"]) + 1))
+    validations = _parse(
+        run, lambda row: Validation(float(row["val/acc"]), float(row["val/loss"]), _count(row["epoch"]) + 1)
+    )
+    return [validation for validation in validations if 0 <= validation.acc <= 1]
 
 
 def best_validation(run: Path) -> tuple[float, int] | None:
@@ -82,14 +94,14 @@ def best_validation(run: Path) -> tuple[float, int] | None:
 
 def read_curve(run: Path, name: str) -> list[tuple[int, float]]:
     """A training scalar as (step, value), steps counted from 0; empty if it was never logged."""
-    return _parse(run, lambda row: (int(row["step"]), float(row[name])))
+    return _parse(run, lambda row: (_count(row["step"]), float(row[name])))
 
 
 def trained_epochs(run: Path) -> float:
     """How many epochs a finished run was trained for; of an unfinished one, those that were completed."""
     if epochs := finished_epochs(run):
         return epochs
-    return max(_parse(run, lambda row: int(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
+    return max(_parse(run, lambda row: _count(row["epoch"]) + 1 if row["train/loss"] else 0), default=0)
 
 
 def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
@@ -99,4 +111,13 @@ def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
         for row in read_csv(run / METRICS_CSV):
             with suppress(LookupError, TypeError, ValueError):
                 parsed.append(parse(row))
-    return parsed
+        return parsed
+    return []
+
+
+def _count(text: str) -> int:
+    """A number of steps, images or the like. Raises ValueError for one that no run has."""
+    number = int(text)
+    if not 0 <= number < MAX_COUNT:
+        raise ValueError
+    return number

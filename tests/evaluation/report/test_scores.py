@@ -147,7 +147,7 @@ def test_an_underflowed_probability_costs_a_finite_loss() -> None:
 
 def test_long_curves_are_means_of_neighboring_points(tmp_path: Path) -> None:
     rows = "\n".join(f"{step},{step / 10}," for step in range(450))
-    tmp_path.joinpath("metrics.csv").write_text(f"step,lr,val/acc\n{rows}\n449,,nan\n")
+    tmp_path.joinpath("metrics.csv").write_text(f"step,lr,val/acc\n{rows}\n449,,nan\n449,,1e300\n")
     found = training_curves(tmp_path)
     assert len(found["lr"]) == 150
     assert found["lr"][0] == pytest.approx([2, 0.1])

@@ -18,6 +18,7 @@ COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
 PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed
 SUSPECT = 0.9  # probability of a wrong answer from which the label may be at fault
 MISTAKES, POINTS = 100, 200  # mistakes shown on the page, and points of a curve, at most
+HUGE = 1e100  # a value of a curve that no run has; of smaller ones a mean is finite
 TINIEST = 1e-45  # stands in for a probability that underflowed in float32
 
 Bools = NDArray[np.bool_]
@@ -84,7 +85,7 @@ def training_curves(run: Path) -> dict[str, list[list[float]]]:
     """Each training curve as [steps taken, value]; a long one is thinned to the means of neighboring points."""
     curves = {}
     for name in ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr"):
-        points = np.array([(step + 1, value) for step, value in read_curve(run, name) if np.isfinite(value)], float)
+        points = np.array([(step + 1, value) for step, value in read_curve(run, name) if abs(value) < HUGE], float)
         width = max(1, -(-len(points) // POINTS))
         curves[name] = [points[i : i + width].mean(axis=0).tolist() for i in range(0, len(points), width)]
     return curves
