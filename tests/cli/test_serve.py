@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
-from mnist_lit.cli.serve import _exported_model
+from mnist_lit.cli.serve import MOST, _exported_model
 from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -56,9 +57,36 @@ def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
         code, out, err = cli("serve", "--model", str(MODEL), "--port", port)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"cannot listen on 127.0.0.1, port {port}" in err
-    for option in (("--host", "no.such.host.invalid"), ("--port", "70000"), ("--threads", "0"), ("--max_seconds", "0")):
-        code, out, err = cli("serve", "--model", str(MODEL), *option)
+    for option in ("--host no.such.host.invalid", "--port 70000"):
+        code, out, err = cli("serve", "--model", str(MODEL), *option.split())
         assert (code, out, err.count("\n")) == (2, "", 1)
+    for option in ("--threads 0", "--threads 1000000", "--max_mb 201", "--max_seconds 0", "--timeout 99999999999"):
+        code, out, err = cli("serve", "--model", str(MODEL), "--port", "99999", *option.split())
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"mnist-lit: {option.split()[0]}: expected 1 … ")
+    code, out, err = cli("serve", "--model", str(MODEL), "--host", "192.0.2.1")  # documentation's, RFC 5737
+    assert (code, out, err.count("\n"), err.count("192.0.2.1")) == (2, "", 1, 1)
+    assert "--host takes an address of this machine" in err
+
+
+def test_the_largest_body_is_no_larger_than_all_bodies_together() -> None:
+    assert MOST["max_mb"] << 20 == Limits().bodies
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["https://example.org", "", "*", "example.org:8000", "example.org/", "bücher.example", "[::1]", "example.org."],
+)
+def test_a_host_name_that_matches_no_request_is_refused_in_one_line(name: str, cli: Cli) -> None:
+    code, out, err = cli("serve", "--model", str(MODEL), "--allowed_host", name, "--port", "99999")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("mnist-lit: --allowed_host: expected a host name without scheme or port, got ")
+
+
+@pytest.mark.parametrize("name", ["example.org", "Digits.example", "my_machine", "10.0.0.1", "fe80::1", "::1"])
+def test_a_host_name_is_accepted(name: str, cli: Cli) -> None:
+    code, _, err = cli("serve", "--model", str(MODEL), "--allowed_host", name, "--port", "99999")  # the next error
+    assert (code, "--port" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

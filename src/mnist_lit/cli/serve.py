@@ -16,6 +16,15 @@ from mnist_lit.system.command_parser import CommandParser
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
 ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
+# A name or an IPv6 address, as the server compares it with a request's; a name in other letters is sent as xn--….
+ALLOWED_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE | re.ASCII)
+MOST = {"threads": 256, "max_mb": 200, "max_seconds": 3600, "timeout": 3600}  # MiB: of all bodies in progress together
+HINTS = {
+    errno.EADDRINUSE: "; --port 0 picks a free one",
+    errno.EADDRNOTAVAIL: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "; only root may use most ports below 1024",
+}
+
 
 def main(command: str, args: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the responses in progress. Raises InputError for a port in use, a
@@ -32,14 +41,17 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
     parser.add_argument("--threshold", type=float, help="reject outlier scores above it (default: the model's own)")
     parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
-    parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB (default: 20)")
+    parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB, up to 200 (default: 20)")
     longest = "the longest that finding a picture's digits may take, in seconds (default: 10)"
     parser.add_argument("--max_seconds", type=int, default=10, help=longest)
     timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
     parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
     options = parser.parse_args(args)
-    for name in ("threads", "max_mb", "max_seconds", "timeout"):
-        require(f"--{name}", vars(options)[name], "1 or more", vars(options)[name] >= 1)
+    for name, most in MOST.items():
+        require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
+    for name in options.allowed_host:
+        form = "a host name without scheme or port"
+        require("--allowed_host", name or "an empty one", form, ALLOWED_HOST.fullmatch(name) is not None)
     for origin in options.allow_origin:
         form = "https://NAME or http://NAME, with a port unless it is the usual one, in lower case and without a path"
         require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)
@@ -90,8 +102,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        hint = "; --port 0 picks a free one" if error.errno == errno.EADDRINUSE else ""
-        raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}{hint}") from error
+        reason = str(error.strerror).partition(" (while")[0]  # the address again
+        raise InputError(f"cannot listen on {host}, port {port}: {reason}{HINTS.get(error.errno or 0, '')}") from error
     # Without it Nagle's algorithm holds a response's body back until the client acknowledges its head, 40 ms later.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

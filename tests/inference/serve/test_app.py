@@ -20,10 +20,28 @@ from mnist_lit.inference.serve.metrics import Metrics
 REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encoding="utf-8")
 
 
-def test_predict_asks_for_a_post(ask: Callable[..., "Response"]) -> None:
-    response = ask("GET", "/predict")
-    assert (response.status_code, response.headers["allow"]) == (405, "POST")
-    assert response.json() == {"detail": "expected POST, with a picture as the body"}
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/predict", "POST"),
+        ("PUT", "/predict", "POST"),
+        ("OPTIONS", "/predict", "POST"),
+        ("GET", "/activations", "POST"),
+        ("POST", "/health", "GET"),
+        ("POST", "/page.js", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_told_the_right_one(
+    ask: Callable[..., "Response"], method: str, path: str, allowed: str
+) -> None:
+    response = ask(method, path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json() == {"detail": f"expected {allowed}, got {method}"}
+
+
+def test_a_path_with_a_slash_more_is_another_one(ask: Callable[..., "Response"]) -> None:
+    assert ask("POST", "/predict/").status_code == 405
+    assert ask("GET", "/health/").status_code == 404
 
 
 @pytest.mark.parametrize("path", sorted(PAGE.glob("*")), ids=lambda path: path.name)
@@ -57,7 +75,7 @@ def test_the_reference_names_every_endpoint_and_no_other(reader: DigitReader) ->
         f"{method} {route.path or '/'}" for route in routes for method in getattr(route, "methods", None) or {"GET"}
     }
     documented = first_cells(REFERENCE.partition("\n## ")[0])
-    assert served - {"GET /predict", "HEAD /openapi.json"} == documented  # the first only says that it needs a post
+    assert served - {"HEAD /openapi.json"} | {"GET /"} == documented  # the page has no route: it is the default
 
 
 def test_the_reference_names_every_key_of_the_answers(ask: Callable[..., "Response"]) -> None:

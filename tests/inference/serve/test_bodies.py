@@ -91,7 +91,7 @@ def test_pixels_from_0_to_255_become_images() -> None:
         (pixels(), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (0,)"),
         (pixels(*[ROW] * 257), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (257, 28, 28)"),
         (pixels([[0] * 28] * 27), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (1, 27, 28)"),
-        (pixels([*ROW[1:], [256] * 28]), 422, "pixels: expected whole numbers, 0 (paper) … 255 (ink)"),
+        (pixels([*ROW[1:], [256] * 28]), 422, "pixels: expected whole numbers, 0 (paper) … 255 (ink), got 256"),
         (b" " * (MAX_JSON_BYTES + 1), 413, "expected at most 256 images, got 1,605,633 bytes"),
     ],
 )

@@ -199,6 +199,7 @@ class Upload:
         app = SimpleNamespace(state=SimpleNamespace(closing=False))
         chunked = headers or ((b"transfer-encoding", b"chunked"),)
         self.scope = {"type": "http", "method": "POST", "path": "/predict", "app": app, "server": ("127.0.0.1", 80),
+                      "raw_path": b"/predict", "query_string": b"",
                       "headers": [(b"host", b"localhost"), *chunked]}  # fmt: skip
 
     async def receive(self) -> dict[str, Any]:
@@ -287,6 +288,27 @@ def test_the_bodies_in_progress_share_one_limit_and_free_it_when_they_end(second
         assert answer(Upload(limited, 20)) == 200
 
 
+@pytest.mark.parametrize(("size", "status"), [(15, 503), (21, 413)])
+def test_a_refused_upload_is_free_before_its_client_has_stopped(size: int, status: int) -> None:
+    limited = guard(body=20, bodies=30)
+
+    async def all_three() -> list[int]:
+        first, refused, last = Upload(limited, 20, 0), Upload(limited, size, 0), Upload(limited, 10, 0)
+        running = asyncio.create_task(first.run())
+        while len(first.parts) > 1:
+            await asyncio.sleep(0)
+        refusing = asyncio.create_task(refused.run())
+        while not refused.sent:
+            await asyncio.sleep(0)
+        last.go_on.set()
+        found = await last.run()
+        first.go_on.set()
+        refused.go_on.set()
+        return [await running, await refusing, found]
+
+    assert asyncio.run(all_three()) == [200, status, 200]
+
+
 def test_refused_and_failed_uploads_free_the_limit_too() -> None:
     limited = guard(body=20, bodies=30)
     for _ in range(3):
@@ -338,10 +360,23 @@ def test_the_bytes_of_an_upload_count_only_until_its_response(
         assert ask("POST", "/predict", content=picture(140), headers=PNG).status_code == 200
 
 
-def test_a_picture_that_takes_too_long_is_refused_in_one_line(make_ask: Callable[..., Ask]) -> None:
+def test_a_picture_that_takes_too_long_is_refused_in_one_line(
+    make_ask: Callable[..., Ask], capsys: pytest.CaptureFixture[str]
+) -> None:
     response = make_ask(limits=Limits(reading=0.2))("POST", "/predict", content=SLOW, headers=PNG)
     expected = "expected a picture that is read within 0.2 s; make it smaller"
     assert (response.status_code, response.json()) == (400, {"detail": expected})
+    logged = f"mnist-lit: a picture of 19,360,017 bytes ended its process: {expected}\n"
+    assert capsys.readouterr().err == logged
+
+
+def test_a_refusal_says_what_was_given(ask: Ask) -> None:
+    host = ask("GET", "/health", headers={"host": f"evil.example{'x' * 999}"}).json()["detail"]
+    assert host.startswith("unknown host name 'evil.examplexxx")
+    assert len(host) < 200
+    large = ask("POST", "/predict", content=bytes(21 << 20), headers=PNG).json()["detail"]
+    assert large == "expected a body of at most 20 MiB, got 22,020,096 bytes"
+    assert ask("POST", "/predict?many=perhaps").json()["detail"].endswith(", got 'perhaps'")
 
 
 def resident_bytes(pid: int) -> int:

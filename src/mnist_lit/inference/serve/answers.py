@@ -1,5 +1,6 @@
 """The API's responses, and how a request's body becomes one."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
 from mnist_lit.inference.reader import DigitReader, Proposal
 from mnist_lit.inference.serve.bodies import parse_pixels
 
+ENDED = ("expected a picture that is read within", "expected a picture, got one that crashed")  # of `time_limit`
 HOW_TO_READ_ALL = "add ?many=true to read them all"
 
 
@@ -68,6 +70,9 @@ def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *
         try:
             (readings,) = reader.decide([propose(data, many=many)])
         except InputError as error:
+            if str(error).startswith(ENDED):
+                what = f"a picture of {len(data):,} bytes ended its process: {error}"
+                print(f"mnist-lit: {what}", file=sys.stderr, flush=True)
             raise HTTPException(400, str(error)) from error
     digits = []
     for reading in readings:

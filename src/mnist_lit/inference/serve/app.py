@@ -38,7 +38,7 @@ def create_app(
     limits = limits or Limits()
     metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
     convolutions = Convolutions(reader)
-    app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.closing, app.state.processes = False, processes
     app.add_middleware(GuardMiddleware, hosts=hosts, origins=origins, limits=limits, metrics=metrics)
     if origins:  # around the guard, so that those pages can read its refusals, too
@@ -57,10 +57,6 @@ def create_app(
         for reading in result.readings:
             metrics.readings.labels(reading.status).inc()
         return Response(result.model_dump_json(), media_type=JSON)  # validated already
-
-    @app.get("/predict", include_in_schema=False)
-    async def predict_needs_post() -> Response:
-        raise HTTPException(405, "expected POST, with a picture as the body", {"allow": "POST"})
 
     @app.post(
         "/activations",
@@ -96,8 +92,14 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def one_line(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+        got = str(first["input"])[:40]
+        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}, got {got!r}"}, 422)
+
+    @app.exception_handler(405)
+    async def other_method(request: Request, error: HTTPException) -> JSONResponse:
+        detail = f"expected {(error.headers or {})['Allow']}, got {request.method}"
+        return JSONResponse({"detail": detail}, 405, error.headers)
 
     app.mount("/swagger-ui", StaticFiles(directory=str(files("fastapi_offline") / "static")))  # nothing from the web
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount would hide that a route has another method
     return app

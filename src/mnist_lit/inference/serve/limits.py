@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mnist_lit.inference.serve.metrics import Metrics
 from mnist_lit.inference.serve.time_limit import SECONDS
 
+HEAD = 16 << 10  # bytes of a request's head; h11 checks its own limit, the same, only while a head is incomplete
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d+)?", re.IGNORECASE)  # [IPv6] or name, then a port
 LINGER = 0.5  # seconds for which the rest of a refused upload is received and dropped
 HEADERS = {
@@ -63,6 +64,7 @@ class GuardMiddleware:
         headers, deadline = Headers(scope=scope), asyncio.get_running_loop().time() + self.limits.seconds
         received_all = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
         begun, size, status = time.perf_counter(), 0, 0  # the body's bytes so far; the response's, once it starts
+        withheld = False  # the response's last message
 
         async def receive_limited() -> Message:
             nonlocal received_all, size
@@ -84,10 +86,11 @@ class GuardMiddleware:
             return message
 
         # A connection that is closed while the client still sends makes its kernel reset the connection, and the
-        # client loses the response (RFC 9112, section 9.6). So a refusal holds back its last message while the rest
-        # of the body is received and dropped, for a moment only: the client may never stop.
+        # client loses the response (RFC 9112, section 9.6). So a refusal withholds its last message while the rest of
+        # the body is received and dropped, for a moment only: the client may never stop. What it sent is free by then,
+        # or one upload above the limit of all would refuse the others, too.
         async def send_with_headers(message: Message) -> None:
-            nonlocal received_all, status
+            nonlocal status, withheld
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -95,12 +98,7 @@ class GuardMiddleware:
                 if not received_all or scope["app"].state.closing:  # set while the server shuts down
                     headers["connection"] = "close"
             elif not received_all and not message.get("more_body"):
-                await send({**message, "more_body": True})
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LINGER):
-                        while not received_all:
-                            received_all = not (await receive()).get("more_body")
-                message = {"type": "http.response.body"}
+                message, withheld = {**message, "more_body": True}, True
             await send(message)
 
         refusal = self._refusal(scope, headers)
@@ -118,6 +116,12 @@ class GuardMiddleware:
         finally:
             self.bytes_held -= size
             self.metrics.count_request(scope["path"], status or 500, time.perf_counter() - begun)
+        if withheld:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    while (await receive()).get("more_body"):
+                        pass
+            await send({"type": "http.response.body"})
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Status and message if the request's headers are enough to refuse it.
@@ -125,18 +129,23 @@ class GuardMiddleware:
         DNS rebinding: another site's page can point its own name at this machine, and the browser then treats our
         responses as that site's. The Host header still holds the foreign name, so only known names are served. Posts
         from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge."""
+        head = len(scope["raw_path"]) + len(scope["query_string"])
+        if head + sum(len(name) + len(value) + 4 for name, value in headers.raw) > HEAD:
+            return 400, f"expected a head of at most {HEAD >> 10} KiB"
+        if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, section 6.1: request smuggling
+            return 400, "expected content-length or transfer-encoding, got both"
         host = headers.get("host", "").lower()
         match = HOST.fullmatch(host)
         name = (match[1] or match[2]).removesuffix(".") if match else ""
         own_address = (scope.get("server") or ("",))[0]
         if not name or name not in {*self.hosts, own_address}:
-            return 421, "unknown host name; start the server with --allowed_host NAME to allow it"
+            return 421, f"unknown host name {host[:100]!r}; start the server with --allowed_host NAME to allow it"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin", f"http://{host}").lower()
             same_site = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
             own = same_site and origin in (f"http://{host}", f"https://{host}")
             if not own and origin not in self.origins:
                 return 403, "expected a request from this server's own page; --allow_origin ORIGIN allows another site"
-        if int(headers.get("content-length", 0)) > self.limits.body:
-            return 413, self.too_large
+        if (length := int(headers.get("content-length", 0))) > self.limits.body:
+            return 413, f"{self.too_large}, got {length:,} bytes"
         return None

@@ -1,6 +1,6 @@
 """uvicorn with what its settings cannot do; all use of its undocumented API is here, checked against uvicorn 0.54.0.
 
-`timeout_keep_alive` and `timeout_graceful_shutdown` are uvicorn's own, and h11 limits a request's head to 16 KiB. By
+`timeout_keep_alive` and `timeout_graceful_shutdown` are uvicorn's own, and h11 limits an incomplete head to 16 KiB. By
 hand, because uvicorn has no setting for it or answers in plain text without our headers:
 - a deadline for a request's head: `timeout_keep_alive` starts only after the first response;
 - a deadline for a response that nobody reads;
@@ -10,6 +10,7 @@ hand, because uvicorn has no setting for it or answers in plain text without our
 
 import asyncio
 import socket
+import sys
 import time
 
 import uvicorn
@@ -59,7 +60,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if not self.cycle or self.cycle.response_complete or not self.cycle.response_started:  # 0.54.0
-            response = JSONResponse({"detail": msg}, 400, CLOSING)
+            response = JSONResponse({"detail": f"invalid HTTP: {sys.exception()}"[:200]}, 400, CLOSING)  # h11's error
             head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, response.body))
         self.transport.close()
@@ -84,7 +85,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, *, seconds: int) -> None:
         self.app = app
-        config = uvicorn.Config(app, http=Connection, ws="none", log_level="warning", access_log=False)
+        # "error": a client causes a warning with each upgrade or invalid request, and could fill the log.
+        config = uvicorn.Config(app, http=Connection, ws="none", log_level="error", access_log=False)
         config.server_header = config.proxy_headers = False  # 0.54.0: read when the server starts
         config.timeout_keep_alive, config.timeout_graceful_shutdown = seconds, SHUTDOWN_TIMEOUT
         super().__init__(config)
