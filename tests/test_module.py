@@ -22,7 +22,8 @@ from mnist_lit.metrics import states
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import Muon, lr_factor
-from mnist_lit.runs.checkpoint import strip_for_sharing
+from mnist_lit.runs.checkpoint import load_checkpoint, strip_for_sharing
+from mnist_lit.runs.locate import PRETRAINED_DIR
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -311,7 +312,7 @@ def test_sam_with_accumulated_batches_is_refused() -> None:
     "options",
     [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
      {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0},
-     {"sam_rho": math.inf}],
+     {"sam_rho": math.inf}, {"num_classes": 10_001}],
     ids=str,
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
@@ -422,6 +423,17 @@ def test_a_checkpoint_slimmed_down_for_sharing_loads_with_what_is_evaluated(ema_
         assert not same(loaded.ema.state_dict(), module.network.state_dict())  # the control
     whole = MNISTModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert same(whole.state_dict(), module.state_dict())
+
+
+def test_lightnings_own_loading_refuses_damaged_weights_and_too_many_classes(tmp_path: Path) -> None:
+    content = load_checkpoint(PRETRAINED_DIR / "model.ckpt")
+    for damage, message in (
+        ({"state_dict": {**content["state_dict"], "network.fc2.bias": torch.full((10,), math.nan)}}, "not finite"),
+        ({"hyper_parameters": {**content["hyper_parameters"], "num_classes": 10**7}}, "model.num_classes"),
+    ):
+        torch.save(content | damage, tmp_path / "a.ckpt")
+        with pytest.raises(InputError, match=message):
+            MNISTModule.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
 
 
 def test_loading_a_checkpoint_replaces_what_was_counted(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import signal
 from typing import Any
 
+MAX_CLASSES = 10_000  # more would take gigabytes before the weights turn out not to fit
+
 
 class InputError(ValueError):
     """A user's input is wrong; the message says what was expected, what was given and what to do."""
@@ -27,3 +29,16 @@ def require(option: str, value: Any, expected: str, holds: bool) -> None:  # noq
     """
     if not holds:
         raise InputError(f"{option}: expected {expected}, got {value}")
+
+
+def require_class_names(stored: Any) -> tuple[str, ...]:
+    """The class names that a model's file holds. Raises InputError unless each can be printed, and no two are equal.
+
+    >>> require_class_names(["a", "b"])
+    ('a', 'b')
+    """
+    names = tuple(stored) if isinstance(stored, list | tuple) else (None,)
+    printable = all(isinstance(name, str) and name.isprintable() for name in names)
+    if not printable or len({*names}) != len(names) or len(names) > MAX_CLASSES:
+        raise InputError(f"expected at most {MAX_CLASSES:,} class names, printable and all different")
+    return names

@@ -16,7 +16,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LambdaLR
 
-from mnist_lit.errors import InputError, require
+from mnist_lit.errors import MAX_CLASSES, InputError, require
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
@@ -40,7 +40,7 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require(
         "model.dropout", h["dropout"], "0 for a network of your own; give it dropout layers", not (own and h["dropout"])
     )
-    require("model.num_classes", h["num_classes"], "2 or more", h["num_classes"] >= 2)
+    require("model.num_classes", h["num_classes"], f"2 … {MAX_CLASSES:,}", 2 <= h["num_classes"] <= MAX_CLASSES)
 
 
 def check_run(h: Mapping[str, Any], accumulated: int) -> None:

@@ -7,11 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.callbacks.figures import TensorBoardFigures
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.module import MNISTModule
+from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint, with_metadata
+from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -101,3 +105,15 @@ def test_images_per_second_leave_out_validation_and_figures(
     assert "(4 images/s while training)" in out
     events = EventAccumulator("lightning_logs/version_0").Reload()
     assert [(e.step, e.value) for e in events.Scalars("train/images_per_second")] == [(n, 4) for n in range(4)]
+
+
+def test_outputs_that_are_not_numbers_are_one_line_and_leave_no_predictions(cli: Cli) -> None:
+    content = load_checkpoint(PRETRAINED_DIR / "model.ckpt")
+    weights = {name: torch.full_like(tensor, 3e38) for name, tensor in content["state_dict"].items()}
+    config = yaml.safe_load(content[METADATA_KEY]["config"]) | {"data": {"dataset": "digits", "val_size": 100}}
+    save_checkpoint(with_metadata(content | {"state_dict": weights}, config=yaml.safe_dump(config)), Path("a.ckpt"))
+    for command in ("test", "validate"):
+        code, _, err = cli(command, "a.ckpt")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the network's outputs are not numbers" in err
+    assert not any(Path().glob("*.csv"))

@@ -34,6 +34,7 @@ from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
+from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -322,8 +323,26 @@ def test_a_checkpoint_without_a_network_is_refused_in_one_line(trained: Path) ->
     for damage in damages:
         content = load_checkpoint(trained / "checkpoints" / "best.ckpt") | damage
         save_checkpoint(content, Path("damaged.ckpt"))
-        with pytest.raises(InputError, match="do not fit the network"):
+        with pytest.raises(InputError, match=r"damaged\.ckpt is not a checkpoint of mnist-lit"):
             load_calibrated("damaged.ckpt")
+
+
+@pytest.mark.parametrize("scale", [1e300, float("nan")])
+def test_a_calibration_that_float32_cannot_hold_is_refused(scale: float) -> None:
+    content = load_checkpoint(PRETRAINED_DIR / "model.ckpt")
+    state = content[METADATA_KEY]["calibration"]["state"]
+    state["offset"] = torch.tensor(scale, dtype=torch.float64)
+    save_checkpoint(content, Path("damaged.ckpt"))
+    with pytest.raises(InputError, match="its calibration is damaged"):
+        load_calibrated("damaged.ckpt")
+
+
+def test_outputs_that_are_not_numbers_are_an_error(calibrated: CalibratedNetwork, images: torch.Tensor) -> None:
+    overflowing = copy.deepcopy(calibrated)
+    for weights in overflowing.network.parameters():
+        weights.fill_(3e38)
+    with pytest.raises(InputError, match="its weights are damaged"):
+        predict_batches(overflowing, images)
 
 
 def test_a_calibration_like_another_copies_its_temperature_and_rejects_as_many(

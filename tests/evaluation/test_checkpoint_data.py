@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
@@ -33,3 +34,13 @@ def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.Mon
     assert datamodule_from_checkpoint(content, download=False).digits is not None
     assert prepared == []
     assert [datamodule_from_checkpoint(content)] == prepared  # the control
+
+
+@pytest.mark.parametrize("damage", [{"foo": 1}, {"batch_size": "abc"}, {"split_seed": 10**30}, {"classes": 5}], ids=str)
+def test_settings_without_a_meaning_are_refused_in_one_line(trained: Path, damage: dict[str, object]) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    config = yaml.safe_load(content[METADATA_KEY]["config"])
+    config["data"] |= damage
+    content[METADATA_KEY]["config"] = yaml.safe_dump(config)
+    with pytest.raises(InputError, match=rf"describes no data that can be read: .*{next(iter(damage))}"):
+        datamodule_from_checkpoint(content)

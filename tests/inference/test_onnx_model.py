@@ -1,5 +1,6 @@
 """An exported model runs without torch; any other file is refused in one line."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -27,8 +28,9 @@ from inference.hostile_onnx import (
     signed,
 )
 from mnist_lit.errors import InputError
-from mnist_lit.inference.onnx_file import with_checksum
+from mnist_lit.inference.onnx_file import CHECKSUM_BYTES, with_checksum
 from mnist_lit.inference.onnx_model import OnnxModel
+from mnist_lit.system.regular_file import read_regular_file
 
 
 def test_an_exported_model_runs_without_torch() -> None:
@@ -48,6 +50,17 @@ def test_a_model_that_does_not_match_its_metadata_is_refused(name: str, value: s
     (entry,) = (entry for entry in model.metadata_props if entry.key == name)
     entry.value = value
     assert "its outputs do not match its metadata" in refusal(signed(model))
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    "labels", [["\ud800", *range(9)], ["\x1b[2J", *"012345678"], ["0"] * 10, [*range(10)], "0123456789", 5], ids=ascii
+)
+def test_labels_that_cannot_be_printed_or_told_apart_are_refused(labels: object) -> None:
+    model = onnx.load(MODEL)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "labels")
+    entry.value = json.dumps(labels)
+    assert "expected at most 10,000 class names, printable and all different" in refusal(signed(model))
 
 
 @needs_onnx
@@ -116,3 +129,16 @@ def test_a_huge_file_is_refused_without_reading_it(monkeypatch: pytest.MonkeyPat
         file.truncate(1 << 40)  # takes no space on the disk
     with pytest.raises(InputError, match=r"expected at most 1,073,741,824 bytes"):
         OnnxModel(Path("huge.onnx"))
+
+
+def test_only_the_end_is_read_of_a_file_without_a_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def noted(path: Path, max_bytes: int = -1, start: int = 0) -> bytes:
+        read.append(len(content := read_regular_file(path, max_bytes, start)))
+        return content
+
+    monkeypatch.setattr("mnist_lit.inference.onnx_model.read_regular_file", noted)
+    assert "it does not end with a checksum" in refusal(bytes(10_000))
+    assert read == [CHECKSUM_BYTES]
+    assert "it does not end with a checksum" in refusal(b"short")

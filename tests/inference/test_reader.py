@@ -1,5 +1,6 @@
 """From a picture to its digits, with the shipped model or a run's."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,10 @@ def test_outputs_that_are_not_finite_are_an_error(reader: DigitReader, monkeypat
     monkeypatch.setattr(broken, "model", model)
     with pytest.raises(InputError, match="not finite"):
         broken.classify(np.zeros((3, 28, 28), np.uint8), 2)
+
+
+def test_what_is_no_model_is_refused_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mnist_lit.inference.checkpoint_model", None)
+    Path("seven.png").write_bytes(b"a picture")
+    with pytest.raises(InputError, match=r"seven\.png is neither an exported model \(\.onnx\) nor a checkpoint"):
+        DigitReader.load("seven.png")

@@ -1,5 +1,6 @@
 """Checkpoints are saved atomically, and loaded safely or refused in one line."""
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -109,12 +110,39 @@ def write_hostile(kind: str, path: Path) -> None:
         torch.save({**content(), "hyper_parameters": {"num_classes": 10**7}}, path)
     elif kind == "a list":
         torch.save([1, 2], path)
+    elif kind == "lists that hold another one twice":
+        torch.save({**content(), "optimizer_states": nested(40, twice=True)}, path)
+    elif kind == "lists within lists":
+        torch.save({**content(), "optimizer_states": nested(40)}, path)
+    elif kind == "a list that holds itself":
+        (endless := list[Any]()).append(endless)
+        torch.save({**content(), "optimizer_states": endless}, path)
+    elif kind == "a tensor without data":
+        torch.save({**content(), "state_dict": {"weights": torch.empty(2, device="meta")}}, path)
+    elif kind == "weights without names":
+        torch.save({**content(), "state_dict": [torch.ones(2)]}, path)
+    elif kind == "an infinite best score":
+        torch.save({**content(), "best": [math.inf, 0.0, 1]}, path)
+    elif kind == "half a best score":
+        torch.save({**content(), "best": [0.5]}, path)
+    elif kind == "a log of negative length":
+        torch.save({**content(), METADATA_KEY: {**content()[METADATA_KEY], "curves": {"metrics.csv": -5}}}, path)
+
+
+def nested(depth: int, *, twice: bool = False) -> list[Any]:
+    """Lists within lists; 2^depth of them if each is there twice, in a file of some bytes."""
+    outer: list[Any] = []
+    for _ in range(depth):
+        outer = [outer, outer] if twice else [outer]
+    return outer
 
 
 KINDS = [
     *("text", "empty", "truncated", "payload", "payload in the optimizer", "bare pickle", "torch's old format", "zip"),
     *("zip bomb", "compressed", "another project's", "_instantiator", "_class_path", "class_path"),
     *("odd hyper-parameters", "a list", "few bytes that pose as gigabytes", "millions of classes", "no step"),
+    *("lists that hold another one twice", "lists within lists", "a list that holds itself", "a tensor without data"),
+    *("weights without names", "an infinite best score", "half a best score", "a log of negative length"),
 ]
 
 
@@ -145,7 +173,33 @@ def test_weights_that_are_not_finite_are_refused(number: float, tmp_path: Path) 
     damaged = content()
     next(iter(damaged["state_dict"].values())).flatten()[0] = number
     torch.save(damaged, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"a\.ckpt has weights that are not finite"):
+    with pytest.raises(InputError, match=r"a\.ckpt .* has weights that are not finite"):
+        load_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="has weights that are not finite"):  # as Lightning's load_from_checkpoint does
+        load_weights(nn.Linear(2, 1), damaged)
+
+
+@pytest.mark.parametrize(
+    ("weights", "fits"),
+    [
+        (torch.full((2,), 1e300, dtype=torch.float64), False),  # infinite in the network's float32
+        (torch.full((2,), 1e30, dtype=torch.float64), True),
+        (torch.full((2,), math.nan, dtype=torch.complex64), False),
+        (torch.ones(2, dtype=torch.complex64), False),
+        (torch.ones(2, dtype=torch.bfloat16), True),
+        (torch.full((2,), math.nan, dtype=torch.float16), False),
+    ],
+    ids=str,
+)
+def test_weights_are_finite_in_the_networks_own_numbers(weights: torch.Tensor, fits: bool, tmp_path: Path) -> None:
+    torch.save({**content(), "state_dict": {"weights": weights}}, tmp_path / "a.ckpt")
+    with nullcontext() if fits else pytest.raises(InputError, match="has weights that are not finite"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
+    write_hostile("truncated", tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"damaged, cut off or of another kind"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 
@@ -174,7 +228,7 @@ def test_torch_alone_would_accept_damaged_weights(tmp_path: Path) -> None:
     torch.save({**content(), "state_dict": {"weights": weights}}, path)
     path.write_bytes(path.read_bytes().replace(weights.numpy().tobytes(), (weights * 2).numpy().tobytes()))
     assert torch.load(path, weights_only=True)["state_dict"]["weights"][0] == 6
-    with pytest.raises(InputError, match="BadZipFile"):
+    with pytest.raises(InputError, match="damaged"):
         load_checkpoint(path)
 
 
@@ -300,8 +354,13 @@ def test_the_tutorials_network_needs_none() -> None:
             "{network: {class_path: my.models.Own, init_args: {width: 7}}}",
             "--model.network my.models.Own --model.network.width 7",
         ),
+        ("{network: {class_path: my.models.Own, init_args: [1]}}", "--model.network my.models.Own"),
+        (
+            "{network: {class_path: my.models.Own, init_args: {day: 2020-01-01}}}",
+            "--model.network my.models.Own --model.network.day '\"2020-01-01\"'",
+        ),
     ],
-    ids=["an instance", "a name", "arguments"],
+    ids=["an instance", "a name", "arguments", "damaged arguments", "an argument that JSON does not know"],
 )
 def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, options: str) -> None:
     with pytest.raises(InputError, match=f"network is not the tutorial's; add {options}; in Python, pass network=Own"):
@@ -356,7 +415,9 @@ def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:
 
 @pytest.mark.parametrize(("count", "fits"), [(-1, False), (0, False), (1, True), (10_000, True), (10_001, False)])
 def test_the_number_of_classes_is_limited(count: int, fits: bool, tmp_path: Path) -> None:
-    torch.save({**content(), "hyper_parameters": {"num_classes": count}}, tmp_path / "a.ckpt")
+    metadata = {**content()[METADATA_KEY], "classes": []}
+    changed = {"hyper_parameters": {"num_classes": count}, METADATA_KEY: metadata}
+    torch.save({**content(), **changed}, tmp_path / "a.ckpt")
     with nullcontext() if fits else pytest.raises(InputError, match="expected at most 10,000 classes"):
         load_checkpoint(tmp_path / "a.ckpt")
 

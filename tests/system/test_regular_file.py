@@ -13,6 +13,7 @@ def test_a_file_is_read_whole_or_up_to_a_number_of_bytes(tmp_path: Path) -> None
     path.write_bytes(b"abc")
     assert read_regular_file(path) == b"abc"
     assert read_regular_file(path, 2) == b"ab"
+    assert read_regular_file(path, start=1) == b"bc"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -12,6 +12,7 @@ from mnist_lit.callbacks.checkpoints import TrackBest, epochs_trained
 from mnist_lit.callbacks.progress import evaluated_images
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
+from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
@@ -108,6 +109,14 @@ class ScoreTable(Callback):
         """predictions: where they were written. published: the shipped model's score. temperature: that of a
         calibrated checkpoint, by which `predict` divides the log-probabilities, unlike this table."""
         self.predictions, self.published, self.temperature = predictions, published, temperature
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Raise InputError, on every process and before predictions are written, if a score is not a number."""
+        metrics = pl_module.test_metrics if trainer.testing else pl_module.val_metrics
+        if metrics.compute()[f"{metrics.prefix}loss"].isnan():
+            raise InputError("the network's outputs are not numbers: its weights are damaged")
+
+    on_validation_epoch_end = on_test_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Print. By now the predictions are written and the progress bar has stopped."""

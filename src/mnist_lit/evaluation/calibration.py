@@ -89,13 +89,16 @@ class LoadedModel(NamedTuple):
 
 @torch.inference_mode()
 def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-    """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 1280 + C) on their device."""
+    """`log_probs_and_features` of uint8 (N, 28, 28) in small batches: float32 (N, C), (N, 1280 + C) on their device.
+    Raises InputError if a log-probability is not a number."""
     # Allocated once: collecting small results in a list would fragment the memory.
     log_probs = torch.empty(len(images), calibrated.num_classes, device=images.device)
     features = torch.empty(len(images), calibrated.feature_count, device=images.device)
     for start in range(0, len(images), BATCH):
         batch = slice(start, start + BATCH)
         log_probs[batch], features[batch] = calibrated.log_probs_and_features(images[batch])
+    if log_probs.isnan().any():
+        raise InputError("the network's outputs are not numbers: its weights are damaged")
     return log_probs, features
 
 
@@ -170,8 +173,8 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
         quadrants = width != CalibratedNetwork(network, count, quadrants=False).feature_count
         calibrated = CalibratedNetwork(network, count, quadrants=quadrants).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
-        finite = all(bool(value.isfinite().all()) for value in state.values())
-        if not (complete and finite and 0 <= threshold <= 1 and state["temperature"] > 0):
+        checkpoint.require_finite(state)
+        if not (complete and 0 <= threshold <= 1 and state["temperature"] > 0):
             raise ValueError
         calibrated.load_state_dict(state, strict=False)  # everything except the network
     except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:

@@ -13,10 +13,16 @@ def datamodule_from_checkpoint(
 ) -> MNISTDataModule:
     """The data module a checkpoint was trained with, set up, and prepared unless `download` is False. Its files are in
     `data_dir`, by default the run's. Raises InputError if files are missing or damaged."""
-    data = MNISTDataModule(**config_of(content)["data"] | ({"data_dir": data_dir} if data_dir else {}))
-    if download:
-        data.prepare_data()
-    data.setup()
+    settings = config_of(content)["data"] | ({"data_dir": data_dir} if data_dir else {})
+    try:
+        data = MNISTDataModule(**settings)
+        if download:
+            data.prepare_data()
+        data.setup()
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"the checkpoint's configuration describes no data that can be read: {settings}") from error
     return data
 
 

@@ -84,8 +84,7 @@ def _checksum(model: bytes | memoryview) -> bytes:
 def check_file(data: bytes) -> None:
     """Raise InputError, with the reason, unless a file is intact and holds nothing but a network of finite weights."""
     checksum = data[-CHECKSUM_BYTES:]
-    if not checksum.startswith(CHECKSUM_START):
-        raise InputError("it does not end with a checksum; export it again")
+    check_end(checksum)
     if checksum != _checksum(memoryview(data)[:-CHECKSUM_BYTES]):
         raise InputError("its content does not match its checksum; export it again")
     unchecked, allowed = [("ModelProto", memoryview(data))], MAX_FIELDS
@@ -106,6 +105,12 @@ def check_file(data: bytes) -> None:
                     raise InputError(f"the operator {operator[:40]!r} is not allowed")
         if kind == "TensorProto":
             _check_tensor(fields)
+
+
+def check_end(checksum: bytes) -> None:
+    """Raise InputError unless the last CHECKSUM_BYTES of a file look like a checksum."""
+    if not checksum.startswith(CHECKSUM_START):
+        raise InputError("it does not end with a checksum; export it again")
 
 
 def convolution_outputs(model: bytes) -> dict[str, str]:

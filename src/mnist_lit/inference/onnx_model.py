@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require_class_names
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
-from mnist_lit.inference.onnx_file import MAX_BYTES, check_file, convolution_outputs, with_outputs
+from mnist_lit.inference.onnx_file import (
+    CHECKSUM_BYTES,
+    MAX_BYTES,
+    check_end,
+    check_file,
+    convolution_outputs,
+    with_outputs,
+)
 from mnist_lit.system.regular_file import read_regular_file
 
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
@@ -34,13 +41,14 @@ class OnnxModel:
         except ModuleNotFoundError as error:
             raise InputError("an exported model needs onnxruntime; pip install onnxruntime") from error
         try:
-            if path.stat().st_size > MAX_BYTES:
+            if (size := path.stat().st_size) > MAX_BYTES:
                 raise InputError(f"expected at most {MAX_BYTES:,} bytes")
+            check_end(read_regular_file(path, start=max(size - CHECKSUM_BYTES, 0)))  # before reading a gigabyte
             data = read_regular_file(path)
             check_file(data)
             trial = _session(data, limited=True)
             metadata = trial.get_modelmeta().custom_metadata_map
-            self.labels = tuple(str(label) for label in json.loads(metadata["labels"]))
+            self.labels = require_class_names(json.loads(metadata["labels"]))
             self.threshold = float(metadata["threshold"])
             self.dataset = metadata.get("dataset", "")
             scores = _classify_blank(trial)

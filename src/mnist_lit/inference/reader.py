@@ -1,6 +1,7 @@
 """From a picture to its digits, with an exported model or a checkpoint. Imports torch only for a checkpoint."""
 
 import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +84,8 @@ class DigitReader:
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
             return cls(OnnxModel(path), path, threshold)
+        if not zipfile.is_zipfile(path):  # before torch takes seconds to import
+            raise InputError(f"{path} is neither an exported model (.onnx) nor a checkpoint that can be read safely")
         from mnist_lit.inference.checkpoint_model import CheckpointModel  # imports torch
 
         return cls(CheckpointModel(path, network), path, threshold)

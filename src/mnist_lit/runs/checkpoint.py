@@ -11,9 +11,10 @@ import math
 import shlex
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import MAX_CLASSES, InputError, require_class_names
 from mnist_lit.model import TutorialCNN
 from mnist_lit.own_network import fast_layout
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
@@ -36,7 +37,9 @@ from mnist_lit.system.yaml_file import load_yaml
 METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
-MAX_CLASSES = 10_000  # more would take gigabytes before the weights turn out not to fit
+MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
+WEIGHTS = {torch.float16, torch.bfloat16, torch.float32, torch.float64,
+           torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}  # fmt: skip
 TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
@@ -76,8 +79,8 @@ class Metadata:
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
-            classes = tuple(stored.get("classes") or map(str, range(count)))  # older files name none
-            if len({*classes}) != count or not all(isinstance(name, str) and name.isprintable() for name in classes):
+            classes = require_class_names(stored.get("classes") or [*map(str, range(count))])  # older files name none
+            if len(classes) != count:
                 raise ValueError("class names")
             required = {name: stored[name] for name in ("config", "data", *TABLES)}
             settings = load_yaml(required["config"])
@@ -88,6 +91,8 @@ class Metadata:
             for name, kind in TABLES.items():
                 if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
                     raise TypeError(name)
+            if any(length < 0 for length in required["curves"].values()):
+                raise ValueError("curves")
             earlier = tuple(map(dict, stored.get("earlier", ())))
             return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
         except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -180,40 +185,65 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         for tensor in _tensors(content):
             _check_tensor(tensor)
     except Exception as error:  # a damaged or hostile file raises nearly anything
-        raise InputError(f"{path} is not a checkpoint that can be read safely ({type(error).__name__})") from error
-    if not isinstance(content, dict) or not isinstance(content.get(METADATA_KEY), dict) or "state_dict" not in content:
+        damaged = isinstance(error, zipfile.BadZipFile)
+        reason = "it is damaged, cut off or of another kind" if damaged else type(error).__name__
+        raise InputError(f"{path} is not a checkpoint that can be read safely ({reason})") from error
+    if not isinstance(content, dict) or not isinstance(content.get(METADATA_KEY), dict):
         raise InputError(f"{path} is not a checkpoint of mnist-lit")
-    if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in _tensors(content["state_dict"])):
-        raise InputError(f"{path} has weights that are not finite")
-    hparams = content.get("hyper_parameters", {})
-    if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
-        raise InputError(f"{path} is not a checkpoint of mnist-lit: its hyperparameters are damaged")
-    if not isinstance(content.get("global_step"), int):
-        raise InputError(f"{path} is not a checkpoint of mnist-lit: it has no global_step")
-    if not isinstance(count := hparams.get("num_classes", 10), int) or not 0 < count <= MAX_CLASSES:
-        raise InputError(f"{path} is not a checkpoint of mnist-lit: expected at most {MAX_CLASSES:,} classes")
-    if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
-        raise InputError(f"{path} is not a checkpoint of mnist-lit: {code[0]} would name code to run")
+    try:
+        _check_content(content)
+    except InputError as error:
+        raise InputError(f"{path} is not a checkpoint of mnist-lit: {error}") from error
     return content
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in nested dictionaries and lists."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _tensors(inner)
-    elif isinstance(value, list | tuple | set):
-        for inner in value:
-            yield from _tensors(inner)
+def _check_content(content: Mapping[str, Any]) -> None:
+    """Raise InputError unless a checkpoint's entries are of the kinds that our commands rely on."""
+    weights, hparams, best = content.get("state_dict"), content.get("hyper_parameters", {}), content.get("best")
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise InputError("it has no weights")
+    require_finite(weights)
+    if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
+        raise InputError("its hyperparameters are damaged")
+    if not isinstance(content.get("global_step"), int):
+        raise InputError("it has no global_step")
+    if not isinstance(count := hparams.get("num_classes", 10), int) or not 0 < count <= MAX_CLASSES:
+        raise InputError(f"expected at most {MAX_CLASSES:,} classes")
+    if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
+        raise InputError(f"{code[0]} would name code to run")
+    numbers = isinstance(best, list) and [isinstance(score, float | int) for score in best] == [True] * 3
+    if best is not None and not (numbers and 0 <= best[0] <= 1):  # no accuracy would ever be better than infinity
+        raise InputError("its best score is damaged")
+    Metadata.of(content)
+
+
+def require_finite(weights: Mapping[str, Any]) -> None:
+    """Raise InputError unless all weights are finite real numbers, also in float32, which most networks compute in."""
+    if not all(tensor.dtype in WEIGHTS and tensor.float().isfinite().all() for tensor in _tensors(weights)):
+        raise InputError("it has weights that are not finite")
+
+
+def _tensors(content: Any) -> list[Tensor]:
+    """The tensors in nested dictionaries and lists. Raises ValueError if there are too many: a list that holds another
+    one twice, which does the same, and so on, is small in a file but without end to read."""
+    found, level = [], [content]
+    for _ in range(MAX_DEPTH):
+        found += level
+        level = [*islice(chain.from_iterable(map(_inside, level)), MAX_VALUES + 1 - len(found))]
+    if level or len(found) > MAX_VALUES:
+        raise ValueError("a checkpoint of too many values")
+    return [value for value in found if isinstance(value, Tensor)]
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple | set) else ()
 
 
 def _check_tensor(tensor: Tensor) -> None:
     """Raise ValueError unless the file holds each number of a tensor: with strides of 0, a few bytes pose as gigabytes,
-    which the first operation on them would allocate."""
+    which the first operation on them would allocate; a tensor on the device `meta` has no data at all."""
     size = tensor.numel() * tensor.element_size() if tensor.layout == torch.strided else math.inf
-    if size > tensor.untyped_storage().nbytes():
+    if tensor.device.type != "cpu" or size > tensor.untyped_storage().nbytes():
         raise ValueError("a tensor that is larger than its data")
 
 
@@ -277,7 +307,9 @@ def _misfit(content: Mapping[str, Any]) -> str:
 
 
 def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """A checkpoint's weights; EMA weights that are expected and missing are the network's own."""
+    """A checkpoint's weights; EMA weights that are expected and missing are the network's own. Raises InputError unless
+    all are finite: Lightning's `load_from_checkpoint` checks nothing."""
+    require_finite(weights)
     averaged = [name for name in expected if name.startswith(EMA_PREFIX)]
     if not averaged or any(name.startswith(EMA_PREFIX) for name in weights):
         return dict(weights)
@@ -298,11 +330,11 @@ def network_options(content: Mapping[str, Any]) -> str:
     """
     if not (name := content.get("hyper_parameters", {}).get("network")):
         return ""
-    settings = load_yaml(content[METADATA_KEY]["config"])["model"].get("network")
-    args = settings.get("init_args") or {} if isinstance(settings, dict) else {}
+    settings = load_yaml(content[METADATA_KEY]["config"]).get("model", {}).get("network")
+    args = settings.get("init_args") if isinstance(settings, dict) else None
     options = ["--model.network", str(name)]
-    for key, value in args.items():
-        options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value)]
+    for key, value in (args if isinstance(args, dict) else {}).items():
+        options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value, default=str)]
     return shlex.join(options)
 
 
@@ -316,7 +348,7 @@ def require_network(content: Mapping[str, Any], network: object | None) -> None:
 
 def _unstored_arguments(content: Mapping[str, Any]) -> str:
     """What to add to `network_options` of a network that was passed as an instance: only its class is known."""
-    stored = load_yaml(content[METADATA_KEY]["config"])["model"].get("network")
+    stored = load_yaml(content[METADATA_KEY]["config"]).get("model", {}).get("network")
     return "" if stored else ", and --model.network.NAME VALUE for each argument that it was given in Python"
 
 

@@ -86,7 +86,6 @@ def newest_readable(run: Path) -> Path | None:
                 content = load_checkpoint(path)
                 if missing := [key for key in RESUME_KEYS if key not in content]:
                     raise InputError(f"{path} has no {missing[0]}")
-                Metadata.of(content)
                 return path
             except InputError as error:
                 print(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
