@@ -1,6 +1,5 @@
 """What a person reads: one small table after a fit and one after an evaluation."""
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
-from mnist_lit.system.console import percent, print_fields, print_table
+from mnist_lit.system.console import percent, print_fields, print_table, say, shell_quote
 
 HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
@@ -40,9 +39,9 @@ class FitTable(Callback):
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
             self._since = " since the resume" if resumed else ""
-            print(f"fit: {self.start.run}{resumed}", flush=True)
+            say(f"fit: {self.start.run}{resumed}", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
-                print(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
+                say(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
@@ -83,11 +82,11 @@ class FitTable(Callback):
         if checkpoint and not holds_out:
             fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
         if checkpoint:
-            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
+            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shell_quote(checkpoint)}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
             fields["next"] = f"mnist-lit test{elsewhere}{own}"
         if trainer.logger:
-            fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
+            fields["curves"] = f"tensorboard --logdir {shell_quote(self.logs)}"
         print_fields(fields)
 
 
@@ -137,5 +136,5 @@ class ScoreTable(Callback):
             confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
             recall = percent(float(row[label] / row.sum().clamp(min=1)), int(row.sum()))
             rows.append(["", classes[label], recall, confused])
-        print()
+        say()
         print_table(["", "true", "right", "most often confused with"], rows, right=[1, 2])

@@ -21,6 +21,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.console import say
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
@@ -149,7 +150,7 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
         if now != before if name == "optimizer" else bool(now) != bool(before):
             raise InputError(f"model.{name}: a run with {before} cannot be resumed with {now}")
     if is_rank_zero():
-        print(*lines, sep="\n", end="\n" if lines else "")
+        say(*lines, sep="\n", end="\n" if lines else "")
 
 
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:

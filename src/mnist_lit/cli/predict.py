@@ -19,7 +19,7 @@ from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import printable
+from mnist_lit.system.console import printable, say
 
 MIN_FILES = 100  # from which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
@@ -50,9 +50,9 @@ def main(command: str, args: list[str]) -> int:
         valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
-    model = PRETRAINED if is_pretrained(reader.path) else printable(str(reader.path))
+    model = PRETRAINED if is_pretrained(reader.path) else reader.path
     rejects = f"rejecting outlier scores above {reader.threshold:g}" if reader.threshold < 1 else "rejecting nothing"
-    print(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
+    say(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
     if options.output:
         return _write_table(options.output, reader, files, many=options.many, show=options.show)
     return _print_table(reader, files, many=options.many, show=options.show)
@@ -71,9 +71,9 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     with report_write_errors(path):
         table = UnfinishedTable(path, files, settings, header)
     if table.done:
-        print(f"predict: continuing {path} after {table.done:,} of {len(files):,} files", file=sys.stderr)
+        say(f"predict: continuing {path} after {table.done:,} of {len(files):,} files", file=sys.stderr)
     elif path.exists():
-        print(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
+        say(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=len(files) < MIN_FILES) as progress:
             task = progress.add_task("reading", total=len(files), completed=table.done)
@@ -89,7 +89,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     finally:
         table.close()
     summary = ", ".join(f"{count:,} {status}" for status, count in table.counts.items())
-    print(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
+    say(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
     return int("error" in table.counts)
 
 
@@ -101,7 +101,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
     width = NUMBER_WIDTH if many else max(map(len, [title, *reader.labels]))
 
     def show_line(name: str, text: str, probability: str, status: str, message: str) -> None:
-        print(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
+        say(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
 
     show_line("file", title, "probability", "status", "")
     failed = False

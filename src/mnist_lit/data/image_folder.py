@@ -18,6 +18,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.console import say
 
 CACHE = ".mnist-lit.npz"  # the converted images
 MAX_LISTED = 3  # files named in one error message
@@ -83,7 +84,7 @@ def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
     with contextlib.suppress(Exception), np.load(io.BytesIO(folder.joinpath(CACHE).read_bytes())) as cache:
         if str(cache["key"]) == key and cache["images"].shape == (len(files), IMAGE_SIZE, IMAGE_SIZE):
             return np.asarray(cache["images"], np.uint8)
-    print(f"data: reading {len(files):,} pictures from {folder}", flush=True)
+    say(f"data: reading {len(files):,} pictures from {folder}", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         results = list(threads.map(_read, files))
     if errors := [f"{path}: {result}" for path, result in zip(files, results, strict=True) if isinstance(result, str)]:

@@ -15,7 +15,7 @@ from mnist_lit.runs.new_folder import new_folder
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import percent, print_fields
+from mnist_lit.system.console import percent, print_fields, say, shell_quote
 from mnist_lit.system.subprocesses import (
     launched_externally,
     pop_option,
@@ -115,7 +115,7 @@ def _fit(args: list[str]) -> int:
             shutil.rmtree(group, ignore_errors=True)
     scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
-    test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
+    test = f"mnist-lit test --ckpt_path {shell_quote(group)}"
     print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
     return 0
 
@@ -123,15 +123,15 @@ def _fit(args: list[str]) -> int:
 def _one_by_one(seeds: list[int], each: list[list[str]]) -> Iterator[int]:
     """Train a seed after the other; yields their exit codes."""
     for number, (seed, args) in enumerate(zip(seeds, each, strict=True), 1):
-        print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
+        say(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
         yield run_command("fit", args)
 
 
 def _side_by_side(seeds: list[int], each: list[list[str]], at_once: int) -> Iterator[int]:
     """Train several seeds at a time, printing what each printed when it has ended; yields their exit codes."""
-    print(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
+    say(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
     for number, code, printed in run_side_by_side("fit", each, at_once):
-        print(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
+        say(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
         yield code
 
 

@@ -16,6 +16,7 @@ from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
 from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, LAST_CKPT, PREVIOUS_CKPT, is_finished
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
+from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
@@ -33,7 +34,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
             continue
         lock = lock_folder(run)
         if lock is None:
-            print(f"resume: skipping {run}, which another process holds", file=sys.stderr)
+            say(f"resume: skipping {run}, which another process holds", file=sys.stderr)
         elif is_finished(run):
             return run, None, True, lock
         elif checkpoint := newest_readable(run):
@@ -64,7 +65,7 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
     if differences:
         more = f" and {len(differences) - MAX_DIFFERENCES} others" if len(differences) > MAX_DIFFERENCES else ""
         shown = "; ".join(differences[:MAX_DIFFERENCES])
-        print(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
+        say(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
 
 
 def _recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def newest_readable(run: Path) -> Path | None:
                 Metadata.of(content)
                 return path
             except InputError as error:
-                print(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
+                say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
     return None
 
 
