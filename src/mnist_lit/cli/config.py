@@ -1,7 +1,6 @@
 """The configuration of `fit`, `validate` and `test`: options of ours, config files, and a checkpoint's own settings."""
 
 import os
-import shlex
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
-from mnist_lit.system.console import say
+from mnist_lit.system.console import say, shell_quote
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
@@ -76,7 +75,7 @@ def typed_command(args: Sequence[str]) -> str:
     """The command as a person would type it: recipes by name, without what a group or a sweep has added."""
     hidden = {*INTERNAL, *(["--resume"] if "--run" in args else [])}
     shown = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
-    return shlex.join(["mnist-lit", *map(recipe_name, shown)])
+    return " ".join(map(shell_quote, ["mnist-lit", *map(recipe_name, shown)]))
 
 
 def inline_configs(args: Sequence[str]) -> list[str]:
