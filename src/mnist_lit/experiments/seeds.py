@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -11,10 +10,9 @@ from pathlib import Path
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.runs import folders
-from mnist_lit.runs.new_folder import new_folder
+from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
-from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import percent, print_fields, say, shell_quote
 from mnist_lit.system.subprocesses import (
     launched_externally,
@@ -94,11 +92,11 @@ def _fit(args: list[str]) -> int:
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
     root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
-    shared = shlex.join(["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")])
+    shared = " ".join(map(shell_quote, ["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")]))
     group = _find_group(root, shared) if resume else None
     if group is None:
         group, lock = new_folder(root)
-        write_atomic(group / folders.GROUP_TXT, f"{shared}\n".encode())
+        write_first_file(group / folders.GROUP_TXT, f"{shared}\n")
         lock.release()
     each = [[*args, "--seed_everything", str(seed), "--group", str(group)] for seed in seeds]
     done = 0
