@@ -109,7 +109,7 @@ class ScoreTable(Callback):
         self.predictions, self.published, self.temperature = predictions, published, temperature
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Print. By now the predictions are written and the progress bar has stopped."""
+        """Print. By now the progress bar has stopped. Files are written later: a full disk must not cost a score."""
         split = "test" if stage == "test" else "val"
         if not trainer.is_global_zero or pl_module.confusion is None:
             return
