@@ -1,6 +1,7 @@
 """`mnist-lit predict`: read digits from pictures into a table. Imports torch only for a checkpoint."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,7 +12,7 @@ from rich.progress import Progress
 
 from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
-from mnist_lit.errors import StoppedBySignal, require
+from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
@@ -41,10 +42,15 @@ def main(command: str, args: list[str]) -> int:
     )
     output = "write one row per digit to a file; if the command is killed, the same command continues it"
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
-    show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
+    show = f"save what the network saw next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     named, args = split_network_options(args)
-    options = parser.parse_args(args)
+    try:
+        options = parser.parse_args(args)
+    except InputError as error:
+        if file := next((arg for arg in args if arg.startswith("-") and os.path.lexists(arg)), None):
+            raise InputError(f"{file} was read as an option; if it is the file, name it ./{file}") from error
+        raise
     files = list(expand_paths(options.pictures))
     if options.output:
         valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()

@@ -14,7 +14,8 @@ def report_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+        hint = f"; make the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"cannot write {path}: {error.strerror}{hint}") from error
 
 
 # A rename within a folder is atomic on POSIX, so readers find either the old file or the new one. Without the first
