@@ -56,7 +56,7 @@ def main(command: str, args: list[str]) -> int:
         valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
-    model = PRETRAINED if is_pretrained(reader.path) else reader.path
+    model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
     rejects = f"rejecting outlier scores above {reader.threshold:g}" if reader.threshold < 1 else "rejecting nothing"
     say(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
     if options.output:
