@@ -24,6 +24,7 @@ from torch import Tensor
 from mnist_lit import optim
 from mnist_lit.data.loaders import Batch, DeferredBatch, TrainLoader
 from mnist_lit.own_network import is_tutorial
+from mnist_lit.system.console import say
 from mnist_lit.system.delayed_reads import DelayedReads
 
 WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the optimizer makes its state
@@ -242,4 +243,4 @@ class CapturedStep:
 
 def say_eager(reason: str) -> None:
     """Say once why the steps of a fit are not captured."""
-    print(f"fit: training step by step, without a CUDA graph: {reason}", flush=True)
+    say(f"fit: training step by step, without a CUDA graph: {reason}", flush=True)

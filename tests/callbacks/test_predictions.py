@@ -1,6 +1,7 @@
 """predictions.csv holds every test image once."""
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,18 @@ def test_every_test_image_has_one_row_with_its_probabilities(cli: Cli, tiny_run:
         probs = [float(row[f"prob_{label}"]) for label in range(10)]
         assert sum(probs) == pytest.approx(1, abs=1e-5)
         assert max(probs) == probs[int(row["predicted"])]
+
+
+def test_a_full_disk_does_not_cost_the_score(cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = cli("test")
+    path = tiny_run / "predictions.csv"
+    assert (code, err) == (2, f"mnist-lit: cannot write {path}: No space left on device\n")
+    assert "test/acc" in out
+    assert not path.exists()
 
 
 def test_a_limited_test_does_not_overwrite_the_predictions(cli: Cli, tiny_run: Path) -> None:

@@ -8,10 +8,20 @@ import torch
 from PIL import Image
 
 from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.errors import InputError
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("small_calibration")
+
+REFUSING = """
+from torch import nn
+
+
+class Refusing(nn.Module):
+    def __init__(self) -> None:
+        raise ValueError("one\\nand two")
+"""
 
 HERE = """
 import pathlib
@@ -46,6 +56,14 @@ def test_options_of_a_network_are_separated_from_the_others() -> None:
     assert named == ["--model.network", "x.Net", "--model.network.w=3"]
     assert rest == ["a.png", "--model", "latest"]
     assert build_network([]) is None
+
+
+def test_what_a_network_refuses_is_told_completely() -> None:
+    Path("own_refusing.py").write_text(REFUSING)
+    with pytest.raises(
+        InputError, match=r"model.network: cannot use --model.network own_refusing.Refusing: one and two$"
+    ):
+        build_network(["--model.network", "own_refusing.Refusing"])
 
 
 @pytest.mark.parametrize("name", [pytest.param("Perceptron", marks=pytest.mark.slow), "Residual"])

@@ -91,7 +91,7 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     Path("empty").mkdir()
     code, out, _ = cli("predict", "empty", "folder/a.png", *PRETRAINED)
     assert code == 1
-    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["read", "ok"]  # the other one is still read
+    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["any", "ok"]  # the other one is still read
 
 
 def test_many_prints_lines_as_numbers_and_writes_each_digit(cli: Cli) -> None:
@@ -183,11 +183,26 @@ def test_invalid_options_are_one_line(cli: Cli) -> None:
     draw("one.png")
     assert cli("predict", "one.png", "--output", "rows.txt", *PRETRAINED)[0] == 2
     code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
-    assert (code, err.splitlines()[-1]) == (2, "mnist-lit: cannot write missing/rows.csv: No such file or directory")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        "mnist-lit: cannot write missing/rows.csv: No such file or directory; make the folder missing first",
+    )
     assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
         2,
         "mnist-lit: threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
     )
+
+
+def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
+    draw("-dash.png")
+    assert "; if it is the file, name it ./-dash.png\n" in cli("predict", "-dash.png", *PRETRAINED)[2]
+    Path("empty").mkdir()
+    code, out, _ = cli("predict", "empty", "", "./-dash.png", *PRETRAINED)
+    empty, unnamed, read = out.splitlines()[1:]
+    assert code == 1
+    assert empty.endswith("expected pictures, got a folder without any")
+    assert unnamed.endswith("expected a picture, got an empty name")
+    assert " ok" in read
 
 
 @pytest.mark.parametrize(("folder", "accuracy"), [("drawn", 0.97), ("paper", 0.985)])

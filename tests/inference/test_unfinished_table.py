@@ -165,3 +165,14 @@ def test_a_command_that_starts_while_a_table_is_put_in_place_does_not_empty_it(
     assert refused
     assert Path("rows.csv").read_text(encoding="utf-8").startswith("header\na.png")
     assert not PART.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_the_end_on_a_full_disk_raises_no_second_error(begin: Callable[..., UnfinishedTable]) -> None:
+    table = begin()
+    table._rows.close()
+    table._rows = Path("/dev/full").open("r+b")  # noqa: SIM115  # `close` closes it
+    with pytest.raises(OSError, match="No space left"):
+        add(table, *FILES)
+    table.close()
+    begin().close()  # it is no longer locked

@@ -39,6 +39,13 @@ def test_every_module_and_public_name_is_documented(path: Path) -> None:
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 
 
+def test_only_say_prints() -> None:
+    """It keeps names and values from outside from controlling the terminal."""
+    calls = ((path, node) for path in MODULES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    printing = [path.name for path, node in calls if isinstance(node, ast.Name) and node.id == "print"]
+    assert printing == ["console.py"]
+
+
 def test_the_public_api_is_imported_lazily() -> None:
     for name in mnist_lit.__all__:
         assert getattr(mnist_lit, name)

@@ -1,5 +1,6 @@
 """A model's name stands for one file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
         locate_model("pretraned")
     with pytest.raises(InputError, match="no model at x; expected a file, a run, latest or pretrained"):
         locate_model("x")
+    Path("folder").mkdir()
+    with pytest.raises(InputError, match="no model at folder, which is a folder without a checkpoint; expected a file"):
+        locate_model("folder")
+    os.mkfifo("pipe.onnx")
+    with pytest.raises(InputError, match=r"no model at pipe\.onnx, which is a pipe or a device; expected a file"):
+        locate_model("pipe.onnx")
 
 
 def test_a_run_without_a_checkpoint_and_a_group_say_so_and_are_not_suggested() -> None:

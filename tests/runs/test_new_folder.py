@@ -1,10 +1,14 @@
 """A folder that a kill left empty is used again; one that another process has just made is not."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import create_run
-from mnist_lit.runs.new_folder import new_folder
+from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -34,3 +38,17 @@ def test_processes_that_start_at_the_same_moment_get_a_folder_each(tmp_path: Pat
     with ThreadPoolExecutor(8) as pool:
         held = list(pool.map(lambda _: new_folder(tmp_path), range(20)))
     assert len({folder for folder, _ in held}) == 20
+
+
+def test_a_full_disk_leaves_no_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    empty, named = new_folder(tmp_path)[0], tmp_path / "named"
+    named.mkdir()
+    named.joinpath("own.txt").touch()
+    for folder in (empty, named):
+        with pytest.raises(InputError, match=rf"cannot write {folder}/config.yaml: No space left on device"):
+            write_first_file(folder / "config.yaml", "")
+    assert [*tmp_path.rglob("*")] == [named, named / "own.txt"]

@@ -14,7 +14,7 @@ from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
-from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs
+from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs, best_checkpoint
 from mnist_lit.runs.recipes import ADDED_OPTIONS
 from mnist_lit.runs.resume import check_same_recipe, find_resumable, newest_readable, restore_run
 from mnist_lit.system.folder_lock import lock_folder
@@ -254,6 +254,43 @@ def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixt
         assert capsys.readouterr().err.count("\n") == ["last.ckpt", "previous.ckpt", "best.ckpt"].index(name)
         run.joinpath("checkpoints", name).write_bytes(b"damaged")
     assert newest_readable(run) is None
+
+
+def test_after_all_others_the_newest_epochs_checkpoint_is_taken(cli: Cli) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "4", "--keep_epochs", "true")
+    assert cli(*fit)[0] == 0
+    uninterrupted = state(RUN)
+    RUN.joinpath(FINISHED_MARK).unlink()
+    for name in ("last", "previous", "best", "epoch_4", "epoch_3"):
+        RUN.joinpath("checkpoints", f"{name}.ckpt").write_bytes(b"damaged")
+    code, out, err = cli(*fit, "--resume", "auto")
+    assert (code, err.count("resume: skipping a checkpoint")) == (0, 5)
+    assert f"fit: {RUN}, resuming at step" in out
+    assert load_checkpoint(RUN / "checkpoints/best.ckpt")["best"][2] > 2  # not the damaged one
+    assert state_difference(state(RUN) | {"best": None}, uninterrupted | {"best": None}) is None
+
+
+def test_a_run_at_its_end_is_finished_from_its_last_epochs_checkpoint() -> None:
+    run = make_run(0, *(f"epoch_{number}.ckpt" for number in (2, 9, 10)))
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt", "epoch_x.ckpt"):
+        run.joinpath("checkpoints", name).write_bytes(b"damaged")
+    assert newest_readable(run) == run / "checkpoints/epoch_10.ckpt"
+    restore_run(run, run / "checkpoints/epoch_10.ckpt", "f00")
+    assert best_checkpoint(run) == run / "checkpoints/last.ckpt"
+    assert newest_readable(run) == run / "checkpoints/last.ckpt"
+
+
+def test_a_run_without_a_readable_checkpoint_is_skipped_and_the_new_start_announced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run(0, "last.ckpt", missing="loops")
+    assert found(run) is None
+    _, skipped, fresh = capsys.readouterr().err.splitlines()
+    assert (skipped, fresh) == (f"resume: skipping {run}, which has no checkpoint to resume from",
+                                "resume: starting from scratch")  # fmt: skip
+    older = make_run(1, "last.ckpt")
+    assert found(older, run) == (older, older / "checkpoints/last.ckpt", False)
+    assert "from scratch" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["loops", "best", "train_scores"])

@@ -1,5 +1,6 @@
 """A file appears complete or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_partial_file(
     file.write_bytes(b"old")
 
     def full(descriptor: int) -> None:
-        raise OSError("full")
+        raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match=rf"full: '{file}'"):
         write_atomic(file, b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 

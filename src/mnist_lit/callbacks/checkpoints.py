@@ -41,7 +41,8 @@ class TrackBest(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Continue comparing with the best score so far if its file is in this run's folder; else start again."""
-        if self.start.continues and content.get("best"):
+        lost = self.start.checkpoint and self.start.checkpoint.name.startswith("epoch_")  # see `newest_readable`
+        if self.start.continues and not lost and content.get("best"):
             self.best = Validation(*content["best"])
 
 

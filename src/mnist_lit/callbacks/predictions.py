@@ -19,6 +19,7 @@ class WritePredictions(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._rows: list[list[Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -30,7 +31,7 @@ class WritePredictions(Callback):
         self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
 
     def on_test_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write one file for all processes, in the dataset's order; it appears complete or not at all."""
+        """Collect the rows of all processes, in the dataset's order."""
         own = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
         indices, labels, probs = map(torch.cat, zip(*all_gather_objects(own), strict=True))
         if not trainer.is_global_zero:
@@ -45,5 +46,12 @@ class WritePredictions(Callback):
         for index, label, row in zip(positions, labels[order].tolist(), probs[order], strict=True):
             probabilities = [f"{p:.9g}" for p in row.tolist()]
             rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
-        with report_write_errors(self.path):
-            write_atomic(self.path, csv_text(rows).encode())
+        self._rows = rows
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Write one file, which appears complete or not at all. By now `ScoreTable` has printed: a full disk must not
+        cost the score."""
+        rows, self._rows = self._rows, []
+        if rows:
+            with report_write_errors(self.path):
+                write_atomic(self.path, csv_text(rows).encode())

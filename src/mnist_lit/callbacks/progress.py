@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from mnist_lit.data.loaders import Batch
-from mnist_lit.system.console import percent
+from mnist_lit.system.console import percent, say
 
 INTERVAL = 30.0  # seconds after which a line is printed within an epoch
 BAR_WIDTH = 12  # so that everything fits into 80 columns
@@ -106,7 +106,7 @@ class FitLines(Callback):
             seconds = round((total - step) * (now - self._begun) / (step - self._first_step))
             parts.append(f"{seconds // 60}:{seconds % 60:02} left")
         if trainer.is_global_zero:
-            print("  ".join(parts), flush=True)
+            say("  ".join(parts), flush=True)
         self._printed, self._images, self._pause = now, 0, 0.0
 
 

@@ -1,6 +1,5 @@
 """What a person reads: one small table after a fit and one after an evaluation."""
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
-from mnist_lit.system.console import percent, print_fields, print_table
+from mnist_lit.system.console import percent, print_fields, print_table, say, shell_quote
 
 HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
@@ -41,9 +40,9 @@ class FitTable(Callback):
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
             self._since = " since the resume" if resumed else ""
-            print(f"fit: {self.start.run}{resumed}", flush=True)
+            say(f"fit: {self.start.run}{resumed}", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
-                print(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
+                say(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log how many per second since the last time."""
@@ -84,11 +83,11 @@ class FitTable(Callback):
         if checkpoint and not holds_out:
             fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
         if checkpoint:
-            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
+            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shell_quote(checkpoint)}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
             fields["next"] = f"mnist-lit test{elsewhere}{own}"
         if trainer.logger:
-            fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
+            fields["curves"] = f"tensorboard --logdir {shell_quote(self.logs)}"
         print_fields(fields)
 
 
@@ -119,7 +118,7 @@ class ScoreTable(Callback):
     on_validation_epoch_end = on_test_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Print. By now the predictions are written and the progress bar has stopped."""
+        """Print. By now the progress bar has stopped. Files are written later: a full disk must not cost a score."""
         split = "test" if stage == "test" else "val"
         if not trainer.is_global_zero or pl_module.confusion is None:
             return
@@ -146,5 +145,5 @@ class ScoreTable(Callback):
             confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
             recall = percent(float(row[label] / row.sum().clamp(min=1)), int(row.sum()))
             rows.append(["", classes[label], recall, confused])
-        print()
+        say()
         print_table(["", "true", "right", "most often confused with"], rows, right=[1, 2])

@@ -73,8 +73,9 @@ class TensorBoardTestScores(Callback):
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
 
-    def on_test_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.is_global_zero:
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Write them, after the table is printed and the predictions are written."""
+        if trainer.is_global_zero and "test/acc" in trainer.callback_metrics:
             with SummaryWriter(str(self.run / "test")) as writer:
                 for name in ("test/acc", "test/loss"):
                     writer.add_scalar(name, trainer.callback_metrics[name], self.step)

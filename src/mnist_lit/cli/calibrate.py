@@ -6,6 +6,7 @@ from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 
@@ -50,4 +51,4 @@ def main(command: str, args: list[str]) -> None:
     temperature = float(calibrated.temperature)
     too_few = " (too few mistakes on the validation images to fit another)" if temperature == 1 else ""
     note = f" (that of {options.like})" if options.like else too_few
-    print(f"calibrated: {target}, temperature {temperature:.3f}{note}")
+    say(f"calibrated: {target}, temperature {temperature:.3f}{note}")

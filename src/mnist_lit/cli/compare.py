@@ -8,7 +8,7 @@ from mnist_lit.evaluation.statistics import Difference, mcnemar, spread, welch
 from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import read_predictions
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import percent_digits
+from mnist_lit.system.console import percent_digits, say
 
 SIGNIFICANT = 0.05  # below this p-value, a difference counts as one
 
@@ -38,20 +38,20 @@ def main(command: str, args: list[str]) -> None:
     if (len(first) == 1) != (len(second) == 1):
         raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
     for name, folder, tests in zip("AB", folders, (first, second), strict=True):
-        print(f"  {name}  {folder}  {spread([test.acc for test in tests])}")
+        say(f"  {name}  {folder}  {spread([test.acc for test in tests])}")
     if len(first) == 1:
         images = zip(first[0].labels, first[0].predicted, second[0].predicted, strict=True)
         right = Counter((label == mine, label == theirs) for label, mine, theirs in images)
         only_first, only_second = right[True, False], right[False, True]
-        print(f"\n  {only_first} images only A has right, {only_second} only B (exact McNemar test)")
+        say(f"\n  {only_first} images only A has right, {only_second} only B (exact McNemar test)")
         difference = mcnemar(only_first, only_second, len(first[0].labels))
     else:
-        print("\n  over seeds, on these test images (Welch's t-test)")
+        say("\n  over seeds, on these test images (Welch's t-test)")
         difference = welch([test.acc for test in first], [test.acc for test in second])
     digits = percent_digits(len(first[0].labels)) + 1
     value, low, high = (f"{100 * share:+.{digits}f}" for share in difference[:3])
-    print(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
-    print(f"\n{_conclusion(difference)}")
+    say(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
+    say(f"\n{_conclusion(difference)}")
 
 
 def _conclusion(difference: Difference) -> str:

@@ -1,7 +1,6 @@
 """The configuration of `fit`, `validate` and `test`: options of ours, config files, and a checkpoint's own settings."""
 
 import os
-import shlex
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
 from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.console import say, shell_quote
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
@@ -75,7 +75,7 @@ def typed_command(args: Sequence[str]) -> str:
     """The command as a person would type it: recipes by name, without what a group or a sweep has added."""
     hidden = {*INTERNAL, *(["--resume"] if "--run" in args else [])}
     shown = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
-    return shlex.join(["mnist-lit", *map(recipe_name, shown)])
+    return " ".join(map(shell_quote, ["mnist-lit", *map(recipe_name, shown)]))
 
 
 def inline_configs(args: Sequence[str]) -> list[str]:
@@ -149,7 +149,7 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
         if now != before if name == "optimizer" else bool(now) != bool(before):
             raise InputError(f"model.{name}: a run with {before} cannot be resumed with {now}")
     if is_rank_zero():
-        print(*lines, sep="\n", end="\n" if lines else "")
+        say(*lines, sep="\n", end="\n" if lines else "")
 
 
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:

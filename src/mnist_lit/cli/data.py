@@ -6,6 +6,7 @@ from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, downlo
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 
 DATASETS = (*TORCHVISION_CLASSES, "digits")
 
@@ -33,5 +34,5 @@ def main(command: str, args: list[str]) -> None:
     data = load_dataset(dataset, options.data_dir)
     for split, images in (("train", data.train_images), ("test", data.test_images)):
         height, width = images.shape[1:]
-        print(f"{split:<6}{len(images):>7,} images of {height}×{width}, {len(data.classes)} classes")
-    print(f"{dataset}: complete and verified; fingerprint {data.fingerprint()}")
+        say(f"{split:<6}{len(images):>7,} images of {height}×{width}, {len(data.classes)} classes")
+    say(f"{dataset}: complete and verified; fingerprint {data.fingerprint()}")

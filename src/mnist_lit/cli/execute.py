@@ -36,6 +36,7 @@ from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
+from mnist_lit.system.console import say
 from mnist_lit.system.distributed import is_peer_failure
 
 INSTALLED = {"site-packages", "dist-packages"}
@@ -166,7 +167,7 @@ def run_fit(
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
                 mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
-            print(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
+            say(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 
 

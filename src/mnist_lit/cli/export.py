@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 
 
 def main(command: str, args: list[str]) -> None:
@@ -19,4 +20,4 @@ def main(command: str, args: list[str]) -> None:
     options = parser.parse_args(args)
     from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need
 
-    print(export_onnx(options.model, options.output, options.data_dir, build_network(named)))
+    say(export_onnx(options.model, options.output, options.data_dir, build_network(named)))

@@ -16,7 +16,7 @@ from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
-from mnist_lit.system.console import printable
+from mnist_lit.system.console import say
 from mnist_lit.system.signals import raise_on_signal
 from mnist_lit.system.subprocesses import check_launcher
 
@@ -58,14 +58,14 @@ def main(args: list[str] | None = None) -> int:
     except StoppedBySignal as stopped:
         if not is_rank_zero:
             return 0  # otherwise Lightning's launcher would kill rank 0 before it has printed
-        print(f"mnist-lit: {stopped}", file=sys.stderr)
+        say(f"mnist-lit: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
     except (InputError, OSError) as error:  # OSError: a full disk, a closed pipe, a lost process
         if debug:
             raise
         closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
         if not closed_pipe and (is_rank_zero or not isinstance(error, TrainingDiverged | ConnectionError)):
-            print(f"mnist-lit: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
+            say(f"mnist-lit: {' '.join(str(error).splitlines())}", file=sys.stderr)
         if isinstance(error, InputError):
             return 2
         if sys.__stdout__ and sys.stdout is sys.__stdout__:
@@ -75,13 +75,13 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(args: list[str], *, debug: bool) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        print("usage: mnist-lit COMMAND [options]\n")
-        print(*(f"  {name:<13}  {description}" for name, (_, description) in COMMANDS.items()), sep="\n")
-        print(f"\nRecipes by name or path: {', '.join(recipe_names())}")
-        print("`mnist-lit COMMAND --help` lists a command's options; `--debug` shows the traceback of an error.")
+        say("usage: mnist-lit COMMAND [options]\n")
+        say(*(f"  {name:<13}  {description}" for name, (_, description) in COMMANDS.items()), sep="\n")
+        say(f"\nRecipes by name or path: {', '.join(recipe_names())}")
+        say("`mnist-lit COMMAND --help` lists a command's options; `--debug` shows the traceback of an error.")
         return 0 if args else 2
     if args[0] == "--version":
-        print(f"mnist-lit {__version__}")
+        say(f"mnist-lit {__version__}")
         return 0
     command, rest = args[0], args[1:]
     if command not in COMMANDS:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_lit.errors import InputError
+from mnist_lit.system.arguments import explain_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +46,6 @@ def build_network(options: list[str]) -> "nn.Module | None":
     try:
         network: nn.Module = parser.instantiate_classes(parser.parse_args(options)).model.network
     except (ArgumentError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = explain_error(str(error), []).removeprefix("model.network: ")
         raise InputError(f"model.network: cannot use {' '.join(options)}: {reason}") from error
     return network

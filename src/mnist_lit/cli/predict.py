@@ -1,6 +1,7 @@
 """`mnist-lit predict`: read digits from pictures into a table. Imports torch only for a checkpoint."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,7 +12,7 @@ from rich.progress import Progress
 
 from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
-from mnist_lit.errors import StoppedBySignal, require
+from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
@@ -19,7 +20,7 @@ from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import printable
+from mnist_lit.system.console import printable, say
 
 MIN_FILES = 100  # from which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
@@ -41,18 +42,23 @@ def main(command: str, args: list[str]) -> int:
     )
     output = "write one row per digit to a file; if the command is killed, the same command continues it"
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
-    show = f"save what the network saw next to each picture, as NAME{SHOW_SUFFIX}"
+    show = f"save what the network saw next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     named, args = split_network_options(args)
-    options = parser.parse_args(args)
+    try:
+        options = parser.parse_args(args)
+    except InputError as error:
+        if file := next((arg for arg in args if arg.startswith("-") and os.path.lexists(arg)), None):
+            raise InputError(f"{file} was read as an option; if it is the file, name it ./{file}") from error
+        raise
     files = list(expand_paths(options.pictures))
     if options.output:
         valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
-    model = PRETRAINED if is_pretrained(reader.path) else printable(str(reader.path))
+    model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
     rejects = f"rejecting outlier scores above {reader.threshold:g}" if reader.threshold < 1 else "rejecting nothing"
-    print(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
+    say(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
     if options.output:
         return _write_table(options.output, reader, files, many=options.many, show=options.show)
     return _print_table(reader, files, many=options.many, show=options.show)
@@ -71,9 +77,9 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     with report_write_errors(path):
         table = UnfinishedTable(path, files, settings, header)
     if table.done:
-        print(f"predict: continuing {path} after {table.done:,} of {len(files):,} files", file=sys.stderr)
+        say(f"predict: continuing {path} after {table.done:,} of {len(files):,} files", file=sys.stderr)
     elif path.exists():
-        print(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
+        say(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=len(files) < MIN_FILES) as progress:
             task = progress.add_task("reading", total=len(files), completed=table.done)
@@ -89,7 +95,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     finally:
         table.close()
     summary = ", ".join(f"{count:,} {status}" for status, count in table.counts.items())
-    print(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
+    say(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
     return int("error" in table.counts)
 
 
@@ -101,7 +107,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
     width = NUMBER_WIDTH if many else max(map(len, [title, *reader.labels]))
 
     def show_line(name: str, text: str, probability: str, status: str, message: str) -> None:
-        print(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
+        say(f"{name:<{name_width}}  {text:>{width}}  {probability:>11}  {status:<8}  {message}".rstrip())
 
     show_line("file", title, "probability", "status", "")
     failed = False

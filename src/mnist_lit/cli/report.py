@@ -10,6 +10,7 @@ from mnist_lit.runs.folders import CONFIG_YAML, LOGS, find_run, finished_members
 from mnist_lit.runs.locate import LATEST
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on
 KEYS = """\
@@ -48,14 +49,14 @@ def main(command: str, args: list[str]) -> None:
     network, data_dir = build_network(named), options.data_dir
     report = build_report(folder, members, options.images, network=network, test_options=named, data_dir=data_dir)
     if options.json:
-        print(json.dumps(report.numbers, allow_nan=False))
+        say(json.dumps(report.numbers, allow_nan=False))
         return
     activations = layer_activations(report.network, report.images[0])
     page = render_page(report.numbers, report.images.cpu().numpy(), first_filters(report.network), activations).encode()
     target = options.output or folder / "report.html"
     with report_write_errors(target):
         write_atomic(target, page)
-    print(f"report: {target}, {len(page) / 1000:,.0f} kB")
+    say(f"report: {target}, {len(page) / 1000:,.0f} kB")
 
 
 def _runs(model: str | None) -> tuple[Path, list[Path]]:

@@ -19,7 +19,7 @@ from mnist_lit.runs.folders import (
 )
 from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
 from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import duration, percent, print_table
+from mnist_lit.system.console import duration, percent, print_table, say
 
 KEYS = """\
 --json prints a list with one object per run, the newest last; null stands for what a run does not have:
@@ -96,11 +96,11 @@ def main(command: str, args: list[str]) -> None:
     runs = all_runs(root)
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' folders have none
     if options.json:
-        print(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
+        say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return
     if not summaries:
         raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
     if others := len(runs) - len(rows):
-        print(f"\nskipped {others} folder{'s' * (others > 1)} without config.yaml")
+        say(f"\nskipped {others} folder{'s' * (others > 1)} without config.yaml")

@@ -12,6 +12,7 @@ from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
 ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
@@ -75,7 +76,7 @@ def main(command: str, args: list[str]) -> None:
     with _listen(options.host, options.port) as listener, app.state.processes.running():
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        print(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
+        say(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
         with contextlib.suppress(StoppedBySignal):  # uvicorn raises the signal again once it has shut down
             Server(app, seconds=options.timeout).run([listener])
 

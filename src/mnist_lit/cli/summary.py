@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mnist_lit.errors import InputError
 from mnist_lit.model import MaskedDropout, TutorialCNN
-from mnist_lit.system.console import print_table
+from mnist_lit.system.console import print_table, say
 
 
 class LayerRow(NamedTuple):
@@ -53,7 +53,7 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
 def main(command: str, args: list[str]) -> None:
     """Print the table."""
     if args and args[0] in ("-h", "--help"):
-        print("usage: mnist-lit summary\n\nThe network, layer by layer; it takes no options.")
+        say("usage: mnist-lit summary\n\nThe network, layer by layer; it takes no options.")
         return
     if args:
         raise InputError(f"summary takes no options, got {' '.join(args)}")

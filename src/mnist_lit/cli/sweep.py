@@ -13,6 +13,7 @@ from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, 
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.recipes import find_recipe, recipe_name
 from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import say
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import launched_externally, trainer_option
 
@@ -36,7 +37,7 @@ def main(command: str, args: list[str]) -> int:
         study = Study(name, folder, options.storage, seed=options.seed)
     with storage_errors(options.storage):
         check_same_study(study, settings, space)
-        print(f"sweep: {folder}", flush=True)
+        say(f"sweep: {folder}", flush=True)
         signals = DeferredSignals()
         signals.install()  # a signal must not interrupt an update of the study
         while not signals.signum and (trial := study.next(options.trials, space)):

@@ -5,7 +5,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import shlex
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from rich.progress import DownloadColumn, Progress
 
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
+from mnist_lit.system.console import say, shell_quote
 from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
@@ -60,7 +60,7 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
     for part, name in IDX_FILES.items():
         _, data, _, problem = _find_copies(dataset, data_dir, name)
         if data is None:
-            command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
+            command = f"mnist-lit data --dataset {dataset} --data_dir {shell_quote(data_dir)}"
             raise InputError(f"{problem}; download it with `{command}`")
         parts[part] = data
     return parts
@@ -86,7 +86,7 @@ def download_dataset(
         reason = f"cannot write to {error.filename or folder}: {error.strerror or error}"
         if any(copies.data is None for copies in _files_to_repair(dataset, data_dir)):
             raise InputError(f"{reason}; choose another --data.data_dir") from error
-        print(f"data: {reason}; a damaged file remains, an intact copy is used instead")
+        say(f"data: {reason}; a damaged file remains, an intact copy is used instead")
 
 
 def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout: float) -> tuple[bytes, str]:
@@ -202,15 +202,15 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
                 other = "`mnist-lit fit --config quickstart`, which needs no download"
                 by_hand = f"put the four .gz files into {archive.parent} by hand, or try {other}"
                 raise InputError(f"{failure}; {by_hand}") from error
-            print(f"data: {failure}; an intact copy is used instead")
+            say(f"data: {failure}; an intact copy is used instead")
         else:
             write_atomic(archive, packed)
-            print(f"data: downloaded {archive} ({len(packed):,} bytes) from {mirror}", flush=True)
+            say(f"data: downloaded {archive} ({len(packed):,} bytes) from {mirror}", flush=True)
             data = _extract(packed)
     for path in damaged:
         if path.parent == archive.parent and path != archive and _read(path) != data:
             write_atomic(path, data)
-            print(f"data: repaired {path}", flush=True)
+            say(f"data: repaired {path}", flush=True)
 
 
 # The lock file is removed at the end, and with it every folder made here that is still empty, so that a failed download
@@ -229,7 +229,7 @@ def _folder_lock(folder: Path) -> Iterator[None]:
             continue
         except Timeout:
             if not patience:
-                print(f"data: another process is downloading to {folder}; waiting for it", flush=True)
+                say(f"data: another process is downloading to {folder}; waiting for it", flush=True)
             patience = 10
     try:
         yield

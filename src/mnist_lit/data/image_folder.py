@@ -19,6 +19,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.console import say
 from mnist_lit.system.regular_file import read_regular_file
 
 CACHE = ".mnist-lit.npz"  # the converted images
@@ -90,7 +91,7 @@ def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
         fits = fits and all(member.compress_type == zipfile.ZIP_DEFLATED for member in members)
         if fits and str(cache["key"]) == key and cache["images"].shape == (len(files), IMAGE_SIZE, IMAGE_SIZE):
             return np.asarray(cache["images"], np.uint8)
-    print(f"data: reading {len(files):,} pictures from {folder}", flush=True)
+    say(f"data: reading {len(files):,} pictures from {folder}", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         results = list(threads.map(_read, files))
     if errors := [f"{path}: {result}" for path, result in zip(files, results, strict=True) if isinstance(result, str)]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -11,11 +10,10 @@ from pathlib import Path
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.runs import folders
-from mnist_lit.runs.new_folder import new_folder
+from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.recipes import recipe_name
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
-from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import percent, print_fields
+from mnist_lit.system.console import percent, print_fields, say, shell_quote
 from mnist_lit.system.subprocesses import (
     launched_externally,
     pop_option,
@@ -94,11 +92,11 @@ def _fit(args: list[str]) -> int:
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
     root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
-    shared = shlex.join(["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")])
+    shared = " ".join(map(shell_quote, ["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")]))
     group = _find_group(root, shared) if resume else None
     if group is None:
         group, lock = new_folder(root)
-        write_atomic(group / folders.GROUP_TXT, f"{shared}\n".encode())
+        write_first_file(group / folders.GROUP_TXT, f"{shared}\n")
         lock.release()
     each = [[*args, "--seed_everything", str(seed), "--group", str(group)] for seed in seeds]
     done = 0
@@ -115,7 +113,7 @@ def _fit(args: list[str]) -> int:
             shutil.rmtree(group, ignore_errors=True)
     scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
-    test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
+    test = f"mnist-lit test --ckpt_path {shell_quote(group)}"
     print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
     return 0
 
@@ -123,15 +121,15 @@ def _fit(args: list[str]) -> int:
 def _one_by_one(seeds: list[int], each: list[list[str]]) -> Iterator[int]:
     """Train a seed after the other; yields their exit codes."""
     for number, (seed, args) in enumerate(zip(seeds, each, strict=True), 1):
-        print(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
+        say(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
         yield run_command("fit", args)
 
 
 def _side_by_side(seeds: list[int], each: list[list[str]], at_once: int) -> Iterator[int]:
     """Train several seeds at a time, printing what each printed when it has ended; yields their exit codes."""
-    print(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
+    say(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
     for number, code, printed in run_side_by_side("fit", each, at_once):
-        print(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
+        say(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
         yield code
 
 

@@ -18,7 +18,7 @@ from mnist_lit.experiments.space import Range, Space, to_arguments
 from mnist_lit.runs.recipes import recipe_options
 from mnist_lit.runs.results import Validation, read_validations
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import percent, print_fields, print_table
+from mnist_lit.system.console import percent, print_fields, print_table, say, shell_quote
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_commands
@@ -85,7 +85,7 @@ def check_same_study(study: "Study", settings: Mapping[str, Any], space: Space) 
 def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignals, *, prune: bool) -> None:
     """Start or continue one trial, and record how it ends."""
     options = to_arguments(trial.settings)
-    print(f"trial {trial.number}: {shlex.join(options)}", flush=True)
+    say(f"trial {trial.number}: {shlex.join(options)}", flush=True)
     with tempfile.TemporaryFile() as errors:
         args = [*fit, *options, "--run", str(trial.run), "--resume", "auto"]
         streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": errors}
@@ -118,9 +118,9 @@ def run_trial(trial: "RunningTrial", fit: Sequence[str], signals: DeferredSignal
         reason = f"killed by {signal.Signals(-code).name}" if code < 0 else reason
         state, outcome = "failed", f"failed: {reason}"
         if b"Traceback" in printed:
-            print(printed.decode(errors="replace"), file=sys.stderr)
+            say(printed.decode(errors="replace"), file=sys.stderr)
     trial.finish(state, acc=best.acc if best and state == "complete" else None, reason=reason)
-    print(f"trial {trial.number}: {outcome}", flush=True)
+    say(f"trial {trial.number}: {outcome}", flush=True)
 
 
 def _environment() -> dict[str, str]:  # a trial needs no database password
@@ -139,10 +139,10 @@ def report_trials(study: "Study", trials: Sequence["TrialResult"], fit_command: 
         run = trial.run + (f"  ({trial.reason})" if trial.reason else "")
         printed.append([str(trial.number), trial.state, *texts, *score, run])
         written.append([trial.number, trial.state, *values, *(trial.best or ("", "", "")), trial.reason])
-    print()
+    say()
     print_table(["trial", "state", *names, "best val/acc", "epoch", "run"], printed)
     if best := next((trial for trial in trials if trial.state == "complete"), None):
-        curves = f"tensorboard --logdir {shlex.quote(str(study.folder))}"
+        curves = f"tensorboard --logdir {shell_quote(study.folder)}"
         command = f"{fit_command} {shlex.join(to_arguments(best.settings))}"
         print_fields({"table": str(study.folder / TRIALS_CSV), "curves": curves, "best": command})
     write_atomic(study.folder / TRIALS_CSV, csv_text(written).encode())

@@ -21,6 +21,7 @@ from torch import Tensor
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
+from mnist_lit.system.console import say
 from mnist_lit.system.csv_file import read_csv
 from mnist_lit.system.subprocesses import last_line, start_command
 
@@ -39,7 +40,7 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
     undisturbed = KillableFit(fit, folder / "undisturbed")
     run = undisturbed.finish()
     steps = load_checkpoint(run / CHECKPOINTS / LAST_CKPT)["global_step"]
-    print(f"undisturbed: {undisturbed.ended - undisturbed.started:.1f} s, {steps} steps", flush=True)
+    say(f"undisturbed: {undisturbed.ended - undisturbed.started:.1f} s, {steps} steps", flush=True)
     generator = random.Random(seed)
     # In rotation, so that even a few kills cover all kinds; TRAINING comes first, to leave something to resume from.
     validation = [IN_VALIDATION] if (undisturbed.folder / VALIDATED).exists() else []
@@ -52,12 +53,12 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
         if not _kill(killed, moment, seconds):
             break  # too little of the run is left
         counts[moment] += 1
-        print(f"kill {number + 1}: {moment}", flush=True)
+        say(f"kill {number + 1}: {moment}", flush=True)
     resumed = killed.finish()
     listed = ", ".join(f"{count} {moment}" for moment, count in counts.items())
-    print(f"killed: {counts.total()} times" + (f" ({listed})" if listed else ""))
+    say(f"killed: {counts.total()} times" + (f" ({listed})" if listed else ""))
     if kills and not listed:
-        print("nothing was verified: the fit ended before it could be killed; make it longer")
+        say("nothing was verified: the fit ended before it could be killed; make it longer")
         return 1
     return _compare(run, resumed)
 
@@ -89,7 +90,7 @@ def _compare(one: Path, other: Path) -> int:
     if difference := curve_difference(one, other):
         differences.append(f"curves: {difference}")
     lines = [f"different: {line}" for line in differences] or [f"equal: {tensors} tensors and every curve"]
-    print(*lines, sep="\n")
+    say(*lines, sep="\n")
     return 1 if differences else 0
 
 

@@ -98,7 +98,8 @@ class UnfinishedTable:
 
     def close(self) -> None:
         """Leave what was saved to the next command."""
-        self._rows.close()
+        with suppress(OSError):  # on a full disk it tries once more to write; that error was raised already
+            self._rows.close()
         self._lock.release()
 
     def _save(self) -> None:

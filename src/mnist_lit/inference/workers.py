@@ -72,7 +72,10 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
         if file == STDIN and sys.stdin is None:
             raise InputError("expected a picture on standard input, got no standard input")
         if file != STDIN and os.path.isdir(file):  # noqa: PTH112  # Path.is_dir raises for names no file can have
-            raise InputError("this folder has no pictures or cannot be read")
+            os.listdir(file)  # raises if it is closed  # noqa: PTH208
+            raise InputError("expected pictures, got a folder without any")
+        if not file:
+            raise InputError("expected a picture, got an empty name")
         return propose(sys.stdin.buffer if file == STDIN else Path(file), many=many)
     except Exception as error:
         return str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"

@@ -119,6 +119,12 @@ def best_checkpoint(run: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def epoch_checkpoints(run: Path) -> list[Path]:
+    """A run's `epoch_N.ckpt`, the newest first."""
+    numbers = {path: run_number(path.with_suffix(""), "epoch") for path in run.glob(f"{CHECKPOINTS}/epoch_*.ckpt")}
+    return sorted((path for path in numbers if numbers[path] >= 0), key=numbers.__getitem__, reverse=True)
+
+
 def all_runs(root: Path) -> list[Path]:
     """The run folders under `root`, oldest first; a group's runs are listed by seed."""
     return [run for folder in _numbered(root, "version") for run in group_members(folder) or [folder]]

@@ -42,6 +42,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             raise InputError(f"{path} is a group of runs; name one of them, as {runs[0]}")
         if path.joinpath(CONFIG_YAML).exists():
             raise InputError(f"{path} has no checkpoint")
+    if Path(model).exists():
+        kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
+        raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {LATEST} or {PRETRAINED}")
     hint = did_you_mean(str(model), [LATEST, PRETRAINED, *known_runs()])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 

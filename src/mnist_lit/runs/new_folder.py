@@ -1,10 +1,13 @@
 """A folder for a new run or group, which belongs to one process from its first moment."""
 
+import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
+from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import all_runs, create_run
+from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -20,6 +23,18 @@ def new_folder(root: Path) -> tuple[Path, FileLock]:
         run = create_run(root)
         if lock := lock_folder(run):  # else another process has just taken it for one that a kill left empty
             return run, lock
+
+
+def write_first_file(path: Path, text: str) -> None:
+    """Write the file that makes a new folder a run or a group. Raises InputError if it cannot be written, and then
+    leaves no empty folder."""
+    try:
+        with report_write_errors(path):
+            write_atomic(path, text.encode())
+    except InputError:
+        if _is_empty(path.parent):
+            shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def _is_empty(run: Path) -> bool:

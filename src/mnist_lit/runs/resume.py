@@ -13,9 +13,19 @@ from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, CONFIG_YAML, LAST_CKPT, PREVIOUS_CKPT, is_finished
+from mnist_lit.runs.folders import (
+    BEST_CKPT,
+    CHECKPOINTS,
+    CONFIG_YAML,
+    LAST_CKPT,
+    PREVIOUS_CKPT,
+    epoch_checkpoints,
+    is_finished,
+)
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
+from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
@@ -27,13 +37,13 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
     has none), whether it is finished, and the lock that holds it; None if there is no such run. A run that was killed
     before its first checkpoint starts again in its folder, unless an older one has a checkpoint."""
     recipe = _recipe(load_yaml(config))
-    without_checkpoint = None
+    without_checkpoint, skipped = None, False
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
             continue
         lock = lock_folder(run)
         if lock is None:
-            print(f"resume: skipping {run}, which another process holds", file=sys.stderr)
+            say(f"resume: skipping {run}, which another process holds", file=sys.stderr)
         elif is_finished(run):
             return run, None, True, lock
         elif checkpoint := newest_readable(run):
@@ -42,7 +52,12 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
             without_checkpoint = run, None, False, lock
         else:
             lock.release()
-    if without_checkpoint is None:
+            if any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
+                say(f"resume: skipping {run}, which has no checkpoint to resume from", file=sys.stderr)
+                skipped = True
+    if skipped and without_checkpoint is None:
+        say("resume: starting from scratch", file=sys.stderr)
+    elif without_checkpoint is None:
         _print_differences(runs, recipe)
     return without_checkpoint
 
@@ -64,7 +79,7 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
     if differences:
         more = f" and {len(differences) - MAX_DIFFERENCES} others" if len(differences) > MAX_DIFFERENCES else ""
         shown = "; ".join(differences[:MAX_DIFFERENCES])
-        print(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
+        say(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
 
 
 def _recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +94,9 @@ def _recipe_of(run: Path) -> dict[str, Any] | None:
 
 
 def newest_readable(run: Path) -> Path | None:
-    """The newest checkpoint that can be resumed from; unreadable ones are reported."""
-    for path in (run / CHECKPOINTS / name for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT)):
+    """The first checkpoint that can be resumed from, `epoch_N.ckpt` after all others; unreadable ones are reported."""
+    others = (run / CHECKPOINTS / name for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
+    for path in (*others, *epoch_checkpoints(run)):
         if path.exists():
             try:
                 content = load_checkpoint(path)
@@ -88,7 +104,7 @@ def newest_readable(run: Path) -> Path | None:
                     raise InputError(f"{path} has no {missing[0]}")
                 return path
             except InputError as error:
-                print(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
+                say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
     return None
 
 
@@ -99,4 +115,8 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> None:
         raise InputError(f"{checkpoint} was trained on other data than data.data_dir has; leave out --resume")
     if checkpoint and checkpoint.name == PREVIOUS_CKPT:  # else the next save would keep the damaged last.ckpt instead
         checkpoint.with_name(LAST_CKPT).unlink(missing_ok=True)
+    if checkpoint in epoch_checkpoints(run):  # no other is readable; `TrackBest` begins again
+        for name in (BEST_CKPT, PREVIOUS_CKPT):
+            checkpoint.with_name(name).unlink(missing_ok=True)
+        write_atomic(checkpoint.with_name(LAST_CKPT), checkpoint.read_bytes())
     truncate_logs(run, metadata.curves if metadata else {})

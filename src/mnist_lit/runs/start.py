@@ -8,9 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from mnist_lit.runs import folders
-from mnist_lit.runs.new_folder import new_folder
+from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.resume import check_same_recipe, find_resumable
-from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -43,7 +42,7 @@ def begin_run(
         lock = lock_folder(folder)
     else:
         folder, lock = new_folder(logs)
-    write_atomic(folder / folders.CONFIG_YAML, f"# {command}\n{config}".encode())
+    write_first_file(folder / folders.CONFIG_YAML, f"# {command}\n{config}")
     return RunStart(folder), lock
 
 

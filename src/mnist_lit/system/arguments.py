@@ -14,17 +14,20 @@ EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
 # A class that was found and refused its settings: the class in its value, and the reason in the list of errors.
 CLASS_PATH = re.compile(r"class_path='(?:[\w.]+\.)?(\w+)'")
 CLASS_REASON = re.compile(
-    r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\n\s*(?!.*Expected a|Parser key)(\S.*)"
-    r"|Errors:\n\s*- (?!Expected a|Problem|Parser key)(\S.*)"
+    r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\n\s*(?!.*Expected a|Parser key)(\S.*(?:MORE)*)"
+    r"|Errors:\n\s*- (?!Expected a|Problem|Parser key)(\S.*(?:MORE)*)".replace(
+        "MORE", r"\n(?!\s*(?:- |Given value|Problem)).*"
+    )
 )
+NETWORK = "<class 'torch.nn.modules.module.Module'>"  # only model.network takes one
 GIVEN_CLASS = re.compile(r"given class_path '([\w.]+)'")
 NOT_ACCEPTED = re.compile(r"Option '(\w+)' is not accepted")
 SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
-    r'Parser key "model": Unable to load config.*': "model: expected options such as --model.lr 0.1; a network of your "
-    "own is --model.network package.Class",
+    r'(?s:Parser key "model":\s+Unable to load config.*)': "model: expected options such as --model.lr 0.1; "
+    "a network of your own is --model.network package.Class",
     r"Call to compute_fn of link .* failed: ": "",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
@@ -72,17 +75,21 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     """
     if unknown := UNKNOWN_OPTION.search(message):
         name = unknown[1] or unknown[2]
-        return f"unknown option {name}{did_you_mean(name, valid)}"
+        own = "; a LightningModule of your own is trained in Python, see docs/own-module.md"
+        return f"unknown option {name}{own if name == 'model.class_path' else did_you_mean(name, valid)}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
         return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
         name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
-        prefix = f"{option[1]}: " if option and option[1] != name else ""
-        text = reason[2] or reason[3]
+        key = option[1] if option else "model.network" if NETWORK in message else name
+        prefix = f"{key}: " if key != name else ""
+        text = " ".join((reason[2] or reason[3]).split())
         hint = ""
-        if option and option[1].startswith("trainer.") and text.startswith("No module named"):
+        if key.startswith("trainer.") and text.startswith("No module named"):
             hint = "; if it is in the working directory, set PYTHONPATH=."
+        elif text.startswith("No module named"):
+            hint = "; modules are looked for among the installed packages and in the working directory"
         elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
             hint = did_you_mean(wrong[1], _parameters(given[1]))
         return f"{prefix}{name}: {text}{hint}"

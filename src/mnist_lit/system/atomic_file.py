@@ -14,14 +14,15 @@ def report_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+        hint = f"; make the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"cannot write {path}: {error.strerror}{hint}") from error
 
 
 # A rename within a folder is atomic on POSIX, so readers find either the old file or the new one. Without the first
 # fsync a power cut can leave the new name on an empty file; without the second it can undo the rename.
 def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
     """Write a partial file beside the target, then rename it over the target; the old file moves to `previous`. Raises
-    OSError, and then leaves the target unchanged and no partial file."""
+    OSError, which names the target, and then leaves that unchanged and no partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
@@ -31,6 +32,9 @@ def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = N
         if previous and path.exists():
             path.replace(previous)
         partial.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # a full disk's error names no file
+        raise
     finally:
         partial.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder

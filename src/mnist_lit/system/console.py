@@ -1,16 +1,37 @@
 """Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
 
 import math
+import os
+import shlex
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 
-def printable(text: str) -> str:
-    r"""Text from a file, without characters that would control a terminal.
+def printable(text: str, keep: str = "") -> str:
+    r"""Text from a file, without characters that would control a terminal; `keep` are some that may.
 
     >>> printable("three\x1b[2J")
     'three?[2J'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
+
+
+def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """`print` for all that this package prints: names and values from outside cannot control the terminal."""
+    cleaned = (printable(str(text), keep="\n\t") for text in texts)
+    print(*cleaned, sep=sep, end=end, file=file, flush=flush)
+
+
+def shell_quote(text: object) -> str:
+    r"""A word for a shell that is printable whatever it contains.
+
+    >>> shell_quote("a b"), shell_quote("a\x1b'b")
+    ("'a b'", "$'a\\x1b\\'b'")
+    """
+    word = str(text)
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'"  # with both quotes in a word Python chooses the single ones
 
 
 def duration(seconds: float) -> str:
@@ -52,7 +73,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
     console = Console(width=10_000, no_color=True)  # never wraps; Rich pads each line, which a pipe does not need
     with console.capture() as capture:
         console.print(table)
-    print(*(line.rstrip() for line in capture.get().splitlines()), sep="\n")
+    say(*(line.rstrip() for line in capture.get().splitlines()), sep="\n")
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
@@ -63,4 +84,4 @@ def print_fields(fields: Mapping[str, str]) -> None:
       images        360
       test/acc      99.4 %
     """
-    print("", *(f"  {name:<14}{printable(value)}" for name, value in fields.items()), sep="\n")
+    say("", *(f"  {name:<14}{printable(value)}" for name, value in fields.items()), sep="\n")

@@ -19,6 +19,7 @@ from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, req
 from mnist_lit.evaluation.report import provenance, robustness, scores
 from mnist_lit.runs.folders import best_checkpoint, group_members, predictions_name, run_name, run_of_checkpoint
 from mnist_lit.runs.results import Predictions, read_predictions
+from mnist_lit.system.console import say
 from mnist_lit.system.subprocesses import run_command
 
 TOLERANCE = 1e-3  # how far a stored probability may be from the checkpoint's, on whatever device either was computed
@@ -87,7 +88,7 @@ def _tested(
         probs, outlier_scores = log_probs.exp().cpu().numpy(), calibrated.outlier_scores(features).cpu()
     for retry in (False, True):
         if retry:
-            print(f"report: testing {run} first", file=sys.stderr, flush=True)
+            say(f"report: testing {run} first", file=sys.stderr, flush=True)
             args = ["--ckpt_path", str(checkpoint), *test_options]
             if run_command("test", args, stdout=subprocess.DEVNULL):
                 raise InputError(f"{run} could not be tested")

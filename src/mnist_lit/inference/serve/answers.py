@@ -12,6 +12,7 @@ from mnist_lit.evaluation.figures import png_url
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
 from mnist_lit.inference.reader import DigitReader, Proposal
 from mnist_lit.inference.serve.bodies import parse_pixels
+from mnist_lit.system.console import say
 
 ENDED = ("expected a picture that is read within", "expected a picture, got one that crashed")  # of `time_limit`
 HOW_TO_READ_ALL = "add ?many=true to read them all"
@@ -72,7 +73,7 @@ def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *
         except InputError as error:
             if str(error).startswith(ENDED):
                 what = f"a picture of {len(data):,} bytes ended its process: {error}"
-                print(f"mnist-lit: {what}", file=sys.stderr, flush=True)
+                say(f"mnist-lit: {what}", file=sys.stderr, flush=True)
             raise HTTPException(400, str(error)) from error
     digits = []
     for reading in readings:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lit.inference.serve.metrics import Metrics
 from mnist_lit.inference.serve.time_limit import SECONDS
+from mnist_lit.system.console import say
 
 HEAD = 16 << 10  # bytes of a request's head; h11 checks its own limit, the same, only while a head is incomplete
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d+)?", re.IGNORECASE)  # [IPv6] or name, then a port
@@ -110,7 +111,7 @@ class GuardMiddleware:
                 raise
             frame, text = traceback.extract_tb(error.__traceback__)[-1], " ".join(repr(error).split())
             where = f"{scope['method']} {scope['path']!r}: {text} at {Path(frame.filename).name}:{frame.lineno}"
-            print(f"mnist-lit: {where}", file=sys.stderr, flush=True)
+            say(f"mnist-lit: {where}", file=sys.stderr, flush=True)
             failure = JSONResponse({"detail": "internal error; the server's log shows where"}, 500)
             await failure(scope, receive, send_with_headers)
         finally:
