@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.errors import InputError
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -46,6 +47,12 @@ def test_options_of_a_network_are_separated_from_the_others() -> None:
     assert named == ["--model.network", "x.Net", "--model.network.w=3"]
     assert rest == ["a.png", "--model", "latest"]
     assert build_network([]) is None
+
+
+def test_the_limits_of_yaml_hold_for_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jsonargparse._loaders_dumpers.yaml_default_loader", None)  # as in a new process
+    with pytest.raises(InputError, match=r"model\.network: cannot use"):
+        build_network(["--model.network", "torch.nn.Flatten", "--model.network.start_dim", "0x" + "f" * 30])
 
 
 @pytest.mark.parametrize("name", [pytest.param("Perceptron", marks=pytest.mark.slow), "Residual"])
