@@ -1,5 +1,6 @@
 """Options, config files and a checkpoint's settings: which one holds, and what a wrong one gives."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,10 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
         ("--trainer.strategy chess", "chess"),
         ("--trainer.devices 0", "0"),
         ("--trainer.accumulate_grad_batches 0", "trainer.accumulate_grad_batches: expected 1 or more, got 0"),
+        (f"--trainer.accumulate_grad_batches {2**63}", "trainer.accumulate_grad_batches: expected a number below 2^63"),
+        ("--trainer.devices 10000", "trainer.devices: expected 9999 or fewer, got 10000"),
+        ("--trainer.val_check_interval .nan", "trainer.val_check_interval: expected above 0, got nan"),
+        ("--data.data_dir a\x1bb", "without line breaks and control characters, got '\\x1b'"),
     ],
 )
 def test_a_wrong_option_of_fit_gives_one_line(error_line: ErrorLine, options: str, line: str) -> None:
@@ -85,6 +90,39 @@ def test_options_that_do_not_fit_together_give_one_line(
 def test_a_wrong_config_gives_one_line(error_line: ErrorLine, text: bytes, line: str) -> None:
     Path("mine.yaml").write_bytes(text)
     assert line in error_line("fit", "--config", "mine.yaml")
+
+
+LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"  # would not end with more lines
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"model": "laughs.yaml"}, "expected no aliases"),
+        ({"model": {"network": "laughs.yaml"}}, "expected no aliases"),
+        ({"model": {"network": "pipe.yaml"}}, "a pipe or a device"),
+        ({"trainer": {"callbacks": "pipe.yaml"}}, "a pipe or a device"),
+        ({"trainer": {"callbacks": ["laughs.yaml"]}}, "expected no aliases"),
+        ({"model": yaml.safe_dump({"network": LAUGHS})}, "model: cannot take a: &a [x, x]"),
+        ({"model": {"lr": LAUGHS}}, "model.lr: expected a number, got a: &a [x, x]"),
+        ({"data": {"batch_size": "0x" + "f" * 5000}}, "data.batch_size: expected a whole number, got 0x"),
+    ],
+    ids=str,
+)
+def test_the_limits_of_yaml_hold_inside_strings_and_in_files_that_a_config_names(
+    error_line: ErrorLine, config: dict[str, object], line: str
+) -> None:
+    os.mkfifo("pipe.yaml")
+    Path("laughs.yaml").write_text(LAUGHS)
+    Path("mine.yaml").write_text(yaml.safe_dump(config))
+    assert line in error_line("fit", "--config", "mine.yaml")
+
+
+def test_a_config_may_name_a_file_for_a_section(cli: Cli) -> None:
+    Path("model.yaml").write_text("lr: 1e-3\n")
+    Path("mine.yaml").write_text("model: model.yaml\n")
+    code, out, _ = cli("fit", "--config", "mine.yaml", "--print_config")
+    assert (code, yaml.safe_load(out)["model"]["lr"]) == (0, 0.001)
 
 
 @pytest.mark.parametrize(

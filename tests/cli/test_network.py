@@ -66,6 +66,12 @@ def test_what_a_network_refuses_is_told_completely() -> None:
         build_network(["--model.network", "own_refusing.Refusing"])
 
 
+def test_the_limits_of_yaml_hold_for_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jsonargparse._loaders_dumpers.yaml_default_loader", None)  # as in a new process
+    with pytest.raises(InputError, match=r"model\.network: cannot use"):
+        build_network(["--model.network", "torch.nn.Flatten", "--model.network.start_dim", "0x" + "f" * 30])
+
+
 @pytest.mark.parametrize("name", [pytest.param("Perceptron", marks=pytest.mark.slow), "Residual"])
 def test_a_network_of_ones_own_goes_through_every_command(
     cli: Cli, error_line: ErrorLine, tiny_fit: tuple[str, ...], images: torch.Tensor, name: str

@@ -15,6 +15,8 @@ PRIVATE = {  # where the attribute lives, the file that uses it, and the version
     ("lightning.pytorch.cli:LightningCLI", "_parser"): ("cli/lightning.py", "lightning 2.6.6"),
     ("lightning.pytorch.cli:LightningCLI", "_get"): ("cli/lightning.py", "lightning 2.6.6"),
     ("lightning.pytorch.callbacks:LearningRateFinder", "_num_training_steps"): ("cli/execute.py", "lightning 2.6.6"),
+    ("jsonargparse._loaders_dumpers", "yaml_default_loader"): ("system/yaml_file.py", "jsonargparse 4.53.0"),
+    ("jsonargparse._paths:Path", "read_text"): ("system/yaml_file.py", "jsonargparse 4.53.0"),
     ("argparse:ArgumentParser", "_actions"): ("cli/help.py", "Python 3.11"),
     ("argparse:ArgumentParser", "_option_string_actions"): ("system/command_parser.py", "Python 3.11"),
     ("torch.utils.tensorboard:SummaryWriter", "_get_file_writer"): ("callbacks/tensorboard.py", "torch 2.15.0"),

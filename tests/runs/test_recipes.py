@@ -14,6 +14,7 @@ from mnist_lit.runs.recipes import (
     MACHINE_SETTINGS,
     NETWORK_SETTINGS,
     PRIVATE_SETTINGS,
+    command_line,
     find_recipe,
     recipe_name,
     recipe_names,
@@ -21,6 +22,13 @@ from mnist_lit.runs.recipes import (
     recipes_dir,
     without_removed_options,
 )
+
+
+@pytest.mark.parametrize("char", ["\n", "\r", "\x85", "\u2028", "\0", "\udcff"])
+def test_a_command_that_no_comment_can_hold_is_refused(char: str) -> None:
+    with pytest.raises(InputError, match="without line breaks"):
+        command_line(["fit", "--data.data_dir", f"a{char}b"])
+    assert yaml.safe_load("# " + command_line(["fit", "ä\t🙂"]) + "\na: 1") == {"a": 1}
 
 
 def test_a_recipe_is_found_by_name_or_path() -> None:

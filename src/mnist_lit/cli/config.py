@@ -18,10 +18,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, recipe_name, without_removed_options
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line, without_removed_options
 from mnist_lit.system.arguments import explain_error
-from mnist_lit.system.console import say, shell_quote
-from mnist_lit.system.yaml_file import load_yaml, read_yaml
+from mnist_lit.system.console import say
+from mnist_lit.system.yaml_file import MAX_BITS, limit_jsonargparse, load_yaml, read_written_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold
@@ -32,6 +32,8 @@ LEAST = {  # the smallest values of the trainer's options that Lightning does no
     "log_every_n_steps": 0,
 }
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
+
+limit_jsonargparse()
 
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:
@@ -75,7 +77,7 @@ def typed_command(args: Sequence[str]) -> str:
     """The command as a person would type it: recipes by name, without what a group or a sweep has added."""
     hidden = {*INTERNAL, *(["--resume"] if "--run" in args else [])}
     shown = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
-    return " ".join(map(shell_quote, ["mnist-lit", *map(recipe_name, shown)]))
+    return command_line(shown)
 
 
 def inline_configs(args: Sequence[str]) -> list[str]:
@@ -87,12 +89,7 @@ def inline_configs(args: Sequence[str]) -> list[str]:
 
 
 def _config_text(path: str) -> str:
-    try:
-        content = read_yaml(Path(path))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(error, 'problem', error)}" if mark else " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as YAML: {where}") from error
+    content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
     content = without_removed_options({str(key): value for key, value in content.items()})
@@ -114,13 +111,18 @@ def resolve_options(command: str, config: Namespace) -> None:
     limits = config.trainer
     if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
         limits.max_epochs = DEFAULT_EPOCHS
+    for name, value in vars(limits).items():
+        fits = not isinstance(value, int) or value.bit_length() <= MAX_BITS
+        require(f"trainer.{name}", value, f"a number below 2^{MAX_BITS}", fits)
+    devices = str(limits.devices)  # Lightning makes a list of as many
+    require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
         return
     for name, least in LEAST.items():
         value = config.trainer[name]
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
     interval = config.trainer.val_check_interval
-    require("trainer.val_check_interval", interval, "above 0", interval != 0)
+    require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
     if not config.ckpt_path and str(config.model.init_from) == LATEST:
         if config.resume or config.group or config.run:
             raise InputError("model.init_from: expected a run or a file; latest would be another one the next time")

@@ -57,7 +57,6 @@ class MNISTCLI(LightningCLI):
         self._called, self._args = args[0], args
         self._start = RunStart()  # where a fit begins
         self._lock: FileLock | None = None  # on its run folder
-        self._typed = options.typed_command(args)
         parser_options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
         super().__init__(
             MNISTModule,
@@ -116,7 +115,7 @@ class MNISTCLI(LightningCLI):
         set_up_gpu(exact=trainer.deterministic is not False)
         if self._called == "fit":
             yaml_text = options.repeatable_config(self._parser("fit"), config)
-            self._start, self._lock = begin_fit(config, trainer, yaml_text, self._typed)
+            self._start, self._lock = begin_fit(config, trainer, yaml_text, options.typed_command(self._args))
             callbacks = callbacks_of_fit(config, trainer, self._start, yaml_text)
         else:
             callbacks = callbacks_of_evaluation(self._called, config, trainer, self._checkpoint)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.yaml_file import limit_jsonargparse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,7 @@ def build_network(options: list[str]) -> "nn.Module | None":
     from torch import nn
 
     allow_local_imports()
+    limit_jsonargparse()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(OPTION, type=nn.Module)
     try:

@@ -4,14 +4,13 @@ a subprocess, so a crash ends only that trial. A sweep never looks at the test i
 import argparse
 import os
 import re
-import shlex
 from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.experiments.space import read_space
 from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
 from mnist_lit.runs.folders import LOGS
-from mnist_lit.runs.recipes import find_recipe, recipe_name
+from mnist_lit.runs.recipes import command_line, find_recipe
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
 from mnist_lit.system.signals import DeferredSignals
@@ -37,6 +36,7 @@ def main(command: str, args: list[str]) -> int:
         study = Study(name, folder, options.storage, seed=options.seed)
     with storage_errors(options.storage):
         check_same_study(study, settings, space)
+        fit_command = command_line(["fit", *fit])
         say(f"sweep: {folder}", flush=True)
         signals = DeferredSignals()
         signals.install()  # a signal must not interrupt an update of the study
@@ -46,7 +46,7 @@ def main(command: str, args: list[str]) -> int:
             finally:
                 trial.lock.release()
         trials = study.results(space)
-        report_trials(study, trials, shlex.join(["mnist-lit", "fit", *map(recipe_name, fit)]))
+        report_trials(study, trials, fit_command)
     if signals.signum:
         raise StoppedBySignal(signals.signum, "(repeat the command to continue)")
     return 0 if any(trial.state == "complete" for trial in trials) else 1

@@ -11,7 +11,7 @@ from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder, write_first_file
-from mnist_lit.runs.recipes import recipe_name
+from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.console import percent, print_fields, say, shell_quote
 from mnist_lit.system.subprocesses import (
@@ -92,7 +92,7 @@ def _fit(args: list[str]) -> int:
         raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
     root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
-    shared = " ".join(map(shell_quote, ["mnist-lit", "fit", *(recipe_name(arg) for arg in recipe if arg != "--debug")]))
+    shared = command_line(["fit", *(arg for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
     if group is None:
         group, lock = new_folder(root)

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from mnist_lit.errors import InputError, require
-from mnist_lit.system.yaml_file import read_yaml
+from mnist_lit.system.yaml_file import read_written_yaml
 
 Value = bool | int | float | str | None
 
@@ -33,10 +31,7 @@ Space = dict[str, Range | list[Value]]
 
 def read_space(path: Path) -> Space:
     """The options and their values. Raises InputError that names the option it cannot understand."""
-    try:
-        content = read_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    content = read_written_yaml(path)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`, got no mapping")
     return {str(name): _values(f"{path}: {name}", values) for name, values in content.items()}

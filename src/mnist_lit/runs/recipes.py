@@ -1,6 +1,8 @@
 """The shipped recipes by name, and the settings that belong to a machine rather than to a recipe."""
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ ADDED_OPTIONS = {  # the values of options that older files do not know
     "data.per_class": 0,
     "data.handwriting": 0.0,
 }
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # line breaks and more
 
 
 def recipes_dir() -> Path:
@@ -55,6 +58,19 @@ def find_recipe(name: str) -> Path:
 def recipe_name(arg: str) -> str:
     """The name of the shipped recipe at this path; any other argument unchanged."""
     return {str(recipes_dir() / f"{name}.yaml"): name for name in recipe_names()}.get(arg, arg)
+
+
+def command_line(args: Iterable[str]) -> str:
+    """A command as a person would type it, with recipes by name. Raises InputError unless it is one line of text, which
+    can be a comment in config.yaml.
+
+    >>> command_line(["fit", "--config", "fast", "--data.data_dir", "my data"])
+    "mnist-lit fit --config fast --data.data_dir 'my data'"
+    """
+    command = shlex.join(["mnist-lit", *map(recipe_name, args)])
+    if not_text := UNPRINTABLE.search(command):
+        raise InputError(f"expected options without line breaks and control characters, got {not_text[0]!a}")
+    return command
 
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,55 +1,103 @@
 """YAML from files that may be damaged or hostile. PyYAML alone reads a few hundred bytes of aliases as gigabytes, and
 follows any depth of nesting until Python's stack ends."""
 
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
+from mnist_lit.errors import InputError
 from mnist_lit.system.regular_file import read_regular_file
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times as fast
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
 
 MAX_BYTES = 1 << 16  # twenty times a run's config.yaml
 MAX_DEPTH = 32  # sections within sections
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+MAX_DIGITS = 100  # of a number; those of base 60 take seconds if there are thousands
+MAX_BITS = 63  # of a whole number: what a tensor can hold
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+UNUSED = ("binary", "omap", "pairs", "set")  # kinds of values that no option takes
+
+
+class LimitedLoader(SafeLoader):
+    """Raises yaml.YAMLError if the text is invalid, has aliases, or is too long or too deep."""
+
+    yaml_constructors: ClassVar = {
+        tag: made for tag, made in SafeLoader.yaml_constructors.items() if str(tag).rpartition(":")[2] not in UNUSED
+    }
+
+    def __init__(self, text: str) -> None:
+        _check_limits(text)
+        super().__init__(text)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+        if node.tag in NUMBERS and len(node.value) > MAX_DIGITS:
+            raise _error(f"expected numbers of at most {MAX_DIGITS} digits", node)
+        try:
+            value = super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise _error(f"expected a valid {node.tag.rpartition(':')[2]}, got {node.value}", node) from error
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise _error(f"expected whole numbers below 2^{MAX_BITS}", node)
+        return value
 
 
 def load_yaml(text: str) -> Any:
-    """The content of a YAML text: plain values. Raises yaml.YAMLError if it is invalid, has aliases, or is too long or
-    too deep; also if a string in it is, since jsonargparse reads strings as YAML again."""
-    _check_limits(text)
-    try:
-        content = yaml.load(text, Loader=LOADER)
-    except (ValueError, TypeError) as error:  # a number of thousands of digits, a date that does not exist
-        raise yaml.YAMLError(" ".join(str(error).split())) from error
-    for inner in _strings(content):
-        with suppress(yaml.scanner.ScannerError, yaml.parser.ParserError, yaml.reader.ReaderError):  # not meant as YAML
-            _check_limits(inner)
-    return content
+    """The content of a YAML text: plain values. Raises what `LimitedLoader` raises."""
+    return yaml.load(text, Loader=LimitedLoader)
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises OSError, UnicodeDecodeError, or what `load_yaml` raises."""
-    return load_yaml(read_regular_file(path, MAX_BYTES + 1).decode("utf-8"))
+    """The content of a YAML file. Raises yaml.YAMLError, also if there is no such file."""
+    return load_yaml(read_text(path))
+
+
+def read_written_yaml(path: Path) -> Any:
+    """The content of a YAML file that a person has written. Raises InputError that names the wrong line."""
+    text = ""
+    try:
+        text = read_text(path)
+        return load_yaml(text)
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+            is_tab = text[mark.index : mark.index + 1] == "\t"
+            why = f"line {mark.line + 1}: {'a tab; indent with spaces' if is_tab else error.problem}"
+        raise InputError(f"{path} cannot be read as YAML: {why}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a YAML file, unless it is too long. Raises yaml.YAMLError if it cannot be read."""
+    try:
+        return read_regular_file(path, MAX_BYTES + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise yaml.YAMLError(str(error)) from error
+
+
+def limit_jsonargparse() -> None:
+    """Make jsonargparse as careful: it reads strings within a config, and files that they name, as YAML again."""
+    from jsonargparse import _loaders_dumpers, _paths  # not every command needs it
+
+    default: Any = _loaders_dumpers.get_yaml_default_loader()  # type: ignore[no-untyped-call]
+    if not issubclass(default, LimitedLoader):
+        vars(_loaders_dumpers)["yaml_default_loader"] = type("ParserLoader", (LimitedLoader, default), {})
+    _paths.Path.read_text = lambda self: read_text(Path(self.absolute))  # type: ignore[method-assign]
+
+
+def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def _check_limits(text: str) -> None:
     if len(text) > MAX_BYTES:
         raise yaml.YAMLError(f"expected at most {MAX_BYTES >> 10} KiB")
     depth = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"expected at most {MAX_DEPTH} sections within each other")
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"expected no aliases, got *{event.anchor}")
-
-
-def _strings(content: Any) -> Iterator[str]:
-    """The strings in nested sections and lists; short ones can do no harm."""
-    if isinstance(content, str) and len(content) > MAX_DEPTH:
-        yield content
-    elif isinstance(content, dict | list):
-        for inner in content.values() if isinstance(content, dict) else content:
-            yield from _strings(inner)
