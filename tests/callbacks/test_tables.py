@@ -39,19 +39,6 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
 
 
-def test_a_folder_with_control_characters_is_printed_without_them_and_the_next_command_finds_it(
-    cli: Cli, tiny_fit: tuple[str, ...]
-) -> None:
-    code, out, err = cli(*tiny_fit, "--trainer.max_epochs", "1", "--trainer.default_root_dir", "dd\x1b[31m\nx")
-    assert (code, err) == (0, "")
-    assert "\x1b" not in out
-    assert out.startswith("fit: dd?[31m\nx/lightning_logs/version_0\n")
-    assert r"--ckpt_path $'dd\x1b[31m\nx/lightning_logs/version_0/checkpoints/best.ckpt'" in out
-    config = Path("dd\x1b[31m\nx/lightning_logs/version_0/config.yaml").read_text().splitlines()
-    assert config[0].endswith(r"default_root_dir $'dd\x1b[31m\nx'")
-    assert config[1].startswith("# lightning")
-
-
 def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
     cli: Cli, tiny_fit: tuple[str, ...]
 ) -> None:

@@ -36,7 +36,7 @@ def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.Mon
     assert [datamodule_from_checkpoint(content)] == prepared  # the control
 
 
-@pytest.mark.parametrize("damage", [{"foo": 1}, {"batch_size": "abc"}, {"split_seed": 10**30}, {"classes": 5}], ids=str)
+@pytest.mark.parametrize("damage", [{"foo": 1}, {"batch_size": "abc"}, {"classes": 5}], ids=str)
 def test_settings_without_a_meaning_are_refused_in_one_line(trained: Path, damage: dict[str, object]) -> None:
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     config = yaml.safe_load(content[METADATA_KEY]["config"])

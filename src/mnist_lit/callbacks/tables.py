@@ -1,5 +1,6 @@
 """What a person reads: one small table after a fit and one after an evaluation."""
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
-from mnist_lit.system.console import percent, print_fields, print_table, say, shell_quote
+from mnist_lit.system.console import percent, print_fields, print_table, say
 
 HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
@@ -83,11 +84,11 @@ class FitTable(Callback):
         if checkpoint and not holds_out:
             fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
         if checkpoint:
-            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shell_quote(checkpoint)}"
+            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
             fields["next"] = f"mnist-lit test{elsewhere}{own}"
         if trainer.logger:
-            fields["curves"] = f"tensorboard --logdir {shell_quote(self.logs)}"
+            fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_fields(fields)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import shlex
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from rich.progress import DownloadColumn, Progress
 
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
-from mnist_lit.system.console import say, shell_quote
+from mnist_lit.system.console import say
 from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
@@ -60,7 +61,7 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
     for part, name in IDX_FILES.items():
         _, data, _, problem = _find_copies(dataset, data_dir, name)
         if data is None:
-            command = f"mnist-lit data --dataset {dataset} --data_dir {shell_quote(data_dir)}"
+            command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
             raise InputError(f"{problem}; download it with `{command}`")
         parts[part] = data
     return parts

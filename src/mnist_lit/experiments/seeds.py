@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -13,7 +14,7 @@ from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
-from mnist_lit.system.console import percent, print_fields, say, shell_quote
+from mnist_lit.system.console import percent, print_fields, say
 from mnist_lit.system.subprocesses import (
     launched_externally,
     pop_option,
@@ -113,7 +114,7 @@ def _fit(args: list[str]) -> int:
             shutil.rmtree(group, ignore_errors=True)
     scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
-    test = f"mnist-lit test --ckpt_path {shell_quote(group)}"
+    test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
     print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
     return 0
 

@@ -18,7 +18,7 @@ from mnist_lit.experiments.space import Range, Space, to_arguments
 from mnist_lit.runs.recipes import recipe_options
 from mnist_lit.runs.results import Validation, read_validations
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.console import percent, print_fields, print_table, say, shell_quote
+from mnist_lit.system.console import percent, print_fields, print_table, say
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.signals import DeferredSignals
 from mnist_lit.system.subprocesses import last_line, run_command, start_command, stop_commands
@@ -142,7 +142,7 @@ def report_trials(study: "Study", trials: Sequence["TrialResult"], fit_command: 
     say()
     print_table(["trial", "state", *names, "best val/acc", "epoch", "run"], printed)
     if best := next((trial for trial in trials if trial.state == "complete"), None):
-        curves = f"tensorboard --logdir {shell_quote(study.folder)}"
+        curves = f"tensorboard --logdir {shlex.quote(str(study.folder))}"
         command = f"{fit_command} {shlex.join(to_arguments(best.settings))}"
         print_fields({"table": str(study.folder / TRIALS_CSV), "curves": curves, "best": command})
     write_atomic(study.folder / TRIALS_CSV, csv_text(written).encode())

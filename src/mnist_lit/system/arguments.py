@@ -26,8 +26,8 @@ SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
-    r'(?s:Parser key "model":\s+Unable to load config.*)': "model: expected options such as --model.lr 0.1; "
-    "a network of your own is --model.network package.Class",
+    r'(?s:Parser key "model":\s+Unable to load config.*- Parser key.*)': "model: expected options "
+    "such as --model.lr 0.1; a network of your own is --model.network package.Class",
     r"Call to compute_fn of link .* failed: ": "",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",

@@ -1,8 +1,6 @@
 """Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
 
 import math
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -20,18 +18,6 @@ def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = N
     """`print` for all that this package prints: names and values from outside cannot control the terminal."""
     cleaned = (printable(str(text), keep="\n\t") for text in texts)
     print(*cleaned, sep=sep, end=end, file=file, flush=flush)
-
-
-def shell_quote(text: object) -> str:
-    r"""A word for a shell that is printable whatever it contains.
-
-    >>> shell_quote("a b"), shell_quote("a\x1b'b")
-    ("'a b'", "$'a\\x1b\\'b'")
-    """
-    word = str(text)
-    if word.isprintable():
-        return shlex.quote(word)
-    return "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'"  # with both quotes in a word Python chooses the single ones
 
 
 def duration(seconds: float) -> str:

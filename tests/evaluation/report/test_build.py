@@ -62,7 +62,10 @@ def test_the_same_run_gives_the_same_bytes(reported_run: Path, page: str, cli: C
 
 def test_an_unwritable_page_is_one_line(reported_run: Path, cli: Cli) -> None:
     code, _, err = cli("report", str(reported_run), *IMAGES, "--output", "no/where.html")
-    assert (code, err) == (2, "mnist-lit: cannot write no/where.html: No such file or directory\n")
+    assert (code, err) == (
+        2,
+        "mnist-lit: cannot write no/where.html: No such file or directory; make the folder no first\n",
+    )
 
 
 @pytest.mark.slow
