@@ -27,12 +27,12 @@ FRAGMENT = 0.6  # height of the tallest part of a digit
 SAME_LINE = 0.4  # vertical overlap of neighbors in a line of text
 CUT_OFF = 0.3  # weight of ink that the border cuts off
 WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
-JOINT = 1.8  # stroke widths: thickest joint of two touching digits
+JOINT = 3.5  # stroke widths: thickest joint of two touching digits
 MAX_PIECES = 4  # of one digit
 SCRAP = 0.05  # share of a piece's usual ink below which a part of it is left out
 # Costs of a hypothesis in nats, to be compared with the network's log-probabilities.
 SECOND = 1.0  # of any but the first hypothesis about a single digit
-CUT, GAP = 0.45, 4.0  # per side that is cut through ink, and per gap as wide as a digit is high
+CUT, GAP = 0.5, 4.0  # per side that is cut through ink, and per gap as wide as a digit is high
 HEIGHT, WIDTH = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
 SKIP = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
@@ -136,10 +136,12 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
 
 
 def typical_height(found: Sequence[Component]) -> float:
-    """Median size, weighted by ink, so that dust does not count; 0 if there are no components."""
+    """Median size, weighted by ink, so that dust does not count; 0 if there are no components. What is wider than any
+    digit is several that touch, and counts with its height."""
     if not found:
         return 0.0
-    sizes, areas = np.array([(one.size, one.area) for one in found]).T
+    heights = [one.height if one.width > WIDEST * one.height else one.size for one in found]
+    sizes, areas = np.array([heights, [one.area for one in found]])
     return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 
 
