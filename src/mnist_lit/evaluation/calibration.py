@@ -173,7 +173,7 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
         quadrants = width != CalibratedNetwork(network, count, quadrants=False).feature_count
         calibrated = CalibratedNetwork(network, count, quadrants=quadrants).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
-        checkpoint.require_finite(state)
+        checkpoint.require_finite({name: value.float() for name, value in state.items()})
         if not (complete and 0 <= threshold <= 1 and state["temperature"] > 0):
             raise ValueError
         calibrated.load_state_dict(state, strict=False)  # everything except the network

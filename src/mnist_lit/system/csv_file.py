@@ -9,7 +9,7 @@ from typing import Any
 from mnist_lit.system.regular_file import read_regular_file
 
 MAX_BYTES = 128 << 20  # ten times the largest table of a published dataset: 18,800 predictions of 47 probabilities
-MAX_ROWS, MAX_CELLS = 1 << 19, 1 << 23  # 560 epochs of MNIST in batches of 64, with a row for each step
+MAX_ROWS, MAX_CELLS = 1 << 21, 1 << 25  # 2,200 epochs of MNIST in batches of 64, with a row for each step
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

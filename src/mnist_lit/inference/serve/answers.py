@@ -12,9 +12,9 @@ from mnist_lit.evaluation.figures import png_url
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
 from mnist_lit.inference.reader import DigitReader, Proposal
 from mnist_lit.inference.serve.bodies import parse_pixels
+from mnist_lit.inference.serve.time_limit import ProcessEnded
 from mnist_lit.system.console import say
 
-ENDED = ("expected a picture that is read within", "expected a picture, got one that crashed")  # of `time_limit`
 HOW_TO_READ_ALL = "add ?many=true to read them all"
 
 
@@ -71,7 +71,7 @@ def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *
         try:
             (readings,) = reader.decide([propose(data, many=many)])
         except InputError as error:
-            if str(error).startswith(ENDED):
+            if isinstance(error, ProcessEnded):
                 what = f"a picture of {len(data):,} bytes ended its process: {error}"
                 say(f"mnist-lit: {what}", file=sys.stderr, flush=True)
             raise HTTPException(400, str(error)) from error

@@ -97,7 +97,7 @@ def create_app(
 
     @app.exception_handler(405)
     async def other_method(request: Request, error: HTTPException) -> JSONResponse:
-        detail = f"expected {(error.headers or {})['Allow']}, got {request.method}"
+        detail = f"expected {(error.headers or {}).get('Allow', 'GET')}, got {request.method}"
         return JSONResponse({"detail": detail}, 405, error.headers)
 
     app.mount("/swagger-ui", StaticFiles(directory=str(files("fastapi_offline") / "static")))  # nothing from the web

@@ -18,6 +18,10 @@ from mnist_lit.inference.workers import process_context, set_up_process
 SECONDS = 10.0  # for one picture
 
 
+class ProcessEnded(InputError):
+    """A picture took too long or crashed the process that opened it."""
+
+
 class ProposalProcesses:
     """Processes that find the digits of one picture at a time, started as they are needed and kept for the next."""
 
@@ -34,10 +38,10 @@ class ProposalProcesses:
             result: Any = connection.recv() if connection.poll(self.seconds) else None
         except (EOFError, OSError) as error:
             _stop(process, connection)
-            raise InputError("expected a picture, got one that crashed the program that opened it") from error
+            raise ProcessEnded("expected a picture, got one that crashed the program that opened it") from error
         if result is None:
             _stop(process, connection)
-            raise InputError(f"expected a picture that is read within {self.seconds:g} s; make it smaller")
+            raise ProcessEnded(f"expected a picture that is read within {self.seconds:g} s; make it smaller")
         self.idle.append((process, connection))
         if isinstance(result, Exception):
             raise result
