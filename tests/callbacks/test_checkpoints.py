@@ -194,9 +194,8 @@ def test_only_a_run_that_continues_in_its_folder_keeps_the_best_score() -> None:
     validated(tracker, 0.5, 1.0)
     tracker.on_save_checkpoint(None, None, content)  # type: ignore[arg-type]
     assert content == {"best": [0.5, 1.0, 2]}
-    score, lost = Validation(0.5, 1.0, 2), "epoch_2.ckpt"  # an epoch's is used only if best.ckpt cannot be read
-    for continues, name, kept in ((True, "last.ckpt", score), (True, lost, None), (False, "last.ckpt", None)):
-        other = TrackBest(RunStart(Path(), Path(name), continues=continues))
+    for continues, kept in ((True, Validation(0.5, 1.0, 2)), (False, None)):
+        other = TrackBest(RunStart(Path(), Path("last.ckpt"), continues=continues))
         other.on_load_checkpoint(None, None, {"best": None})  # type: ignore[arg-type]
         assert other.best is None
         other.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]

@@ -1,8 +1,10 @@
 """predictions.csv holds every test image once."""
 
 import csv
+import io
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,20 @@ def test_a_full_disk_does_not_cost_the_score(cli: Cli, tiny_run: Path, monkeypat
     assert (code, err) == (2, f"mnist-lit: cannot write {path}: No space left on device\n")
     assert "test/acc" in out
     assert not path.exists()
+    assert any(tiny_run.joinpath("test").iterdir())
+
+
+def test_a_closed_pipe_costs_no_file(cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FirstLine(io.StringIO):  # as for `head -1`
+        def write(self, text: str) -> int:
+            if "\n" in self.getvalue():
+                raise BrokenPipeError
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", FirstLine())
+    assert cli("test")[0] == 1
+    assert len(tiny_run.joinpath("predictions.csv").read_text().splitlines()) == 361
+    assert any(tiny_run.joinpath("test").iterdir())
 
 
 def test_a_limited_test_does_not_overwrite_the_predictions(cli: Cli, tiny_run: Path) -> None:

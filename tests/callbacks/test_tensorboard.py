@@ -49,6 +49,14 @@ def test_the_hparams_table_compares_runs_by_settings_and_scores(cli: Cli, tiny_r
     assert [(event.step, event.value) for event in tested.Scalars("test/acc")] == [(2, pytest.approx(right / 360))]
 
 
+def test_test_scores_that_cannot_be_written_do_not_cost_the_table(cli: Cli, tiny_run: Path) -> None:
+    tiny_run.joinpath("test").touch()
+    code, out, err = cli("test")
+    assert (code, err) == (2, f"mnist-lit: cannot write {tiny_run}/test: File exists\n")
+    assert "test/acc" in out
+    assert tiny_run.joinpath("predictions.csv").exists()
+
+
 def test_every_run_has_the_same_columns_and_the_table_begins_with_what_people_change(
     cli: Cli, tiny_fit: tuple[str, ...]
 ) -> None:

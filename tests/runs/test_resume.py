@@ -256,15 +256,24 @@ def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixt
     assert newest_readable(run) is None
 
 
-def test_after_all_others_the_newest_epochs_checkpoint_is_taken(cli: Cli) -> None:
+def test_after_all_others_the_newest_epochs_checkpoint_is_taken_and_a_second_kill_loses_no_best(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit = (*FIT, "--trainer.max_epochs", "4", "--keep_epochs", "true")
     assert cli(*fit)[0] == 0
     uninterrupted = state(RUN)
     RUN.joinpath(FINISHED_MARK).unlink()
     for name in ("last", "previous", "best", "epoch_4", "epoch_3"):
         RUN.joinpath("checkpoints", f"{name}.ckpt").write_bytes(b"damaged")
+    names = ("predictions.csv", "predictions_last.csv")
+    for name in names:
+        RUN.joinpath(name).write_text("of a damaged checkpoint")
+    restored = restore_run(RUN, newest_readable(RUN), state(RUN, "epoch_2.ckpt")[METADATA_KEY]["data"])  # and killed
+    assert (restored, state(RUN)["best"]) == (RUN / "checkpoints/last.ckpt", None)
+    assert not any(RUN.joinpath(name).exists() for name in names)
+    assert capsys.readouterr().err.count("resume: skipping a checkpoint") == 5
     code, out, err = cli(*fit, "--resume", "auto")
-    assert (code, err.count("resume: skipping a checkpoint")) == (0, 5)
+    assert (code, err) == (0, "")
     assert f"fit: {RUN}, resuming at step" in out
     assert load_checkpoint(RUN / "checkpoints/best.ckpt")["best"][2] > 2  # not the damaged one
     assert state_difference(state(RUN) | {"best": None}, uninterrupted | {"best": None}) is None
@@ -278,6 +287,26 @@ def test_a_run_at_its_end_is_finished_from_its_last_epochs_checkpoint() -> None:
     restore_run(run, run / "checkpoints/epoch_10.ckpt", "f00")
     assert best_checkpoint(run) == run / "checkpoints/last.ckpt"
     assert newest_readable(run) == run / "checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize(("step", "taken"), [(9, "last.ckpt"), (10, "best.ckpt"), (11, "best.ckpt")])
+def test_an_epochs_checkpoint_that_is_newer_than_the_best_is_taken_and_both_are_kept(step: int, taken: str) -> None:
+    run, best = make_run(0, "best.ckpt", "epoch_1.ckpt", "epoch_2.ckpt"), [0.5, 1.0, 1]
+    for name, steps in (("best.ckpt", step), ("epoch_2.ckpt", 10)):
+        torch.save(state(run, name) | {"global_step": steps, "best": best}, run / "checkpoints" / name)
+    newest = newest_readable(run)
+    assert newest == run / "checkpoints" / ("epoch_2.ckpt" if step < 10 else "best.ckpt")
+    assert restore_run(run, newest, "f00") == run / "checkpoints" / taken
+    assert state(run, "best.ckpt")["global_step"] == step
+    assert state(run, taken)["best"] == best
+
+
+def test_a_score_whose_file_is_gone_is_forgotten() -> None:
+    run = make_run(0, "last.ckpt")
+    last = run / "checkpoints/last.ckpt"
+    torch.save(state(run) | {"best": [0.5, 1.0, 1]}, last)
+    assert restore_run(run, last, "f00") == last
+    assert state(run)["best"] is None
 
 
 def test_a_run_without_a_readable_checkpoint_is_skipped_and_the_new_start_announced(

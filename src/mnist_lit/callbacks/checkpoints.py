@@ -40,9 +40,8 @@ class TrackBest(Callback):
         content["best"] = self.best and list(self.best)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
-        """Continue comparing with the best score so far if its file is in this run's folder; else start again."""
-        lost = self.start.checkpoint and self.start.checkpoint.name.startswith("epoch_")  # see `newest_readable`
-        if self.start.continues and not lost and content.get("best"):
+        """Continue comparing with the best score so far if its file is in this run's folder, see `restore_run`."""
+        if self.start.continues and content.get("best"):
             self.best = Validation(*content["best"])
 
 

@@ -1,5 +1,7 @@
 """`predictions.csv`: what the network predicted for every test image."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,39 @@ from torch import Tensor
 
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
+from mnist_lit.errors import InputError
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.distributed import all_gather_objects
 
 
-class WritePredictions(Callback):
+class WritesFile(Callback):
+    """Writes a file during a test, and raises in `teardown` if it could not, after `ScoreTable` has printed: so neither
+    a full disk costs the score nor a closed pipe the file."""
+
+    _error: InputError | None = None
+
+    @contextmanager
+    def raise_later(self, path: Path) -> Iterator[None]:
+        """Inside, write the file. What then cannot be written is reported in `teardown`."""
+        try:
+            with report_write_errors(path):
+                yield
+        except InputError as error:
+            self._error = error
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Raise InputError if the file could not be written."""
+        error, self._error = self._error, None
+        if error:
+            raise error
+
+
+class WritePredictions(WritesFile):
     """Write index, label, prediction and the probability of each class; for a folder of pictures also the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: list[list[Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -31,7 +55,7 @@ class WritePredictions(Callback):
         self._parts.append((batch.indices.cpu(), batch.labels.cpu(), outputs.float().exp().cpu()))
 
     def on_test_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Collect the rows of all processes, in the dataset's order."""
+        """Write one file for all processes, in the dataset's order; it appears complete or not at all."""
         own = tuple(torch.cat(column) for column in zip(*self._parts, strict=True))
         indices, labels, probs = map(torch.cat, zip(*all_gather_objects(own), strict=True))
         if not trainer.is_global_zero:
@@ -46,12 +70,5 @@ class WritePredictions(Callback):
         for index, label, row in zip(positions, labels[order].tolist(), probs[order], strict=True):
             probabilities = [f"{p:.9g}" for p in row.tolist()]
             rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
-        self._rows = rows
-
-    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Write one file, which appears complete or not at all. By now `ScoreTable` has printed: a full disk must not
-        cost the score."""
-        rows, self._rows = self._rows, []
-        if rows:
-            with report_write_errors(self.path):
-                write_atomic(self.path, csv_text(rows).encode())
+        with self.raise_later(self.path):
+            write_atomic(self.path, csv_text(rows).encode())

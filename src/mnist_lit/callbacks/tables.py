@@ -119,7 +119,7 @@ class ScoreTable(Callback):
     on_validation_epoch_end = on_test_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Print. By now the progress bar has stopped. Files are written later: a full disk must not cost a score."""
+        """Print. By now the progress bar has stopped and all files are written, or `WritesFile` raises after this."""
         split = "test" if stage == "test" else "val"
         if not trainer.is_global_zero or pl_module.confusion is None:
             return

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch.utils.tensorboard import SummaryWriter
 
+from mnist_lit.callbacks.predictions import WritesFile
 from mnist_lit.runs.folders import recorded_command, run_name
 from mnist_lit.runs.start import RunStart
 
@@ -67,16 +68,15 @@ class TensorBoardOverview(Callback):
         return f"`{recorded_command(run)}`\n\nSeed {self.settings['seed']}\n\n```yaml\n{options}\n```"
 
 
-class TensorBoardTestScores(Callback):
+class TensorBoardTestScores(WritesFile):
     """The test scores, in the run's subfolder `test`: its fit may still be writing the run's own events file."""
 
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
 
-    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Write them, after the table is printed and the predictions are written."""
-        if trainer.is_global_zero and "test/acc" in trainer.callback_metrics:
-            with SummaryWriter(str(self.run / "test")) as writer:
+    def on_test_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.is_global_zero:
+            with self.raise_later(self.run / "test"), SummaryWriter(str(self.run / "test")) as writer:
                 for name in ("test/acc", "test/loss"):
                     writer.add_scalar(name, trainer.callback_metrics[name], self.step)
 

@@ -142,7 +142,7 @@ def run_fit(
         if start.run and is_rank_zero():
             remove_partial_files(start.run)
             if start.continues:
-                restore_run(start.run, start.checkpoint, datamodule.fingerprint)
+                start.checkpoint = restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
         path: Any = broadcast.path if resume else ckpt_path

@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint
+from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import (
     BEST_CKPT,
     CHECKPOINTS,
@@ -21,10 +21,10 @@ from mnist_lit.runs.folders import (
     PREVIOUS_CKPT,
     epoch_checkpoints,
     is_finished,
+    remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
-from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
@@ -88,35 +88,64 @@ def _recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe_of(run: Path) -> dict[str, Any] | None:
     """A run's recipe; None if its configuration is missing or damaged."""
-    with suppress(OSError, LookupError, AttributeError, TypeError, RecursionError, ValueError, yaml.YAMLError):
+    with suppress(TypeError, ValueError, yaml.YAMLError):
         return _recipe(read_yaml(run / CONFIG_YAML))
     return None
 
 
 def newest_readable(run: Path) -> Path | None:
-    """The first checkpoint that can be resumed from, `epoch_N.ckpt` after all others; unreadable ones are reported."""
-    others = (run / CHECKPOINTS / name for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
-    for path in (*others, *epoch_checkpoints(run)):
-        if path.exists():
-            try:
-                content = load_checkpoint(path)
-                if missing := [key for key in RESUME_KEYS if key not in content]:
-                    raise InputError(f"{path} has no {missing[0]}")
-                return path
-            except InputError as error:
-                say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
+    """`last.ckpt`, or else `previous.ckpt`, or else the newest of `best.ckpt` and each `epoch_N.ckpt`; None if none of
+    these can be resumed from. Unreadable ones are reported."""
+    last, previous, best = (run / CHECKPOINTS / name for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
+    for path in (last, previous):
+        if _readable_step(path) is not None:
+            return path
+    best_step = _readable_step(best)
+    for path in epoch_checkpoints(run):
+        if (step := _readable_step(path)) is not None:
+            return path if best_step is None or step > best_step else best
+    return None if best_step is None else best
+
+
+def _readable_step(path: Path) -> int | None:
+    """The step of a checkpoint; None if there is none or, which is reported, it cannot be resumed from."""
+    if path.exists():
+        try:
+            content = load_checkpoint(path)
+            if missing := [key for key in RESUME_KEYS if key not in content]:
+                raise InputError(f"{path} has no {missing[0]}")
+            return int(content["global_step"])
+        except InputError as error:
+            say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
     return None
 
 
-def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> None:
-    """Bring a run folder back to the state of its checkpoint. Raises InputError if that was trained on other data."""
-    metadata = Metadata.of(load_checkpoint(checkpoint)) if checkpoint else None
-    if metadata and metadata.data != fingerprint:
+def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | None:
+    """Bring a run folder back to the state of its checkpoint, and return the file to resume from. Raises InputError if
+    that was trained on other data."""
+    if checkpoint is None:
+        truncate_logs(run, {})
+        return None
+    content = load_checkpoint(checkpoint)
+    metadata = Metadata.of(content)
+    if metadata.data != fingerprint:
         raise InputError(f"{checkpoint} was trained on other data than data.data_dir has; leave out --resume")
-    if checkpoint and checkpoint.name == PREVIOUS_CKPT:  # else the next save would keep the damaged last.ckpt instead
-        checkpoint.with_name(LAST_CKPT).unlink(missing_ok=True)
-    if checkpoint in epoch_checkpoints(run):  # no other is readable; `TrackBest` begins again
-        for name in (BEST_CKPT, PREVIOUS_CKPT):
-            checkpoint.with_name(name).unlink(missing_ok=True)
-        write_atomic(checkpoint.with_name(LAST_CKPT), checkpoint.read_bytes())
-    truncate_logs(run, metadata.curves if metadata else {})
+    last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
+    is_epochs = checkpoint in epoch_checkpoints(run)
+    if is_epochs or checkpoint == previous:  # else the next save would keep the damaged last.ckpt instead
+        last.unlink(missing_ok=True)
+    if is_epochs:
+        previous.unlink(missing_ok=True)
+        try:
+            load_checkpoint(best)
+        except InputError:
+            best.unlink(missing_ok=True)
+    truncate_logs(run, metadata.curves)
+    is_lost = content["best"] and not best.exists()
+    if not is_lost and not is_epochs:
+        return checkpoint
+    if is_lost:  # `TrackBest` begins again, also after a second kill
+        content["best"] = None
+    remove_predictions(last)
+    save_checkpoint(content, last)
+    return last

@@ -116,7 +116,7 @@ def trainer_option(args: Sequence[str], name: str) -> str:
     given = pop_option(args, f"--trainer.{name}")[0]
     for option, path in pairwise(args):
         if not given and option == "--config":
-            with suppress(OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError):
+            with suppress(AttributeError, yaml.YAMLError):
                 trainer = read_yaml(Path(path)).get("trainer") or {}
                 given = str(trainer.get(name) or given)
     return given
