@@ -45,10 +45,12 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
         ("--trainer.strategy chess", "chess"),
         ("--trainer.devices 0", "0"),
         ("--trainer.accumulate_grad_batches 0", "trainer.accumulate_grad_batches: expected 1 or more, got 0"),
-        (f"--trainer.accumulate_grad_batches {2**63}", "trainer.accumulate_grad_batches: expected a number below 2^63"),
+        (f"--trainer.max_steps {2**63}", "expected whole numbers below 2^63, got max_steps: 9223372036854775808"),
+        (f"--data.split_seed {2**63} --resume auto", "expected whole numbers below 2^63, got split_seed: 92233"),
+        (f"--data.classes {'x' * 70_000}", "the options cannot be saved: expected at most 64 KiB"),
         ("--trainer.devices 10000", "trainer.devices: expected 9999 or fewer, got 10000"),
         ("--trainer.val_check_interval .nan", "trainer.val_check_interval: expected above 0, got nan"),
-        ("--data.data_dir a\x1bb", "without line breaks and control characters, got '\\x1b'"),
+        ("--data.data_dir a\x1bb", "--data.data_dir: expected no line breaks and control characters, got 'a\\x1bb'"),
     ],
 )
 def test_a_wrong_option_of_fit_gives_one_line(error_line: ErrorLine, options: str, line: str) -> None:

@@ -196,6 +196,8 @@ def test_invalid_options_are_one_line(cli: Cli) -> None:
 def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
     draw("-dash.png")
     assert "; if it is the file, name it ./-dash.png\n" in cli("predict", "-dash.png", *PRETRAINED)[2]
+    Path("-").touch()
+    assert "name it" not in cli("predict", "-", "--threshold", "x", *PRETRAINED)[2]
     Path("empty").mkdir()
     code, out, _ = cli("predict", "empty", "", "./-dash.png", *PRETRAINED)
     empty, unnamed, read = out.splitlines()[1:]

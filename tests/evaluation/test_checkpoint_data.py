@@ -36,11 +36,21 @@ def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.Mon
     assert [datamodule_from_checkpoint(content)] == prepared  # the control
 
 
-@pytest.mark.parametrize("damage", [{"foo": 1}, {"batch_size": "abc"}, {"classes": 5}], ids=str)
-def test_settings_without_a_meaning_are_refused_in_one_line(trained: Path, damage: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"foo": 1}, "unexpected keyword argument 'foo'"),
+        ({"batch_size": "abc"}, "'>=' not supported between instances of 'str' and 'int'"),
+        ({"classes": 5}, "'int' object has no attribute 'split'"),
+    ],
+    ids=str,
+)
+def test_settings_without_a_meaning_are_refused_in_one_line(
+    trained: Path, damage: dict[str, object], reason: str
+) -> None:
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     config = yaml.safe_load(content[METADATA_KEY]["config"])
     config["data"] |= damage
     content[METADATA_KEY]["config"] = yaml.safe_dump(config)
-    with pytest.raises(InputError, match=rf"describes no data that can be read: .*{next(iter(damage))}"):
+    with pytest.raises(InputError, match=rf"describes no data that can be read: .*{next(iter(damage))}.*: .*{reason}$"):
         datamodule_from_checkpoint(content)

@@ -26,9 +26,20 @@ from mnist_lit.runs.recipes import (
 
 @pytest.mark.parametrize("char", ["\n", "\r", "\x85", "\u2028", "\0", "\udcff"])
 def test_a_command_that_no_comment_can_hold_is_refused(char: str) -> None:
-    with pytest.raises(InputError, match="without line breaks"):
-        command_line(["fit", "--data.data_dir", f"a{char}b"])
+    for args in (["--data.data_dir", f"a{char}b"], [f"--data.data_dir=a{char}b"]):
+        with pytest.raises(
+            InputError, match=r"^--data\.data_dir: expected no line breaks .*; write it in one line, or in"
+        ):
+            command_line(["fit", *args])
     assert yaml.safe_load("# " + command_line(["fit", "ä\t🙂"]) + "\na: 1") == {"a": 1}
+
+
+def test_a_list_on_several_lines_is_recorded_on_one() -> None:
+    assert command_line(["fit", "--a", "[{b: c,\n d: e}]"]) == "mnist-lit fit --a '[{b: c,  d: e}]'"
+    assert command_line(["fit", "--a=[b,\r\nc]\n"]) == "mnist-lit fit '--a=[b, c]'"
+    for other in ("b: c\nd: e", "[b, # c\n d]", "[b\n\nc]", "[b,\n@]", "b\nc"):
+        with pytest.raises(InputError, match=r"^--a: expected no line breaks"):
+            command_line(["fit", "--a", other])
 
 
 def test_a_recipe_is_found_by_name_or_path() -> None:

@@ -57,13 +57,21 @@ def test_a_command_imports_nothing_from_the_working_directory() -> None:
     test_a_command_is_this_package()
 
 
-@pytest.mark.parametrize("given", ["", "x", "1.5"])
+@pytest.mark.parametrize("given", [" ", "x", "1.5"])
 def test_a_launchers_variable_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     for name, check in (("SLURM_NTASKS", launched_externally), ("LOCAL_RANK", check_launcher)):
         with monkeypatch.context() as patch:
             patch.setenv(name, given)
             with pytest.raises(InputError, match=f"{name}: expected a whole number in the environment, got '{given}'"):
                 check()
+
+
+def test_an_empty_variable_of_a_launcher_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "")
+    check_launcher()
+    assert not {"RANK", "WORLD_SIZE", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"} & {*os.environ}  # Lightning reads them
+    assert not launched_externally()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mnist_lit.runs.locate import LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line, without_removed_options
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.console import say
-from mnist_lit.system.yaml_file import MAX_BITS, limit_jsonargparse, load_yaml, read_written_yaml
+from mnist_lit.system.yaml_file import limit_jsonargparse, load_yaml, read_written_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold
@@ -111,9 +111,6 @@ def resolve_options(command: str, config: Namespace) -> None:
     limits = config.trainer
     if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
         limits.max_epochs = DEFAULT_EPOCHS
-    for name, value in vars(limits).items():
-        fits = not isinstance(value, int) or value.bit_length() <= MAX_BITS
-        require(f"trainer.{name}", value, f"a number below 2^{MAX_BITS}", fits)
     devices = str(limits.devices)  # Lightning makes a list of as many
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
@@ -155,10 +152,11 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
 
 
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
-    """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from."""
+    """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from.
+    Raises InputError if it could not be read again: jsonargparse takes JSON without the limits of YAML."""
     config = config.clone()
     for name in ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run"):
-        del config[name]
+        config.pop(name, None)
     for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
         settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
         for name, value in vars(settings).copy().items() if settings else ():
@@ -166,7 +164,15 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
                 value, PLAIN
             ):  # the default of StochasticWeightAveraging's device, for example
                 del settings[name]
-    return str(parser.dump(config, skip_none=False, skip_validation=True))
+    text = str(parser.dump(config, skip_none=False, skip_validation=True))
+    try:
+        load_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        line = text.splitlines()[error.problem_mark.line].strip() if error.problem_mark else ""
+        raise InputError(f"{error.problem}, got {line}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"the options cannot be saved: {error}") from error
+    return text
 
 
 def tensorboard_settings(config: Namespace) -> dict[str, Any]:

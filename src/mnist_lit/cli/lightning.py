@@ -100,6 +100,7 @@ class MNISTCLI(LightningCLI):
                 require_network(self._checkpoint, self.config[command].model.network)
                 options.print_differences(command, path, saved, self.config[command])
         options.resolve_options(command, self.config[command])
+        self._yaml_text = options.repeatable_config(self._parser(command), self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's would let a checkpoint's hyperparameters override the command line; see `parse_arguments`."""
@@ -114,9 +115,8 @@ class MNISTCLI(LightningCLI):
         config, trainer = self.config[self._called], self._get(self.config_init, "trainer")
         set_up_gpu(exact=trainer.deterministic is not False)
         if self._called == "fit":
-            yaml_text = options.repeatable_config(self._parser("fit"), config)
-            self._start, self._lock = begin_fit(config, trainer, yaml_text, options.typed_command(self._args))
-            callbacks = callbacks_of_fit(config, trainer, self._start, yaml_text)
+            self._start, self._lock = begin_fit(config, trainer, self._yaml_text, options.typed_command(self._args))
+            callbacks = callbacks_of_fit(config, trainer, self._start, self._yaml_text)
         else:
             callbacks = callbacks_of_evaluation(self._called, config, trainer, self._checkpoint)
         with refusals(self._start):

@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
         # import from the working directory first. `cli/network.py` needs no such path for a network of one's own.
         os.environ["PYTHONSAFEPATH"] = "1"
     debug = "--debug" in args
-    is_rank_zero = os.environ.get("LOCAL_RANK", "0") == "0"  # it prints for all processes
+    is_rank_zero = os.environ.get("LOCAL_RANK", "") in ("", "0")  # it prints for all processes
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:

@@ -48,7 +48,7 @@ def main(command: str, args: list[str]) -> int:
     try:
         options = parser.parse_args(args)
     except InputError as error:
-        if file := next((arg for arg in args if arg.startswith("-") and os.path.lexists(arg)), None):
+        if file := next((arg for arg in args if arg[:1] == "-" != arg and os.path.lexists(arg)), None):
             raise InputError(f"{file} was read as an option; if it is the file, name it ./{file}") from error
         raise
     files = list(expand_paths(options.pictures))

@@ -28,6 +28,7 @@ def main(command: str, args: list[str]) -> int:
     if launched_externally():
         raise InputError("a sweep starts its own processes; start it without a launcher, once on each machine")
     fit = ["--config", str(find_recipe(options.config)), *rest]
+    fit_command = command_line(["fit", *fit])
     name = options.study or Path(options.config).stem
     require("--study", name, "a name of letters, digits, -, _ and .", bool(re.fullmatch(r"[\w.-]+", name)))
     folder = Path(trainer_option(fit, "default_root_dir"), LOGS, f"sweep_{name}")
@@ -36,7 +37,6 @@ def main(command: str, args: list[str]) -> int:
         study = Study(name, folder, options.storage, seed=options.seed)
     with storage_errors(options.storage):
         check_same_study(study, settings, space)
-        fit_command = command_line(["fit", *fit])
         say(f"sweep: {folder}", flush=True)
         signals = DeferredSignals()
         signals.install()  # a signal must not interrupt an update of the study

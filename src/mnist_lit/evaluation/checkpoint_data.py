@@ -22,7 +22,9 @@ def datamodule_from_checkpoint(
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"the checkpoint's configuration describes no data that can be read: {settings}") from error
+        raise InputError(
+            f"the checkpoint's configuration describes no data that can be read: {settings}: {error}"
+        ) from error
     return data
 
 

@@ -1,14 +1,18 @@
 """The shipped recipes by name, and the settings that belong to a machine rather than to a recipe."""
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.console import printable
+from mnist_lit.system.yaml_file import load_yaml
 
 # Settings of the machine that a recipe runs on, by kind. They are not part of the recipe: a run resumes, and a sweep
 # continues, whatever their values.
@@ -31,7 +35,6 @@ ADDED_OPTIONS = {  # the values of options that older files do not know
     "data.per_class": 0,
     "data.handwriting": 0.0,
 }
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # line breaks and more
 
 
 def recipes_dir() -> Path:
@@ -67,10 +70,21 @@ def command_line(args: Iterable[str]) -> str:
     >>> command_line(["fit", "--config", "fast", "--data.data_dir", "my data"])
     "mnist-lit fit --config fast --data.data_dir 'my data'"
     """
-    command = shlex.join(["mnist-lit", *map(recipe_name, args)])
-    if not_text := UNPRINTABLE.search(command):
-        raise InputError(f"expected options without line breaks and control characters, got {not_text[0]!a}")
-    return command
+    return shlex.join(["mnist-lit", *(_one_line(before, recipe_name(arg)) for before, arg in pairwise(["", *args]))])
+
+
+def _one_line(before: str, arg: str) -> str:
+    """An argument whose list or section is on several lines, on one."""
+    option, equals, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
+    line = " ".join(value.splitlines())
+    if line != value:
+        with suppress(yaml.YAMLError):
+            if isinstance(content := load_yaml(value), list | dict) and load_yaml(line) == content:
+                arg = f"{option}={line}" if equals else line
+    if printable(arg, keep="\t") != arg:
+        hint = "write it in one line, or in a file for --config"
+        raise InputError(f"{option}: expected no line breaks and control characters, got {value!a}; {hint}")
+    return arg
 
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TextIO
+
+# The categories Cc, Cs, Zl and Zp, what reverses the text after it, and what is no character. Others may look odd, but
+# names have them: a no-break space, Japanese spaces, joined emoji.
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -11,7 +16,7 @@ def printable(text: str, keep: str = "") -> str:
     >>> printable("three\x1b[2J")
     'three?[2J'
     """
-    return "".join(letter if letter.isprintable() or letter in keep else "?" for letter in text)
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else "?", text)
 
 
 def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:

@@ -26,7 +26,11 @@ NUMBERS = (
 
 
 def check_launcher() -> None:
-    """Raise InputError if a launcher's variable is no number."""
+    """Raise InputError if a launcher's variable is no number. Empty ones, as in a Compose file, become unset: Lightning
+    would read them too."""
+    for name in {*LAUNCHERS, *NUMBERS}:
+        if os.environ.get(name) == "":
+            del os.environ[name]
     for name in NUMBERS:
         _number(name)
 

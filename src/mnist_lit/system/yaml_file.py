@@ -82,9 +82,17 @@ def limit_jsonargparse() -> None:
     from jsonargparse import _loaders_dumpers, _paths  # not every command needs it
 
     default: Any = _loaders_dumpers.get_yaml_default_loader()  # type: ignore[no-untyped-call]
-    if not issubclass(default, LimitedLoader):
-        vars(_loaders_dumpers)["yaml_default_loader"] = type("ParserLoader", (LimitedLoader, default), {})
-    _paths.Path.read_text = lambda self: read_text(Path(self.absolute))  # type: ignore[method-assign]
+    if issubclass(default, LimitedLoader):
+        return
+    vars(_loaders_dumpers)["yaml_default_loader"] = type("ParserLoader", (LimitedLoader, default), {})
+    read_any = _paths.Path.read_text
+
+    def read_config(self: _paths.Path) -> str:
+        own = type(self) is not _paths.Path  # as Path_fr, for what a class of one's own reads
+        unlimited = own or self.is_url or self.is_fsspec or self.relative == "-"
+        return read_any(self) if unlimited else read_text(Path(self.absolute))
+
+    _paths.Path.read_text = read_config  # type: ignore[method-assign]
 
 
 def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
