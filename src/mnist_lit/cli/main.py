@@ -18,7 +18,6 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import say
 from mnist_lit.system.signals import raise_on_signal
-from mnist_lit.system.subprocesses import check_launcher
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
@@ -86,6 +85,8 @@ def _run(args: list[str], *, debug: bool) -> int:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command}{did_you_mean(command, COMMANDS)} (`mnist-lit --help` lists all)")
+    from mnist_lit.system.subprocesses import check_launcher  # imports more than `--help` needs
+
     check_launcher()
     module = f"cli.{COMMANDS[command][0]}"
     if module == "cli.lightning":
