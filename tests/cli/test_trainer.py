@@ -43,6 +43,13 @@ def test_a_model_checkpoint_is_added_and_its_files_lie_in_no_folder_of_their_own
     fit(cli, tiny_fit, "--config", str(RUN / "config.yaml"))  # the run's own config can be run again
 
 
+def test_lightnings_timer_can_be_used_and_its_run_repeated(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    timer = ("--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:01:00:00")
+    fit(cli, tiny_fit, *timer, "--trainer.max_steps", "1")
+    assert "interval: step" in (RUN / "config.yaml").read_text()  # an enumeration's member in the configuration
+    fit(cli, tiny_fit, "--config", str(RUN / "config.yaml"))
+
+
 @pytest.mark.slow
 def test_stochastic_weight_averaging_reaches_last_ckpt_and_its_rate_matters(
     cli: Cli, tiny_fit: tuple[str, ...]

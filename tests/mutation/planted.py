@@ -130,7 +130,7 @@ PLANTED = {
         ("weights_only=True)", "weights_only=False)"),
         ("            _check_tensor(tensor)", "            pass"),
         ("        _check_zip(path)", "        pass"),
-        ("tensor.float().isfinite().all()", "not tensor.isnan().all()"),
+        ("tensor.isfinite().all()", "not tensor.isnan().all()"),
         ("0 < count <= MAX_CLASSES", "0 < count"),
         ("0 < count <= MAX_CLASSES", "count <= MAX_CLASSES"),
         ("if damaged := archive.testzip():", "if damaged := None:"),

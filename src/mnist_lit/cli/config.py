@@ -4,6 +4,7 @@ import os
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -160,9 +161,9 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
         settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
         for name, value in vars(settings).copy().items() if settings else ():
-            if settings and not isinstance(
-                value, PLAIN
-            ):  # the default of StochasticWeightAveraging's device, for example
+            if settings and isinstance(value, Enum):  # `Timer`'s interval, for example
+                settings[name] = value.value
+            elif settings and not isinstance(value, PLAIN):  # the default of `StochasticWeightAveraging`'s device
                 del settings[name]
     text = str(parser.dump(config, skip_none=False, skip_validation=True))
     try:
