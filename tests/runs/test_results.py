@@ -106,6 +106,12 @@ def test_validations_are_ranked_by_accuracy_then_loss_then_epoch() -> None:
         assert [better.is_better_than(other) for other in ranked] == [number > i for i in range(len(ranked))]
 
 
+def test_every_accuracy_from_none_to_all_is_a_validation(tmp_path: Path) -> None:
+    rows = "0,0,0.5\n1,1,0\n2,1.01,0\n3,-0.1,0\n4,nan,0\n5,inf,0\n"
+    tmp_path.joinpath("metrics.csv").write_text(f"epoch,val/acc,val/loss\n{rows}")
+    assert read_validations(tmp_path) == [Validation(0, 0.5, 1), Validation(1, 0, 2)]
+
+
 def test_a_curve_has_the_steps_at_which_its_scalar_was_logged(tmp_path: Path) -> None:
     assert read_curve(tmp_path, "lr") == []
     tmp_path.joinpath("metrics.csv").write_text("lr,step,val/acc\n0.5,0,\n,0,0.9\n0.25,1,\n")
