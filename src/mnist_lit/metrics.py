@@ -11,6 +11,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from mnist_lit.errors import InputError
 
 
+def require_numbers(outputs: Tensor) -> None:
+    """Raise InputError if a network's outputs, or a score of them, are not all numbers."""
+    if outputs.isnan().any():
+        raise InputError("the network's outputs are not numbers: its weights are damaged")
+
+
 class MeanNLL(Metric):
     """Mean negative log-likelihood over images: log_probs (B, C), labels (B,) → a scalar in nats."""
 

@@ -12,8 +12,8 @@ from mnist_lit.callbacks.checkpoints import TrackBest, epochs_trained
 from mnist_lit.callbacks.progress import evaluated_images
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
-from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import wilson_interval
+from mnist_lit.metrics import require_numbers
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
 from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
 from mnist_lit.runs.start import RunStart
@@ -113,8 +113,7 @@ class ScoreTable(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Raise InputError, on every process and before predictions are written, if a score is not a number."""
         metrics = pl_module.test_metrics if trainer.testing else pl_module.val_metrics
-        if metrics.compute()[f"{metrics.prefix}loss"].isnan():
-            raise InputError("the network's outputs are not numbers: its weights are damaged")
+        require_numbers(metrics.compute()[f"{metrics.prefix}loss"])
 
     on_validation_epoch_end = on_test_epoch_end
 

@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import Difference, mcnemar, spread, welch
@@ -28,12 +30,11 @@ def main(command: str, args: list[str]) -> None:
     found = [[test for run in runs if (test := read_predictions(run))] for runs in members]
     untested = [folder for folder, runs, tests in zip(folders, members, found, strict=True) if len(tests) < len(runs)]
     if untested:
-        commands = " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in untested)
-        raise InputError(f"expected a complete test of {' and '.join(map(str, untested))}; run {commands} first")
+        names = " and ".join(map(str, untested))
+        raise InputError(f"expected a complete test of {names}; run {_test_commands(untested)} first")
     first, second = found
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
-        commands = " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in folders)
-        once_more = f"if they learned the same dataset, run {commands} again"
+        once_more = f"if they learned the same dataset, run {_test_commands(folders)} again"
         raise InputError(f"{folders[0]} and {folders[1]} were not tested on the same images; {once_more}")
     if (len(first) == 1) != (len(second) == 1):
         raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
@@ -63,3 +64,7 @@ def _conclusion(difference: Difference) -> str:
         return f"A and B cannot be told apart: equally good networks would differ as much in {often}."
     better, worse = "BA" if difference.value > 0 else "AB"
     return f"{better} is better than {worse}: two equally good networks would rarely differ as much."
+
+
+def _test_commands(folders: Sequence[Path]) -> str:
+    return " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in folders)

@@ -16,6 +16,7 @@ from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
 from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
+from mnist_lit.metrics import require_numbers
 from mnist_lit.model import standardize
 from mnist_lit.own_network import is_tutorial, log_probabilities
 from mnist_lit.runs import checkpoint
@@ -97,8 +98,7 @@ def predict_batches(calibrated: CalibratedNetwork, images: Tensor) -> tuple[Tens
     for start in range(0, len(images), BATCH):
         batch = slice(start, start + BATCH)
         log_probs[batch], features[batch] = calibrated.log_probs_and_features(images[batch])
-    if log_probs.isnan().any():
-        raise InputError("the network's outputs are not numbers: its weights are damaged")
+    require_numbers(log_probs)
     return log_probs, features
 
 

@@ -148,9 +148,14 @@ def _reduce(gray: Gray, scale: int) -> Gray:
     return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
 
 
+def sides(pixels: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The outermost rows and columns of (H, W): top, bottom, left and right."""
+    return pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
+
+
 def border(pixels: NDArray[Any]) -> NDArray[Any]:
     """The outermost pixels of (H, W): (2 · H + 2 · W,)."""
-    return np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    return np.concatenate(sides(pixels))
 
 
 def share_of_rim(mask: Mask) -> float:
@@ -158,9 +163,9 @@ def share_of_rim(mask: Mask) -> float:
     return float(border(mask).mean())
 
 
-def full_sides(mask: Mask) -> int:
-    """How many of a picture's sides are ink from corner to corner."""
-    return sum(bool(side.all()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+def has_full_side(mask: Mask) -> bool:
+    """Whether any of a picture's sides is ink from corner to corner."""
+    return any(side.all() for side in sides(mask))
 
 
 def corners(mask: Mask) -> int:
@@ -272,7 +277,7 @@ def _surroundings(ink: Ink, smallest: float) -> tuple[Mask, float]:
     distances = ink_distances(mask)
     sizes = np.maximum(stats[:, 2], stats[:, 3])
     contact, along = np.zeros(len(stats)), np.zeros(len(stats))  # as shares of the border's side and of its own
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+    for edge in sides(labels):
         length = np.bincount(edge, minlength=len(stats))
         np.maximum(contact, length / len(edge), out=contact)
         np.maximum(along, length / sizes, out=along)

@@ -18,7 +18,7 @@ from mnist_lit.imaging.ink import (
     find_ink,
     first_ink,
     frame_depths,
-    full_sides,
+    has_full_side,
     refine_ink,
     share_of_rim,
 )
@@ -183,14 +183,16 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
     """What the ink of one digit, dark on light, may be. More than one if it is cropped, if there is a frame, or if ink
     and paper may be mixed up."""
     first = first_ink(gray, DIGIT_WINDOW, DIGIT_COARSE)
-    cropped = _cropped_inks(gray, certainty, first)
+    rim = share_of_rim(first[0].mask) if first else 0.0
+    doubtful = not first or certainty < CERTAIN or corners(first[0].mask) > 2
+    other = first_ink(255 - gray, DIGIT_WINDOW, DIGIT_COARSE) if doubtful or rim > RIM_INK else None
+    cropped = _cropped_inks(gray, first, other if certainty < CERTAIN or rim > RIM_INK else None)
     inks = [FoundInk(refine_ink(gray, *first, DIGIT_WINDOW, DIGIT_SMALLEST))] if first else []
-    if not first or certainty < CERTAIN or corners(first[0].mask) > 2:
-        inverse = find_ink(255 - gray, DIGIT_WINDOW, DIGIT_SMALLEST)
+    if doubtful and other:
+        inverse = refine_ink(255 - gray, *other, DIGIT_WINDOW, DIGIT_SMALLEST)
         mixed_up = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
-        if inverse:
-            inks = [one._replace(cost=SECOND * mixed_up) for one in inks]
-            inks.append(FoundInk(inverse, cost=SECOND * (not mixed_up)))
+        inks = [one._replace(cost=SECOND * mixed_up) for one in inks]
+        inks.append(FoundInk(inverse, cost=SECOND * (not mixed_up)))
     if first and any(depths := frame_depths(inks[0].ink.mask)):
         mask, scale = inks[0].ink.mask, inks[0].ink.scale
         top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
@@ -207,14 +209,14 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
 # A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a
 # margin of paper around the picture it is like any other.
 def _cropped_inks(
-    gray: NDArray[np.uint8], certainty: float, first: tuple[Ink, NDArray[np.uint8]] | None
+    gray: NDArray[np.uint8], first: tuple[Ink, NDArray[np.uint8]] | None, other: tuple[Ink, NDArray[np.uint8]] | None
 ) -> list[FoundInk]:
-    """The ink of a digit that fills the picture, dark on light or the reverse; none if it does not seem to."""
+    """The ink of a digit that fills the picture, dark on light or the reverse; none if it does not seem to. first and
+    other: a first look at the picture, and at its inverse if ink and paper may be mixed up."""
     versions = [(gray, first[1])] if first and _fills_picture(first[0].mask) else []
     inverse = 255 - gray
-    if first and (certainty < CERTAIN or share_of_rim(first[0].mask) > RIM_INK) and not full_sides(first[0].mask):
-        other = first_ink(inverse, DIGIT_WINDOW, DIGIT_COARSE)
-        versions += [(inverse, other[1])] if other and _fills_picture(other[0].mask) else []
+    if first and other and not has_full_side(first[0].mask) and _fills_picture(other[0].mask):
+        versions.append((inverse, other[1]))
     elif not first and min(gray.shape) <= SMALL and np.ptp(gray) >= STRONG:  # it all seemed to be noise
         order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
         versions = [(one, np.full((1, 1), np.quantile(border(one), LIGHTEST), np.uint8)) for one in order]
@@ -228,7 +230,7 @@ def _fills_picture(mask: Mask) -> bool:
     """Whether a picture's ink reaches nearly from border to border in both directions, without covering the border."""
     spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
     reaches = all(span >= CROPPED * side for span, side in zip(spans, mask.shape, strict=True))
-    return reaches and share_of_rim(mask) <= RIM_INK and not full_sides(mask)
+    return reaches and share_of_rim(mask) <= RIM_INK and not has_full_side(mask)
 
 
 def _with_margin_of(paper: NDArray[np.uint8], gray: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lit.errors import InputError
+from mnist_lit.runs.folders import MAX_COUNT
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.folder_lock import LOCK, lock_folder
 from mnist_lit.system.regular_file import read_regular_file
 
 ROWS, PROGRESS = "rows", "progress.json"  # files in the folder
-MAX_PROGRESS, MAX_COUNT = 1 << 20, 1 << 53  # bytes, and files or rows
+MAX_PROGRESS = 1 << 20  # bytes
 SAVE_SECONDS = 1.0  # between two saves; a kill costs at most that much work
 
 
