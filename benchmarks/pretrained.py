@@ -57,7 +57,9 @@ def main() -> None:
                 raise SystemExit(1)
         for file in made:
             shutil.copy(file, PRETRAINED_DIR)
-    entry = load_checkpoint(PRETRAINED_DIR / "model.ckpt")[METADATA_KEY]["calibration"]
+    metadata = load_checkpoint(PRETRAINED_DIR / "model.ckpt")[METADATA_KEY]
+    provenance["config"] = metadata["config"]  # without the folders of the machine that trained it
+    entry = metadata["calibration"]
     images = load_dataset("mnist", options.data_dir).test_images.numpy()
     provenance["calibration"] |= {
         "temperature": float(entry["state"]["temperature"]),
@@ -81,7 +83,6 @@ def training(members: list[Path]) -> dict[str, Any]:
     command = members[0].joinpath("config.yaml").read_text(encoding="utf-8").splitlines()[0]
     return {
         "recipe": "reader",
-        "config": metadata["config"],
         "seed": yaml.safe_load(metadata["config"])["seed_everything"],
         "command": re.sub(r" --data\.data_dir \S+", "", command.removeprefix("# ")),
         "data": {"md5 of all images and labels": metadata["data"], "images": 55000},
