@@ -8,8 +8,17 @@ from torch import Tensor
 
 from imaging.drawing import likeness, page, write_seven
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, center_digit, find_digit, find_digits, fit_to_box
+from mnist_lit.imaging.mnist_format import (
+    BOX_SIZE,
+    IMAGE_SIZE,
+    center_digit,
+    digit_hypotheses,
+    find_digit,
+    find_digits,
+    fit_to_box,
+)
 from mnist_lit.imaging.open_picture import open_picture
+from mnist_lit.imaging.segmentation import SECOND
 
 
 def test_the_longer_side_fills_the_box_and_the_aspect_ratio_is_kept() -> None:
@@ -146,3 +155,14 @@ def test_a_table_below_a_high_digit_is_not_part_of_it(seven: NDArray[np.uint8]) 
     above = np.asarray(write_seven(page(80, 130), 10, 6)).copy()
     above[118:] = 40
     assert likeness(center_digit(above), seven) > 0.9
+
+
+def test_a_bar_along_a_side_is_a_frame_only_if_nothing_else_fits() -> None:
+    """A cropped seven is more likely with its bar than without, also where dark corners leave the polarity in doubt."""
+    seven = np.full((20, 12), 255, np.uint8)
+    seven[0] = 0
+    for row in range(1, 20):
+        seven[row, round(11 * (19 - row) / 18)] = 0
+    hypotheses = digit_hypotheses(seven)
+    costs = [(choice.cost, hypotheses.found[choice.digit or 0].box) for choice in hypotheses.lines[0]]
+    assert costs == [(SECOND, (0, 0, 12, 20)), (2 * SECOND, (0, 2, 11, 20))]

@@ -201,8 +201,9 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
         if inside:
             ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
             alone = sum(map(bool, depths)) > 1 or share_of_rim(ring) == 0
+            cost = 0.0 if alone else inks[0].cost + SECOND
             inks = [one._replace(cost=one.cost + SECOND * alone) for one in inks]
-            inks.append(FoundInk(inside, top, left, SECOND * (not alone)))
+            inks.append(FoundInk(inside, top, left, cost))
     return cropped + [one._replace(cost=one.cost + SECOND * bool(cropped)) for one in inks]
 
 
