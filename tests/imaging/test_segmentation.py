@@ -49,6 +49,20 @@ def test_a_one_is_found_complete_alone_or_among_others(pen: int, slant: int) -> 
         assert all(bottom - top > 370 for _, top, _, bottom in boxes)
 
 
+@pytest.mark.parametrize("gap", [15, 30, 50])
+def test_ones_one_above_the_other_are_not_a_ruled_line(gap: int) -> None:
+    """Unlike a line of the same length that two digits touch."""
+    sheet = page(520, 520)
+    draw = ImageDraw.Draw(sheet)
+    boxes = [(left, top) for top in (60, 160 + gap, 260 + 2 * gap) for left in (60, 120, 180)]
+    for left, top in boxes:
+        draw.line((left, top, left, top + 99), 40, 8)
+    assert len(find_digits(sheet)) == 9
+    assert [(found.line, found.column) for found in find_digits(sheet)] == [(n // 3 + 1, n % 3 + 1) for n in range(9)]
+    draw.line((120, 60, 120, 359 + 2 * gap), 40, 8)
+    assert len(find_digits(sheet)) == 6
+
+
 def test_the_long_strokes_of_a_four_are_not_ruled_lines() -> None:
     four = page(28, 28, 255)
     ImageDraw.Draw(four).line(((14, 26), (14, 3), (5, 16), (24, 17)), 0)
