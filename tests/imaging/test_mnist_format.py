@@ -157,8 +157,8 @@ def test_a_table_below_a_high_digit_is_not_part_of_it(seven: NDArray[np.uint8]) 
     assert likeness(center_digit(above), seven) > 0.9
 
 
-def test_a_bar_along_a_side_is_a_frame_only_if_nothing_else_fits() -> None:
-    """A cropped seven is more likely with its bar than without, also where dark corners leave the polarity in doubt."""
+def test_a_seven_cropped_to_its_ink_keeps_its_bar() -> None:
+    """Even if its dark corners leave open which is ink and which is paper."""
     seven = np.full((20, 12), 255, np.uint8)
     seven[0] = 0
     for row in range(1, 20):

@@ -50,8 +50,8 @@ def test_a_one_is_found_complete_alone_or_among_others(pen: int, slant: int) -> 
 
 
 @pytest.mark.parametrize("gap", [15, 30, 50])
-def test_ones_one_above_the_other_are_not_a_ruled_line(gap: int) -> None:
-    """Unlike a line of the same length that two digits touch."""
+def test_ones_in_a_column_are_not_a_ruled_line(gap: int) -> None:
+    """Unlike an unbroken line of the same length."""
     sheet = page(520, 520)
     draw = ImageDraw.Draw(sheet)
     boxes = [(left, top) for top in (60, 160 + gap, 260 + 2 * gap) for left in (60, 120, 180)]

@@ -24,7 +24,7 @@ DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 FRAGMENT = 0.6  # height of the tallest part of a digit
-RULED = 0.1  # share of a ruled line's ink that is no digit's
+RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 SAME_LINE = 0.4  # vertical overlap of neighbors in a line of text
 CUT_OFF = 0.3  # weight of ink that the border cuts off
 WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
@@ -92,7 +92,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     others = typical_height([one for one in alone if not any(map(one.contains, lines))])
     ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    # Nor are digits one above or beside the other, each alone and about as high as the rest.
+    # Nor are several digits in a row or a column, each standing alone and about as high as the others.
     high = [one for one in alone if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
