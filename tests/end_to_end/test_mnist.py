@@ -98,16 +98,18 @@ def test_one_epoch_of_the_tutorial_is_near_its_published_curve(cli: Cli, mnist_d
     assert 0.60 <= correct / 10_000 <= 0.82  # published after epoch 1: 70.98 %
 
 
-def test_digits_cropped_to_their_ink_are_read(data: InMemoryDataset) -> None:
-    """Without the margin that `_cropped_inks` adds, 17 of 100 are misread or rejected."""
+@pytest.mark.parametrize("many", [False, True])
+def test_digits_cropped_to_their_ink_are_read(data: InMemoryDataset, many: bool) -> None:
+    """Without the margin that `_cropped_inks` adds, 17 of 100 are misread or rejected; looked at only as pages, 70."""
     reader = DigitReader.load("pretrained")
     wrong = 0
     for image, label in zip(data.train_images[:100].numpy(), data.train_labels[:100].tolist(), strict=True):
         rows, columns = (np.flatnonzero((image > 60).any(axis=axis)) for axis in (1, 0))
         digit = Image.fromarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-        reading = reader.read(digit.resize((8 * digit.width, 8 * digit.height), Image.Resampling.BICUBIC))
-        wrong += (reading.digit, reading.status) != (str(label), "ok")
-    assert wrong <= 2
+        digit = digit.resize((8 * digit.width, 8 * digit.height), Image.Resampling.BICUBIC)
+        readings = reader.read_many(digit) if many else [reader.read(digit)]
+        wrong += [(reading.digit, reading.status) for reading in readings] != [(str(label), "ok")]
+    assert wrong <= (4 if many else 2)
 
 
 def test_touching_digits_are_separated(data: InMemoryDataset) -> None:

@@ -169,3 +169,19 @@ def test_the_network_decides_between_hypotheses() -> None:
     whole = [5.0 * (width < 130) for width in widths]
     halves = [5.0 * (width > 130) for width in widths]
     assert [len(hypotheses.choose(costs)) for costs in (whole, halves)] == [1, 2]
+
+
+def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
+    """As likely as the network finds it, compared with the page's digits on average."""
+    alone = page_hypotheses(write_seven(page(), 70, 50, pen=20))
+    (_, place) = alone.alone[0]
+    assert [len(alone.found[place].image), alone.found[place].box[3] > 145] == [28, True]
+    likely, unlikely = ([float(number != place) * 3 for number in range(len(alone.found))], [3.0] * len(alone.found))
+    assert alone.choose(likely) == [(place, 1, 1)]
+    assert alone.choose(unlikely) != [(place, 1, 1)]
+
+
+def test_two_digits_near_each_other_are_not_a_single_one() -> None:
+    written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
+    assert page_hypotheses(written).alone == []
+    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (2, 1)]

@@ -1,6 +1,7 @@
 """Convert pictures of digits to MNIST's 28×28 format. NumPy, Pillow and OpenCV only; opens no files and knows nothing
 about models, training or datasets."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,11 +20,12 @@ from mnist_lit.imaging.ink import (
     first_ink,
     frame_depths,
     has_full_side,
+    label_components,
     refine_ink,
     share_of_rim,
 )
 from mnist_lit.imaging.open_picture import reduce_picture
-from mnist_lit.imaging.segmentation import SECOND, best_path, line_hypotheses, single_digit_hypotheses
+from mnist_lit.imaging.segmentation import SECOND, WIDTH, best_path, line_hypotheses, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask, normalize_stroke_width, with_margin
 
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
@@ -38,6 +40,7 @@ DIGIT_SMALLEST, PAGE_SMALLEST = 0.25, 0.02  # share of the longer side: the smal
 CERTAIN = 0.9  # below it ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
+MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -93,17 +96,22 @@ class Hypotheses(NamedTuple):
     lines: list[list[Choice]]  # of text
     found: list[FoundDigit]  # what the choices look like
     beside: int = 0  # digits that seem to be beside the one that was asked for
+    alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
 
     def choose(self, costs: Sequence[float] | None = None) -> list[tuple[int, int, int]]:
         """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats."""
         chosen: list[tuple[int, int, int]] = []
-        line = 0
+        line, total = 0, 0.0
         for choices in self.lines:
-            total = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in choices]
-            path = best_path([choice[:2] for choice in choices], total)
+            each = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in choices]
+            path = best_path([choice[:2] for choice in choices], each)
+            total += sum(each[index] for index in path)
             digits = [digit for digit in (choices[index].digit for index in path) if digit is not None]
             line += bool(digits)
             chosen += [(digit, line, column) for column, digit in enumerate(digits, 1)]
+        alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
+        if alone and (not chosen or alone[0] * len(chosen) < total):  # it is likelier than those are on average
+            return [(alone[1], 1, 1)]
         return chosen
 
     def digits(self) -> list[FoundDigit]:
@@ -111,8 +119,8 @@ class Hypotheses(NamedTuple):
         return [self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose()]
 
 
-def digit_hypotheses(picture: Picture) -> Hypotheses:
-    """What the one digit of a picture may be."""
+def digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
+    """What the one digit of a picture may be. least: share of the ink that its largest piece must have."""
     if known := _in_mnist_format(np.asarray(picture)):
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
@@ -122,19 +130,26 @@ def digit_hypotheses(picture: Picture) -> Hypotheses:
     for ink, top, left, cost in _inks(*dark_on_light(pixels)):
         digits, more = single_digit_hypotheses(ink)
         beside = beside if cost else more
+        if least:
+            enough = least * np.count_nonzero(ink.mask)
+            digits = [one for one in digits if label_components(one.mask)[1][1:, 4].max() >= enough]
         choices += [Choice(0, 1, cost + SECOND * bool(n), len(found) + n) for n in range(len(digits))]
         found += _draw_all(ink, digits, zoom, pixels.shape, top, left)
     return Hypotheses([choices] if choices else [], found, beside)
 
 
+# Looked at as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper
+# is estimated. So it is looked at as one digit, too, unless that sees digits beside it or leaves out much of the ink.
 def page_hypotheses(picture: Picture) -> Hypotheses:
     """What the digits of a page may be."""
     if known := _in_mnist_format(np.asarray(picture)):
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     gray, _ = dark_on_light(pixels)
-    if not (ink := find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)):
-        return digit_hypotheses(picture)._replace(beside=0)  # one digit, with strokes wider than those of any page
+    ink = find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)
+    single = digit_hypotheses(picture, MAIN if ink else 0)
+    if not ink:
+        return single._replace(beside=0)
     digits: list[Component] = []
     lines: list[list[Choice]] = []
     for segments in line_hypotheses(ink):
@@ -142,7 +157,13 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    return Hypotheses(lines, _draw_all(ink, digits, zoom, pixels.shape))
+    found = _draw_all(ink, digits, zoom, pixels.shape)
+    alone = []
+    for place, choice in enumerate(single.lines[0] if single.lines and not single.beside else ()):
+        left, top, right, bottom = single.found[place].box
+        wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
+        alone.append((choice.cost + WIDTH * max(0.0, wide), len(found) + place))
+    return Hypotheses(lines, found + single.found, alone=alone)
 
 
 # MNIST's makers scaled each digit, aspect ratio kept, into a box of 20×20 pixels, antialiased, and shifted it so that
