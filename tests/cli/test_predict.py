@@ -56,10 +56,12 @@ def test_the_table_in_a_file(cli: Cli) -> None:
     draw("=cmd.png")
     Image.new("L", (40, 30), 250).save("blank.png")
     Path("bad.png").touch()
-    for name in ("rows.csv", "rows.jsonl"):
+    for name in ("rows.csv", "rows.jsonl", "rows.CSV"):
         code, out, err = cli("predict", "=cmd.png", "blank.png", "bad.png", "--output", name, *PRETRAINED)
         assert (code, out) == (1, "")
         assert err.splitlines()[-1] == f"predict: 3 rows in {name}: 1 ok, 1 rejected, 1 error"
+    assert Path("rows.CSV").read_bytes() == Path("rows.csv").read_bytes()
+    assert "predict: 1 row in one.csv: 1 rejected" in cli("predict", "blank.png", "--output", "one.csv", *PRETRAINED)[2]
     with Path("rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["file", "line", "column", "box", "digit", "probability", "status", "message"]

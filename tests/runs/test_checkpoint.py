@@ -197,6 +197,12 @@ def test_any_dtype_is_read_if_its_numbers_are_finite(weights: torch.Tensor, fits
         load_checkpoint(tmp_path / "a.ckpt")
 
 
+def test_an_exported_model_is_said_to_be_no_checkpoint(tmp_path: Path) -> None:
+    tmp_path.joinpath("a.onnx").touch()
+    with pytest.raises(InputError, match=r"a checkpoint \(.ckpt\), got .*a.onnx; exported models are for `predict`"):
+        load_checkpoint(tmp_path / "a.onnx")
+
+
 def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
     write_hostile("truncated", tmp_path / "a.ckpt")
     with pytest.raises(InputError, match=r"damaged, cut off or of another kind"):

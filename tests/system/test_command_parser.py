@@ -22,3 +22,11 @@ def test_a_parser_raises_one_line(args: list[str], message: str) -> None:
     with pytest.raises(InputError) as caught:
         parser.parse_args(args)
     assert str(caught.value) == message
+
+
+def test_options_may_stand_between_files() -> None:
+    parser = CommandParser("predict", "Read digits.")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_data_dir_argument()
+    options = parser.parse_args(["a.png", "--data_dir", "b", "c.png"])
+    assert (options.pictures, options.data_dir) == (["a.png", "c.png"], "b")

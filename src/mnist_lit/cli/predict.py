@@ -53,7 +53,7 @@ def main(command: str, args: list[str]) -> int:
         raise
     files = list(expand_paths(options.pictures))
     if options.output:
-        valid = options.output.suffix in (".csv", ".jsonl") and not options.output.is_dir()
+        valid = options.output.suffix.lower() in (".csv", ".jsonl") and not options.output.is_dir()
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
@@ -73,7 +73,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
         "threshold": reader.threshold,
         "mode": "many" if many else "one",
     }
-    to_text, header = (to_jsonl, "") if path.suffix == ".jsonl" else (to_csv, CSV_HEADER)
+    to_text, header = (to_jsonl, "") if path.suffix.lower() == ".jsonl" else (to_csv, CSV_HEADER)
     with report_write_errors(path):
         table = UnfinishedTable(path, files, settings, header)
     if table.done:
@@ -95,7 +95,8 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     finally:
         table.close()
     summary = ", ".join(f"{count:,} {status}" for status, count in table.counts.items())
-    say(f"predict: {table.counts.total():,} rows in {path}: {summary}", file=sys.stderr)
+    total = table.counts.total()
+    say(f"predict: {total:,} row{'s' * (total != 1)} in {path}: {summary}", file=sys.stderr)
     return int("error" in table.counts)
 
 

@@ -37,6 +37,8 @@ def main(command: str, args: list[str]) -> None:
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     require("--images", options.images, "1 or more", options.images >= 1)
+    if options.output:
+        require("--output", options.output, "a file name that ends in .html", options.output.suffix.lower() == ".html")
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder, members = _runs(options.model)

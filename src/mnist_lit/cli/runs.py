@@ -21,6 +21,7 @@ from mnist_lit.runs.results import best_validation, read_predictions, trained_ep
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import duration, percent, print_table, say
 
+FIRST_RUN = "`mnist-lit fit --config quickstart` makes one"
 KEYS = """\
 --json prints a list with one object per run, the newest last; null stands for what a run does not have:
   run, folder          its name and its folder
@@ -66,13 +67,14 @@ class RunSummary(NamedTuple):
 def summarize_run(run: Path) -> RunSummary:
     """Read a run's folder."""
     begin, end = began_and_saved(run)
+    epochs = float(trained_epochs(run))
     best, tested = best_validation(run) or (None, None), read_predictions(run)
     return RunSummary(
         run=run_name(run),
         folder=str(run),
         started=datetime.fromtimestamp(int(begin), UTC).isoformat() if begin else None,
         seconds=round(end - begin, 3) if begin and end and end > begin else None,
-        epochs=trained_epochs(run),
+        epochs=int(epochs) if epochs.is_integer() else epochs,
         finished=is_finished(run),
         val_accuracy=best[0],
         val_epoch=best[1],
@@ -92,14 +94,15 @@ def main(command: str, args: list[str]) -> None:
     if root.is_file():
         raise InputError(f"expected a folder of runs, got the file {root}")
     if not root.is_dir():
-        raise InputError(f"no folder {root}" if options.folder else f"no folder {root}; nothing was trained here yet")
+        hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
+        raise InputError(f"no folder {root}{hint}")
     runs = all_runs(root)
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' folders have none
     if options.json:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return
     if not summaries:
-        raise InputError(f"no run in {root}; `mnist-lit fit --config quickstart` makes one")
+        raise InputError(f"no run in {root}; {FIRST_RUN}")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
     if others := len(runs) - len(rows):

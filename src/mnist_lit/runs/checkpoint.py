@@ -175,6 +175,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
+    if path.suffix == ".onnx":
+        raise InputError(f"expected a checkpoint (.ckpt), got {path}; exported models are for `predict` and `serve`")
     try:
         _check_zip(path)
         with warnings.catch_warnings():

@@ -146,7 +146,8 @@ def find_run(given: str) -> Path:
     for path in (Path(given), Path(LOGS, given)):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
-    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{did_you_mean(given, known_runs())}")
+    hint = did_you_mean(given, known_runs()) or "; `mnist-lit runs` lists the runs"
+    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{hint}")
 
 
 def known_runs() -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 # How argparse and jsonargparse word their errors.
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
+INVALID_VALUE = re.compile(r"argument (\S+?): invalid (int|float) value: '(.*)'")
 PARSER_KEY = re.compile(r'Parser key "(.*?)":')
 WRONG_VALUE = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
 EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
@@ -77,6 +78,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         name = unknown[1] or unknown[2]
         own = "; a LightningModule of your own is trained in Python, see docs/own-module.md"
         return f"unknown option {name}{own if name == 'model.class_path' else did_you_mean(name, valid)}"
+    if invalid := INVALID_VALUE.fullmatch(message):
+        return f"{invalid[1]}: expected {TYPE_NAMES[invalid[2]]}, got {invalid[3]}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
         return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"

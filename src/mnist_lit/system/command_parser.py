@@ -23,8 +23,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--model", "--ckpt_path", dest="named_model", metavar="NAME", help=help)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; `model` is the model, however it was named."""
-        options = super().parse_args(args, namespace)
+        """Parse, options anywhere among the rest; `model` is the model, however it was named."""
+        options = super().parse_intermixed_args(args, namespace)
         if named := vars(options).pop("named_model", None):
             if vars(options).get("model"):
                 raise InputError(f"expected one model, got {options.model} and {named}")
