@@ -322,9 +322,9 @@ def _sample(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:
-    """Without interpolation, which would take longer than everything else here."""
-    place = int(share * (values.size - 1))
-    return float(np.partition(values, place)[place])
+    """Without interpolation, which would take longer than everything else here. A sort, because `np.partition` is ten
+    times as slow where most values are equal."""
+    return float(np.sort(values)[int(share * (values.size - 1))])
 
 
 def _extract(gray: Gray, sigma: float, window: float) -> tuple[Ink, Gray] | None:
