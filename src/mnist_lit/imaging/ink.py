@@ -2,6 +2,7 @@
 its ruled lines. NumPy and OpenCV only; knows nothing about digits."""
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -241,15 +242,18 @@ def even_light(gray: Gray) -> Gray:
     fit, kept = level, np.ones(len(level), bool)
     for _ in range(4):
         fit = (terms @ np.linalg.lstsq(terms[kept], level[kept])[0]).clip(1)
-        kept = level > (1 - DARKER) * fit
+        fitted, kept = kept, level > (1 - DARKER) * fit
         if kept.mean() < SMOOTH:
             return gray
+        if (kept == fitted).all():  # the next fit would be the same
+            break
     if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
         return gray
     light = np.maximum(fit / fit.max(), DARKEST).reshape(height, width).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 
+@lru_cache(maxsize=8)
 def _polynomial(height: int, width: int) -> NDArray[np.float64]:
     """1, x, y, x², xy and y² at each of height × width points: (height · width, 6)."""
     y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"))
