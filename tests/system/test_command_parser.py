@@ -30,3 +30,5 @@ def test_options_may_stand_between_files() -> None:
     parser.add_data_dir_argument()
     options = parser.parse_args(["a.png", "--data_dir", "b", "c.png"])
     assert (options.pictures, options.data_dir) == (["a.png", "c.png"], "b")
+    options = parser.parse_args(["--data_dir", "b", "--", "-c.png"])
+    assert (options.pictures, options.data_dir) == (["-c.png"], "b")

@@ -24,7 +24,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, options anywhere among the rest; `model` is the model, however it was named."""
-        options = super().parse_intermixed_args(args, namespace)
+        parse = super().parse_args if "--" in (args or ()) else super().parse_intermixed_args  # ignores "--"
+        options = parse(args, namespace)
         if named := vars(options).pop("named_model", None):
             if vars(options).get("model"):
                 raise InputError(f"expected one model, got {options.model} and {named}")
