@@ -71,6 +71,16 @@ def test_the_long_strokes_of_a_four_are_not_ruled_lines() -> None:
     assert np.allclose(found.box, (5, 3, 25, 27), atol=1)
 
 
+def test_the_bars_of_two_fours_that_touch_are_not_a_ruled_line() -> None:
+    """Without its straight strokes, a four looks so small that they seem too long for a digit."""
+    fours = page(500, 260)
+    for left in (80, 160):
+        ImageDraw.Draw(fours).line(((left + 28, 60), (left, 132), (left + 80, 132)), 40, 6)
+        ImageDraw.Draw(fours).line((left + 60, 90, left + 60, 180), 40, 6)
+    sizes = [(right - left, bottom - top) for (left, top, right, bottom), *_ in page_hypotheses(fours).found]
+    assert sum(75 < width < 95 and height > 115 for width, height in sizes) == 2
+
+
 def test_a_bar_across_a_tight_crop_is_not_a_ruled_line(seven: NDArray[np.uint8]) -> None:
     assert likeness(center_digit(write_seven(page(), 70, 50).crop((66, 46, 134, 155))), seven) > 0.9
 

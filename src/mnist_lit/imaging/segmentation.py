@@ -97,11 +97,13 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
     unruled = components(_erase(ink.mask, lines)) if lines else all_ink
-    typical = typical_height(unruled) or typical_height(all_ink)
-    long = [line for line in lines if line.size > RULE * typical]
-    if len(long) < len(lines):
+    for _ in range(2):  # digits that lost their straight strokes look small at first
+        typical = typical_height(unruled) or typical_height(all_ink)
+        long = [line for line in lines if line.size > RULE * typical]
+        if len(long) == len(lines):
+            break
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-        unruled = components(_erase(ink.mask, lines))
+        unruled = components(_erase(ink.mask, lines)) if lines else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
     inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
     text = _text_lines(inside, typical)
