@@ -191,6 +191,15 @@ def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
     assert alone.choose(unlikely) != [(place, 1, 1)]
 
 
+def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:
+    """A one along the border is not taken for the edge of the paper."""
+    number = page(360, 110)
+    for left in (60, 160, 270):
+        write_seven(number, left, 4)
+    ImageDraw.Draw(number).line((4, 6, 4, 106), 40, 10)
+    assert [found.column for found in find_digits(number.crop((0, 0, 334, 110)))] == [1, 2, 3, 4]
+
+
 def test_two_digits_near_each_other_are_not_a_single_one() -> None:
     written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
     assert page_hypotheses(written).alone == []

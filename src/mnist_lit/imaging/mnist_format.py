@@ -25,7 +25,15 @@ from mnist_lit.imaging.ink import (
     share_of_rim,
 )
 from mnist_lit.imaging.open_picture import reduce_picture
-from mnist_lit.imaging.segmentation import SECOND, WIDTH, best_path, line_hypotheses, single_digit_hypotheses
+from mnist_lit.imaging.segmentation import (
+    SECOND,
+    WIDTH,
+    best_path,
+    components,
+    line_hypotheses,
+    single_digit_hypotheses,
+    typical_height,
+)
 from mnist_lit.imaging.stroke_width import Mask, normalize_stroke_width, with_margin
 
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
@@ -40,6 +48,7 @@ DIGIT_SMALLEST, PAGE_SMALLEST = 0.25, 0.02  # share of the longer side: the smal
 CERTAIN = 0.9  # below it ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
+HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
 
@@ -146,10 +155,16 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     gray, _ = dark_on_light(pixels)
-    ink = find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)
-    single = digit_hypotheses(picture, MAIN if ink else 0)
-    if not ink:
+    margin = 0
+    look = first_ink(gray, PAGE_WINDOW, PAGE_COARSE)
+    if look and _is_cropped_line(look[0].mask):
+        margin = round(MARGIN * min(gray.shape))
+        gray = _with_margin_of(look[1], gray, margin)
+        look = first_ink(gray, PAGE_WINDOW, PAGE_COARSE)
+    single = digit_hypotheses(picture, MAIN if look else 0)
+    if not look:
         return single._replace(beside=0)
+    ink = refine_ink(gray, *look, PAGE_WINDOW, PAGE_SMALLEST)
     digits: list[Component] = []
     lines: list[list[Choice]] = []
     for segments in line_hypotheses(ink):
@@ -157,7 +172,7 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    found = _draw_all(ink, digits, zoom, pixels.shape)
+    found = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
     alone = []
     for place, choice in enumerate(single.lines[0] if single.lines and not single.beside else ()):
         left, top, right, bottom = single.found[place].box
@@ -253,6 +268,12 @@ def _fills_picture(mask: Mask) -> bool:
     spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
     reaches = all(span >= CROPPED * side for span, side in zip(spans, mask.shape, strict=True))
     return reaches and share_of_rim(mask) <= RIM_INK and not has_full_side(mask)
+
+
+def _is_cropped_line(mask: Mask) -> bool:
+    """Whether a picture's ink fills it and is a single line of text, so that digits along its border are no edges of a
+    page."""
+    return _fills_picture(mask) and typical_height(components(mask)) > HIGH * min(mask.shape)
 
 
 def _with_margin_of(paper: NDArray[np.uint8], gray: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
