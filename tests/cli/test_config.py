@@ -18,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("--model.lrr 1", "unknown option model.lrr; did you mean model.lr?"),
-        ("--lr=1", "unknown option lr; did you mean model.lr?"),
-        ("--model.learning_rate 1", "unknown option model.learning_rate; did you mean model.lr?"),
+        ("--model.lrr 1", "unknown option --model.lrr; did you mean --model.lr?"),
+        ("--lr=1", "unknown option --lr; did you mean --model.lr?"),
+        ("--model.learning_rate 1", "unknown option --model.learning_rate; did you mean --model.lr?"),
         ("--model.lr fast", "model.lr: expected a number, got fast"),
         ("--model.lr=-1", "model.lr: expected above 0, got -1.0"),
         ("--model.optimizer adam", "expected sgd or adamw or muon, got adam; did you mean adamw?"),
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
         ("--data.timeout 0", "data.timeout: expected seconds above 0, got 0"),
         ("--seed_everything true", "mnist-lit: seed_everything: expected a whole number"),
         ("--seed_everything -5", "mnist-lit: seed_everything: expected a whole number"),
-        ("--trainer.max_epoch 3", "unknown option trainer.max_epoch; did you mean trainer.max_epochs?"),
+        ("--trainer.max_epoch 3", "unknown option --trainer.max_epoch; did you mean --trainer.max_epochs?"),
         ("--trainer.max_epochs many", "trainer.max_epochs: expected a whole number, got many"),
         ("--trainer.precision 8", "trainer.precision: expected 64 or 32 or 16 or transformer-engine or"),
         ("--trainer.callbacks foo", "trainer.callbacks: cannot take foo"),

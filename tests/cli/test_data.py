@@ -26,7 +26,7 @@ def test_each_split_is_printed_and_options_may_be_named_as_for_fit(cli: Cli) -> 
             ["--dataset", "mnits"],
             "expected mnist, fashion_mnist, kmnist, digits, got dataset mnits; did you mean mnist?",
         ),
-        (["--deep"], "unknown option deep"),
+        (["--deep"], "unknown option --deep"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_code_2(cli: Cli, args: list[str], line: str) -> None:

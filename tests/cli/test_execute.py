@@ -154,8 +154,8 @@ def callback(name: str, **settings: object) -> str:
         ("--data.classes 3", "data.classes: expected two or more different classes, got 3"),
         ("--data.classes 3,x", "data.classes: expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got x"),
         ("--data.split letters", "data.split: expected balanced unless data.dataset is emnist, got letters"),
-        ("--optimizer Adam", "unknown option optimizer; did you mean model.optimizer?"),
-        ("--lr_scheduler StepLR", "unknown option lr_scheduler; did you mean model.schedule?"),
+        ("--optimizer Adam", "unknown option --optimizer; did you mean --model.optimizer?"),
+        ("--lr_scheduler StepLR", "unknown option --lr_scheduler; did you mean --model.schedule?"),
         ("--ckpt_path last", "no model at last; did you mean latest?"),
     ],
 )

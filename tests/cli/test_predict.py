@@ -33,7 +33,7 @@ def test_the_table_on_the_terminal(cli: Cli) -> None:
     draw("one.png")
     code, out, err = cli("predict", "one.png")
     assert code == 0
-    assert err == "predict: pretrained, rejecting outlier scores above 0.5\n"
+    assert err == "predict: pretrained\n"
     heading, row = out.splitlines()
     assert heading.split() == ["file", "digit", "probability", "status"]
     name, digit, probability, status = row.split()
@@ -81,8 +81,9 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     draw("folder/inner/b.JPG")
     Path("folder/notes.txt").touch()
     for _ in range(2):  # the second time the pictures of the first --show are there
-        code, out, _ = cli("predict", "folder", "--show", *PRETRAINED)
+        code, out, err = cli("predict", "folder", "--show", *PRETRAINED)
         assert code == 0
+        assert err.splitlines()[-1] == "predict: saved what the network saw as folder/a.png.seen.png and 1 more"
         assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
     with Image.open("folder/a.png.seen.png") as seen:
         assert (seen.size, seen.mode) == ((224, 224), "L")
@@ -93,7 +94,7 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     Path("empty").mkdir()
     code, out, _ = cli("predict", "empty", "folder/a.png", *PRETRAINED)
     assert code == 1
-    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["any", "ok"]  # the other one is still read
+    assert [row.split()[-1] for row in out.splitlines()[1:]] == ["some", "ok"]  # the other one is still read
 
 
 def test_many_prints_lines_as_numbers_and_writes_each_digit(cli: Cli) -> None:
@@ -184,6 +185,11 @@ def test_an_exported_model_is_read_without_torch() -> None:
 def test_invalid_options_are_one_line(cli: Cli) -> None:
     draw("one.png")
     assert cli("predict", "one.png", "--output", "rows.txt", *PRETRAINED)[0] == 2
+    assert "1 row in ROWS.CSV: 1 ok" in cli("predict", "one.png", "--output", "ROWS.CSV", *PRETRAINED)[2]
+    assert cli("predict", "one.png", "--output", "ROWS.JSONL", *PRETRAINED)[0] == 0
+    assert Path("ROWS.JSONL").read_text(encoding="utf-8").startswith("{")
+    given = cli("predict", "one.png", "--threshold", "0.25", *PRETRAINED)[2]
+    assert given == "predict: pretrained, rejecting outlier scores above 0.25\n"
     code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
     assert (code, err.splitlines()[-1]) == (
         2,
@@ -201,10 +207,12 @@ def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
     Path("-").touch()
     assert "name it" not in cli("predict", "-", "--threshold", "x", *PRETRAINED)[2]
     Path("empty").mkdir()
-    code, out, _ = cli("predict", "empty", "", "./-dash.png", *PRETRAINED)
-    empty, unnamed, read = out.splitlines()[1:]
+    code, out, _ = cli("predict", "empty", "", "https://localhost/a.png", "gone.png", "./-dash.png", *PRETRAINED)
+    empty, unnamed, url, gone, read = out.splitlines()[1:]
     assert code == 1
-    assert empty.endswith("expected pictures, got a folder without any")
+    assert empty.endswith("expected pictures, got a folder without any; name one that has some")
+    assert url.endswith("expected a picture, found no file https:/localhost/a.png; download it first")
+    assert gone.endswith("expected a picture, found no file gone.png")
     assert unnamed.endswith("expected a picture, got an empty name")
     assert " ok" in read
 

@@ -52,10 +52,16 @@ def test_the_newest_group_is_reported_if_it_is_complete() -> None:
         ((), "lightning_logs"),
         (("--images", "0"), "--images: expected 1 or more, got 0"),
         (("--json", "--output", "x.html"), "expected --json or --output, got both"),
-        (("--jsn",), "did you mean json?"),
+        (("--jsn",), "did you mean --json?"),
     ],
 )
 def test_wrong_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str) -> None:
     code, out, err = cli("report", *args)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_page_is_written_only_as_html(cli: Cli) -> None:
+    code, _, err = cli("report", "pretrained", "--output", "page.txt")
+    assert (code, err) == (2, "mnist-lit: --output: expected a file name that ends in .html, got page.txt\n")
+    assert "no run" in cli("report", "gone", "--output", "PAGE.HTML")[2]

@@ -235,7 +235,7 @@ def test_a_killed_fit_is_a_failed_trial(cli: Cli, fake_fits: Started) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model.lrr: [1]", "unknown option model.lrr; did you mean model.lr?"),
+        ("model.lrr: [1]", "unknown option --model.lrr; did you mean --model.lr?"),
         ("resume: [auto]", "resume cannot be in a space"),
         ("trainer.max_epochs: [1, 2]", "--trainer.max_epochs does not go with this sweep"),
     ],

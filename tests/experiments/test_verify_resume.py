@@ -81,7 +81,7 @@ def test_a_fit_that_ends_before_its_kill_is_restored_and_killed_sooner(monkeypat
 def test_a_failed_fit_is_reported_in_its_own_words(cli: Cli) -> None:
     code, out, err = cli("verify-resume", *FIT, "--model.lrr", "1")
     assert (code, out) == (2, "")
-    assert err == "mnist-lit: the fit failed: unknown option model.lrr; did you mean model.lr?\n"
+    assert err == "mnist-lit: the fit failed: unknown option --model.lrr; did you mean --model.lr?\n"
 
 
 def test_states_are_compared_bit_for_bit() -> None:

@@ -9,26 +9,29 @@ from mnist_lit.system.command_parser import CommandParser
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--modle", "x"], "unknown option modle; did you mean model?"),
-        (["--data_dri", "x"], "unknown option data_dri; did you mean data_dir?"),
-        (["--model"], "argument --model/--ckpt_path: expected one argument"),
+        (["--modle", "x"], "unknown option --modle; did you mean --model?"),
+        (["--data_dri", "x"], "unknown option --data_dri; did you mean --data_dir?"),
+        (["--model"], "--model/--ckpt_path: expected a value, got none"),
+        (["--size", "x"], "--size: expected a number, got x"),
+        (["--all=3"], "--all: expected no value, got 3"),
     ],
 )
 def test_a_parser_raises_one_line(args: list[str], message: str) -> None:
     parser = CommandParser("predict", "Read digits.")
     parser.add_model_argument("the model")
     parser.add_data_dir_argument()
+    parser.add_argument("--size", type=float)
+    parser.add_argument("--all", action="store_true")
     assert parser.parse_args(["--ckpt_path", "a", "--data_dir", "b"]).model == "a"
     with pytest.raises(InputError) as caught:
         parser.parse_args(args)
     assert str(caught.value) == message
 
 
-def test_options_may_stand_between_files() -> None:
+@pytest.mark.parametrize("args", [["--all", "a", "--size", "1", "b"], ["a", "--all", "b"], ["--all", "--", "a", "b"]])
+def test_files_and_options_may_be_in_any_order(args: list[str]) -> None:
     parser = CommandParser("predict", "Read digits.")
-    parser.add_argument("pictures", nargs="+")
-    parser.add_data_dir_argument()
-    options = parser.parse_args(["a.png", "--data_dir", "b", "c.png"])
-    assert (options.pictures, options.data_dir) == (["a.png", "c.png"], "b")
-    options = parser.parse_args(["--data_dir", "b", "--", "-c.png"])
-    assert (options.pictures, options.data_dir) == (["-c.png"], "b")
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--size")
+    assert (parser.parse_args(args).files, parser.parse_args(args).all) == (["a", "b"], True)

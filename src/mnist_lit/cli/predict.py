@@ -14,7 +14,7 @@ from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
-from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, to_csv, to_jsonl
+from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, shown_path, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained
@@ -57,11 +57,17 @@ def main(command: str, args: list[str]) -> int:
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
-    rejects = f"rejecting outlier scores above {reader.threshold:g}" if reader.threshold < 1 else "rejecting nothing"
-    say(f"predict: {model}{reader.note}, {rejects}", file=sys.stderr)
+    rejects = f", rejecting outlier scores above {reader.threshold:g}" if options.threshold is not None else ""
+    say(f"predict: {model}{reader.note}{', rejecting nothing' if reader.threshold == 1 else rejects}", file=sys.stderr)
     if options.output:
-        return _write_table(options.output, reader, files, many=options.many, show=options.show)
-    return _print_table(reader, files, many=options.many, show=options.show)
+        code = _write_table(options.output, reader, files, many=options.many, show=options.show)
+    else:
+        code = _print_table(reader, files, many=options.many, show=options.show)
+    saved = [path for path in map(shown_path, files) if options.show and os.path.lexists(path)]
+    if saved:
+        more = f" and {len(saved) - 1:,} more" * (len(saved) > 1)
+        say(f"predict: saved what the network saw as {saved[0]}{more}", file=sys.stderr)
+    return code
 
 
 def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:

@@ -29,7 +29,9 @@ def main(command: str, args: list[str]) -> None:
     newest = "default: the newest run, or its group, if that is complete"
     run = f"a run or a group of seeds by folder or name, latest, or a checkpoint ({newest})"
     parser.add_model_argument(run)
-    parser.add_argument("--output", type=Path, help="where to write the page (default: report.html in the run)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.html", help="where to write the page (default: report.html in the run)"
+    )
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
     images = f"test images for accuracy under rotation, noise … (default: {ROBUSTNESS_IMAGES:,})"
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)

@@ -78,9 +78,14 @@ def read_files(reader: DigitReader, files: Sequence[str], *, many: bool, show: b
             yield [*(Row(file, reading) for reading in of_file), *([Row(file, None, failure)] if failure else [])]
 
 
+def shown_path(file: str) -> Path:
+    """Where `--show` saves what the network saw of a file."""
+    return Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
+
+
 def _show(file: str, readings: Sequence[Reading]) -> str:
     """Save the network's inputs side by side, enlarged; returns the error message if that fails, else nothing."""
-    path = Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
+    path = shown_path(file)
     images = np.concatenate([reading.image for reading in readings], axis=1)  # (28, 28 N)
     try:
         write_atomic(path, png_bytes(images.repeat(SHOW_SCALE, axis=0).repeat(SHOW_SCALE, axis=1)))

@@ -73,7 +73,7 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
             raise InputError("expected a picture on standard input, got no standard input")
         if file != STDIN and os.path.isdir(file):  # noqa: PTH112  # Path.is_dir raises for names no file can have
             os.listdir(file)  # raises if it is closed  # noqa: PTH208
-            raise InputError("expected pictures, got a folder without any")
+            raise InputError("expected pictures, got a folder without any; name one that has some")
         if not file:
             raise InputError("expected a picture, got an empty name")
         return propose(sys.stdin.buffer if file == STDIN else Path(file), many=many)

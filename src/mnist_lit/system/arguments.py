@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 # How argparse and jsonargparse word their errors.
-UNKNOWN_OPTION = re.compile(r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'")
-INVALID_VALUE = re.compile(r"argument (\S+?): invalid (int|float) value: '(.*)'")
+UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (-*)([^\s=]+)|does not accept option '([\w.]+)'")
 PARSER_KEY = re.compile(r'Parser key "(.*?)":')
 WRONG_VALUE = re.compile(r'Parser key "(.*)":(?s:.*)(?:Got|Given) value: (.*)')
 EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
@@ -27,6 +26,11 @@ SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
+    r"argument (\S+): invalid float value: '(.*)'": r"\1: expected a number, got \2",
+    r"argument (\S+): invalid int value: '(.*)'": r"\1: expected a whole number, got \2",
+    r"argument (\S+): expected (?:one|at least one) argument": r"\1: expected a value, got none",
+    r"argument (\S+): ignored explicit argument '(.*)'": r"\1: expected no value, got \2",
+    "the following arguments are required: (.+)": r"missing argument: \1; --help lists what the command takes",
     r'(?s:Parser key "model":\s+Unable to load config.*- Parser key.*)': "model: expected options "
     "such as --model.lr 0.1; a network of your own is --model.network package.Class",
     r"Call to compute_fn of link .* failed: ": "",
@@ -63,6 +67,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
 
     >>> explain_error("Subcommand 'fit' does not accept option 'data.batchsize'", ["data.batch_size"])
     'unknown option data.batchsize; did you mean data.batch_size?'
+    >>> explain_error("unrecognized arguments: --treshold 0.5", ["threshold"])
+    'unknown option --treshold; did you mean --threshold?'
     >>> explain_error('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: x', [])
     'model.lr: expected a number, got x'
     >>> explain_error('Parser key "a.b":\\n  Expected a typing.Literal[\\'sgd\\', \\'adamw\\']. Got value: adam', [])
@@ -75,11 +81,12 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     'a.b: cannot take None'
     """
     if unknown := UNKNOWN_OPTION.search(message):
-        name = unknown[1] or unknown[2]
+        dashes, name = unknown[1] or "", unknown[2] or unknown[3]
+        if unknown[2] and not dashes:
+            return f"unexpected argument {name}; --help lists what the command takes"
         own = "; a LightningModule of your own is trained in Python, see docs/own-module.md"
-        return f"unknown option {name}{own if name == 'model.class_path' else did_you_mean(name, valid)}"
-    if invalid := INVALID_VALUE.fullmatch(message):
-        return f"{invalid[1]}: expected {TYPE_NAMES[invalid[2]]}, got {invalid[3]}"
+        hint = own if name == "model.class_path" else did_you_mean(name, valid).replace("mean ", "mean " + dashes)
+        return f"unknown option {dashes}{name}{hint}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
         return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"

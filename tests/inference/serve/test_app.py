@@ -41,7 +41,21 @@ def test_another_method_is_told_the_right_one(
 
 def test_a_path_with_a_slash_more_is_another_one(ask: Callable[..., "Response"]) -> None:
     assert ask("POST", "/predict/").status_code == 405
-    assert ask("GET", "/health/").status_code == 404
+    response = ask("GET", "/health/")
+    detail = "expected a path that /docs lists, or a file of the page, got '/health/'"
+    assert (response.status_code, response.json()) == (404, {"detail": detail})
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("mony=true", "expected many as the only parameter, got 'mony'"),
+        ("many=perhaps", "many: expected true or false, got 'perhaps'"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(ask: Callable[..., "Response"], query: str, detail: str) -> None:
+    response = ask("POST", f"/predict?{query}", content=b"", headers={"content-type": "image/png"})
+    assert (response.status_code, response.json()) == (422, {"detail": detail})
 
 
 @pytest.mark.parametrize("path", sorted(PAGE.glob("*")), ids=lambda path: path.name)

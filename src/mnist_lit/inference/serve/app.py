@@ -52,6 +52,8 @@ def create_app(
     @app.post("/predict", response_model=Answer, responses=PROBLEMS, openapi_extra=BODY)
     async def predict(request: Request, many: bool = False) -> Response:  # noqa: FBT001, FBT002  # a query parameter
         """Read the digit in a picture, or every digit with `many`."""
+        if unknown := [name for name in request.query_params if name != "many"]:
+            raise HTTPException(422, f"expected many as the only parameter, got {unknown[0][:40]!r}")
         data, is_json = await read_body(request)
         result = await in_thread(lambda: answer(reader, processes.propose, data, many=many, is_json=is_json))
         for reading in result.readings:
@@ -93,7 +95,12 @@ def create_app(
     async def one_line(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         got = str(first["input"])[:40]
-        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}, got {got!r}"}, 422)
+        return JSONResponse({"detail": f"{first['loc'][-1]}: expected true or false, got {got!r}"}, 422)
+
+    @app.exception_handler(404)
+    async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
+        elsewhere = f"expected a path that /docs lists, or a file of the page, got {request.url.path[:100]!r}"
+        return JSONResponse({"detail": elsewhere if error.detail == "Not Found" else error.detail}, 404)
 
     @app.exception_handler(405)
     async def other_method(request: Request, error: HTTPException) -> JSONResponse:
