@@ -63,8 +63,7 @@ def main(command: str, args: list[str]) -> int:
         code = _write_table(options.output, reader, files, many=options.many, show=options.show)
     else:
         code = _print_table(reader, files, many=options.many, show=options.show)
-    saved = [path for path in map(shown_path, files) if options.show and os.path.lexists(path)]
-    if saved:
+    if options.show and (saved := [path for path in map(shown_path, files) if os.path.lexists(path)]):
         more = f" and {len(saved) - 1:,} more" * (len(saved) > 1)
         say(f"predict: saved what the network saw as {saved[0]}{more}", file=sys.stderr)
     return code

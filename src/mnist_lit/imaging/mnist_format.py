@@ -271,8 +271,8 @@ def _fills_picture(mask: Mask) -> bool:
 
 
 def _is_cropped_line(mask: Mask) -> bool:
-    """Whether a picture's ink fills it and is a single line of text, so that digits along its border are no edges of a
-    page."""
+    """Whether a picture's ink fills it and is a single line of text: what lies along its border is then a digit, and
+    not the edge of a page."""
     return _fills_picture(mask) and typical_height(components(mask)) > HIGH * min(mask.shape)
 
 
