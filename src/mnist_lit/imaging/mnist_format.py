@@ -110,18 +110,28 @@ class Hypotheses(NamedTuple):
     def choose(self, costs: Sequence[float] | None = None) -> list[tuple[int, int, int]]:
         """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats."""
         chosen: list[tuple[int, int, int]] = []
-        line, total = 0, 0.0
-        for choices in self.lines:
-            each = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in choices]
-            path = best_path([choice[:2] for choice in choices], each)
-            total += sum(each[index] for index in path)
-            digits = [digit for digit in (choices[index].digit for index in path) if digit is not None]
-            line += bool(digits)
-            chosen += [(digit, line, column) for column, digit in enumerate(digits, 1)]
+        each: list[float] = []
+        for line in self.lines:
+            totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
+            path = best_path([choice[:2] for choice in line], totals)
+            digits = [(index, digit) for index in path if (digit := line[index].digit) is not None]
+            number = chosen[-1][1] + 1 if chosen else 1
+            chosen += [(digit, number, column) for column, (_, digit) in enumerate(digits, 1)]
+            each += [totals[index] for index, _ in digits]
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
-        if alone and (not chosen or alone[0] * len(chosen) < total):  # it is likelier than those are on average
+        if alone and self._is_alone(*alone, [digit for digit, *_ in chosen], each):
             return [(alone[1], 1, 1)]
         return chosen
+
+    def _is_alone(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
+        """Whether one digit is likelier than most of the others, which are its parts, or specks beside it."""
+        if not others:
+            return True
+        left, top, right, bottom = self.found[digit].box
+        boxes = np.array([self.found[other].box for other in others])
+        x, y = boxes[:, ::2].mean(axis=1), boxes[:, 1::2].mean(axis=1)
+        within = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
+        return bool(cost < np.median(costs) and within.mean() >= 0.5)
 
     def digits(self) -> list[FoundDigit]:
         """The digits that their shapes suggest."""
