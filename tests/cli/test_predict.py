@@ -2,10 +2,13 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,28 @@ def test_an_interrupted_command_continues_where_it_stopped(cli: Cli, monkeypatch
     assert "predict: 4 rows in rows.csv: 1 error, 3 ok" in err
     assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert "rows.csv will be replaced" in cli("predict", "folder", "--output", "rows.csv", *PRETRAINED)[2]
+
+
+def test_ctrl_c_pressed_several_times_stops_at_once() -> None:
+    draw("folder/0.png")
+    for number in range(1, 6000):
+        Path("folder", f"{number}.png").hardlink_to("folder/0.png")
+    program = [sys.executable, "-m", "mnist_lit", "predict", "folder", "--output", "rows.csv", *PRETRAINED]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
+        try:
+            while not Path("rows.csv.part/progress.json").exists() and process.poll() is None:
+                time.sleep(0.01)
+            for _ in range(5):
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+                time.sleep(0.02)
+            err = process.communicate(timeout=30)[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 128 + signal.SIGINT
+    saved = json.loads(Path("rows.csv.part/progress.json").read_bytes())["done"]
+    message = f"stopped by SIGINT after {saved:,} of 6,000 files; the same command continues rows.csv"
+    assert [line for line in err.splitlines() if line.strip()] == ["predict: pretrained", f"mnist-lit: {message}"]
 
 
 def test_an_exported_model_is_read_without_torch() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+from mnist_lit.errors import InputError
 from mnist_lit.inference import workers
 from mnist_lit.inference.reader import Proposal, propose
 from mnist_lit.inference.workers import CHUNK_SIZE, MIN_CHUNKS, Proposed, propose_chunks, propose_files
@@ -90,6 +91,19 @@ def test_a_crash_before_the_next_chunk_is_given_away_costs_nothing(monkeypatch: 
     chunks = list(propose_chunks(files, many=False))
     assert [file for chunk, _ in chunks for file in chunk] == files
     assert {len(found) for _, found in chunks} == {CHUNK_SIZE}
+
+
+def test_a_process_reads_no_further_files_once_it_is_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        workers.set_up_process()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(InputError, match="stopped by a signal"):
+            propose_files(["missing.png"], many=False)
+    finally:
+        workers.stopping.clear()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_files_are_opened_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,16 @@ def test_both_signals_raise_inside_and_the_handlers_are_restored() -> None:
     assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_another_signal_does_not_interrupt_the_cleaning_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raise_on_signal():
+        with pytest.raises(StoppedBySignal, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr("mnist_lit.system.signals.PATIENCE", 0)
+        with pytest.raises(StoppedBySignal, match="SIGINT"):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_a_deferred_signal_raises_only_when_ctrl_c_is_pressed_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     deferred = DeferredSignals()
     with raise_on_signal():

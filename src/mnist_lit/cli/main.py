@@ -40,7 +40,8 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 def main(args: list[str] | None = None) -> int:
     """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
     printed as one line; `--debug` shows their traceback."""
-    if args is None:  # this process is a command, not a program that calls one
+    is_command = args is None  # this process is one, not a program that calls one
+    if args is None:
         args = sys.argv[1:]
         # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
         # import from the working directory first. `cli/network.py` needs no such path for a network of one's own.
@@ -50,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
-        with raise_on_signal():
+        with raise_on_signal(then_exit=is_command):
             code = _run([arg for arg in args if arg != "--debug"], debug=debug)
             sys.stdout.flush()
             return code

@@ -33,6 +33,7 @@ class UnfinishedTable:
         self.path, self.folder = path, path.with_name(f"{path.name}.part")
         self.settings = dict(settings)
         self.done, self.counts = 0, Counter[str]()  # files whose rows were added, and rows by status
+        self.saved = 0  # files whose rows a kill does not cost
         self._names = hashlib.sha256()  # of the files that are done
         self._unsaved, self._next_save = list[str](), time.monotonic() + SAVE_SECONDS
         self.folder.mkdir(exist_ok=True)
@@ -75,7 +76,7 @@ class UnfinishedTable:
         differing += ["list of pictures"] if self._names.hexdigest() != names else []
         if differing:
             raise InputError(f"{self.folder} has unfinished rows of another {' and '.join(differing)}; {restart}")
-        self.counts = counts
+        self.counts, self.saved = counts, self.done
         return int(length)
 
     def add(self, file: str, text: str, statuses: Iterable[str]) -> None:
@@ -111,7 +112,7 @@ class UnfinishedTable:
         record = {"settings": self.settings, "done": self.done, "names": self._names.hexdigest()}
         record |= {"counts": self.counts, "bytes": self._rows.tell()}
         write_atomic(self.folder / PROGRESS, json.dumps(record).encode())
-        self._unsaved, self._next_save = [], time.monotonic() + SAVE_SECONDS
+        self._unsaved, self._next_save, self.saved = [], time.monotonic() + SAVE_SECONDS, self.done
 
     def _count_done(self, files: Sequence[str]) -> None:
         self.done += len(files)

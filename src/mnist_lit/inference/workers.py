@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ MIN_CHUNKS = 16  # below which processes are not worth their start
 MAX_WORKERS = 8  # more would find digits faster than one network classifies them
 
 Proposed = Proposal | str  # a picture's digits, or why it could not be read
+
+stopping = threading.Event()  # whether nobody waits any more for what this process reads
 
 
 def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequence[str], list[Proposed]]]:
@@ -49,7 +52,9 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
                     yield chunk, _search_for_crash(chunk, many) if future.exception() else future.result()
                 pool = _start_processes(workers)
     finally:
+        stopping.set()
         pool.shutdown(cancel_futures=True)
+        stopping.clear()
 
 
 def _submit(pool: Executor, files: Sequence[str], many: bool) -> Future[list[Proposed]]:  # noqa: FBT001
@@ -68,6 +73,8 @@ def propose_files(files: Sequence[str], many: bool) -> list[Proposed]:  # noqa: 
 
 
 def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
+    if stopping.is_set():
+        raise InputError("stopped by a signal")
     try:
         if file == STDIN and sys.stdin is None:
             raise InputError("expected a picture on standard input, got no standard input")
@@ -91,15 +98,22 @@ def process_context(module: str) -> Any:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload([module])
+    if "forkserver" in methods:  # Ctrl-C reaches every process: these may get it once `set_up_process` can handle it
+        resource_tracker.ensure_running()  # which would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        forkserver.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
 def set_up_process() -> None:
-    """Share the processors, leave signals to the parent, and end with it."""
+    """Share the processors, leave signals to the parent but read no further files, and end with it."""
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the processors already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    signal.signal(signal.SIGINT, lambda *_: stopping.set())  # the first process ends the others
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,5 +1,7 @@
 """SIGTERM and Ctrl-C: raised at once, or deferred until the program asks. The standard library only."""
 
+import atexit
+import math
 import os
 import signal
 import sys
@@ -15,14 +17,38 @@ PATIENCE = 5.0  # seconds after which a second Ctrl-C stops at once; sooner it m
 
 
 @contextmanager
-def raise_on_signal() -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise StoppedBySignal wherever the program is."""
-    before = _set_handler(_raise)
+def raise_on_signal(*, then_exit: bool = False) -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT raise StoppedBySignal wherever the program is; another one only after PATIENCE, since
+    it would interrupt the cleaning up. then_exit: afterwards the process ends, at once if a signal comes."""
+    since = -math.inf
+
+    def is_repeated() -> bool:
+        nonlocal since
+        if time.monotonic() - since < PATIENCE:
+            return True
+        since = time.monotonic()
+        return False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if not is_repeated():
+            _raise(signum, frame)
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        if not is_repeated():
+            os._exit(128 + signum)
+
+    before = _set_handler(stop)
+    if then_exit:
+        for signum in before:  # while Python itself ends, the signal's default would change the exit code
+            atexit.register(signal.signal, signum, signal.SIG_IGN)
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        if then_exit:
+            _set_handler(end)
+        else:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
 
 
 class DeferredSignals:
