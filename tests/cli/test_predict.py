@@ -88,6 +88,8 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
         assert code == 0
         assert err.splitlines()[-1] == "predict: saved what the network saw as folder/a.png.seen.png and 1 more"
         assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
+    Path("gone.png.seen.png").touch()
+    assert "saved" not in cli("predict", "gone.png", "--show", *PRETRAINED)[2]
     with Image.open("folder/a.png.seen.png") as seen:
         assert (seen.size, seen.mode) == ((224, 224), "L")
         assert seen.getpixel((0, 0)) == 0
@@ -218,12 +220,29 @@ def test_invalid_options_are_one_line(cli: Cli) -> None:
     code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
     assert (code, err.splitlines()[-1]) == (
         2,
-        "mnist-lit: cannot write missing/rows.csv: No such file or directory; make the folder missing first",
+        "mnist-lit: cannot write missing/rows.csv.part: No such file or directory; make the folder missing first",
     )
     assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
         2,
-        "mnist-lit: threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
+        "mnist-lit: --threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
     )
+
+
+def test_only_an_earlier_table_is_replaced(cli: Cli) -> None:
+    draw("one.png")
+    for name in ("rows.csv", "rows.jsonl"):
+        Path(name).touch()
+        assert [cli("predict", "one.png", "--output", name, *PRETRAINED)[0] for _ in range(2)] == [0, 0]
+        Path(name).write_text("mine", encoding="utf-8")
+        message = f"--output: {name} is not a table of this command; delete it first, or choose another name"
+        assert cli("predict", "one.png", "--output", name, *PRETRAINED)[::2] == (2, f"mnist-lit: {message}\n")
+        assert Path(name).read_text(encoding="utf-8") == "mine"
+    Path("d.csv").mkdir()
+    code, _, err = cli("predict", "one.png", "--output", "d.csv", *PRETRAINED)
+    assert (code, err) == (2, "mnist-lit: --output: expected a file, got the folder d.csv\n")
+    Path("new.csv.part").touch()
+    code, _, err = cli("predict", "one.png", "--output", "new.csv", *PRETRAINED)
+    assert (code, err.splitlines()[-1]) == (2, "mnist-lit: cannot write new.csv.part: File exists")
 
 
 def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
@@ -232,12 +251,12 @@ def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
     Path("-").touch()
     assert "name it" not in cli("predict", "-", "--threshold", "x", *PRETRAINED)[2]
     Path("empty").mkdir()
-    code, out, _ = cli("predict", "empty", "", "https://localhost/a.png", "gone.png", "./-dash.png", *PRETRAINED)
+    code, out, _ = cli("predict", "empty", "", "https://localhost/a.png", "gone\n.png", "./-dash.png", *PRETRAINED)
     empty, unnamed, url, gone, read = out.splitlines()[1:]
     assert code == 1
     assert empty.endswith("expected pictures, got a folder without any; name one that has some")
-    assert url.endswith("expected a picture, found no file https:/localhost/a.png; download it first")
-    assert gone.endswith("expected a picture, found no file gone.png")
+    assert url.endswith("expected a picture, found no file https://localhost/a.png; download it first")
+    assert gone.endswith("expected a picture, found no file gone .png")
     assert unnamed.endswith("expected a picture, got an empty name")
     assert " ok" in read
 

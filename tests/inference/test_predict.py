@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_lit.inference.predict import Row, expand_paths, read_files, to_csv, to_jsonl
+from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 
 
@@ -26,7 +26,7 @@ def draw_one(path: str) -> None:
 
 
 def rows_of(reader: DigitReader, files: Sequence[str]) -> list[Row]:
-    return [row for rows in read_files(reader, files, many=False, show=False) for row in rows]
+    return [row for rows in read_files(reader, files, many=False) for row in rows]
 
 
 def test_each_file_has_rows_in_the_order_given(reader: DigitReader) -> None:
@@ -34,7 +34,7 @@ def test_each_file_has_rows_in_the_order_given(reader: DigitReader) -> None:
     Image.new("L", (40, 30), 250).save("blank.png")
     files = ["one.png", "missing.png", "blank.png", "one.png"]
     for many in (False, True):
-        rows = list(read_files(reader, files, many=many, show=False))
+        rows = list(read_files(reader, files, many=many))
         assert [[row.file for row in of_file] for of_file in rows] == [[file] for file in files]
         assert [of_file[0].status for of_file in rows] == ["ok", "error", "rejected", "ok"]
 
@@ -71,6 +71,23 @@ def test_no_csv_cell_is_a_formula(start: str) -> None:
     (line,) = csv.reader(to_csv(rows).splitlines())
     assert (line[0], line[-1]) == (f"'{start}cmd.png", f"'{start}message")
     assert json.loads(to_jsonl(rows))["file"] == f"{start}cmd.png"
+
+
+def test_tables_are_told_from_other_files() -> None:
+    rows = [Row("a.png", None, "message")]
+    tables = {".csv": CSV_HEADER + to_csv(rows), ".jsonl": to_jsonl(rows)}
+    for suffix, text in tables.items():
+        for cut in (text.splitlines(keepends=True)[0], text):
+            assert is_table(cut.encode(), suffix)
+        for other in (
+            "file,digit\n",
+            '{"file": "a.png"}\n',
+            "[" * 60_000,
+            "\ufeff",
+            "3",
+            *({*tables.values()} - {text}),
+        ):
+            assert not is_table(other.encode(), suffix)
 
 
 def test_folders_stand_for_their_pictures() -> None:

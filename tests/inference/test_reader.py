@@ -38,6 +38,13 @@ def test_a_picture_may_be_a_path_bytes_an_image_or_an_array(reader: DigitReader)
         assert 10 < top < bottom < 150
 
 
+def test_a_reading_is_printed_without_its_image(reader: DigitReader) -> None:
+    text = repr(reader.read(picture_of_a_one()))
+    assert text.startswith("Reading(digit='1', probability=0.9")
+    assert text.endswith(", line=1, column=1)")
+    assert "image" not in text
+
+
 def test_blank_paper_is_rejected(reader: DigitReader) -> None:
     found = reader.read(Image.new("L", (50, 40), 240))
     assert (found.digit, found.status, found.message) == ("", "rejected", "nothing is written here")

@@ -1,5 +1,6 @@
 """Threads and processes find the same digits, in order; a crash costs one file."""
 
+import errno
 import itertools
 import os
 import signal
@@ -37,8 +38,8 @@ def test_a_bad_file_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) ->
     Path("strange.png").touch()
     os.mkfifo("pipe.png")
 
-    def failing(path: Path, *, many: bool) -> Proposal:
-        if path.name == "strange.png":
+    def failing(path: str, *, many: bool) -> Proposal:
+        if path == "strange.png":
             raise MemoryError
         return propose(path, many=many)
 
@@ -47,6 +48,12 @@ def test_a_bad_file_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) ->
     assert found[0] == "could not be read (MemoryError)"
     assert "a pipe or a device, not a file" in found[1]
     assert [isinstance(proposal, str) for proposal in found] == [True, True, True, False]
+
+    def closed(folder: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    assert propose_files(["."], many=False) == ["could not be read (Permission denied)"]
 
 
 def test_processes_find_what_threads_find_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ PLANTED = {
     ],
     ("inference/reader.py", "inference/test_reader.py"): [
         ("rejected = outlier > self.threshold", "rejected = outlier >= self.threshold"),
-        ("not 0 <= threshold <= 1:", "not 0 < threshold < 1:"),
+        ("or 0 <= threshold <= 1", "or 0 < threshold < 1"),
         ("model.threshold if threshold is None else threshold", "model.threshold"),
     ],
     ("cli/execute.py", "cli/test_execute.py"): [("remove_partial_files(start.run)", "pass")],

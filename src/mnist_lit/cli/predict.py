@@ -14,17 +14,19 @@ from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
-from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, read_files, shown_path, to_csv, to_jsonl
-from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
+from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable, say
+from mnist_lit.system.regular_file import read_regular_file
 
 MIN_FILES = 100  # from which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
 NUMBER_WIDTH = 12  # of the second column with --many: most numbers are shorter
+MAX_LINE = 1 << 16  # bytes of a table's first line; names have a few thousand
 REJECTED = "?"  # stands for a rejected digit in a number
 
 
@@ -51,25 +53,37 @@ def main(command: str, args: list[str]) -> int:
         if file := next((arg for arg in args if arg[:1] == "-" != arg and os.path.lexists(arg)), None):
             raise InputError(f"{file} was read as an option; if it is the file, name it ./{file}") from error
         raise
+    check_threshold("--threshold", options.threshold)
     files = list(expand_paths(options.pictures))
     if options.output:
-        valid = options.output.suffix.lower() in (".csv", ".jsonl") and not options.output.is_dir()
+        valid = options.output.suffix.lower() in (".csv", ".jsonl")
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
+        _require_replaceable(options.output)
     reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
     rejects = f", rejecting outlier scores above {reader.threshold:g}" if options.threshold is not None else ""
     say(f"predict: {model}{reader.note}{', rejecting nothing' if reader.threshold == 1 else rejects}", file=sys.stderr)
+    shown: list[Path] | None = [] if options.show else None
     if options.output:
-        code = _write_table(options.output, reader, files, many=options.many, show=options.show)
+        code = _write_table(options.output, reader, files, many=options.many, shown=shown)
     else:
-        code = _print_table(reader, files, many=options.many, show=options.show)
-    if options.show and (saved := [path for path in map(shown_path, files) if os.path.lexists(path)]):
-        more = f" and {len(saved) - 1:,} more" * (len(saved) > 1)
-        say(f"predict: saved what the network saw as {saved[0]}{more}", file=sys.stderr)
+        code = _print_table(reader, files, many=options.many, shown=shown)
+    if shown:
+        more = f" and {len(shown) - 1:,} more" * (len(shown) > 1)
+        say(f"predict: saved what the network saw as {shown[0]}{more}", file=sys.stderr)
     return code
 
 
-def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:
+def _require_replaceable(path: Path) -> None:
+    """Raise InputError unless an output file is missing, empty or an earlier table."""
+    with report_write_errors(path):
+        require("--output", f"the folder {path}", "a file", not path.is_dir())
+        start = read_regular_file(path, MAX_LINE) if path.exists() else b""
+    if start and not is_table(start, path.suffix):
+        raise InputError(f"--output: {path} is not a table of this command; delete it first, or choose another name")
+
+
+def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
     """Write the rows to a file, or the rest of them if the same command was killed before."""
     model = hashlib.sha256(reader.path.read_bytes()).hexdigest()
     settings = {
@@ -88,7 +102,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     try:
         with Progress(console=Console(stderr=True), transient=True, disable=len(files) < MIN_FILES) as progress:
             task = progress.add_task("reading", total=len(files), completed=table.done)
-            for rows in read_files(reader, files[table.done :], many=many, show=show):
+            for rows in read_files(reader, files[table.done :], many=many, shown=shown):
                 with report_write_errors(path):
                     table.add(rows[0].file, to_text(rows), [row.status for row in rows])
                 progress.advance(task)
@@ -105,7 +119,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
     return int("error" in table.counts)
 
 
-def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> int:
+def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
     """Print a line per picture or, with `many`, per line of text, as soon as it is read. Formatted by hand: Rich takes
     a millisecond per row, and there may be thousands."""
     name_width = min(max(len(printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
@@ -117,7 +131,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, show:
 
     show_line("file", title, "probability", "status", "")
     failed = False
-    for rows in read_files(reader, files, many=many, show=show):
+    for rows in read_files(reader, files, many=many, shown=shown):
         for _, line in groupby(rows, key=lambda row: row.reading and row.reading.line):
             text, probability, status, message = _summarize(list(line), many=many)
             show_line(printable(rows[0].file), text, probability, status, message)

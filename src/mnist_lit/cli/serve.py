@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.onnx_model import ONNX_FILE
-from mnist_lit.inference.reader import DigitReader
+from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 from mnist_lit.system.command_parser import CommandParser
@@ -48,6 +48,7 @@ def main(command: str, args: list[str]) -> None:
     timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
     parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
     options = parser.parse_args(args)
+    check_threshold("--threshold", options.threshold)
     for name, most in MOST.items():
         require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
     for name in options.allowed_host:

@@ -68,7 +68,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
             content = read_regular_file(Path(source), MAX_BYTES + 1)
         except FileNotFoundError as error:
             hint = "; download it first" if str(source).startswith(("http:", "https:")) else ""
-            raise InputError(f"expected a picture, found no file {source}{hint}") from error
+            raise InputError(f"expected a picture, found no file {' '.join(str(source).splitlines())}{hint}") from error
         except (OSError, ValueError) as error:
             raise InputError(f"expected a picture, got an unreadable file ({_one_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):

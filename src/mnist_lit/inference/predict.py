@@ -65,8 +65,11 @@ def expand_paths(paths: Iterable[str]) -> Iterator[str]:
         yield from sorted(found + [str(error.filename) for error in unreadable]) or [path]
 
 
-def read_files(reader: DigitReader, files: Sequence[str], *, many: bool, show: bool) -> Iterator[list[Row]]:
-    """Each file's rows, in order. Workers find the digits; the network classifies those of a chunk of files at once."""
+def read_files(
+    reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None = None
+) -> Iterator[list[Row]]:
+    """Each file's rows, in order. Workers find the digits; the network classifies those of a chunk of files at once.
+    shown: gets the paths of pictures of what the network saw; None saves none."""
     for chunk, found in propose_chunks(files, many=many):
         readings = iter(reader.decide([proposal for proposal in found if not isinstance(proposal, str)]))
         for file, proposal in zip(chunk, found, strict=True):
@@ -74,23 +77,19 @@ def read_files(reader: DigitReader, files: Sequence[str], *, many: bool, show: b
                 yield [Row(file, None, proposal)]
                 continue
             of_file = next(readings) or [reader.blank(proposal.size)]
-            failure = _show(file, of_file) if show else ""
+            failure = "" if shown is None else _show(file, of_file, shown)
             yield [*(Row(file, reading) for reading in of_file), *([Row(file, None, failure)] if failure else [])]
 
 
-def shown_path(file: str) -> Path:
-    """Where `--show` saves what the network saw of a file."""
-    return Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
-
-
-def _show(file: str, readings: Sequence[Reading]) -> str:
+def _show(file: str, readings: Sequence[Reading], shown: list[Path]) -> str:
     """Save the network's inputs side by side, enlarged; returns the error message if that fails, else nothing."""
-    path = shown_path(file)
+    path = Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
     images = np.concatenate([reading.image for reading in readings], axis=1)  # (28, 28 N)
     try:
         write_atomic(path, png_bytes(images.repeat(SHOW_SCALE, axis=0).repeat(SHOW_SCALE, axis=1)))
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
+    shown.append(path)
     return ""
 
 
@@ -107,6 +106,17 @@ def to_csv(rows: Iterable[Row]) -> str:
 def to_jsonl(rows: Iterable[Row]) -> str:
     """The rows as JSON Lines."""
     return "".join(json.dumps(row.cells(), ensure_ascii=False) + "\n" for row in rows)
+
+
+def is_table(start: bytes, suffix: str) -> bool:
+    """Whether a file that begins with `start`, at least its first line, is a table that this module wrote."""
+    if suffix.lower() == ".csv":
+        return start.startswith(CSV_HEADER.strip().encode())
+    try:
+        row = json.loads(start.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and row.keys() == {*COLUMNS}
 
 
 def encodable(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit, Hypotheses, digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
@@ -39,6 +39,10 @@ class Reading(NamedTuple):
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1
 
+    def __repr__(self) -> str:  # without the image, whose 784 numbers would flood the screen
+        values = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "image")
+        return f"Reading({', '.join(values)})"
+
 
 class Proposal(NamedTuple):
     """What a picture may say, before a network has seen it."""
@@ -55,6 +59,11 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
     return Proposal(page_hypotheses(image) if many else digit_hypotheses(image), image.info["size"], many)
 
 
+def check_threshold(option: str, threshold: float | None) -> None:
+    """Raise InputError for a threshold that is no share; None stands for the model's own."""
+    require(option, threshold, "0 (rejects all) … 1 (rejects nothing)", threshold is None or 0 <= threshold <= 1)
+
+
 class DigitReader:
     """Reads digits from pictures.
 
@@ -63,8 +72,7 @@ class DigitReader:
     """
 
     def __init__(self, model: "OnnxModel | CheckpointModel", path: Path, threshold: float | None = None) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"threshold: expected 0 (rejects all) … 1 (rejects nothing), got {threshold}")
+        check_threshold("threshold", threshold)
         if threshold is not None and model.threshold == 1:
             raise InputError(f"{path} is not calibrated and cannot reject anything; run `mnist-lit calibrate` first")
         self.model, self.path, self.labels = model, path, model.labels

@@ -16,7 +16,7 @@ from typing import Any
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import MAX_COUNT
-from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.folder_lock import LOCK, lock_folder
 from mnist_lit.system.regular_file import read_regular_file
 
@@ -36,7 +36,8 @@ class UnfinishedTable:
         self.saved = 0  # files whose rows a kill does not cost
         self._names = hashlib.sha256()  # of the files that are done
         self._unsaved, self._next_save = list[str](), time.monotonic() + SAVE_SECONDS
-        self.folder.mkdir(exist_ok=True)
+        with report_write_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
         lock = lock_folder(self.folder)
         if lock is None:
             raise InputError(f"another process is writing to {self.folder}; choose another --output")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
-from pathlib import Path
 from typing import Any
 
 from mnist_lit.errors import InputError
@@ -83,9 +82,10 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
             raise InputError("expected pictures, got a folder without any; name one that has some")
         if not file:
             raise InputError("expected a picture, got an empty name")
-        return propose(sys.stdin.buffer if file == STDIN else Path(file), many=many)
+        return propose(sys.stdin.buffer if file == STDIN else file, many=many)
     except Exception as error:
-        return str(error) if isinstance(error, InputError) else f"could not be read ({type(error).__name__})"
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return str(error) if isinstance(error, InputError) else f"could not be read ({reason})"
 
 
 def _start_processes(workers: int) -> Executor:
