@@ -40,10 +40,11 @@ def test_another_method_is_told_the_right_one(
 
 
 def test_a_path_with_a_slash_more_is_another_one(ask: Callable[..., "Response"]) -> None:
-    assert ask("POST", "/predict/").status_code == 405
-    response = ask("GET", "/health/")
-    detail = "expected a path that /docs lists, or a file of the page, got '/health/'"
-    assert (response.status_code, response.json()) == (404, {"detail": detail})
+    for method, path in (("POST", "/predict"), ("GET", "/health")):
+        response = ask(method, path + "/")
+        detail = f"expected a path that /docs lists, or a file of the page, got '{path}/'; did you mean {path}?"
+        assert (response.status_code, response.json()) == (404, {"detail": detail})
+    assert "did you mean" not in ask("GET", "/heal/").text
 
 
 @pytest.mark.parametrize(

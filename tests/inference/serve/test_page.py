@@ -279,9 +279,10 @@ def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visi
     for kind in ("drop", "paste"):
         visitor.page.evaluate(give, [kind, list(file.getvalue())])
         visitor.reads("47")
-        visitor.page.click("#clear")
     visitor.page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
     api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is not a picture")
+    visitor.reads("–")
+    api.expect(visitor.page.locator("#clear")).to_be_disabled()
 
 
 def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:

@@ -153,6 +153,15 @@ def test_a_signal_waits_for_the_responses_in_progress(serve_in_process: ServeInP
     assert server.process.wait(10) == 0
 
 
+def test_ctrl_c_pressed_twice_ends_the_server_without_a_traceback(serve_in_process: ServeInProcess) -> None:
+    server = serve_in_process()
+    server.connect(f"{POST}Content-Length: 1000\r\n\r\n0")
+    time.sleep(0.2)
+    server.process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    assert server.end(signal.SIGINT) == (0, "")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_server(serve_in_process: ServeInProcess, signum: int) -> None:
     server = serve_in_process()

@@ -9,6 +9,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import generate_latest
 from pydantic import BaseModel
@@ -97,13 +98,21 @@ def create_app(
         got = str(first["input"])[:40]
         return JSONResponse({"detail": f"{first['loc'][-1]}: expected true or false, got {got!r}"}, 422)
 
+    def path_without_slash(request: Request) -> str:
+        path = request.url.path.rstrip("/")
+        routes = {route.path for route in app.routes if isinstance(route, APIRoute)}
+        return path if path != request.url.path and path in routes else ""
+
     @app.exception_handler(404)
     async def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
-        elsewhere = f"expected a path that /docs lists, or a file of the page, got {request.url.path[:100]!r}"
+        hint = f"; did you mean {path}?" if (path := path_without_slash(request)) else ""
+        elsewhere = f"expected a path that /docs lists, or a file of the page, got {request.url.path[:100]!r}{hint}"
         return JSONResponse({"detail": elsewhere if error.detail == "Not Found" else error.detail}, 404)
 
     @app.exception_handler(405)
     async def other_method(request: Request, error: HTTPException) -> JSONResponse:
+        if path_without_slash(request):
+            return await no_such_path(request, HTTPException(404))
         detail = f"expected {(error.headers or {}).get('Allow', 'GET')}, got {request.method}"
         return JSONResponse({"detail": detail}, 405, error.headers)
 

@@ -15,6 +15,10 @@ from mnist_lit.inference.onnx_model import Images
 JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
 MAX_IMAGES = 256  # in one JSON body
 MAX_JSON_BYTES = MAX_IMAGES * IMAGE_SIZE * IMAGE_SIZE * 8  # 8 for each number: three digits, a comma, white space
+PARAMETERS = {  # that a form cannot set, and what can
+    "many": "put it in the query, as /predict?many=true",
+    "threshold": "the server's own is set by mnist-lit serve --threshold",
+}
 _PICTURE = {"type": "string", "format": "binary", "title": "a picture"}
 _IMAGE = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
 _IMAGES = {"type": "array", "items": _IMAGE}
@@ -42,7 +46,9 @@ async def read_body(request: Request) -> tuple[bytes, bool]:
     except ClientDisconnect as error:
         raise HTTPException(400, "the client disconnected") from error
     except MultiPartException as error:
-        raise HTTPException(422, f"expected a valid form: {error.message}") from error
+        several = error.message.startswith("Too many files")
+        detail = "a form with one file, got several" if several else f"a valid form: {error.message}"
+        raise HTTPException(422, f"expected {detail}") from error
     got = content_type[:100] or "no content-type"
     raise HTTPException(415, f"expected image/*, {BYTES}, {FORM} or {JSON}, got {got}")
 
@@ -71,6 +77,8 @@ async def _read_form_file(request: Request) -> bytes:
     parser.spool_max_size = 0  # never to the disk; `limits` bounds the body
     form = await parser.parse()
     try:
+        if fields := sorted(PARAMETERS.keys() & form.keys()):
+            raise HTTPException(422, f"expected a form with a file only, got {fields[0]}; {PARAMETERS[fields[0]]}")
         for value in form.values():
             if not isinstance(value, str):
                 return await value.read()

@@ -9,9 +9,12 @@ hand, because uvicorn has no setting for it or answers in plain text without our
 - requests that arrive while the server shuts down: uvicorn closes idle connections at once."""
 
 import asyncio
+import logging
+import signal
 import socket
 import sys
 import time
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -90,6 +93,12 @@ class Server(uvicorn.Server):
         config.server_header = config.proxy_headers = False  # 0.54.0: read when the server starts
         config.timeout_keep_alive, config.timeout_graceful_shutdown = seconds, SHUTDOWN_TIMEOUT
         super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A second Ctrl-C cancels the responses in progress; uvicorn would log the traceback of each."""
+        if self.should_exit and sig == signal.SIGINT:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no new connections, let the open ones get their responses, then shut down as uvicorn does."""

@@ -22,7 +22,7 @@ export const EXAMPLES = [
       "87,66 86,78 84,92",
     ],
   },
-  { name: "a star, which is not a digit", strokes: ["33,80 50,17 68,80 19,41 81,41 33,80"] },
+  { name: "a star, which is not a digit", strokes: ["33,80 50,17 50,17 68,80 68,80 19,41 19,41 81,41 81,41 33,80"] }, // a point twice is a sharp corner
 ].map(({ name, strokes }) => ({ name, strokes: strokes.map(parse) }));
 
 function parse(stroke) {

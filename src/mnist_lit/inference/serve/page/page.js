@@ -146,7 +146,10 @@ function exampleButton({ name, strokes }) {
 async function take(file) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (bitmap || HEIC.test(file.name)) replace({ strokes: [], picture: { file, bitmap } });
-  else complain(`${file.name || "This file"} is not a picture that this browser can show.`);
+  else {
+    clear(); // the error is about another picture
+    complain(`${file.name || "This file"} is not a picture that this browser can show.`);
+  }
 }
 
 $("file").addEventListener("change", (event) => {
