@@ -23,7 +23,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--model", "--ckpt_path", dest="named_model", metavar="NAME", help=help)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse options and files in any order; `model` is the model, however it was named."""
+        """Parse options and files in any order, but with a "--" among them no option after a file; `model` is the
+        model, however it was named."""
         parse = super().parse_args if "--" in (args or ()) else super().parse_intermixed_args  # which drops the "--"
         options = parse(args, namespace)
         if named := vars(options).pop("named_model", None):
