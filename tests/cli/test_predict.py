@@ -179,7 +179,7 @@ def test_an_interrupted_command_continues_where_it_stopped(cli: Cli, monkeypatch
 
 def test_ctrl_c_pressed_several_times_stops_at_once() -> None:
     draw("folder/0.png")
-    for number in range(1, 6000):
+    for number in range(1, 10_000):
         Path("folder", f"{number}.png").hardlink_to("folder/0.png")
     program = [sys.executable, "-m", "mnist_lit", "predict", "folder", "--output", "rows.csv", *PRETRAINED]
     with subprocess.Popen(program, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
@@ -195,7 +195,7 @@ def test_ctrl_c_pressed_several_times_stops_at_once() -> None:
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 128 + signal.SIGINT
     saved = json.loads(Path("rows.csv.part/progress.json").read_bytes())["done"]
-    message = f"stopped by SIGINT after {saved:,} of 6,000 files; the same command continues rows.csv"
+    message = f"stopped by SIGINT after {saved:,} of 10,000 files; the same command continues rows.csv"
     assert [line for line in err.splitlines() if line.strip()] == ["predict: pretrained", f"mnist-lit: {message}"]
 
 

@@ -37,6 +37,7 @@ def test_an_interrupted_table_ends_like_an_uninterrupted_one(begin: Callable[...
     for cut in range(len(FILES) + 1):
         table = begin()
         add(table, *FILES[:cut])
+        assert table.saved() == cut
         table.close()
         if cut:
             with PART.joinpath(ROWS).open("ab") as rows:

@@ -109,7 +109,7 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
         with report_write_errors(path):
             table.finish()
     except StoppedBySignal as stopped:
-        done = f"after {table.saved:,} of {len(files):,} files; the same command continues {path}"
+        done = f"after {table.saved():,} of {len(files):,} files; the same command continues {path}"
         raise StoppedBySignal(stopped.signum, done) from None
     finally:
         table.close()

@@ -33,7 +33,6 @@ class UnfinishedTable:
         self.path, self.folder = path, path.with_name(f"{path.name}.part")
         self.settings = dict(settings)
         self.done, self.counts = 0, Counter[str]()  # files whose rows were added, and rows by status
-        self.saved = 0  # files whose rows a kill does not cost
         self._names = hashlib.sha256()  # of the files that are done
         self._unsaved, self._next_save = list[str](), time.monotonic() + SAVE_SECONDS
         with report_write_errors(self.folder):
@@ -77,8 +76,13 @@ class UnfinishedTable:
         differing += ["list of pictures"] if self._names.hexdigest() != names else []
         if differing:
             raise InputError(f"{self.folder} has unfinished rows of another {' and '.join(differing)}; {restart}")
-        self.counts, self.saved = counts, self.done
+        self.counts = counts
         return int(length)
+
+    def saved(self) -> int:
+        """How many files the same command would not read again: from the record, since a signal may come amid a save."""
+        progress = self.folder / PROGRESS
+        return int(json.loads(read_regular_file(progress, MAX_PROGRESS))["done"]) if progress.exists() else 0
 
     def add(self, file: str, text: str, statuses: Iterable[str]) -> None:
         """Add the next file's rows, and save once in a while."""
@@ -113,7 +117,7 @@ class UnfinishedTable:
         record = {"settings": self.settings, "done": self.done, "names": self._names.hexdigest()}
         record |= {"counts": self.counts, "bytes": self._rows.tell()}
         write_atomic(self.folder / PROGRESS, json.dumps(record).encode())
-        self._unsaved, self._next_save, self.saved = [], time.monotonic() + SAVE_SECONDS, self.done
+        self._unsaved, self._next_save = [], time.monotonic() + SAVE_SECONDS
 
     def _count_done(self, files: Sequence[str]) -> None:
         self.done += len(files)
