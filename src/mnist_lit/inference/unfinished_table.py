@@ -80,7 +80,7 @@ class UnfinishedTable:
         return int(length)
 
     def saved(self) -> int:
-        """How many files the same command would not read again: from the record, since a signal may come amid a save."""
+        """How many files the same command would not read again: from the record, as a signal may come amid a save."""
         progress = self.folder / PROGRESS
         return int(json.loads(read_regular_file(progress, MAX_PROGRESS))["done"]) if progress.exists() else 0
 
