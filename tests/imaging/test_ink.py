@@ -51,6 +51,34 @@ def test_ruled_lines_are_removed(seven: NDArray[np.uint8], grid: range) -> None:
     assert likeness(center_digit(ruled), seven) > 0.9
 
 
+@pytest.mark.parametrize("tilt", [0, 4, 9])
+def test_squared_paper_in_any_position_is_not_ink(seven: NDArray[np.uint8], tilt: float) -> None:
+    squared = Image.new("L", (1400, 1400), 230)
+    draw = ImageDraw.Draw(squared)
+    for at in range(0, 1400, 40):
+        draw.line((0, at, 1400, at), 170, 3)
+        draw.line((at, 0, at, 1400), 170, 3)
+    squared = squared.rotate(tilt, Image.Resampling.BICUBIC).crop((200, 200, 1200, 1000))
+    for left in (200, 500):
+        write_seven(squared, left, 300, zoom=1.5, pen=14)
+    found = find_digits(squared)
+    assert [(digit.line, digit.column) for digit in found] == [(1, 1), (1, 2)]
+    assert all(likeness(digit.image, seven) > 0.9 for digit in found)
+    alone = write_seven(squared.crop((600, 0, 1000, 400)), 170, 130, zoom=1.5, pen=14)
+    assert likeness(center_digit(alone), seven) > 0.9
+
+
+@pytest.mark.parametrize("blur", [1, 8, 40])
+@pytest.mark.parametrize("dark", [100, 150])
+def test_the_shadow_beside_a_single_digit_is_not_the_digit(seven: NDArray[np.uint8], blur: float, dark: int) -> None:
+    shadow = Image.new("L", (600, 800), 255)
+    ImageDraw.Draw(shadow).polygon(((480, 0), (180, 800), (600, 800), (600, 0)), dark)
+    lit = np.asarray(write_seven(page(600, 800), 215, 300, zoom=1.5, pen=10)).astype(float)
+    lit *= np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255
+    lit += np.random.default_rng(0).normal(0, 4, lit.shape)
+    assert likeness(center_digit(lit.clip(0, 255).astype(np.uint8)), seven) > 0.9
+
+
 @pytest.mark.parametrize("color", [30, 90])
 @pytest.mark.parametrize("sides", [((0, 0, 9, 199),), ((0, 180, 199, 199), (180, 0, 199, 199)), "frame"])
 def test_a_dark_strip_at_the_border_is_not_ink(seven: NDArray[np.uint8], sides: object, color: int) -> None:

@@ -89,6 +89,23 @@ def test_a_long_thin_picture_raises_no_error(short: int) -> None:
         assert all(digit.image.any() for digit in find_digits(picture))
 
 
+@pytest.mark.parametrize("side", [(1, 40), (2, 28), (2, 100), (99, 2)])
+def test_a_number_one_or_two_pixels_high_raises_no_error(side: tuple[int, int]) -> None:
+    strip = np.full(side, 255, np.uint8)
+    strip[:, 1:3] = strip[:, -3:-1] = 0
+    assert all(digit.image.any() for digit in find_digits(strip))
+
+
+def test_a_page_with_dark_edges_on_two_sides_is_not_a_cropped_number() -> None:
+    dark = page(600, 500)
+    for top in (70, 200, 330):
+        for left in (100, 220, 340, 460):
+            write_seven(dark, left, top, zoom=0.6, pen=6)
+    for edge in (((0, 20), (25, 499), (0, 499)), ((0, 499), (560, 499), (560, 490), (0, 475))):
+        ImageDraw.Draw(dark).polygon(edge, 60)
+    assert [digit.line for digit in find_digits(dark)] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+
+
 def test_the_embedded_digits_stay_unchanged(images: Tensor) -> None:
     kept = [np.array_equal(center_digit(image), image) for image in images.numpy()]
     assert np.mean(kept) > 0.9

@@ -23,6 +23,7 @@ DARKER, UNEVEN = 0.1, 0.2  # shares: what is darker than the fit is not paper; l
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
 DARKEST = 0.2  # share of the brightest light below which no light is evened out
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
+ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 POLARITY_SIDE = 160  # longer side in pixels of the picture that shows whether ink is dark or light
@@ -81,6 +82,17 @@ class Component(NamedTuple):
     def contains(self, one: "Component") -> bool:
         return self.top <= one.top and self.left <= one.left and one.bottom <= self.bottom and one.right <= self.right
 
+    def encloses(self, one: "Component") -> bool:
+        """Whether there is ink of this one to the left and right of the middle of the other, and above and below."""
+        if not self.contains(one):
+            return False
+        row, column = (
+            self.mask[(one.top + one.bottom) // 2 - self.top],
+            self.mask[:, (one.left + one.right) // 2 - self.left],
+        )
+        around = row[: one.left - self.left], row[one.right - self.left :]
+        return all(map(np.any, (*around, column[: one.top - self.top], column[one.bottom - self.top :])))
+
     def clear_of_border(self, shape: tuple[int, ...]) -> bool:
         return self.top > 0 and self.left > 0 and self.bottom < shape[0] and self.right < shape[1]
 
@@ -93,7 +105,7 @@ class Component(NamedTuple):
 #    weighted by the squared edge height above the noise, so that flat areas have no say (simple image statistic,
 #    Kittler et al. 1985). Unlike Otsu's method it does not depend on how much ink there is.
 # 4. Hysteresis (Canny 1986): grow that mask into fainter ink by a threshold relative to the strongest ink nearby, so
-#    that a stroke fading out is followed to its end.
+#    that a stroke fading out is followed to its end, unless it is a faint line across the page.
 # Then what surrounds the writing, such as a table or a shadow at the border, is replaced by paper, and the steps are
 # repeated with the window and the smoothing that fit the stroke width measured so far.
 def find_ink(gray: Gray, window: float = 0.5, smallest: float = 0.25, coarse: int = 160) -> Ink | None:
@@ -113,7 +125,8 @@ def first_ink(gray: Gray, window: float, coarse: int) -> tuple[Ink, Gray] | None
     """Dark ink of whatever kind, written or not, and the background, of the reduced picture; see `find_ink`."""
     scale = -(-max(gray.shape) // coarse)
     gray = _reduce(gray, scale)
-    found = _extract(gray, window * max(gray.shape) / 150, window * max(gray.shape))
+    size = window * max(gray.shape)
+    found = _extract(gray, size / 150, size, ACROSS * size)
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
@@ -135,7 +148,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, window: float, smallest: float
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
         # none does, they were the writing.
         cleared = np.where(outside, paper, gray)
-        again = _extract(cleared, stroke / 6, finer)
+        again = _extract(cleared, stroke / 6, finer, ACROSS * window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again[0].mask, smallest)):
             break
         original, sigma, size = cleared, stroke / 6, finer
@@ -331,9 +344,11 @@ def _quantile(values: NDArray[Any], share: float) -> float:
     return float(np.sort(values)[int(share * (values.size - 1))])
 
 
-def _extract(gray: Gray, sigma: float, window: float) -> tuple[Ink, Gray] | None:
+def _extract(
+    gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False
+) -> tuple[Ink, Gray] | None:
     """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels;
-    and the background."""
+    and the background. longest: size of the largest digit."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
@@ -341,6 +356,7 @@ def _extract(gray: Gray, sigma: float, window: float) -> tuple[Ink, Gray] | None
     level = np.maximum(paper, 64).astype(np.float32)  # 64: noise in deep shadow is not amplified
     strength: Strength = (paper - gray).astype(np.float32) * (np.float32(255) / level)
     middle, weight, noise = _edges(strength)
+    weight = weight * weight if strong else weight
     threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
     some = _sample(strength)
     below = some[some <= threshold]
@@ -360,10 +376,17 @@ def _extract(gray: Gray, sigma: float, window: float) -> tuple[Ink, Gray] | None
         strength[cv2.dilate(table.view(np.uint8), edge) > 0] = 0
         mask &= strength > 0
     labels, stats = label_components(strength >= 1)
-    seeded = np.zeros(len(stats), bool)
-    seeded[labels[mask]] = True
-    seeded[0] = False
-    mask = seeded[labels]
+    seeds = np.bincount(labels[mask], minlength=len(stats))
+    seeds[0] = 0
+    # Faint ink that runs across the page is not a stroke fading out but the paper's ruling.
+    across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
+    across &= seeds > 0
+    if not strong and (seeds[across] >= SEEDED * stats[across, 4]).any():
+        return _extract(gray, 0, window, longest, strong=True)
+    across &= seeds < SEEDED * stats[:, 4]
+    ruling = across[labels] & ~mask
+    mask = (seeds > 0)[labels] & ~ruling
+    strength[ruling] = 0
     return Ink(mask, strength, stroke), paper
 
 

@@ -2,7 +2,7 @@
 about models, training or datasets."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -27,13 +27,14 @@ from mnist_lit.imaging.ink import (
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.segmentation import (
     SECOND,
+    SPECK,
     WIDTH,
     best_path,
     components,
     line_hypotheses,
     single_digit_hypotheses,
-    typical_height,
 )
+from mnist_lit.imaging.sheet import find_sheet
 from mnist_lit.imaging.stroke_width import Mask, normalize_stroke_width, with_margin
 
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
@@ -50,6 +51,7 @@ CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digi
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
+SAME = 0.3  # share of a digit's gray levels by which another may differ if it is the same
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -110,26 +112,23 @@ class Hypotheses(NamedTuple):
     def choose(self, costs: Sequence[float] | None = None) -> list[tuple[int, int, int]]:
         """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats."""
         chosen: list[tuple[int, int, int]] = []
-        each: list[float] = []
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
             path = best_path([choice[:2] for choice in line], totals)
-            digits = [(index, digit) for index in path if (digit := line[index].digit) is not None]
+            digits = [digit for digit in (line[index].digit for index in path) if digit is not None]
             number = chosen[-1][1] + 1 if chosen else 1
-            chosen += [(digit, number, column) for column, (_, digit) in enumerate(digits, 1)]
-            each += [totals[index] for index, _ in digits]
+            chosen += [(digit, number, column) for column, digit in enumerate(digits, 1)]
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
-        if alone and self._is_alone(*alone, [digit for digit, *_ in chosen], each):
+        others = [digit for digit, *_ in chosen]
+        if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
             return [(alone[1], 1, 1)]
         return chosen
 
-    def _is_alone(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
-        """Whether one digit is likelier than most of the others, which are its parts, or specks beside it."""
-        if not others:
-            return True
+    def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
+        """Whether most of the others lie within a digit and are less likely than that one."""
         left, top, right, bottom = self.found[digit].box
         boxes = np.array([self.found[other].box for other in others])
-        x, y = boxes[:, ::2].mean(axis=1), boxes[:, 1::2].mean(axis=1)
+        x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
         within = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
         return bool(cost < np.median(costs) and within.mean() >= 0.5)
 
@@ -138,42 +137,69 @@ class Hypotheses(NamedTuple):
         return [self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose()]
 
 
-def digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
-    """What the one digit of a picture may be. least: share of the ink that its largest piece must have."""
+def digit_hypotheses(picture: Picture) -> Hypotheses:
+    """What the one digit of a picture may be."""
+    return _on_sheet(picture, _digit_hypotheses)
+
+
+def page_hypotheses(picture: Picture) -> Hypotheses:
+    """What the digits of a page may be."""
+    return _on_sheet(picture, _page_hypotheses)
+
+
+def _on_sheet(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> Hypotheses:
+    """The hypotheses about the sheet of paper that a photo shows, or else about the whole picture."""
     if known := _in_mnist_format(np.asarray(picture)):
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    sheet = find_sheet(pixels)
+    on_sheet = hypotheses(sheet.pixels) if sheet else None
+    if not sheet or not on_sheet or not on_sheet.found:
+        return hypotheses(picture)
+    found = []
+    for digit in on_sheet.found:
+        left, top, right, bottom = sheet.in_picture(digit.box)
+        box = round(left * zoom[0]), round(top * zoom[1]), round(right * zoom[0]), round(bottom * zoom[1])
+        found.append(digit._replace(box=box))
+    return on_sheet._replace(found=found)
+
+
+def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
+    """See `digit_hypotheses`. least: share of the ink that its largest piece must have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     beside = 0
-    for ink, top, left, cost in _inks(*dark_on_light(pixels)):
+    gray, certainty = dark_on_light(pixels)
+    for ink, top, left, cost in _with_thin_strokes(gray, _inks(gray, certainty)):
         digits, more = single_digit_hypotheses(ink)
         beside = beside if cost else more
-        if least:
-            enough = least * np.count_nonzero(ink.mask)
-            digits = [one for one in digits if label_components(one.mask)[1][1:, 4].max() >= enough]
-        choices += [Choice(0, 1, cost + SECOND * bool(n), len(found) + n) for n in range(len(digits))]
+        enough = least * np.count_nonzero(ink.mask)
+        choices += [
+            Choice(0, 1, cost + SECOND * bool(n), len(found) + n)
+            for n, one in enumerate(digits)
+            if not least or label_components(one.mask)[1][1:, 4].max() >= enough
+        ]
         found += _draw_all(ink, digits, zoom, pixels.shape, top, left)
     return Hypotheses([choices] if choices else [], found, beside)
 
 
 # Looked at as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper
-# is estimated. So it is looked at as one digit, too, unless that sees digits beside it or leaves out much of the ink.
-def page_hypotheses(picture: Picture) -> Hypotheses:
-    """What the digits of a page may be."""
-    if known := _in_mnist_format(np.asarray(picture)):
-        return Hypotheses([[Choice(0, 1, 0.0, 0)]], [known])
+# is estimated. So the picture is looked at as one digit, too. That does not count if it sees digits beside it, if the
+# digit's largest piece has too little of the ink, or if the page shows the same digit.
+def _page_hypotheses(picture: Picture) -> Hypotheses:
+    """See `page_hypotheses`."""
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     gray, _ = dark_on_light(pixels)
     margin = 0
     look = first_ink(gray, PAGE_WINDOW, PAGE_COARSE)
     if look and _is_cropped_line(look[0].mask):
-        margin = round(MARGIN * min(gray.shape))
+        margin = max(1, round(MARGIN * min(gray.shape)))
         gray = _with_margin_of(look[1], gray, margin)
         look = first_ink(gray, PAGE_WINDOW, PAGE_COARSE)
-    single = digit_hypotheses(picture, MAIN if look else 0)
+    single = _digit_hypotheses(picture, MAIN if look else 0)
     if not look:
-        return single._replace(beside=0)
+        return single
     ink = refine_ink(gray, *look, PAGE_WINDOW, PAGE_SMALLEST)
     digits: list[Component] = []
     lines: list[list[Choice]] = []
@@ -183,12 +209,19 @@ def page_hypotheses(picture: Picture) -> Hypotheses:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
     found = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
+    return Hypotheses(lines, found + single.found, alone=_alone(single, found))
+
+
+def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
+    """See `Hypotheses.alone`. found: a page's digits, which come before those of `single`."""
     alone = []
-    for place, choice in enumerate(single.lines[0] if single.lines and not single.beside else ()):
-        left, top, right, bottom = single.found[place].box
+    images = np.array([digit.image for digit in found], np.float32).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+    for *_, cost, place in single.lines[0] if single.lines and not single.beside else ():
+        (left, top, right, bottom), image, *_ = single.found[place or 0]
         wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
-        alone.append((choice.cost + WIDTH * max(0.0, wide), len(found) + place))
-    return Hypotheses(lines, found + single.found, alone=alone)
+        if not (abs(images - image).sum(axis=(1, 2)) < SAME * image.sum()).any():  # or the page's path has judged it
+            alone.append((cost + WIDTH * max(0.0, wide), len(found) + (place or 0)))
+    return alone
 
 
 # MNIST's makers scaled each digit, aspect ratio kept, into a box of 20×20 pixels, antialiased, and shifted it so that
@@ -253,6 +286,27 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
     return cropped + [one._replace(cost=one.cost + SECOND * bool(cropped)) for one in inks]
 
 
+# A shadow that is narrower than the window looks like a thick stroke. In the window of a page it is background.
+def _with_thin_strokes(gray: NDArray[np.uint8], inks: list[FoundInk]) -> list[FoundInk]:
+    """These inks, and that of thin strokes if the first one's digit touches the border: the first choice if that
+    covers a corner."""
+    mask = inks[0].ink.mask if inks and not inks[0].top else np.zeros((1, 1), bool)
+    if not share_of_rim(mask) or _is_clear(inks[0].ink):
+        return inks
+    thin = find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)
+    if not thin or not _is_clear(thin):
+        return inks
+    if not corners(mask):
+        return [*inks, FoundInk(thin, cost=SECOND)]
+    return [FoundInk(thin), *(one._replace(cost=one.cost + SECOND) for one in inks)]
+
+
+def _is_clear(ink: Ink) -> bool:
+    """Whether the ink has a digit that is clear of the picture's border."""
+    digits = single_digit_hypotheses(ink).hypotheses
+    return bool(digits) and digits[0].clear_of_border(ink.mask.shape)
+
+
 # A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a
 # margin of paper around the picture it is like any other.
 def _cropped_inks(
@@ -283,7 +337,10 @@ def _fills_picture(mask: Mask) -> bool:
 def _is_cropped_line(mask: Mask) -> bool:
     """Whether a picture's ink fills it and is a single line of text: what lies along its border is then a digit, and
     not the edge of a page."""
-    return _fills_picture(mask) and typical_height(components(mask)) > HIGH * min(mask.shape)
+    if not _fills_picture(mask):
+        return False
+    heights = np.array([one.height for one in components(mask)])
+    return bool(np.median(heights[heights >= SPECK * heights.max()]) > HIGH * min(mask.shape))
 
 
 def _with_margin_of(paper: NDArray[np.uint8], gray: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:

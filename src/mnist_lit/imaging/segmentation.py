@@ -20,12 +20,13 @@ LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the bo
 # Shares of the digit's longer side, or of the page's typical digit height.
 SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
 NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
+FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which that is a frame and not a zero
 DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 FRAGMENT = 0.6  # height of the tallest part of a digit
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
-SAME_LINE = 0.4  # vertical overlap of neighbors in a line of text
+SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
 WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
 JOINT = 3.5  # stroke widths: thickest joint of two touching digits
@@ -105,7 +106,9 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
         unruled = components(_erase(ink.mask, lines)) if lines else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
-    inside = [one for one in sized if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical]
+    inside = [
+        one for one in _without_frames(sized) if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical
+    ]
     text = _text_lines(inside, typical)
     found = [_segments(line, typical, ink.stroke) for line in text]
     if sum(map(len, found)) > MAX_SEGMENTS:
@@ -157,7 +160,7 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     if not found:
         return SingleDigit([], 0)
     main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
-    others = [one for one in found if one is not main and one.size >= SPECK * main.size]
+    others = [one for one in found if one is not main and one.size >= SPECK * main.size and not one.encloses(main)]
     near = [one for one in others if _gap(one, main, NEAR * main.size) <= NEAR * main.size]
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
     inside = [one for one in near if one.clear_of_border(mask.shape) or not main.clear_of_border(mask.shape)]
@@ -183,9 +186,18 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     return SingleDigit([digit, *map(_union, rest)], beside)
 
 
+def _without_frames(found: Sequence[Component]) -> list[Component]:
+    """Components that are not a box or a circle around a digit."""
+    top, left, bottom, right = np.array([one[:4] for one in found]).reshape(-1, 4).T
+    around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
+    pairs = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
+    frames = [outer for outer, inner in pairs if inner.size > FULL * outer.size and outer.encloses(inner)]
+    return [one for one in found if not any(one is frame for frame in frames)]
+
+
 def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
     """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > 0.5 * outer.size
+    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > FULL * outer.size
 
 
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:
@@ -242,10 +254,10 @@ def _gap(first: Component, second: Component, limit: float) -> float:
 
 def _text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
     """Components by lines from the top, each from the left. From left to right each tall component joins the line whose
-    last one is beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
+    last ones are beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
     lines: list[list[Component]] = []
     for one in sorted((one for one in found if one.height >= DASH * typical), key=lambda one: one.left):
-        beside = [_overlaps(one, line[-1])[0] / min(one.height, line[-1].height) for line in lines]
+        beside = [max(_overlaps(one, it)[0] / min(one.height, it.height) for it in line[-LAST:]) for line in lines]
         if lines and max(beside) > SAME_LINE:
             lines[beside.index(max(beside))].append(one)
         else:

@@ -1,0 +1,87 @@
+"""A sheet of paper on a table is found and flattened; light and shadow are not sheets."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from imaging.drawing import likeness, page, write_seven
+from mnist_lit.imaging.mnist_format import center_digit, find_digits
+from mnist_lit.imaging.sheet import find_sheet
+
+CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))
+
+
+def table(width: int = 640, height: int = 480) -> Image.Image:
+    """Brown, with a grain."""
+    grain = np.random.default_rng(0).normal(0, 25, (height // 8, 4)).repeat(8, axis=0).repeat(width // 4, axis=1)
+    return Image.fromarray((np.array([150, 100, 60]) + grain[..., None]).clip(0, 255).astype(np.uint8))
+
+
+def sheet_on_table(
+    corners: tuple[tuple[int, int], ...] = CORNERS, color: tuple[int, int, int] = (230, 230, 225)
+) -> Image.Image:
+    picture = table()
+    ImageDraw.Draw(picture).polygon(corners, color)
+    return picture
+
+
+def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
+    sheet = find_sheet(np.asarray(sheet_on_table()))
+    assert sheet
+    height, width = sheet.pixels.shape[:2]
+    assert np.allclose((width, height), (500, 360), rtol=0.08)
+    assert sheet.pixels.min() > 215  # nothing of the table
+    assert np.allclose(sheet.in_picture((0, 0, width, height)), (40, 40, 560, 420), atol=22)
+
+
+def test_a_sheet_may_reach_the_border_or_be_dark_or_under_a_finger() -> None:
+    out_of_sight = sheet_on_table(((0, 40), (560, 70), (540, 420), (0, 400)))
+    dark = sheet_on_table(color=(70, 75, 90))
+    held = sheet_on_table()
+    ImageDraw.Draw(held).ellipse((510, 375, 640, 430), (220, 160, 130))
+    assert all(find_sheet(np.asarray(picture)) for picture in (out_of_sight, dark, held))
+
+
+@pytest.mark.parametrize("blur", [0, 8, 25])
+def test_light_and_shadow_are_not_sheets(blur: float) -> None:
+    shadow = Image.new("L", (640, 480), 255)
+    ImageDraw.Draw(shadow).polygon(((250, 0), (400, 480), (640, 480), (640, 0)), 130)
+    lit = np.full((480, 640), 220) * (np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255)
+    assert find_sheet(lit.astype(np.uint8)) is None
+
+
+def test_half_a_sheet_in_shadow_is_not_cut_off() -> None:
+    shadow = Image.new("L", (640, 480), 255)
+    ImageDraw.Draw(shadow).rectangle((320, 0, 640, 480), 110)
+    soft = np.asarray(shadow.filter(ImageFilter.GaussianBlur(25)))[..., None] / 255
+    sheet = find_sheet((np.asarray(sheet_on_table()) * soft).astype(np.uint8))
+    assert sheet is None or np.allclose(sheet.pixels.shape[:2], (360, 500), rtol=0.08)
+
+
+def test_frames_tables_and_small_pictures_have_no_sheet() -> None:
+    ruled = page(640, 480)
+    ImageDraw.Draw(ruled).rectangle((60, 60, 580, 420), outline=40, width=8)
+    assert find_sheet(np.asarray(ruled)) is None
+    assert find_sheet(np.asarray(table())) is None
+    assert find_sheet(np.asarray(sheet_on_table().resize((300, 225)))) is None
+    assert find_sheet(np.zeros((4000, 3, 3), np.uint8)) is None
+
+
+def test_only_the_digits_on_the_sheet_are_read(seven: NDArray[np.uint8]) -> None:
+    picture = sheet_on_table()
+    draw = ImageDraw.Draw(picture)
+    for left, top in ((120, 120), (300, 130), (300, 270)):
+        draw.line([(left + x, top + y) for x, y in ((0, 0), (60, 0), (25, 100))], (40, 40, 60), 8, "curve")
+    draw.ellipse((590, 100, 625, 160), outline=(20, 20, 20), width=8)  # a ring on the table
+    found = find_digits(picture)
+    assert [(digit.line, digit.column) for digit in found] == [(1, 1), (1, 2), (2, 1)]
+    assert np.allclose(found[0].box, (116, 116, 184, 224), atol=8)
+    assert all(likeness(digit.image, seven) > 0.9 for digit in found)
+
+
+def test_the_one_digit_of_a_sheet_is_read(seven: NDArray[np.uint8]) -> None:
+    picture = sheet_on_table()
+    ImageDraw.Draw(picture).line([(270, 180), (330, 180), (295, 280)], (40, 40, 60), 8, "curve")
+    assert likeness(center_digit(picture), seven) > 0.9
+    assert likeness(center_digit(write_seven(page(640, 480), 270, 180)), seven) > 0.9
