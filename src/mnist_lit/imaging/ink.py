@@ -381,7 +381,7 @@ def _extract(
     # Faint ink that runs across the page is not a stroke fading out but the paper's ruling.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
     across &= seeds > 0
-    if not strong and (seeds[across] >= SEEDED * stats[across, 4]).any():
+    if not strong and across.any():
         return _extract(gray, 0, window, longest, strong=True)
     across &= seeds < SEEDED * stats[:, 4]
     ruling = across[labels] & ~mask

@@ -11,6 +11,7 @@ SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is
 STROKE, GAP = 11, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
 DISTANCES = (-2, 7, 14)  # from an edge to where the colors of paper and table are compared
 DRIFT = 0.8  # largest change of the table's color over that distance, as a share of the change at the edge
+COLORED, ALIKE = 0.03, 0.25  # change of a color's share at an edge; share of the largest one that is no change
 SEEN = 0.8  # least share of an edge that can be compared
 EDGES, STEP = (
     (9, 6),
@@ -89,6 +90,7 @@ def _has_edges(pixels: Pixels, corners: Corners) -> bool:
     colors = pixels.reshape(height, width, -1).astype(np.float32)
     shares = np.linspace(0.1, 0.9, 33)[:, None]
     at_border = 0
+    hues = []
     for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
         points = [start + shares * (stop - start) + distance * np.array([down, -right]) for distance in DISTANCES]
@@ -103,7 +105,10 @@ def _has_edges(pixels: Pixels, corners: Corners) -> bool:
         drift = np.abs((farther - outside).mean(axis=0)).max()
         if np.median(step) < STEP or drift > DRIFT * np.abs((outside - inside).mean(axis=0)).max():
             return False
-    return at_border <= 1
+        hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
+        hues.append(float(np.abs(hue - hue_outside).max()))
+    # Where only some sides change the color, and not only the brightness, another one is the edge of a shadow.
+    return at_border <= 1 and not min(hues) < ALIKE * max(hues) > ALIKE * COLORED
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
