@@ -51,11 +51,12 @@ def test_light_and_shadow_are_not_sheets(blur: float) -> None:
     assert find_sheet(lit.astype(np.uint8)) is None
 
 
-def test_half_a_sheet_in_shadow_is_not_cut_off() -> None:
+@pytest.mark.parametrize(("blur", "colors"), [(1, "RGB"), (25, "RGB"), (25, "L"), (40, "L")])
+def test_half_a_sheet_in_shadow_is_not_cut_off(blur: float, colors: str) -> None:
     shadow = Image.new("L", (640, 480), 255)
     ImageDraw.Draw(shadow).rectangle((320, 0, 640, 480), 110)
-    soft = np.asarray(shadow.filter(ImageFilter.GaussianBlur(25)))[..., None] / 255
-    sheet = find_sheet((np.asarray(sheet_on_table()) * soft).astype(np.uint8))
+    light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur)))[..., None] / 255
+    sheet = find_sheet((np.asarray(sheet_on_table().convert(colors).convert("RGB")) * light).astype(np.uint8))
     assert sheet is None or np.allclose(sheet.pixels.shape[:2], (360, 500), rtol=0.08)
 
 

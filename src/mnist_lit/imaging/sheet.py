@@ -107,8 +107,10 @@ def _has_edges(pixels: Pixels, corners: Corners) -> bool:
             return False
         hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
         hues.append(float(np.abs(hue - hue_outside).max()))
-    # Where only some sides change the color, and not only the brightness, another one is the edge of a shadow.
-    return at_border <= 1 and not min(hues) < ALIKE * max(hues) > ALIKE * COLORED
+    if at_border > 1:
+        return False
+    # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
+    return max(hues) < COLORED or min(hues) > ALIKE * max(hues)
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
