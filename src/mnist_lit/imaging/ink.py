@@ -348,7 +348,7 @@ def _extract(
     gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False
 ) -> tuple[Ink, Gray] | None:
     """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels;
-    and the background. longest: size of the largest digit."""
+    and the background. longest: size of the largest digit. strong: strong edges alone set the threshold."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
@@ -378,7 +378,8 @@ def _extract(
     labels, stats = label_components(strength >= 1)
     seeds = np.bincount(labels[mask], minlength=len(stats))
     seeds[0] = 0
-    # Faint ink that runs across the page is not a stroke fading out but the paper's ruling.
+    # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold. What is still
+    # fainter than the threshold is not a stroke fading out.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
     across &= seeds > 0
     if not strong and across.any():

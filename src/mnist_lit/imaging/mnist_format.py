@@ -29,6 +29,7 @@ from mnist_lit.imaging.segmentation import (
     SECOND,
     SPECK,
     WIDTH,
+    SingleDigit,
     best_path,
     components,
     line_hypotheses,
@@ -171,8 +172,8 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     found: list[FoundDigit] = []
     beside = 0
     gray, certainty = dark_on_light(pixels)
-    for ink, top, left, cost in _with_thin_strokes(gray, _inks(gray, certainty)):
-        digits, more = single_digit_hypotheses(ink)
+    inks = [(one, single_digit_hypotheses(one.ink)) for one in _inks(gray, certainty)]
+    for (ink, top, left, cost), (digits, more) in _with_thin_strokes(gray, inks):
         beside = beside if cost else more
         enough = least * np.count_nonzero(ink.mask)
         choices += [
@@ -287,24 +288,26 @@ def _inks(gray: NDArray[np.uint8], certainty: float) -> list[FoundInk]:
 
 
 # A shadow that is narrower than the window looks like a thick stroke. In the window of a page it is background.
-def _with_thin_strokes(gray: NDArray[np.uint8], inks: list[FoundInk]) -> list[FoundInk]:
-    """These inks, and that of thin strokes if the first one's digit touches the border: the first choice if that
-    covers a corner."""
-    mask = inks[0].ink.mask if inks and not inks[0].top else np.zeros((1, 1), bool)
-    if not share_of_rim(mask) or _is_clear(inks[0].ink):
-        return inks
-    thin = find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)
-    if not thin or not _is_clear(thin):
-        return inks
-    if not corners(mask):
-        return [*inks, FoundInk(thin, cost=SECOND)]
-    return [FoundInk(thin), *(one._replace(cost=one.cost + SECOND) for one in inks)]
+def _with_thin_strokes(
+    gray: NDArray[np.uint8], found: list[tuple[FoundInk, SingleDigit]]
+) -> list[tuple[FoundInk, SingleDigit]]:
+    """Inks with their digits, and that of thin strokes if the first one's digit touches the border: the first choice
+    if that covers a corner."""
+    first, digits = found[0] if found else (None, None)
+    if not first or not digits or first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
+        return found
+    ink = find_ink(gray, PAGE_WINDOW, PAGE_SMALLEST, PAGE_COARSE)
+    thin = single_digit_hypotheses(ink) if ink else None
+    if not ink or not thin or not _is_clear(ink, thin):
+        return found
+    if not corners(first.ink.mask):
+        return [*found, (FoundInk(ink, cost=SECOND), thin)]
+    return [(FoundInk(ink), thin), *((one._replace(cost=one.cost + SECOND), others) for one, others in found)]
 
 
-def _is_clear(ink: Ink) -> bool:
-    """Whether the ink has a digit that is clear of the picture's border."""
-    digits = single_digit_hypotheses(ink).hypotheses
-    return bool(digits) and digits[0].clear_of_border(ink.mask.shape)
+def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
+    """Whether there is a digit, and clear of the picture's border."""
+    return bool(digits.hypotheses) and digits.hypotheses[0].clear_of_border(ink.mask.shape)
 
 
 # A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a

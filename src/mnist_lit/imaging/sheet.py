@@ -7,16 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 PHOTO = 320  # longer side in pixels of the smallest picture that may show more than the paper
-SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for; the next three refer to it
+SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
+# In pixels of the reduced picture.
 STROKE, GAP = 11, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
 DISTANCES = (-2, 7, 14)  # from an edge to where the colors of paper and table are compared
-DRIFT = 0.8  # largest change of the table's color over that distance, as a share of the change at the edge
-COLORED, ALIKE = 0.03, 0.25  # change of a color's share at an edge; share of the largest one that is no change
+EDGES = (9, 6)  # least difference of neighbors at an edge, in gray levels; tried in turn
+STEP = 14.0  # least difference of paper and table, in gray levels
+DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
+COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 SEEN = 0.8  # least share of an edge that can be compared
-EDGES, STEP = (
-    (9, 6),
-    14.0,
-)  # gray levels between neighbors at an edge, tried in turn; least ones between paper and table
 LEAST, MOST = 0.2, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
 CORNERS = (0.03, 0.05, 0.08)  # how far an edge may be from straight, as a share of the outline: a finger covers corners

@@ -62,7 +62,7 @@ class UnfinishedTable:
                 raise ValueError
             if not progress.exists():
                 return 0
-            record = json.loads(read_regular_file(progress, MAX_PROGRESS))
+            record = self._record()
             settings, names, counts = dict(record["settings"]), record["names"], Counter[str]({**record["counts"]})
             done, length = numbers = record["done"], record["bytes"]
             if not all(type(number) is int and 0 <= number < MAX_COUNT for number in (*numbers, *counts.values())):
@@ -81,8 +81,10 @@ class UnfinishedTable:
 
     def saved(self) -> int:
         """How many files the same command would not read again: from the record, as a signal may come amid a save."""
-        progress = self.folder / PROGRESS
-        return int(json.loads(read_regular_file(progress, MAX_PROGRESS))["done"]) if progress.exists() else 0
+        return int(self._record()["done"]) if self.folder.joinpath(PROGRESS).exists() else 0
+
+    def _record(self) -> Any:
+        return json.loads(read_regular_file(self.folder / PROGRESS, MAX_PROGRESS))
 
     def add(self, file: str, text: str, statuses: Iterable[str]) -> None:
         """Add the next file's rows, and save once in a while."""
