@@ -24,7 +24,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from altered_pictures import ALTERATIONS
 from measurement import benchmark_parser, save_results
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.imaging.mnist_format import center_digit, fit_to_box
+from mnist_lit.imaging.find_digits import center_digit
+from mnist_lit.imaging.mnist_format import fit_to_box
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.system.csv_file import read_csv

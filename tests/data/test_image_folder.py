@@ -13,7 +13,7 @@ from PIL import Image
 from mnist_lit.data.image_folder import CACHE, folder_classes, load_image_folder
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.mnist_format import center_digit
+from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.imaging.open_picture import open_picture
 from shapes import shape, shapes
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imaging.drawing import page, write_seven
-from mnist_lit.imaging.mnist_format import center_digit
+from mnist_lit.imaging.find_digits import center_digit
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
+from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits
 from mnist_lit.imaging.ink import even_light, to_gray
-from mnist_lit.imaging.mnist_format import center_digit, digit_hypotheses, find_digit, find_digits
 
 
 def test_rough_paper_is_blank() -> None:
@@ -68,17 +68,6 @@ def test_squared_paper_in_any_position_is_not_ink(seven: NDArray[np.uint8], tilt
     assert likeness(center_digit(alone), seven) > 0.9
 
 
-@pytest.mark.parametrize("blur", [1, 8, 40])
-@pytest.mark.parametrize("dark", [100, 150])
-def test_the_shadow_beside_a_single_digit_is_not_the_digit(seven: NDArray[np.uint8], blur: float, dark: int) -> None:
-    shadow = Image.new("L", (600, 800), 255)
-    ImageDraw.Draw(shadow).polygon(((480, 0), (180, 800), (600, 800), (600, 0)), dark)
-    lit = np.asarray(write_seven(page(600, 800), 215, 300, zoom=1.5, pen=10)).astype(float)
-    lit *= np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255
-    lit += np.random.default_rng(0).normal(0, 4, lit.shape)
-    assert likeness(center_digit(lit.clip(0, 255).astype(np.uint8)), seven) > 0.9
-
-
 @pytest.mark.parametrize("color", [30, 90])
 @pytest.mark.parametrize("sides", [((0, 0, 9, 199),), ((0, 180, 199, 199), (180, 0, 199, 199)), "frame"])
 def test_a_dark_strip_at_the_border_is_not_ink(seven: NDArray[np.uint8], sides: object, color: int) -> None:
@@ -113,16 +102,6 @@ def test_a_shadow_s_edge_and_even_light_are_left_alone() -> None:
     shadowed = (plain * np.where(np.arange(200) < 90, 0.5, 1)).astype(np.uint8)
     for picture in (plain, shadowed):
         assert even_light(picture) is picture
-
-
-@pytest.mark.parametrize("light_on_dark", [False, True])
-def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
-    zero = page(60, 100)
-    ImageDraw.Draw(zero).ellipse((0, 0, 59, 99), outline=40, width=18)
-    pixels = np.asarray(zero)
-    hypotheses = digit_hypotheses(255 - pixels if light_on_dark else pixels)
-    found = next(found for found in hypotheses.found if np.allclose(found.box, (0, 0, 60, 100), atol=2))
-    assert found.image[14, 14] == 0 < found.image[14].max()  # the hole
 
 
 def test_faint_ink_is_stretched() -> None:

@@ -6,17 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.mnist_format import (
-    BOX_SIZE,
-    Choice,
-    FoundDigit,
-    Hypotheses,
-    center_digit,
-    digit_hypotheses,
-    find_digit,
-    find_digits,
-    page_hypotheses,
-)
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
+from mnist_lit.imaging.mnist_format import BOX_SIZE
 from mnist_lit.imaging.segmentation import MAX_SEGMENTS
 
 
@@ -25,12 +16,6 @@ def test_specks_and_ink_at_the_border_are_ignored(seven: NDArray[np.uint8]) -> N
     for spot in ((20, 20, 22, 22), (150, 180, 153, 182), (0, 60, 12, 160), (192, 0, 199, 90)):
         ImageDraw.Draw(dirty).rectangle(spot, 40)
     assert likeness(center_digit(dirty), seven) > 0.98
-
-
-def test_a_frame_is_ignored(seven: NDArray[np.uint8]) -> None:
-    framed = write_seven(page(), 70, 50)
-    ImageDraw.Draw(framed).rectangle((20, 20, 180, 180), outline=40, width=5)
-    assert likeness(center_digit(framed), seven) > 0.98
 
 
 def test_an_upright_one_is_not_a_ruled_line() -> None:
@@ -158,58 +143,6 @@ def test_a_loop_is_not_cut() -> None:
     assert [len(line) for line in page_hypotheses(zero).lines] == [1]
 
 
-def test_lines_and_columns_are_numbered() -> None:
-    written = page(600, 420)
-    for left, top in ((60, 60), (190, 70), (320, 60), (60, 250), (190, 255)):
-        write_seven(written, left, top, pen=9)
-    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
-
-
-def test_a_picture_of_several_digits_says_how_many() -> None:
-    written = page(600)
-    for number, left in enumerate((60, 190, 320, 450)):
-        write_seven(written, left, 60, pen=9)
-        assert digit_hypotheses(written).beside == number
-
-
-def test_the_network_decides_between_hypotheses() -> None:
-    touching = page(300)
-    ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)
-    for left in (60, 160):
-        ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
-    hypotheses = page_hypotheses(touching)
-    widths = [right - left for (left, _, right, _), *_ in hypotheses.found]
-    whole = [5.0 * (width < 130) for width in widths]
-    halves = [5.0 * (width > 130) for width in widths]
-    assert [len(hypotheses.choose(costs)) for costs in (whole, halves)] == [1, 2]
-
-
-def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
-    """If the network finds it likelier than most of what the page seems to show."""
-    alone = page_hypotheses(write_seven(page(), 70, 50, pen=28))
-    (_, place), parts = alone.alone[0], [digit for digit, *_ in alone.choose()]
-    assert np.allclose(alone.found[place].box, (70, 37, 144, 155), atol=2)
-    assert place not in parts
-    assert len(parts) > 0
-    assert find_digits(write_seven(page(), 70, 50, pen=40))  # the page shows nothing at all
-    costs = np.full(len(alone.found), 0.5)
-    costs[place] = 0.4
-    assert alone.choose(costs.tolist()) == [(place, 1, 1)]
-    costs[place] = 0.6
-    assert alone.choose(costs.tolist()) != [(place, 1, 1)]
-
-
-def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
-    found = [FoundDigit((left, 50, left + 40, 110), np.zeros((28, 28), np.uint8)) for left in (10, 60, 110)]
-    beside = FoundDigit((300, 0, 400, 400), np.zeros((28, 28), np.uint8))
-    line = [Choice(number, number + 1, 0.0, number) for number in range(3)]
-    hypotheses = Hypotheses([line], [*found, beside], alone=[(0.0, 3)])
-    assert [digit for digit, *_ in hypotheses.choose([0.5, 0.5, 0.5, 0.1])] == [0, 1, 2]
-    around = hypotheses._replace(found=[*found, beside._replace(box=(0, 0, 400, 400))])
-    assert [digit for digit, *_ in around.choose([0.5, 0.5, 0.5, 0.1])] == [3]
-    assert [digit for digit, *_ in around.choose([0.0, 0.0, 9.0, 0.1])] == [0, 1, 2]  # one odd digit does not matter
-
-
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
 def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
     form = page(480, 200)
@@ -220,31 +153,8 @@ def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
     assert all(found.box[2] - found.box[0] < 80 for found in find_digits(form))
 
 
-def test_a_thin_box_near_a_digit_is_not_part_of_it(seven: NDArray[np.uint8]) -> None:
-    framed = write_seven(page(), 70, 50)
-    ImageDraw.Draw(framed).rectangle((60, 40, 140, 160), outline=40, width=2)
-    assert likeness(center_digit(framed), seven) > 0.98
-
-
 def test_a_low_piece_does_not_end_a_rising_line() -> None:
     """It overlaps the digit before it, but hardly the one after it."""
     line = write_seven(write_seven(page(400), 40, 40), 240, 66)
     ImageDraw.Draw(line).line((160, 30, 185, 70), 40, 8)
     assert {found.line for found in find_digits(line)} == {1}
-
-
-def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:
-    """A one along the border is not taken for the edge of the paper."""
-    number = page(360, 110)
-    for left in (60, 160, 270):
-        write_seven(number, left, 4)
-    ImageDraw.Draw(number).line((4, 6, 4, 106), 40, 10)
-    found = find_digits(number.crop((0, 0, 334, 110)))
-    assert [digit.column for digit in found] == [1, 2, 3, 4]
-    assert np.allclose([found[0].box, found[3].box], [(0, 2, 10, 110), (268, 0, 334, 108)], atol=4)
-
-
-def test_two_digits_near_each_other_are_not_a_single_one() -> None:
-    written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
-    assert page_hypotheses(written).alone == []
-    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (2, 1)]

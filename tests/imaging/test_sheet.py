@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.mnist_format import center_digit, find_digits
+from mnist_lit.imaging.find_digits import center_digit, find_digits
 from mnist_lit.imaging.sheet import find_sheet
 
 CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))

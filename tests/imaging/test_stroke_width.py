@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mnist_lit.imaging.mnist_format import center_digit
+from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.imaging.stroke_width import normalize_stroke_width, stroke_width
 

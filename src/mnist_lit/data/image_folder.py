@@ -16,7 +16,8 @@ from mnist_lit import __version__
 from mnist_lit.data.download import md5
 from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, find_digit
+from mnist_lit.imaging.find_digits import find_digit
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.imaging.open_picture import open_picture, picture_names
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import say

@@ -34,6 +34,17 @@ FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
 THICK = 3.0  # stroke widths: ink at the border that is thicker is not written
 
 
+class Look(NamedTuple):
+    """What to look for. Shares of the picture's longer side."""
+
+    window: float  # what is wider is background
+    smallest: float  # the least size of any writing
+    coarse: int  # the longer side in pixels for a first look
+
+
+DIGIT, PAGE = Look(0.5, 0.25, 160), Look(0.15, 0.02, 800)
+
+
 class Ink(NamedTuple):
     """Where the ink is."""
 
@@ -108,34 +119,33 @@ class Component(NamedTuple):
 #    that a stroke fading out is followed to its end, unless it is a faint line across the page.
 # Then what surrounds the writing, such as a table or a shadow at the border, is replaced by paper, and the steps are
 # repeated with the window and the smoothing that fit the stroke width measured so far.
-def find_ink(gray: Gray, window: float = 0.5, smallest: float = 0.25, coarse: int = 160) -> Ink | None:
-    """Dark ink of a picture, uint8 (H, W); None if it is blank. Shares of the longer side are window, what is wider is
-    background, and smallest, the least size of any writing. coarse: longer side in pixels for the first look.
+def find_ink(gray: Gray, look: Look = DIGIT) -> Ink | None:
+    """Dark ink of a picture, uint8 (H, W); None if it is blank.
 
     >>> page = np.full((40, 40), 200, np.uint8)
     >>> page[10:30, 18:22] = 90
     >>> round(find_ink(page).stroke)
     4
     """
-    found = first_ink(gray, window, coarse)
-    return refine_ink(gray, *found, window, smallest) if found else None
+    found = first_ink(gray, look)
+    return refine_ink(gray, *found, look) if found else None
 
 
-def first_ink(gray: Gray, window: float, coarse: int) -> tuple[Ink, Gray] | None:
-    """Dark ink of whatever kind, written or not, and the background, of the reduced picture; see `find_ink`."""
-    scale = -(-max(gray.shape) // coarse)
+def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
+    """Dark ink of whatever kind, written or not, and the background, of the reduced picture."""
+    scale = -(-max(gray.shape) // look.coarse)
     gray = _reduce(gray, scale)
-    size = window * max(gray.shape)
+    size = look.window * max(gray.shape)
     found = _extract(gray, size / 150, size, ACROSS * size)
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
-def refine_ink(gray: Gray, ink: Ink, paper: Gray, window: float, smallest: float) -> Ink:
+def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
     """The same without what surrounds the writing, and as sharp as its strokes allow."""
-    sigma, size = (window * max(ink.mask.shape) / part for part in (150, 1))
+    sigma, size = (look.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, _reduce(gray, ink.scale)
     for _ in range(4):
-        outside, stroke = _surroundings(ink, smallest)
+        outside, stroke = _surroundings(ink, look.smallest)
         finer = min(size, max(STROKES * stroke, 3))
         if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
             break
@@ -148,8 +158,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, window: float, smallest: float
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
         # none does, they were the writing.
         cleared = np.where(outside, paper, gray)
-        again = _extract(cleared, stroke / 6, finer, ACROSS * window * max(gray.shape))
-        if not again or (outside.any() and not _has_writing(again[0].mask, smallest)):
+        again = _extract(cleared, stroke / 6, finer, ACROSS * look.window * max(gray.shape))
+        if not again or (outside.any() and not _has_writing(again[0].mask, look.smallest)):
             break
         original, sigma, size = cleared, stroke / 6, finer
         gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]

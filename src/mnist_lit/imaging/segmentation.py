@@ -89,12 +89,12 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     lines = ruled_lines(ink.mask, ink.stroke, TABLE_LINE)
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     all_ink = components(ink.mask)
-    alone = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
-    others = typical_height([one for one in alone if not any(map(one.contains, lines))])
-    ones = [one for one in alone if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
+    clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
+    others = typical_height([one for one in clear if not any(map(one.contains, lines))])
+    ones = [one for one in clear if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
     # Nor are several digits in a row or a column, each standing alone and about as high as the others.
-    high = [one for one in alone if FRAGMENT * others <= one.height and one.size <= RULE * others]
+    high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
     unruled = components(_erase(ink.mask, lines)) if lines else all_ink
@@ -116,22 +116,6 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     if sum(map(len, found)) > MAX_SEGMENTS:
         return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
     return found
-
-
-def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
-    """The indices of the spans, each from a first to a last piece, last exclusive, that cover every piece once at the
-    least total cost (Viterbi 1967).
-
-    >>> best_path([(0, 2), (0, 1), (1, 2)], [1, 3, 0.5])
-    [0]
-    """
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
-    for end in range(1, max(stop for _, stop in spans) + 1):
-        arriving = [index for index, (first, stop) in enumerate(spans) if stop == end and first in best]
-        paths = [(best[spans[i][0]][0] + costs[i], [*best[spans[i][0]][1], i]) for i in arriving]
-        if paths:
-            best[end] = min(paths, key=lambda path: path[0])
-    return best[max(best)][1]
 
 
 def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.errors import InputError, require
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit, Hypotheses, digit_hypotheses, page_hypotheses
+from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
+from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model

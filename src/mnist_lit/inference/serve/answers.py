@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import png_url
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, FoundDigit
+from mnist_lit.imaging.hypotheses import FoundDigit
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.inference.reader import DigitReader, Proposal
 from mnist_lit.inference.serve.bodies import parse_pixels
 from mnist_lit.inference.serve.time_limit import ProcessEnded

@@ -1,0 +1,130 @@
+"""The ink of a picture's one digit, which may be cropped, framed, in a shadow, or lighter than what surrounds it:
+several hypotheses. NumPy and OpenCV only."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mnist_lit.imaging.ink import (
+    DIGIT,
+    PAGE,
+    Gray,
+    Ink,
+    border,
+    corners,
+    find_ink,
+    first_ink,
+    frame_depths,
+    has_full_side,
+    refine_ink,
+    share_of_rim,
+)
+from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
+from mnist_lit.imaging.stroke_width import Mask
+
+CERTAIN = 0.9  # below it ink and paper may be mixed up
+CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
+SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
+LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
+
+
+class FoundInk(NamedTuple):
+    """Ink that may be that of the one digit."""
+
+    ink: Ink
+    top: int = 0  # of its mask in the picture, in pixels
+    left: int = 0
+    cost: float = 0.0  # how unlikely, in nats
+
+    def less_likely(self, ranks: int = 1) -> "FoundInk":
+        """The same as a later choice."""
+        return self._replace(cost=self.cost + SECOND * ranks)
+
+
+def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit]]:
+    """What the ink of the one digit, dark on light, may be, with the digits in it. certainty: that ink and paper are
+    not mixed up; see `dark_on_light`."""
+    first = first_ink(gray, DIGIT)
+    rim = share_of_rim(first[0].mask) if first else 0.0
+    doubtful = not first or certainty < CERTAIN or corners(first[0].mask) > 2
+    other = first_ink(255 - gray, DIGIT) if doubtful or rim > RIM_INK else None
+    cropped = _cropped_inks(gray, first, other if certainty < CERTAIN or rim > RIM_INK else None)
+    inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
+    if doubtful and other:
+        inverse = FoundInk(refine_ink(255 - gray, *other, DIGIT))
+        mixed_up = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
+        inks = [*(one.less_likely(mixed_up) for one in inks), inverse.less_likely(not mixed_up)]
+    if first:
+        inks = _with_framed_ink(gray, inks)
+    inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
+    return _with_thin_strokes(gray, [(one, single_digit_hypotheses(one.ink)) for one in inks])
+
+
+def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
+    """Inks, and that inside a frame if the first one frames the picture: likelier if a frame is all that there is."""
+    mask, scale = inks[0].ink.mask, inks[0].ink.scale
+    depths = frame_depths(mask)
+    top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
+    part = slice(top, len(gray) - bottom), slice(left, gray.shape[1] - right)
+    inside = find_ink(gray[part], DIGIT) if any(depths) and min(gray[part].shape) > 2 else None
+    if not inside:
+        return inks
+    ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
+    is_frame = sum(map(bool, depths)) > 1 or share_of_rim(ring) == 0
+    framed = FoundInk(inside, top, left, 0.0 if is_frame else inks[0].cost + SECOND)
+    return [*(one.less_likely(is_frame) for one in inks), framed]
+
+
+# A shadow that is narrower than the window looks like a thick stroke. In the window of a page it is background.
+def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
+    """Inks with their digits, and that of thin strokes if the first one's digit touches the border: the first choice
+    if that covers a corner."""
+    first, digits = found[0] if found else (None, None)
+    if not first or not digits or first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
+        return found
+    ink = find_ink(gray, PAGE)
+    thin = single_digit_hypotheses(ink) if ink else None
+    if not ink or not thin or not _is_clear(ink, thin):
+        return found
+    if not corners(first.ink.mask):
+        return [*found, (FoundInk(ink).less_likely(), thin)]
+    return [(FoundInk(ink), thin), *((one.less_likely(), others) for one, others in found)]
+
+
+def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
+    """Whether there is a digit, and clear of the picture's border."""
+    return bool(digits.hypotheses) and digits.hypotheses[0].clear_of_border(ink.mask.shape)
+
+
+# A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a
+# margin of paper around the picture it is like any other.
+def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
+    """The ink of a digit that fills the picture, dark on light or the reverse; none if it does not seem to. first and
+    other: a first look at the picture, and at its inverse if ink and paper may be mixed up."""
+    versions = [(gray, first[1])] if first and fills_picture(first[0].mask) else []
+    inverse = 255 - gray
+    if first and other and not has_full_side(first[0].mask) and fills_picture(other[0].mask):
+        versions.append((inverse, other[1]))
+    elif not first and min(gray.shape) <= SMALL and np.ptp(gray) >= STRONG:  # it all seemed to be noise
+        order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
+        versions = [(one, np.full((1, 1), np.quantile(border(one), LIGHTEST), np.uint8)) for one in order]
+    margin = max(2, round(MARGIN * max(gray.shape)))
+    framed = [add_margin(version, paper, margin) for version, paper in versions]
+    inks = [ink for picture in framed if (ink := find_ink(picture, DIGIT))]
+    return [FoundInk(ink, -margin, -margin).less_likely(place > 0) for place, ink in enumerate(inks)]
+
+
+def fills_picture(mask: Mask) -> bool:
+    """Whether a picture's ink reaches nearly from border to border in both directions, without covering the border."""
+    spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
+    reaches = all(span >= CROPPED * side for span, side in zip(spans, mask.shape, strict=True))
+    return reaches and share_of_rim(mask) <= RIM_INK and not has_full_side(mask)
+
+
+def add_margin(gray: Gray, paper: Gray, margin: int) -> Gray:
+    """The picture (H, W) inside a margin of that paper, which may be reduced: (H + 2 · margin, W + 2 · margin)."""
+    around = cv2.resize(paper, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    framed = np.asarray(cv2.copyMakeBorder(around, margin, margin, margin, margin, cv2.BORDER_REPLICATE), np.uint8)
+    framed[margin:-margin, margin:-margin] = gray
+    return framed

@@ -1,0 +1,167 @@
+"""Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_lit.imaging.digit_ink import MARGIN, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
+from mnist_lit.imaging.ink import PAGE, Component, Ink, dark_on_light, first_ink, label_components, refine_ink
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
+from mnist_lit.imaging.open_picture import reduce_picture
+from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, components, line_hypotheses
+from mnist_lit.imaging.sheet import find_sheet
+from mnist_lit.imaging.stroke_width import Mask, with_margin
+
+DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
+HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
+MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
+SAME = 0.3  # share of a digit's gray levels by which another may differ if it is the same
+
+Picture = Image.Image | NDArray[np.uint8]
+
+
+def center_digit(picture: Picture) -> NDArray[np.uint8]:
+    """The one digit of a picture as uint8 (28, 28), 0 = paper, 255 = ink; all 0 if the picture is blank."""
+    found = find_digit(picture)
+    return found.image if found else np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+
+
+def find_digit(picture: Picture) -> FoundDigit | None:
+    """The one digit of a picture, None if it is blank: "L" or "RGB" from `open_picture`, or uint8 (H, W) or (H, W, 3).
+    An image in MNIST's format is returned as it is."""
+    return next(iter(digit_hypotheses(picture).digits()), None)
+
+
+def find_digits(picture: Picture) -> list[FoundDigit]:
+    """Every digit of a number, a line or a table of numbers, line by line from the top, each line from the left."""
+    return page_hypotheses(picture).digits()
+
+
+def digit_hypotheses(picture: Picture) -> Hypotheses:
+    """What the one digit of a picture may be."""
+    return _on_sheet(picture, _digit_hypotheses)
+
+
+def page_hypotheses(picture: Picture) -> Hypotheses:
+    """What the digits of a page may be."""
+    return _on_sheet(picture, _page_hypotheses)
+
+
+def _on_sheet(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> Hypotheses:
+    """The hypotheses about the sheet of paper that a photo shows, or else about the whole picture."""
+    if (image := in_mnist_format(np.asarray(picture))) is not None:
+        box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
+        return Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)])
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    sheet = find_sheet(pixels)
+    on_sheet = hypotheses(sheet.pixels) if sheet else None
+    if not sheet or not on_sheet or not on_sheet.found:
+        return hypotheses(picture)
+    found = []
+    for digit in on_sheet.found:
+        left, top, right, bottom = sheet.in_picture(digit.box)
+        box = round(left * zoom[0]), round(top * zoom[1]), round(right * zoom[0]), round(bottom * zoom[1])
+        found.append(digit._replace(box=box))
+    return on_sheet._replace(found=found)
+
+
+def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
+    """See `digit_hypotheses`. least: share of the ink that its largest piece must have."""
+    pixels, zoom = _pixels(picture, DIGIT_SIDE)
+    costs: list[float] = []
+    found: list[FoundDigit] = []
+    beside = 0
+    for (ink, top, left, cost), (digits, more) in digit_inks(*dark_on_light(pixels)):
+        beside = beside if cost else more
+        enough = least * np.count_nonzero(ink.mask)
+        ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
+        costs += [cost + SECOND * bool(rank) for rank, _ in ranked]
+        found += _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
+    choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
+    return Hypotheses([choices] if choices else [], found, beside)
+
+
+# Looked at as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper
+# is estimated. So the picture is looked at as one digit, too. That does not count if it sees digits beside it, if the
+# digit's largest piece has too little of the ink, or if the page shows the same digit.
+def _page_hypotheses(picture: Picture) -> Hypotheses:
+    """See `page_hypotheses`."""
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    gray, _ = dark_on_light(pixels)
+    margin = 0
+    rough = first_ink(gray, PAGE)
+    if rough and _is_cropped_line(rough[0].mask):
+        margin = max(1, round(MARGIN * min(gray.shape)))
+        gray = add_margin(gray, rough[1], margin)
+        rough = first_ink(gray, PAGE)
+    single = _digit_hypotheses(picture, MAIN if rough else 0)
+    if not rough:
+        return single
+    ink = refine_ink(gray, *rough, PAGE)
+    digits: list[Component] = []
+    lines: list[list[Choice]] = []
+    for segments in line_hypotheses(ink):
+        lines.append([])
+        for first, stop, digit, cost in segments:
+            lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
+            digits += [digit] if digit else []
+    found = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
+    return Hypotheses(lines, found + single.found, alone=_alone(single, found))
+
+
+def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
+    """See `Hypotheses.alone`. found: a page's digits, which come before those of `single`."""
+    alone = []
+    images = np.array([digit.image for digit in found], np.float32).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+    choices = zip(single.lines[0], single.found, strict=True) if single.lines and not single.beside else ()
+    for place, (choice, digit) in enumerate(choices, len(found)):
+        left, top, right, bottom = digit.box
+        wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
+        different = abs(images - digit.image).sum(axis=(1, 2)) >= SAME * digit.image.sum()
+        if different.all():  # or the page's path has judged it
+            alone.append((choice.cost + WIDTH * max(0.0, wide), place))
+    return alone
+
+
+def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """The picture's pixels, reduced; and how many of the original ones each stands for, across and down."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    pixels = np.asarray(reduce_picture(image, max_side))
+    width, height = image.info.get("size", image.size)  # before `open_picture` reduced it
+    return pixels, (width / pixels.shape[1], height / pixels.shape[0])
+
+
+def _is_cropped_line(mask: Mask) -> bool:
+    """Whether a picture's ink fills it and is a single line of text: what lies along its border is then a digit, and
+    not the edge of a page."""
+    if not fills_picture(mask):
+        return False
+    heights = np.array([one.height for one in components(mask)])
+    return bool(np.median(heights[heights >= SPECK * heights.max()]) > HIGH * min(mask.shape))
+
+
+def _largest_area(digit: Component) -> int:
+    """The ink of its largest piece, in pixels."""
+    return int(label_components(digit.mask)[1][1:, 4].max())
+
+
+def _draw_all(
+    ink: Ink,
+    digits: Sequence[Component],
+    zoom: tuple[float, float],
+    shape: tuple[int, ...],
+    top: int = 0,
+    left: int = 0,
+) -> list[FoundDigit]:
+    strength = with_margin(ink.strength, 2)
+    found = []
+    for digit in digits:  # a reduced mask may be larger than the picture by a part of its last pixel
+        x = [round(min(max(at * ink.scale + left, 0), shape[1]) * zoom[0]) for at in (digit.left, digit.right)]
+        y = [round(min(max(at * ink.scale + top, 0), shape[0]) * zoom[1]) for at in (digit.top, digit.bottom)]
+        box = (x[0], y[0], x[1], y[1])
+        found.append(FoundDigit(box, draw_digit(strength, digit)))
+    return found

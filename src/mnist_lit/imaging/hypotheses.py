@@ -1,0 +1,77 @@
+"""What a picture may show, and which of it a network finds likeliest."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FoundDigit(NamedTuple):
+    """A digit and its place in the picture."""
+
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
+    image: NDArray[np.uint8]  # (28, 28), 0 = paper, 255 = ink
+    line: int = 1  # of the page, from the top, counted from 1
+    column: int = 1  # place in that line, from the left, counted from 1
+
+
+class Choice(NamedTuple):
+    """Pieces `first` … `stop - 1` of a line of text as one digit, or as nothing."""
+
+    first: int
+    stop: int
+    cost: float  # how unlikely the shape is, in nats
+    digit: int | None  # its place among the digits found; None: the piece is left out
+
+
+class Hypotheses(NamedTuple):
+    """Digits that a picture may show. Where they exclude each other, shapes and a network's scores decide."""
+
+    lines: list[list[Choice]]  # of text
+    found: list[FoundDigit]  # what the choices look like
+    beside: int = 0  # digits that seem to be beside the one that was asked for
+    alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
+
+    def choose(self, costs: Sequence[float] | None = None) -> list[tuple[int, int, int]]:
+        """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats."""
+        chosen: list[tuple[int, int, int]] = []
+        for line in self.lines:
+            totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
+            path = best_path([choice[:2] for choice in line], totals)
+            digits = [digit for digit in (line[index].digit for index in path) if digit is not None]
+            number = chosen[-1][1] + 1 if chosen else 1
+            chosen += [(digit, number, column) for column, digit in enumerate(digits, 1)]
+        alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
+        others = [digit for digit, *_ in chosen]
+        if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
+            return [(alone[1], 1, 1)]
+        return chosen
+
+    def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
+        """Whether most of the others lie within a digit and are less likely than that one."""
+        left, top, right, bottom = self.found[digit].box
+        boxes = np.array([self.found[other].box for other in others])
+        x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+        within = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
+        return bool(cost < np.median(costs) and within.mean() >= 0.5)
+
+    def digits(self) -> list[FoundDigit]:
+        """The digits that their shapes suggest."""
+        return [self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose()]
+
+
+def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
+    """The indices of the spans, each from a first to a last piece, last exclusive, that cover every piece once at the
+    least total cost (Viterbi 1967).
+
+    >>> best_path([(0, 2), (0, 1), (1, 2)], [1, 3, 0.5])
+    [0]
+    """
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for end in range(1, max(stop for _, stop in spans) + 1):
+        arriving = [index for index, (first, stop) in enumerate(spans) if stop == end and first in best]
+        paths = [(best[spans[i][0]][0] + costs[i], [*best[spans[i][0]][1], i]) for i in arriving]
+        if paths:
+            best[end] = min(paths, key=lambda path: path[0])
+    return best[max(best)][1]

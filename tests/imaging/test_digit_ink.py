@@ -1,0 +1,102 @@
+"""The ink of the one digit is found in crops, frames and shadows."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from imaging.drawing import likeness, page, write_seven
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
+from mnist_lit.imaging.segmentation import SECOND
+
+
+def digits_of_strokes(zoom: int) -> dict[str, Image.Image]:
+    """A 4 whose stem and bar cross the picture, a 5 with its bar apart, and an 8 with a hole at the top: each 20·zoom
+    pixels high, antialiased, on paper with a margin of 10·zoom."""
+    strokes = {
+        "4": (((12, 0), (2, 12), (18, 12)), ((13, 6), (13, 20))),
+        "5": (((3, 1), (3, 9), (11, 8), (15, 13), (11, 19), (2, 18)), ((6, 0), (16, 0))),
+        "8": (((8, 0), (3, 4), (13, 14), (8, 19), (3, 14), (13, 4), (8, 0)),),
+    }
+    pictures = {}
+    for digit, lines in strokes.items():
+        large = Image.new("L", (160 * zoom, 160 * zoom), 235)
+        for line in lines:
+            ImageDraw.Draw(large).line(
+                [(4 * zoom * (10 + x), 4 * zoom * (10 + y)) for x, y in line], 30, 10 * zoom, "curve"
+            )
+        pictures[digit] = large.resize((40 * zoom, 40 * zoom), Image.Resampling.BOX)
+    return pictures
+
+
+@pytest.mark.parametrize("digit", "458")
+@pytest.mark.parametrize("zoom", [1, 8])
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_digit_that_fills_the_picture_is_like_one_with_a_margin(digit: str, zoom: int, light_on_dark: bool) -> None:
+    pixels = np.asarray(digits_of_strokes(zoom)[digit])
+    rows, columns = (np.flatnonzero((pixels < 130).any(axis=axis)) for axis in (1, 0))
+    tight = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    tight = 255 - tight if light_on_dark else tight
+    found = find_digit(tight)
+    assert found
+    assert np.allclose(found.box, (0, 0, tight.shape[1], tight.shape[0]), atol=max(1, zoom // 2))
+    assert likeness(found.image, center_digit(pixels)) > 0.9
+
+
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_one_cropped_to_three_columns_is_found(light_on_dark: bool) -> None:
+    one = np.full((23, 3), 255, np.uint8)
+    one[1:22, 1] = 0
+    found = find_digit(255 - one if light_on_dark else one)
+    assert found
+    assert found.box == (1, 1, 2, 22)
+
+
+def test_a_table_below_a_high_digit_is_not_part_of_it(seven: NDArray[np.uint8]) -> None:
+    above = np.asarray(write_seven(page(80, 130), 10, 6)).copy()
+    above[118:] = 40
+    assert likeness(center_digit(above), seven) > 0.9
+
+
+def test_a_seven_cropped_to_its_ink_keeps_its_bar() -> None:
+    """Even if its dark corners leave open which is ink and which is paper."""
+    seven = np.full((20, 12), 255, np.uint8)
+    seven[0] = 0
+    for row in range(1, 20):
+        seven[row, round(11 * (19 - row) / 18)] = 0
+    hypotheses = digit_hypotheses(seven)
+    costs = [(choice.cost, hypotheses.found[choice.digit or 0].box) for choice in hypotheses.lines[0]]
+    assert costs == [(SECOND, (0, 0, 12, 20)), (2 * SECOND, (0, 2, 11, 20))]
+
+
+def test_a_frame_is_ignored(seven: NDArray[np.uint8]) -> None:
+    framed = write_seven(page(), 70, 50)
+    ImageDraw.Draw(framed).rectangle((20, 20, 180, 180), outline=40, width=5)
+    assert likeness(center_digit(framed), seven) > 0.98
+
+
+def test_a_thin_box_near_a_digit_is_not_part_of_it(seven: NDArray[np.uint8]) -> None:
+    framed = write_seven(page(), 70, 50)
+    ImageDraw.Draw(framed).rectangle((60, 40, 140, 160), outline=40, width=2)
+    assert likeness(center_digit(framed), seven) > 0.98
+
+
+@pytest.mark.parametrize("blur", [1, 8, 40])
+@pytest.mark.parametrize("dark", [100, 150])
+def test_the_shadow_beside_a_single_digit_is_not_the_digit(seven: NDArray[np.uint8], blur: float, dark: int) -> None:
+    shadow = Image.new("L", (600, 800), 255)
+    ImageDraw.Draw(shadow).polygon(((480, 0), (180, 800), (600, 800), (600, 0)), dark)
+    lit = np.asarray(write_seven(page(600, 800), 215, 300, zoom=1.5, pen=10)).astype(float)
+    lit *= np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255
+    lit += np.random.default_rng(0).normal(0, 4, lit.shape)
+    assert likeness(center_digit(lit.clip(0, 255).astype(np.uint8)), seven) > 0.9
+
+
+@pytest.mark.parametrize("light_on_dark", [False, True])
+def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
+    zero = page(60, 100)
+    ImageDraw.Draw(zero).ellipse((0, 0, 59, 99), outline=40, width=18)
+    pixels = np.asarray(zero)
+    hypotheses = digit_hypotheses(255 - pixels if light_on_dark else pixels)
+    found = next(found for found in hypotheses.found if np.allclose(found.box, (0, 0, 60, 100), atol=2))
+    assert found.image[14, 14] == 0 < found.image[14].max()  # the hole

@@ -1,0 +1,113 @@
+"""Digits are found in pictures, one or all of them, and where they were written."""
+
+import numpy as np
+import pytest
+from PIL import ImageDraw
+
+from imaging.drawing import page, write_seven
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
+from mnist_lit.imaging.open_picture import open_picture
+
+
+@pytest.mark.parametrize("paper", [0, 127, 255])
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (28, 28), (640, 480)])
+def test_blank_paper_has_no_digit(paper: int, size: tuple[int, int]) -> None:
+    assert find_digit(page(*size, paper)) is None
+    assert find_digits(page(*size, paper)) == []
+    assert not center_digit(page(*size, paper)).any()
+
+
+def test_a_digit_is_found_where_it_was_written() -> None:
+    found = find_digit(write_seven(page(), 70, 50))
+    assert found
+    assert np.allclose(found.box, (66, 46, 134, 154), atol=4)
+
+
+def test_boxes_refer_to_the_picture_before_it_was_reduced() -> None:
+    small = find_digit(write_seven(page(), 70, 50))
+    large = find_digit(open_picture(write_seven(page(5000, 5000), 1750, 1250, zoom=25, pen=200)))
+    assert small
+    assert large
+    assert np.allclose(np.array(large.box) / 25, small.box, atol=4)
+
+
+@pytest.mark.parametrize("short", [1, 2, 8, 60])
+def test_a_long_thin_picture_raises_no_error(short: int) -> None:
+    thin = np.random.default_rng(0).integers(0, 256, (4000, short), np.uint8)
+    thin[1000:2000] = 255
+    for picture in (thin, thin.T.copy()):
+        found = find_digit(picture)
+        assert found is None or found.image.any()
+        assert all(digit.image.any() for digit in find_digits(picture))
+
+
+@pytest.mark.parametrize("side", [(1, 40), (2, 28), (2, 100), (99, 2)])
+def test_a_number_one_or_two_pixels_high_raises_no_error(side: tuple[int, int]) -> None:
+    strip = np.full(side, 255, np.uint8)
+    strip[:, 1:3] = strip[:, -3:-1] = 0
+    assert all(digit.image.any() for digit in find_digits(strip))
+
+
+def test_a_page_with_dark_edges_on_two_sides_is_not_a_cropped_number() -> None:
+    dark = page(600, 500)
+    for top in (70, 200, 330):
+        for left in (100, 220, 340, 460):
+            write_seven(dark, left, top, zoom=0.6, pen=6)
+    for edge in (((0, 20), (25, 499), (0, 499)), ((0, 499), (560, 499), (560, 490), (0, 475))):
+        ImageDraw.Draw(dark).polygon(edge, 60)
+    assert [digit.line for digit in find_digits(dark)] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("side", [332, 335, 638, 1278])
+def test_a_box_lies_in_the_picture_however_it_was_reduced(side: int) -> None:
+    pixels = np.full((side, side), 235, np.uint8)
+    pixels[side // 2 :, side // 3 : side // 2] = 20
+    boxes = [found.box for found in (find_digit(pixels), *find_digits(pixels)) if found]
+    assert boxes
+    assert all(0 <= left < right <= side and 0 <= top < bottom <= side for left, top, right, bottom in boxes)
+
+
+def test_lines_and_columns_are_numbered() -> None:
+    written = page(600, 420)
+    for left, top in ((60, 60), (190, 70), (320, 60), (60, 250), (190, 255)):
+        write_seven(written, left, top, pen=9)
+    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]
+
+
+def test_a_picture_of_several_digits_says_how_many() -> None:
+    written = page(600)
+    for number, left in enumerate((60, 190, 320, 450)):
+        write_seven(written, left, 60, pen=9)
+        assert digit_hypotheses(written).beside == number
+
+
+def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
+    """If the network finds it likelier than most of what the page seems to show."""
+    alone = page_hypotheses(write_seven(page(), 70, 50, pen=28))
+    (_, place), parts = alone.alone[0], [digit for digit, *_ in alone.choose()]
+    assert np.allclose(alone.found[place].box, (70, 37, 144, 155), atol=2)
+    assert place not in parts
+    assert len(parts) > 0
+    assert find_digits(write_seven(page(), 70, 50, pen=40))  # the page shows nothing at all
+    costs = np.full(len(alone.found), 0.5)
+    costs[place] = 0.4
+    assert alone.choose(costs.tolist()) == [(place, 1, 1)]
+    costs[place] = 0.6
+    assert alone.choose(costs.tolist()) != [(place, 1, 1)]
+
+
+def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:
+    """A one along the border is not taken for the edge of the paper."""
+    number = page(360, 110)
+    for left in (60, 160, 270):
+        write_seven(number, left, 4)
+    ImageDraw.Draw(number).line((4, 6, 4, 106), 40, 10)
+    found = find_digits(number.crop((0, 0, 334, 110)))
+    assert [digit.column for digit in found] == [1, 2, 3, 4]
+    assert np.allclose([found[0].box, found[3].box], [(0, 2, 10, 110), (268, 0, 334, 108)], atol=4)
+
+
+def test_two_digits_near_each_other_are_not_a_single_one() -> None:
+    written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
+    assert page_hypotheses(written).alone == []
+    assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (2, 1)]

@@ -1,0 +1,31 @@
+"""Where several digits are possible, the network and their shapes choose."""
+
+import numpy as np
+from PIL import ImageDraw
+
+from imaging.drawing import page
+from mnist_lit.imaging.find_digits import page_hypotheses
+from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
+
+
+def test_the_network_decides_between_hypotheses() -> None:
+    touching = page(300)
+    ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)
+    for left in (60, 160):
+        ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
+    hypotheses = page_hypotheses(touching)
+    widths = [right - left for (left, _, right, _), *_ in hypotheses.found]
+    whole = [5.0 * (width < 130) for width in widths]
+    halves = [5.0 * (width > 130) for width in widths]
+    assert [len(hypotheses.choose(costs)) for costs in (whole, halves)] == [1, 2]
+
+
+def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
+    found = [FoundDigit((left, 50, left + 40, 110), np.zeros((28, 28), np.uint8)) for left in (10, 60, 110)]
+    beside = FoundDigit((300, 0, 400, 400), np.zeros((28, 28), np.uint8))
+    line = [Choice(number, number + 1, 0.0, number) for number in range(3)]
+    hypotheses = Hypotheses([line], [*found, beside], alone=[(0.0, 3)])
+    assert [digit for digit, *_ in hypotheses.choose([0.5, 0.5, 0.5, 0.1])] == [0, 1, 2]
+    around = hypotheses._replace(found=[*found, beside._replace(box=(0, 0, 400, 400))])
+    assert [digit for digit, *_ in around.choose([0.5, 0.5, 0.5, 0.1])] == [3]
+    assert [digit for digit, *_ in around.choose([0.0, 0.0, 9.0, 0.1])] == [0, 1, 2]  # one odd digit does not matter
