@@ -133,3 +133,22 @@ def test_ink_is_found_in_every_column(side: int, color: tuple[int, int, int]) ->
 def test_a_picture_of_one_color_is_gray_by_its_brightness() -> None:
     assert (to_gray(np.full((3, 4, 3), 77, np.uint8)) == 77).all()
     assert (to_gray(np.full((1, 1, 3), 77, np.uint8)) == 77).all()
+
+
+def test_the_color_of_a_table_does_not_hide_gray_ink() -> None:
+    """Along the axis from its color to the paper's, ink is hardly darker than paper."""
+    table = Image.new("RGB", (640, 480), (0, 140, 140))
+    draw = ImageDraw.Draw(table)
+    draw.polygon(((160, 40), (560, 70), (640, 480), (300, 480), (40, 400)), (130, 110, 108))
+    draw.ellipse((0, 200, 200, 330), (170, 120, 90))  # a hand
+    for left in (250, 340, 430):
+        draw.line([(left + 0.6 * x, 200 + 0.6 * y) for x, y in SEVEN], (45, 45, 45), 5, "curve")
+    assert [found.column for found in find_digits(table)] == [1, 2, 3]
+
+
+def test_the_edge_of_bright_paper_is_not_light_ink() -> None:
+    dark = page(640, 480, 100)
+    ImageDraw.Draw(dark).ellipse((160, 60, 560, 440), 220)
+    for left in (260, 330, 400):
+        write_seven(dark, left, 180, zoom=0.5, pen=5, color=60)
+    assert [found.column for found in find_digits(dark)] == [1, 2, 3]

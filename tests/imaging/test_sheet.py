@@ -35,12 +35,22 @@ def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
     assert np.allclose(sheet.in_picture((0, 0, width, height)), (40, 40, 560, 420), atol=22)
 
 
+def test_a_smooth_table_is_not_the_sheet() -> None:
+    """Although it is as free of edges, and around the sheet."""
+    picture = Image.new("RGB", (640, 480), (60, 60, 65))
+    ImageDraw.Draw(picture).polygon(CORNERS, (200, 200, 195))
+    sheet = find_sheet(np.asarray(picture))
+    assert sheet
+    assert sheet.pixels.min() > 190
+
+
 def test_a_sheet_may_reach_the_border_or_be_dark_or_under_a_finger() -> None:
     out_of_sight = sheet_on_table(((0, 40), (560, 70), (540, 420), (0, 400)))
+    barely_in_sight = sheet_on_table(((60, 40), (632, 70), (590, 440), (8, 400)))  # at two corners
     dark = sheet_on_table(color=(70, 75, 90))
     held = sheet_on_table()
     ImageDraw.Draw(held).ellipse((510, 375, 640, 430), (220, 160, 130))
-    assert all(find_sheet(np.asarray(picture)) for picture in (out_of_sight, dark, held))
+    assert all(find_sheet(np.asarray(picture)) for picture in (out_of_sight, barely_in_sight, dark, held))
 
 
 @pytest.mark.parametrize("blur", [0, 8, 25])
@@ -57,6 +67,7 @@ def test_half_a_sheet_in_shadow_is_not_cut_off(blur: float, colors: str) -> None
     ImageDraw.Draw(shadow).rectangle((320, 0, 640, 480), 110)
     light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur)))[..., None] / 255
     sheet = find_sheet((np.asarray(sheet_on_table().convert(colors).convert("RGB")) * light).astype(np.uint8))
+    assert sheet or colors == "L"  # it differs from the table in color
     assert sheet is None or np.allclose(sheet.pixels.shape[:2], (360, 500), rtol=0.08)
 
 

@@ -91,7 +91,7 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    gray, _ = dark_on_light(pixels)
+    gray, _ = dark_on_light(pixels, PAGE)
     margin = 0
     rough = first_ink(gray, PAGE)
     if rough and _is_cropped_line(rough[0].mask):

@@ -26,7 +26,10 @@ MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard devia
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
-POLARITY_SIDE = 160  # longer side in pixels of the picture that shows whether ink is dark or light
+POLARITY_SIDE, REACH = (
+    160,
+    8,
+)  # longer side in pixels of the picture that shows whether ink is dark or light; of a median
 SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
 CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
 ALONG = 0.6  # share of its own longer side with which such ink lies along the border
@@ -208,37 +211,52 @@ def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
     return top, bottom, left, right
 
 
-def to_gray(pixels: NDArray[np.uint8]) -> Gray:
+def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
     """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
     on green paper can be as bright as the paper, but it differs along that axis."""
     if pixels.ndim == 2:
         return pixels
-    height, width = (min(side, COLORS_SIDE) for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)  # averages, so no stroke is left out
-    colors = small.reshape(-1, 3).astype(np.float32)
-    covariance = np.cov(colors, rowvar=False, bias=True) + 1e-3 * np.outer(LUMA, LUMA)  # decides if there is one color
-    _, axes = np.linalg.eigh(covariance)
-    weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-    weights *= -1 if weights @ LUMA < 0 else 1
+    small = _shrunk(pixels, COLORS_SIDE)
+    weights = _first_component(small.astype(np.float32))
+    if weights.min() < 0:  # there are different colors, but that of a table or a hand does not count
+        small = _shrunk(pixels, 2 * COLORS_SIDE)
+        window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
+        light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
+        weights = _first_component(2 * small.astype(np.float32) - light - dark)  # 0 where there are no strokes
     shift = -255 * float(np.minimum(weights, 0).sum())
     return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
 
 
-def dark_on_light(pixels: NDArray[np.uint8]) -> tuple[Gray, float]:
+def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of at most that height and width. Averages, so no stroke is left out."""
+    height, width = (min(length, side) for length in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _first_component(colors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first principal component of (H, W, 3), brighter upwards: (3,); its absolute values sum to 1."""
+    covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
+    _, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is one color
+    weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
+    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32)
+
+
+def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, float]:
     """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
     from 0 to 1, that ink and paper are not mixed up."""
-    gray = to_gray(pixels)
-    lightness = ink_lightness(gray)
+    gray = to_gray(pixels, look)
+    lightness = ink_lightness(gray, look)
     return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
 
 
-def ink_lightness(gray: Gray) -> float:
+def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
     """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
     brighter."""
-    gray = _reduce(gray, -(-max(gray.shape) // POLARITY_SIDE))
+    side = round(2 * REACH / look.window)  # fine enough for a background, and its median filter fast
+    gray = _reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = _edges(gray.astype(np.float32))
-    coarse = _reduce(gray, max(1, max(gray.shape) // 32))  # fine enough for a background, and its median filter fast
-    reach = min(max(coarse.shape) // 4, min(coarse.shape) - 1)
+    coarse = _reduce(gray, max(1, max(gray.shape) // side))
+    reach = min(round(look.window * max(coarse.shape) / 2), min(coarse.shape) - 1)
     padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
     background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -1,5 +1,6 @@
 """Find the sheet of paper that lies on a table in a photo, and flatten it. NumPy and OpenCV only."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -15,13 +16,16 @@ EDGES = (9, 6)  # least difference of neighbors at an edge, in gray levels; trie
 STEP = 14.0  # least difference of paper and table, in gray levels
 DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
-SEEN = 0.8  # least share of an edge that can be compared
+COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
+OUTLINES = 3  # of the largest areas without edges
+SEEN, WHOLE = 0.6, 0.8  # least shares of an edge that
 LEAST, MOST = 0.2, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
 CORNERS = (0.03, 0.05, 0.08)  # how far an edge may be from straight, as a share of the outline: a finger covers corners
 INSET = 0.01  # share of the picture's longer side by which the sheet's edge is left out
 
 Pixels = NDArray[np.uint8]
+Levels = NDArray[np.float32]
 Corners = NDArray[np.float32]  # (4, 2): x and y, clockwise from the top left
 
 
@@ -51,18 +55,36 @@ def find_sheet(pixels: Pixels) -> Sheet | None:
     whole = pixels[: height * scale, : width * scale]  # a whole number of pixels each: reduces several times as fast
     reduced = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
     paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
-    small = np.asarray(cv2.medianBlur(paper, 5), np.uint8)
+    small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
+    for version in (small, _colors(small)) if small.shape[2] > 1 else (small,):
+        for corners in _quadrilaterals(version):
+            if _has_edges(version, corners):
+                return _flatten(pixels, corners * scale)
+    return None
+
+
+def _colors(pixels: Pixels) -> Pixels:
+    """Each color's share of the brightness, (H, W, 3): the same in the light and in a shadow."""
+    levels = pixels.astype(np.float32)
+    total = np.maximum(cv2.transform(levels, np.ones((1, 3), np.float32))[..., None], DARK)
+    return np.asarray((levels * (COLOR / total) + (128 - COLOR / 3)).clip(0, 255), np.uint8)
+
+
+def _quadrilaterals(pixels: Pixels) -> Iterator[Corners]:
+    """Quadrilaterals without edges inside, in a picture (H, W, C)."""
     near = np.ones((3, 3), np.uint8)
-    steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(small, near), cv2.erode(small, near))))
+    steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))))
     for edge in EDGES:
         smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
         opened = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, np.ones((GAP, GAP), np.uint8))
-        outlines, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        for outline in sorted(outlines, key=cv2.contourArea)[-2:]:
-            corners = _corners(np.asarray(outline, np.int32), height * width)
-            if corners is not None and _has_edges(small, corners):
-                return _flatten(pixels, corners * scale)
-    return None
+        outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        whole = [
+            outline for outline, (*_, hole) in zip(outlines, links[0] if outlines else (), strict=True) if hole < 0
+        ]
+        for outline in sorted(whole, key=cv2.contourArea)[-OUTLINES:]:
+            corners = _corners(np.asarray(outline, np.int32), steps.size)
+            if corners is not None:
+                yield corners
 
 
 def _corners(outline: NDArray[np.int32], size: int) -> Corners | None:
@@ -82,11 +104,10 @@ def _corners(outline: NDArray[np.int32], size: int) -> Corners | None:
     return np.asarray(np.roll(clockwise, -top, axis=0), np.float32)
 
 
-def _has_edges(pixels: Pixels, corners: Corners) -> bool:
+def _has_edges(colors: Pixels, corners: Corners) -> bool:
     """Whether the sides of a quadrilateral, all but one at the picture's border, part paper from table: the color
     changes there, and not as gradually as in the half-shadow."""
-    height, width = pixels.shape[:2]
-    colors = pixels.reshape(height, width, -1).astype(np.float32)
+    height, width = colors.shape[:2]
     shares = np.linspace(0.1, 0.9, 33)[:, None]
     at_border = 0
     hues = []
@@ -94,22 +115,30 @@ def _has_edges(pixels: Pixels, corners: Corners) -> bool:
         right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
         points = [start + shares * (stop - start) + distance * np.array([down, -right]) for distance in DISTANCES]
         across = np.array(points).round().astype(int)  # (inside, outside, farther; 33; x, y)
-        seen = np.all((across >= 0) & (across < (width, height)), axis=2)
-        if np.all(seen[:2], axis=0).mean() < SEEN:
+        seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
+        x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
+        inside, outside, farther = colors[y, x].astype(np.float32)  # (≤ 33, C) each
+        sharp = seen.mean() >= SEEN and _is_sharp(inside, outside, farther)
+        if not sharp and seen.mean() >= WHOLE:
+            return False
+        if not sharp:
             at_border += 1
             continue
-        x, y = across.clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
-        inside, outside, farther = colors[y, x]  # (33, C) each
-        step = np.abs(outside - inside).max(axis=1)
-        drift = np.abs((farther - outside).mean(axis=0)).max()
-        if np.median(step) < STEP or drift > DRIFT * np.abs((outside - inside).mean(axis=0)).max():
-            return False
         hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
         hues.append(float(np.abs(hue - hue_outside).max()))
     if at_border > 1:
         return False
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
     return max(hues) < COLORED or min(hues) > ALIKE * max(hues)
+
+
+def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
+    """Whether colors, (N, C) each, change at an edge and hardly beyond it."""
+    step = np.median(np.abs(outside - inside).max(axis=1))
+    change, drift = (
+        np.abs((there - here).mean(axis=0)).max() for here, there in ((inside, outside), (outside, farther))
+    )
+    return bool(step >= STEP and drift <= DRIFT * change)
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
