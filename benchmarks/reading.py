@@ -191,19 +191,23 @@ def count_altered(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str
     return {name: {kind: float(np.mean(each)) for kind, each in kinds.items()} for name, kinds in right.items()}
 
 
-def count_pages(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, float]:
-    """Recall and precision of the accepted digits, in order, and the share of pages that are right throughout."""
+def read_page(reader: DigitReader, path: Path) -> str:
+    """The accepted digits, with / between lines."""
+    lines: dict[int, str] = defaultdict(str)
+    for reading in reader.read_many(path):
+        lines[reading.line] += reading.digit if reading.status == "ok" else ""
+    return "/".join(lines[number] for number in sorted(lines))
+
+
+def count_pages(labels: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
+    """Recall and precision of the digits read, in order, and the share of pages that are right throughout."""
     wanted = found = matched = complete = 0
-    for path, label, _ in pictures:
-        lines: dict[int, str] = defaultdict(str)
-        for reading in reader.read_many(path):
-            lines[reading.line] += reading.digit if reading.status == "ok" else ""
-        text = "/".join(lines[number] for number in sorted(lines))
+    for label, text in zip(labels, texts, strict=True):
         wanted += len(label.replace("/", ""))
         found += len(text.replace("/", ""))
         matched += longest_common_subsequence(label.replace("/", ""), text.replace("/", ""))
         complete += text == label
-    return {"recall": matched / wanted, "precision": matched / max(found, 1), "pages": complete / len(pictures)}
+    return {"recall": matched / wanted, "precision": matched / max(found, 1), "pages": complete / len(labels)}
 
 
 def longest_common_subsequence(one: str, other: str) -> int:
@@ -262,7 +266,8 @@ def main() -> None:
         for name, shares in results["altered"].items():
             print(f"| {name} | {' | '.join(f'{shares[kind]:.1%}' for kind in kinds)} |")
     if pages := [picture for picture in pictures if len(picture.label) > 1]:
-        results["pages"] = count_pages(reader, pages)
+        texts = [read_page(reader, page.path) for page in pages]
+        results["pages"] = count_pages([page.label for page in pages], texts)
         _print_shares(results["pages"], f"{len(pages)} pages")
     print("\n| Not a digit | rejected |\n|---|---|")
     results["fonts"] = len(find_fonts())

@@ -98,6 +98,28 @@ def test_every_kept_epoch_of_a_run_is_scored(cli: Cli, script: Script) -> None:
     assert f"right         {right['2']}\n" in last
 
 
+def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, mnist_dir: str) -> None:
+    from reading import labelled_pictures
+
+    def pages(kinds: str, *more: str) -> tuple[Any, dict[str, bytes]]:
+        options = ("--data_dir", mnist_dir, "--save", "saved", "--output", "out.json", "--kinds", *kinds.split())
+        out = script("pages.py", *options, *more)
+        saved = {picture.path.name: picture.path.read_bytes() for picture in labelled_pictures([Path("saved")], "both")}
+        results = json.loads(Path("out.json").read_text(encoding="utf-8"))["kinds"]
+        assert f"| table-hand | {len(saved) // len(results)} | {results['table-hand']['digits']} |" in out
+        return results, saved
+
+    results, saved = pages("plain table-hand", "--pages", "2")
+    assert [*saved] == ["plain_00.jpg", "plain_01.jpg", "table-hand_00.jpg", "table-hand_01.jpg"]
+    assert len(set(saved.values())) == 4
+    assert 0.8 < results["plain"]["recall"] <= 1
+    again, alone = pages("table-hand", "--pages", "2")
+    assert again == {"table-hand": results["table-hand"]}
+    assert alone == {name: content for name, content in saved.items() if name.startswith("table-hand")}
+    _, other = pages("table-hand", "--pages", "1", "--seed", "1")  # the control
+    assert other["table-hand_00.jpg"] != saved["table-hand_00.jpg"]
+
+
 @pytest.mark.slow
 def test_every_contestant_trains_and_is_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
