@@ -153,6 +153,19 @@ def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
     assert all(found.box[2] - found.box[0] < 80 for found in find_digits(form))
 
 
+def test_the_walls_between_the_boxes_of_a_date_are_not_ones() -> None:
+    """The lines above and below a year are long enough to be ruled lines, the walls are not."""
+    form = page(1200, 450)
+    draw = ImageDraw.Draw(form)
+    for left, cells in ((60, 2), (240, 2), (420, 4)):
+        draw.rectangle((left, 150, left + 80 * cells, 260), outline=90, width=3)
+        for cell in range(cells):
+            draw.line((left + 80 * cell, 150, left + 80 * cell, 260), 90, 3)
+            write_seven(form, left + 80 * cell + 22, 170, zoom=0.7, pen=7)
+    write_seven(form, 620, 150, zoom=1.1, pen=7)  # from wall to wall
+    assert [found.column for found in find_digits(form)] == [*range(1, 9)]
+
+
 def test_a_low_piece_does_not_end_a_rising_line() -> None:
     """It overlaps the digit before it, but hardly the one after it."""
     line = write_seven(write_seven(page(400), 40, 40), 240, 66)

@@ -25,6 +25,7 @@ DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 FRAGMENT = 0.6  # height of the tallest part of a digit
+WALL = 0.9  # least share of a frame's side that its walls cover
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
@@ -97,17 +98,21 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
-    unruled = components(_erase(ink.mask, lines)) if lines else all_ink
+    walls = [wall for frame in _frames(all_ink) for wall in _walls(frame, ink.stroke)]
+    unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
         long = [line for line in lines if line.size > RULE * typical]
         if len(long) == len(lines):
             break
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-        unruled = components(_erase(ink.mask, lines)) if lines else all_ink
+        unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
+    framing = set(map(id, _frames(sized)))
     inside = [
-        one for one in _without_frames(sized) if one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical
+        one
+        for one in sized
+        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and id(one) not in framing
     ]
     text = _text_lines(inside, typical)
     found = [_segments(line, typical, ink.stroke) for line in text]
@@ -170,13 +175,20 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     return SingleDigit([digit, *map(_union, rest)], beside)
 
 
-def _without_frames(found: Sequence[Component]) -> list[Component]:
-    """Components that are not a box or a circle around a digit."""
+def _frames(found: Sequence[Component]) -> list[Component]:
+    """Components around others: boxes or circles around a digit, or rows of boxes with a digit in each."""
     top, left, bottom, right = np.array([one[:4] for one in found]).reshape(-1, 4).T
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     pairs = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
-    frames = [outer for outer, inner in pairs if inner.size > FULL * outer.size and outer.encloses(inner)]
-    return [one for one in found if not any(one is frame for frame in frames)]
+    frames = [outer for outer, inner in pairs if inner.height > FULL * outer.height and outer.encloses(inner)]
+    return [one for one in found if any(one is frame for frame in frames)]
+
+
+def _walls(frame: Component, stroke: float) -> list[Component]:
+    """The straight lines from side to side of a box or a row of boxes."""
+    lines = ruled_lines(frame.mask, stroke, WALL)
+    top, left = frame[:2]
+    return [Component(top + a, left + b, top + c, left + d, line) for a, b, c, d, line in lines]
 
 
 def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
