@@ -122,7 +122,7 @@ def test_the_lines_of_a_page_are_numbers(cli: Cli, monkeypatch: pytest.MonkeyPat
     draw("page.png", digits=5)
 
     def decide(reader: DigitReader, proposals: Sequence[Proposal]) -> list[list[Reading]]:
-        readings = reader.readings(proposals[0].hypotheses.digits())
+        readings = reader.readings(proposals[0].sheets[0].digits())
         places = [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1)]
         statuses = ["ok", "rejected", "ok", "ok", "rejected"]
         return [

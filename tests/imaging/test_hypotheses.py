@@ -13,7 +13,7 @@ def test_the_network_decides_between_hypotheses() -> None:
     ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)
     for left in (60, 160):
         ImageDraw.Draw(touching).ellipse((left, 50, left + 60, 150), outline=40, width=8)
-    hypotheses = page_hypotheses(touching)
+    hypotheses = page_hypotheses(touching)[0]
     widths = [right - left for (left, _, right, _), *_ in hypotheses.found]
     whole = [5.0 * (width < 130) for width in widths]
     halves = [5.0 * (width > 130) for width in widths]

@@ -65,7 +65,7 @@ def test_the_bars_of_two_fours_that_touch_are_not_a_ruled_line() -> None:
     for left in (80, 160):
         ImageDraw.Draw(fours).line(((left + 28, 60), (left, 132), (left + 80, 132)), 40, 6)
         ImageDraw.Draw(fours).line((left + 60, 90, left + 60, 180), 40, 6)
-    sizes = [(right - left, bottom - top) for (left, top, right, bottom), *_ in page_hypotheses(fours).found]
+    sizes = [(right - left, bottom - top) for (left, top, right, bottom), *_ in page_hypotheses(fours)[0].found]
     assert sum(75 < width < 95 and height > 115 for width, height in sizes) == 2
 
 
@@ -90,12 +90,12 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     for top, left in np.random.default_rng(0).integers(0, 1394, (5000, 2)):
         dusty[top : top + 6, left : left + 6] = 40
     assert len(digit_hypotheses(dusty).found) < 10
-    assert len(page_hypotheses(dusty).found) <= MAX_SEGMENTS  # 1,980 with every combination
+    assert len(page_hypotheses(dusty)[0].found) <= MAX_SEGMENTS  # 1,980 with every combination
     blots = np.full((1600, 1600), 230, np.uint8)
     for top in range(20, 1580, 40):
         for left in range(20, 1580, 40):
             blots[top : top + 18, left : left + 18] = 40
-    assert 500 <= len(page_hypotheses(blots).found) <= MAX_SEGMENTS  # 1,500 when cut into pieces
+    assert 500 <= len(page_hypotheses(blots)[0].found) <= MAX_SEGMENTS  # 1,500 when cut into pieces
 
 
 def test_digits_are_found_among_thousands_of_specks() -> None:
@@ -140,7 +140,7 @@ def test_touching_digits_are_separated() -> None:
 def test_a_loop_is_not_cut() -> None:
     zero = page(300)
     ImageDraw.Draw(zero).ellipse((60, 60, 200, 150), outline=40, width=8)
-    assert [len(line) for line in page_hypotheses(zero).lines] == [1]
+    assert [len(line) for line in page_hypotheses(zero)[0].lines] == [1]
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])

@@ -1,13 +1,13 @@
-"""A sheet of paper on a table is found and flattened; light and shadow are not sheets."""
+"""Sheets of paper on a table are found and flattened; light and shadow are not sheets."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, find_digits
-from mnist_lit.imaging.sheet import find_sheet
+from imaging.drawing import SEVEN, likeness, page, write_seven
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
+from mnist_lit.imaging.sheet import find_sheets
 
 CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))
 
@@ -27,8 +27,7 @@ def sheet_on_table(
 
 
 def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
-    sheet = find_sheet(np.asarray(sheet_on_table()))
-    assert sheet
+    (sheet,) = find_sheets(np.asarray(sheet_on_table()))
     height, width = sheet.pixels.shape[:2]
     assert np.allclose((width, height), (500, 360), rtol=0.08)
     assert sheet.pixels.min() > 215  # nothing of the table
@@ -39,8 +38,7 @@ def test_a_smooth_table_is_not_the_sheet() -> None:
     """Although it is as free of edges, and around the sheet."""
     picture = Image.new("RGB", (640, 480), (60, 60, 65))
     ImageDraw.Draw(picture).polygon(CORNERS, (200, 200, 195))
-    sheet = find_sheet(np.asarray(picture))
-    assert sheet
+    (sheet,) = find_sheets(np.asarray(picture))
     assert sheet.pixels.min() > 190
 
 
@@ -50,7 +48,7 @@ def test_a_sheet_may_reach_the_border_or_be_dark_or_under_a_finger() -> None:
     dark = sheet_on_table(color=(70, 75, 90))
     held = sheet_on_table()
     ImageDraw.Draw(held).ellipse((510, 375, 640, 430), (220, 160, 130))
-    assert all(find_sheet(np.asarray(picture)) for picture in (out_of_sight, barely_in_sight, dark, held))
+    assert all(len(find_sheets(np.asarray(picture))) == 1 for picture in (out_of_sight, barely_in_sight, dark, held))
 
 
 @pytest.mark.parametrize("blur", [0, 8, 25])
@@ -58,7 +56,7 @@ def test_light_and_shadow_are_not_sheets(blur: float) -> None:
     shadow = Image.new("L", (640, 480), 255)
     ImageDraw.Draw(shadow).polygon(((250, 0), (400, 480), (640, 480), (640, 0)), 130)
     lit = np.full((480, 640), 220) * (np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255)
-    assert find_sheet(lit.astype(np.uint8)) is None
+    assert find_sheets(lit.astype(np.uint8)) == []
 
 
 @pytest.mark.parametrize(("blur", "colors"), [(1, "RGB"), (25, "RGB"), (25, "L"), (40, "L")])
@@ -66,18 +64,50 @@ def test_half_a_sheet_in_shadow_is_not_cut_off(blur: float, colors: str) -> None
     shadow = Image.new("L", (640, 480), 255)
     ImageDraw.Draw(shadow).rectangle((320, 0, 640, 480), 110)
     light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur)))[..., None] / 255
-    sheet = find_sheet((np.asarray(sheet_on_table().convert(colors).convert("RGB")) * light).astype(np.uint8))
-    assert sheet or colors == "L"  # it differs from the table in color
-    assert sheet is None or np.allclose(sheet.pixels.shape[:2], (360, 500), rtol=0.08)
+    found = find_sheets((np.asarray(sheet_on_table().convert(colors).convert("RGB")) * light).astype(np.uint8))
+    assert len(found) == 1 or colors == "L"  # it differs from the table in color
+    assert all(np.allclose(sheet.pixels.shape[:2], (360, 500), rtol=0.08) for sheet in found)
+
+
+def test_round_paper_is_cut_out(seven: NDArray[np.uint8]) -> None:
+    picture = table()
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((150, 70, 490, 410), (230, 230, 225))
+    draw.line([(290, 180), (350, 180), (315, 280)], (40, 40, 60), 9, "curve")
+    (sheet,) = find_sheets(np.asarray(picture))
+    assert np.median(np.abs(sheet.pixels[[0, -1]].astype(int) - (230, 230, 225))) < 8  # paper in place of the table
+    assert likeness(center_digit(picture), seven) > 0.9
+
+
+@pytest.mark.parametrize("pen", [40, 60, 80])
+@pytest.mark.parametrize("paper", [20, 235])
+def test_a_thick_zero_is_not_round_paper(pen: int, paper: int) -> None:
+    zero = page(640, 640, paper)
+    ImageDraw.Draw(zero).ellipse((180, 60, 460, 580), outline=255 - paper, width=pen)
+    assert find_sheets(np.asarray(zero)) == []
+    assert [digit.box for digit in find_digits(zero)] == [pytest.approx((180, 60, 461, 581), abs=4)]
+
+
+def test_each_of_several_sheets_is_read_from_the_left() -> None:
+    picture = table()
+    for left in (350, 20):
+        ImageDraw.Draw(picture).polygon(((left, 60), (left + 250, 50), (left + 260, 430), (left, 420)), (230, 230, 225))
+        for top in (120, 280):
+            corners = [(left + 100 + 0.6 * x, top + 0.6 * y) for x, y in SEVEN]
+            ImageDraw.Draw(picture).line(corners, (40, 40, 60), 6, "curve")
+    found = find_digits(picture)
+    assert [(digit.line, digit.column) for digit in found] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert [digit.box[0] < 320 for digit in found] == [True, True, False, False]
+    assert digit_hypotheses(picture).beside == 3
 
 
 def test_frames_tables_and_small_pictures_have_no_sheet() -> None:
     ruled = page(640, 480)
     ImageDraw.Draw(ruled).rectangle((60, 60, 580, 420), outline=40, width=8)
-    assert find_sheet(np.asarray(ruled)) is None
-    assert find_sheet(np.asarray(table())) is None
-    assert find_sheet(np.asarray(sheet_on_table().resize((300, 225)))) is None
-    assert find_sheet(np.zeros((4000, 3, 3), np.uint8)) is None
+    assert find_sheets(np.asarray(ruled)) == []
+    assert find_sheets(np.asarray(table())) == []
+    assert find_sheets(np.asarray(sheet_on_table().resize((300, 225)))) == []
+    assert find_sheets(np.zeros((4000, 3, 3), np.uint8)) == []
 
 
 def test_only_the_digits_on_the_sheet_are_read(seven: NDArray[np.uint8]) -> None:

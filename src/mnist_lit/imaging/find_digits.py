@@ -13,7 +13,7 @@ from mnist_lit.imaging.ink import PAGE, Component, Ink, dark_on_light, first_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, components, line_hypotheses
-from mnist_lit.imaging.sheet import find_sheet
+from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.stroke_width import Mask, with_margin
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
@@ -38,35 +38,39 @@ def find_digit(picture: Picture) -> FoundDigit | None:
 
 def find_digits(picture: Picture) -> list[FoundDigit]:
     """Every digit of a number, a line or a table of numbers, line by line from the top, each line from the left."""
-    return page_hypotheses(picture).digits()
+    found: list[FoundDigit] = []
+    for hypotheses in page_hypotheses(picture):
+        found += hypotheses.digits(above=found[-1].line if found else 0)
+    return found
 
 
 def digit_hypotheses(picture: Picture) -> Hypotheses:
     """What the one digit of a picture may be."""
-    return _on_sheet(picture, _digit_hypotheses)
+    first, *others = _on_sheets(picture, _digit_hypotheses)
+    return first._replace(beside=first.beside + sum(1 + other.beside for other in others))
 
 
-def page_hypotheses(picture: Picture) -> Hypotheses:
-    """What the digits of a page may be."""
-    return _on_sheet(picture, _page_hypotheses)
+def page_hypotheses(picture: Picture) -> list[Hypotheses]:
+    """What the digits of a page may be; of each sheet of paper if there are several."""
+    return _on_sheets(picture, _page_hypotheses)
 
 
-def _on_sheet(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> Hypotheses:
-    """The hypotheses about the sheet of paper that a photo shows, or else about the whole picture."""
+def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
+    """The hypotheses about the sheets of paper that a photo shows, or else about the whole picture."""
     if (image := in_mnist_format(np.asarray(picture))) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
-        return Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)])
+        return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)])]
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    sheet = find_sheet(pixels)
-    on_sheet = hypotheses(sheet.pixels) if sheet else None
-    if not sheet or not on_sheet or not on_sheet.found:
-        return hypotheses(picture)
-    found = []
-    for digit in on_sheet.found:
-        left, top, right, bottom = sheet.in_picture(digit.box)
-        box = round(left * zoom[0]), round(top * zoom[1]), round(right * zoom[0]), round(bottom * zoom[1])
-        found.append(digit._replace(box=box))
-    return on_sheet._replace(found=found)
+    written = []
+    for sheet in find_sheets(pixels):
+        on_sheet = hypotheses(sheet.pixels)
+        found = []
+        for digit in on_sheet.found:
+            left, top, right, bottom = sheet.in_picture(digit.box)
+            box = round(left * zoom[0]), round(top * zoom[1]), round(right * zoom[0]), round(bottom * zoom[1])
+            found.append(digit._replace(box=box))
+        written += [on_sheet._replace(found=found)] if found else []
+    return written or [hypotheses(picture)]
 
 
 def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:

@@ -33,19 +33,20 @@ class Hypotheses(NamedTuple):
     beside: int = 0  # digits that seem to be beside the one that was asked for
     alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
 
-    def choose(self, costs: Sequence[float] | None = None) -> list[tuple[int, int, int]]:
-        """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats."""
+    def choose(self, costs: Sequence[float] | None = None, above: int = 0) -> list[tuple[int, int, int]]:
+        """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats. above: the
+        number of lines that come first."""
         chosen: list[tuple[int, int, int]] = []
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
             path = best_path([choice[:2] for choice in line], totals)
             digits = [digit for digit in (line[index].digit for index in path) if digit is not None]
-            number = chosen[-1][1] + 1 if chosen else 1
+            number = chosen[-1][1] + 1 if chosen else above + 1
             chosen += [(digit, number, column) for column, digit in enumerate(digits, 1)]
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
         others = [digit for digit, *_ in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
-            return [(alone[1], 1, 1)]
+            return [(alone[1], above + 1, 1)]
         return chosen
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
@@ -56,9 +57,11 @@ class Hypotheses(NamedTuple):
         within = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
         return bool(cost < np.median(costs) and within.mean() >= 0.5)
 
-    def digits(self) -> list[FoundDigit]:
+    def digits(self, above: int = 0) -> list[FoundDigit]:
         """The digits that their shapes suggest."""
-        return [self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose()]
+        return [
+            self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose(None, above)
+        ]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:

@@ -1,27 +1,30 @@
-"""Find the sheet of paper that lies on a table in a photo, and flatten it. NumPy and OpenCV only."""
+"""Find the sheets of paper that lie on a table in a photo, and flatten them. NumPy and OpenCV only."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_lit.imaging.ink import border
+
 PHOTO = 320  # longer side in pixels of the smallest picture that may show more than the paper
 SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
 # In pixels of the reduced picture.
-STROKE, GAP = 11, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
+STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
+INSIDE = 7  # by which a cut-out sheet is smaller
 DISTANCES = (-2, 7, 14)  # from an edge to where the colors of paper and table are compared
 EDGES = (9, 6)  # least difference of neighbors at an edge, in gray levels; tried in turn
 STEP = 14.0  # least difference of paper and table, in gray levels
 DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
-OUTLINES = 3  # of the largest areas without edges
-SEEN, WHOLE = 0.6, 0.8  # least shares of an edge that
-LEAST, MOST = 0.2, 0.97  # shares of the picture that the sheet covers
+OUTLINES, HOLES = 3, 0.05  # largest areas that are tried; largest share of holes in a round sheet: a zero has more
+SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
+LEAST, MOST = 0.12, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
-CORNERS = (0.03, 0.05, 0.08)  # how far an edge may be from straight, as a share of the outline: a finger covers corners
+ROUND = 0.01  # how far a polygon may be from an outline, as a share of its length
+CORNERS = (0.03, 0.05, 0.08)  # the same of a quadrilateral, tried in turn: a finger covers corners
 INSET = 0.01  # share of the picture's longer side by which the sheet's edge is left out
 
 Pixels = NDArray[np.uint8]
@@ -43,24 +46,38 @@ class Sheet(NamedTuple):
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
-# Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of the largest area
-# without edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too,
-# but they run from border to border or are soft; so at least three sharp sides of the sheet must be seen.
-def find_sheet(pixels: Pixels) -> Sheet | None:
-    """The sheet of paper in a photo, (H, W) or (H, W, 3), of which at least three sides are seen; else None."""
+class Area(NamedTuple):
+    """A part of a picture without edges."""
+
+    outline: NDArray[np.int32]  # (N, 1, 2): x and y
+    size: float  # within the outline, in pixels
+    holes: float  # size of those in it
+
+
+# Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
+# edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
+# run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp. And they change no
+# color, so the area is looked for in brightness and then in color. Without any quadrilateral, other convex areas count.
+def find_sheets(pixels: Pixels) -> list[Sheet]:
+    """The sheets of paper in a photo, (H, W) or (H, W, 3), in the order in which one reads them; none if it does not
+    show all sides of one, or all but one."""
     scale = -(-max(pixels.shape[:2]) // SIDE)
     height, width = (side // scale for side in pixels.shape[:2])
     if max(pixels.shape[:2]) < PHOTO or min(height, width) < 4 * STROKE:
-        return None
+        return []
     whole = pixels[: height * scale, : width * scale]  # a whole number of pixels each: reduces several times as fast
     reduced = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
     paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
-    for version in (small, _colors(small)) if small.shape[2] > 1 else (small,):
-        for corners in _quadrilaterals(version):
-            if _has_edges(version, corners):
-                return _flatten(pixels, corners * scale)
-    return None
+    versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
+    candidates = [(version, _smooth_areas(version, edge)) for version in versions for edge in EDGES]
+    for shape, sheet in ((_quadrilateral, _flatten), (_polygon, _cut_out)):
+        for version, areas in candidates:
+            large = [area for area in areas if LEAST * height * width < area.size < MOST * height * width]
+            outlines = [corners for area in large if (corners := shape(area)) is not None]
+            if found := _in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
+                return [sheet(pixels, corners * scale) for corners in found]
+    return []
 
 
 def _colors(pixels: Pixels) -> Pixels:
@@ -70,47 +87,64 @@ def _colors(pixels: Pixels) -> Pixels:
     return np.asarray((levels * (COLOR / total) + (128 - COLOR / 3)).clip(0, 255), np.uint8)
 
 
-def _quadrilaterals(pixels: Pixels) -> Iterator[Corners]:
-    """Quadrilaterals without edges inside, in a picture (H, W, C)."""
+def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
+    """The largest areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last."""
     near = np.ones((3, 3), np.uint8)
     steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))))
-    for edge in EDGES:
-        smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
-        opened = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, np.ones((GAP, GAP), np.uint8))
-        outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        whole = [
-            outline for outline, (*_, hole) in zip(outlines, links[0] if outlines else (), strict=True) if hole < 0
-        ]
-        for outline in sorted(whole, key=cv2.contourArea)[-OUTLINES:]:
-            corners = _corners(np.asarray(outline, np.int32), steps.size)
-            if corners is not None:
-                yield corners
+    smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
+    opened = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, np.ones((GAP, GAP), np.uint8))
+    outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    sizes = np.array([cv2.contourArea(outline) for outline in outlines])
+    around = links[0][:, 3] if outlines else np.zeros(0)  # the outline that a hole is in; -1 if it is none
+    largest = sorted(np.flatnonzero(around < 0).tolist(), key=sizes.__getitem__)[-OUTLINES:]
+    return [Area(np.asarray(outlines[n], np.int32), float(sizes[n]), float(sizes[around == n].sum())) for n in largest]
 
 
-def _corners(outline: NDArray[np.int32], size: int) -> Corners | None:
-    """The corners of an outline, if it is a quadrilateral that covers enough of a picture of that size."""
-    hull = cv2.convexHull(outline)
+def _quadrilateral(area: Area) -> Corners | None:
+    """The corners of an area's outline if that is a quadrilateral."""
+    hull = cv2.convexHull(area.outline)
     for tolerance in CORNERS:
-        found = cv2.approxPolyDP(hull, tolerance * cv2.arcLength(hull, True), True)[:, 0].astype(np.float32)
+        found = _approximate(hull, tolerance)
         if len(found) <= 4:
             break
-    area, around = cv2.contourArea(outline), max(cv2.contourArea(hull), cv2.contourArea(found))
-    if len(found) != 4 or not LEAST * size < area < MOST * size or area < STRAIGHT * around:
-        return None
+    around = max(cv2.contourArea(hull), cv2.contourArea(found))
+    return found if len(found) == 4 and area.size >= STRAIGHT * around else None
+
+
+def _polygon(area: Area) -> Corners | None:
+    """The corners of an area's outline if that is convex, as of round paper and of scraps, but not that of a zero."""
+    hull = cv2.convexHull(area.outline)
+    convex = area.size >= STRAIGHT * cv2.contourArea(hull)
+    return _approximate(hull, ROUND) if convex and area.holes <= HOLES * area.size else None
+
+
+def _approximate(hull: NDArray[Any], tolerance: float) -> Corners:
+    """A polygon with fewer corners, clockwise from the start of the side that runs to the right."""
+    found = cv2.approxPolyDP(hull, tolerance * cv2.arcLength(hull, True), True)[:, 0].astype(np.float32)
     from_middle = found - found.mean(axis=0)
     clockwise = found[np.arctan2(from_middle[:, 1], from_middle[:, 0]).argsort()]
     sides = np.roll(clockwise, -1, axis=0) - clockwise
-    top = int((sides[:, 0] / np.linalg.norm(sides, axis=1)).argmax())  # it runs to the right
+    top = int((sides[:, 0] / np.maximum(np.linalg.norm(sides, axis=1), 1)).argmax())
     return np.asarray(np.roll(clockwise, -top, axis=0), np.float32)
 
 
+def _in_reading_order(found: list[Corners]) -> list[Corners]:
+    """Polygons without those around others: from the left or, if they lie one above the other, from the top."""
+    middles = [corners.mean(axis=0) for corners in found]
+    kept = [
+        (middle, corners)
+        for place, (middle, corners) in enumerate(zip(middles, found, strict=True))
+        if not any(cv2.pointPolygonTest(corners, inner.tolist(), False) > 0 for inner in middles[:place])
+    ]
+    axis = int(np.ptp([middle for middle, _ in kept], axis=0).argmax()) if kept else 0
+    return [corners for _, corners in sorted(kept, key=lambda pair: float(pair[0][axis]))]
+
+
 def _has_edges(colors: Pixels, corners: Corners) -> bool:
-    """Whether the sides of a quadrilateral, all but one at the picture's border, part paper from table: the color
-    changes there, and not as gradually as in the half-shadow."""
+    """Whether the sides of a polygon, all but one that may be out of view, part paper from table."""
     height, width = colors.shape[:2]
     shares = np.linspace(0.1, 0.9, 33)[:, None]
-    at_border = 0
-    hues = []
+    insides, changes = [], []
     for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
         points = [start + shares * (stop - start) + distance * np.array([down, -right]) for distance in DISTANCES]
@@ -118,18 +152,18 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
         seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
         x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
         inside, outside, farther = colors[y, x].astype(np.float32)  # (≤ 33, C) each
-        sharp = seen.mean() >= SEEN and _is_sharp(inside, outside, farther)
-        if not sharp and seen.mean() >= WHOLE:
+        if seen.mean() >= SEEN and _is_sharp(inside, outside, farther):
+            hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
+            insides.append(inside.mean(axis=0))
+            changes.append(float(np.abs(hue - hue_outside).max()))
+        elif seen.mean() >= WHOLE:
             return False
-        if not sharp:
-            at_border += 1
-            continue
-        hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
-        hues.append(float(np.abs(hue - hue_outside).max()))
-    if at_border > 1:
-        return False
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
-    return max(hues) < COLORED or min(hues) > ALIKE * max(hues)
+    in_shadow = max(changes, default=0) > COLORED and min(changes) < ALIKE * max(changes)
+    if len(changes) < len(corners) - 1 or in_shadow:
+        return False
+    around = np.abs(border(colors) - np.mean(insides, axis=0)).max(axis=1)
+    return bool(np.median(around) > STEP)  # or there is paper around, too, as around a box or a thick zero
 
 
 def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
@@ -151,3 +185,22 @@ def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
     to_sheet = cv2.getPerspectiveTransform(corners, flat)
     sheet = cv2.warpPerspective(pixels, to_sheet, (width, height), borderMode=cv2.BORDER_REPLICATE)
     return Sheet(np.asarray(sheet, np.uint8), np.asarray(np.linalg.inv(to_sheet), np.float64))
+
+
+def _cut_out(pixels: Pixels, corners: Corners) -> Sheet:
+    """The part of a picture around a polygon; the paper at its edge continues outside."""
+    x, y, width, height = cv2.boundingRect(corners.astype(np.int32))
+    part = pixels[y : y + height, x : x + width]
+    scale = -(-max(part.shape[:2]) // SIDE)
+    reduced = cv2.resize(part, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    outside = np.ones(reduced.shape[:2], np.uint8)
+    cv2.fillConvexPoly(outside, ((corners - (x, y)) / scale).astype(np.int32), 0)
+    outside = cv2.dilate(outside, np.ones((INSIDE, INSIDE), np.uint8))
+    paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
+    _, nearest = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    colors = np.zeros((int(nearest.max()) + 1, *paper.shape[2:]), np.uint8)
+    colors[nearest[outside == 0]] = paper[outside == 0]
+    around = cv2.resize(cv2.blur(colors[nearest], (STROKE, STROKE)), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    hidden = cv2.resize(outside, part.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    sheet = np.where(hidden if part.ndim == 2 else hidden[..., None], around, part)
+    return Sheet(np.asarray(sheet, np.uint8), np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64))

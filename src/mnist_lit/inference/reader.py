@@ -49,7 +49,7 @@ class Reading(NamedTuple):
 class Proposal(NamedTuple):
     """What a picture may say, before a network has seen it."""
 
-    hypotheses: Hypotheses
+    sheets: list[Hypotheses]  # one for each sheet of paper
     size: tuple[int, int]  # the picture's width and height in pixels
     many: bool  # whether every digit is asked for, or one
 
@@ -58,7 +58,7 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
     """Find the one digit of a picture, or every digit. picture: a path, bytes, an open file, an image or an array.
     Raises InputError if it is unreadable. Needs no model, so it can run in another thread or process."""
     image = open_picture(picture)
-    return Proposal(page_hypotheses(image) if many else digit_hypotheses(image), image.info["size"], many)
+    return Proposal(page_hypotheses(image) if many else [digit_hypotheses(image)], image.info["size"], many)
 
 
 def check_threshold(option: str, threshold: float | None) -> None:
@@ -112,19 +112,21 @@ class DigitReader:
 
     def decide(self, proposals: Sequence[Proposal]) -> list[list[Reading]]:
         """The readings of each picture, classified together: one per picture, or all digits if asked for."""
-        found = [digit for proposal in proposals for digit in proposal.hypotheses.found]
+        found = [digit for proposal in proposals for sheet in proposal.sheets for digit in sheet.found]
         scores = self._scores(found)
         decided, start = [], 0
-        for hypotheses, size, many in proposals:
-            part = slice(start, start := start + len(hypotheses.found))
-            likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
-            costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
-            chosen = [
-                self._reading(found[part][index]._replace(line=line, column=column), *scores[part][index])
-                for index, line, column in hypotheses.choose(costs)
-            ]
-            if not many and hypotheses.beside and chosen[0].status == "ok":
-                chosen = [chosen[0]._replace(message=f"{hypotheses.beside + 1} digits found")]
+        for sheets, size, many in proposals:
+            chosen: list[Reading] = []
+            for sheet in sheets:
+                part = slice(start, start := start + len(sheet.found))
+                likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
+                costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
+                chosen += [
+                    self._reading(found[part][index]._replace(line=line, column=column), *scores[part][index])
+                    for index, line, column in sheet.choose(costs, above=chosen[-1].line if chosen else 0)
+                ]
+            if not many and sheets[0].beside and chosen[0].status == "ok":
+                chosen = [chosen[0]._replace(message=f"{sheets[0].beside + 1} digits found")]
             decided.append(chosen if chosen or many else [self.blank(size)])
         return decided
 

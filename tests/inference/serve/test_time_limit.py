@@ -55,7 +55,7 @@ def test_a_slow_picture_is_refused_and_its_process_ends(processes: ProposalProce
         processes.propose(SLOW, many=False)
     assert process not in multiprocessing.active_children()
     processes.seconds = 60
-    assert processes.propose(picture(140), many=False).hypotheses.found
+    assert processes.propose(picture(140), many=False).sheets[0].found
 
 
 def test_an_unreadable_picture_keeps_its_process(processes: ProposalProcesses) -> None:
@@ -72,7 +72,7 @@ def test_a_crash_costs_its_own_picture(processes: ProposalProcesses, monkeypatch
     with pytest.raises(InputError, match="crashed the program that opened it"):
         processes.propose(picture(140), many=False)
     monkeypatch.undo()
-    assert processes.propose(picture(140), many=False).hypotheses.found
+    assert processes.propose(picture(140), many=False).sheets[0].found
 
 
 @pytest.mark.usefixtures("this_module_is_importable")
@@ -87,7 +87,7 @@ def test_a_process_that_was_killed_while_idle_is_replaced(processes: ProposalPro
         killed = processes.idle[0][0]
         killed.kill()
         killed.join()
-        assert processes.propose(picture(140), many=False).hypotheses.found
+        assert processes.propose(picture(140), many=False).sheets[0].found
 
 
 def test_no_process_is_left_running(processes: ProposalProcesses) -> None:
