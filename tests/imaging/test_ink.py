@@ -152,3 +152,16 @@ def test_the_edge_of_bright_paper_is_not_light_ink() -> None:
     for left in (260, 330, 400):
         write_seven(dark, left, 180, zoom=0.5, pen=5, color=60)
     assert [found.column for found in find_digits(dark)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("finger", [250, 410])
+def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> None:
+    written = page(1000, 760)
+    for top in (80, 240, 400):
+        for left in range(100, 700, 120):
+            write_seven(written, left, top, zoom=0.8, pen=9)
+    shadow = Image.new("L", written.size, 255)
+    ImageDraw.Draw(shadow).line((finger, 760, finger + 40, 330), 120, 100)
+    ImageDraw.Draw(shadow).ellipse((finger - 200, 620, finger + 300, 1100), 120)
+    light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(10))) / 255
+    assert len(find_digits((np.asarray(written) * light).astype(np.uint8))) == 15

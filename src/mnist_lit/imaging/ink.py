@@ -34,6 +34,7 @@ SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of
 CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
 ALONG = 0.6  # share of its own longer side with which such ink lies along the border
 FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
+BLOT = 2.0  # strokes that are wider than usual by that factor do not count
 THICK = 3.0  # stroke widths: ink at the border that is thicker is not written
 
 
@@ -148,7 +149,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
     sigma, size = (look.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, _reduce(gray, ink.scale)
     for _ in range(4):
-        outside, stroke = _surroundings(ink, look.smallest)
+        outside, stroke = _surroundings(ink, look)
         finer = min(size, max(STROKES * stroke, 3))
         if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
             break
@@ -312,7 +313,7 @@ def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
 
 
-def _surroundings(ink: Ink, smallest: float) -> tuple[Mask, float]:
+def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
     """Ink at the picture's border that is not written but a table, a shadow or a page's edge, (H, W), and the mean
     width of the other strokes."""
     mask = ink.mask
@@ -326,9 +327,14 @@ def _surroundings(ink: Ink, smallest: float) -> tuple[Mask, float]:
         length = np.bincount(edge, minlength=len(stats))
         np.maximum(contact, length / len(edge), out=contact)
         np.maximum(along, length / sizes, out=along)
-    written = (sizes >= smallest * max(mask.shape)) & (contact == 0)
+    written = (sizes >= look.smallest * max(mask.shape)) & (contact == 0)
     written[0] = contact[0] = along[0] = False
     sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
+    widths = sums / np.maximum(stats[:, 4], 1)
+    if written.any():
+        written &= widths <= BLOT * np.quantile(
+            widths[written], 0.75
+        )  # the others are blots, or the shadow of a finger
     stroke = width_of(float(sums[written].sum() / stats[written, 4].sum())) if written.any() else 0.0
     outside = (contact > CONTACT) | (along > ALONG)
     for label in np.flatnonzero((contact > 0) & ~outside & (stroke > 0)).tolist():
