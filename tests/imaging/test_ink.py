@@ -154,6 +154,20 @@ def test_the_edge_of_bright_paper_is_not_light_ink() -> None:
     assert [found.column for found in find_digits(dark)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "colors", [("#141416", "#dc3c32", "#285ae6", "#ebebeb"), ("#fafaf8", "#3c96f0", "#e63c3c", "#f0a028")]
+)
+def test_digits_in_several_colors_are_found_in_all_of_them(colors: tuple[str, ...]) -> None:
+    """No axis through the colors tells every ink from the paper."""
+    paper, *inks = colors
+    drawing = Image.new("RGB", (640, 480), paper)
+    for row, ink in enumerate(inks):
+        for left in (80, 200, 320):
+            corners = [(left + 0.8 * x, 50 + 140 * row + 0.8 * y) for x, y in SEVEN]
+            ImageDraw.Draw(drawing).line(corners, ink, 8, "curve")
+    assert [(found.line, found.column) for found in find_digits(drawing)] == [(n // 3 + 1, n % 3 + 1) for n in range(9)]
+
+
 @pytest.mark.parametrize("finger", [250, 410])
 def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> None:
     written = page(1000, 760)

@@ -26,6 +26,7 @@ MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard devia
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
+COLORFUL, FLAT = 0.05, 4.0  # least variance of a second color; gray levels by which the paper of a drawing varies
 POLARITY_SIDE, REACH = (
     160,
     8,
@@ -218,12 +219,16 @@ def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
     if pixels.ndim == 2:
         return pixels
     small = _shrunk(pixels, COLORS_SIDE)
-    weights = _first_component(small.astype(np.float32))
+    weights, colorful = _first_component(small.astype(np.float32))
+    paper = np.median(small, axis=(0, 1))
+    if colorful and (np.abs(small - paper).max(axis=2) <= FLAT).mean() > 0.5:  # a drawing in several colors
+        contrast = np.asarray(np.abs(pixels - paper.astype(np.float32)).max(axis=2), np.uint8)
+        return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
     if weights.min() < 0:  # there are different colors, but that of a table or a hand does not count
         small = _shrunk(pixels, 2 * COLORS_SIDE)
         window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
         light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
-        weights = _first_component(2 * small.astype(np.float32) - light - dark)  # 0 where there are no strokes
+        weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)  # 0 where there are no strokes
     shift = -255 * float(np.minimum(weights, 0).sum())
     return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
 
@@ -234,12 +239,13 @@ def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _first_component(colors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first principal component of (H, W, 3), brighter upwards: (3,); its absolute values sum to 1."""
+def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
+    """The first principal component of (H, W, 3), brighter upwards, (3,), its absolute values summing to 1; and whether
+    the colors differ much along the second one, too."""
     covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
-    _, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is one color
+    variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is one color
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32)
+    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[1] > COLORFUL * variances[2]
 
 
 def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, float]:
