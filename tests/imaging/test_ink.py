@@ -154,6 +154,12 @@ def test_the_edge_of_bright_paper_is_not_light_ink() -> None:
     assert [found.column for found in find_digits(dark)] == [1, 2, 3]
 
 
+def test_the_paper_between_thick_strokes_is_not_light_ink() -> None:
+    star = Image.new("L", (280, 280), 255)
+    ImageDraw.Draw(star).line(((92, 224), (140, 48), (190, 224), (53, 115), (227, 115), (92, 224)), 0, 25, "curve")
+    assert len(find_digits(star)) == 1
+
+
 @pytest.mark.parametrize(
     "colors", [("#141416", "#dc3c32", "#285ae6", "#ebebeb"), ("#fafaf8", "#3c96f0", "#e63c3c", "#f0a028")]
 )

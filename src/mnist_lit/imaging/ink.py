@@ -252,7 +252,7 @@ def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, 
     """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
     from 0 to 1, that ink and paper are not mixed up."""
     gray = to_gray(pixels, look)
-    lightness = ink_lightness(gray, look)
+    lightness = max((ink_lightness(gray, each) for each in dict.fromkeys((DIGIT, look))), key=abs)
     return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
 
 
