@@ -111,3 +111,11 @@ def test_two_digits_near_each_other_are_not_a_single_one() -> None:
     written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
     assert page_hypotheses(written)[0].alone == []
     assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (2, 1)]
+
+
+def test_a_box_is_never_empty() -> None:
+    """Although its ink may lie in the margin around a cropped digit."""
+    strip = np.full((28, 1764), 255, np.uint8)
+    strip[:3, :294] = strip[10:, 300:] = 0
+    boxes = [found.box for found in (find_digit(strip), *find_digits(strip)) if found]
+    assert all(left < right and top < bottom for left, top, right, bottom in boxes)

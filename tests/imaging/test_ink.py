@@ -174,6 +174,16 @@ def test_digits_in_several_colors_are_found_in_all_of_them(colors: tuple[str, ..
     assert [(found.line, found.column) for found in find_digits(drawing)] == [(n // 3 + 1, n % 3 + 1) for n in range(9)]
 
 
+def test_a_highlighter_does_not_hide_what_it_marks() -> None:
+    marked = Image.new("RGB", (640, 480), "white")
+    draw = ImageDraw.Draw(marked)
+    draw.rectangle((60, 30, 480, 180), "yellow")
+    for top in (50, 300):
+        for left in (120, 260, 400):
+            draw.line([(left + x, top + y) for x, y in SEVEN], (30, 60, 200), 8, "curve")
+    assert [(found.line, found.column) for found in find_digits(marked)] == [(n // 3 + 1, n % 3 + 1) for n in range(6)]
+
+
 @pytest.mark.parametrize("finger", [250, 410])
 def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> None:
     written = page(1000, 760)

@@ -88,17 +88,30 @@ def test_a_thick_zero_is_not_round_paper(pen: int, paper: int) -> None:
     assert [digit.box for digit in find_digits(zero)] == [pytest.approx((180, 60, 461, 581), abs=4)]
 
 
-def test_each_of_several_sheets_is_read_from_the_left() -> None:
-    picture = table()
-    for left in (350, 20):
-        ImageDraw.Draw(picture).polygon(((left, 60), (left + 250, 50), (left + 260, 430), (left, 420)), (230, 230, 225))
-        for top in (120, 280):
-            corners = [(left + 100 + 0.6 * x, top + 0.6 * y) for x, y in SEVEN]
-            ImageDraw.Draw(picture).line(corners, (40, 40, 60), 6, "curve")
+def test_a_gray_box_printed_on_a_page_is_not_the_sheet() -> None:
+    printed = page(640, 480, 245)
+    ImageDraw.Draw(printed).rectangle((60, 230, 580, 450), 180)
+    for top in (60, 300):
+        for left in (120, 260, 400):
+            write_seven(printed, left, top)
+    assert find_sheets(np.asarray(printed)) == []
+    assert [(found.line, found.column) for found in find_digits(printed)] == [(n // 3 + 1, n % 3 + 1) for n in range(6)]
+
+
+def test_each_of_several_sheets_is_read() -> None:
+    """In rows from the top, each from the left."""
+    picture = table(1280, 960)
+    for left, top in ((700, 530), (60, 60), (720, 40), (40, 510)):
+        corners = ((left, top), (left + 500, top), (left + 500, top + 360), (left, top + 360))
+        ImageDraw.Draw(picture).polygon(corners, (230, 230, 225))
+        for number in range(2):
+            seven = [(left + 200 + x, top + 60 + 150 * number + y) for x, y in SEVEN]
+            ImageDraw.Draw(picture).line(seven, (40, 40, 60), 8, "curve")
     found = find_digits(picture)
-    assert [(digit.line, digit.column) for digit in found] == [(1, 1), (2, 1), (3, 1), (4, 1)]
-    assert [digit.box[0] < 320 for digit in found] == [True, True, False, False]
-    assert digit_hypotheses(picture).beside == 3
+    assert [(digit.line, digit.column) for digit in found] == [(n + 1, 1) for n in range(8)]
+    quarters = [(digit.box[1] > 480, digit.box[0] > 640) for digit in found[::2]]
+    assert quarters == [(False, False), (False, True), (True, False), (True, True)]
+    assert digit_hypotheses(picture).beside == 7
 
 
 def test_frames_tables_and_small_pictures_have_no_sheet() -> None:

@@ -163,9 +163,17 @@ def _draw_all(
 ) -> list[FoundDigit]:
     strength = with_margin(ink.strength, 2)
     found = []
-    for digit in digits:  # a reduced mask may be larger than the picture by a part of its last pixel
-        x = [round(min(max(at * ink.scale + left, 0), shape[1]) * zoom[0]) for at in (digit.left, digit.right)]
-        y = [round(min(max(at * ink.scale + top, 0), shape[0]) * zoom[1]) for at in (digit.top, digit.bottom)]
-        box = (x[0], y[0], x[1], y[1])
+    for digit in digits:
+        x, y = (
+            _within(shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis))) for axis in (1, 0)
+        )
+        box = round(x[0] * zoom[0]), round(y[0] * zoom[1]), round(x[1] * zoom[0]), round(y[1] * zoom[1])
         found.append(FoundDigit(box, draw_digit(strength, digit)))
     return found
+
+
+# A reduced mask may be larger than the picture by a part of its last pixel, and it may have a margin.
+def _within(side: int, start: int, stop: int) -> tuple[int, int]:
+    """The part of a span that lies in a picture, at least one pixel."""
+    start = min(max(start, 0), side - 1)
+    return start, min(max(stop, start + 1), side)

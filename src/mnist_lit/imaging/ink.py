@@ -26,16 +26,19 @@ MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard devia
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
-COLORFUL, FLAT = 0.05, 4.0  # least variance of a second color; gray levels by which the paper of a drawing varies
-POLARITY_SIDE, REACH = (
-    160,
-    8,
-)  # longer side in pixels of the picture that shows whether ink is dark or light; of a median
+COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
+FLAT, COLORED = (
+    4.0,
+    32.0,
+)  # gray levels by which the paper of a drawing varies, and by which colored areas differ from it
+WIDE = 9  # of 2 · COLORS_SIDE: the narrowest colored area that is no stroke
+POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
+REACH = 8  # of the median filter that finds its background, in pixels to each side
 SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
 CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
 ALONG = 0.6  # share of its own longer side with which such ink lies along the border
 FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
-BLOT = 2.0  # strokes that are wider than usual by that factor do not count
+BROAD = 2.0  # strokes that are wider than three quarters of them by that factor do not count
 THICK = 3.0  # stroke widths: ink at the border that is thicker is not written
 
 
@@ -215,20 +218,23 @@ def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
 
 def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
     """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
-    on green paper can be as bright as the paper, but it differs along that axis."""
+    on green paper can be as bright as the paper, but it differs along that axis. Strokes of several colors on paper of
+    one: by their largest difference from the paper."""
     if pixels.ndim == 2:
         return pixels
-    small = _shrunk(pixels, COLORS_SIDE)
-    weights, colorful = _first_component(small.astype(np.float32))
-    paper = np.median(small, axis=(0, 1))
-    if colorful and (np.abs(small - paper).max(axis=2) <= FLAT).mean() > 0.5:  # a drawing in several colors
-        contrast = np.asarray(np.abs(pixels - paper.astype(np.float32)).max(axis=2), np.uint8)
-        return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
-    if weights.min() < 0:  # there are different colors, but that of a table or a hand does not count
+    weights, colorful = _first_component(_shrunk(pixels, COLORS_SIDE).astype(np.float32))
+    if colorful or weights.min() < 0:
         small = _shrunk(pixels, 2 * COLORS_SIDE)
+        paper = np.median(small, axis=(0, 1)).astype(np.float32)
+        difference = np.abs(small - paper).max(axis=2)
+        has_areas = (cv2.erode(difference, np.ones((WIDE, WIDE), np.uint8), borderValue=0) > COLORED).any()
+        if colorful and np.median(difference) <= FLAT and not has_areas:
+            contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
+            return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
+        # The color of a table, a hand or a highlighter does not count: strokes alone change in a closing or an opening.
         window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
         light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
-        weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)  # 0 where there are no strokes
+        weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)
     shift = -255 * float(np.minimum(weights, 0).sum())
     return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
 
@@ -338,9 +344,8 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
     sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
     widths = sums / np.maximum(stats[:, 4], 1)
     if written.any():
-        written &= widths <= BLOT * np.quantile(
-            widths[written], 0.75
-        )  # the others are blots, or the shadow of a finger
+        # The others are blots, or the shadow of a finger.
+        written &= widths <= BROAD * np.quantile(widths[written], 0.75)
     stroke = width_of(float(sums[written].sum() / stats[written, 4].sum())) if written.any() else 0.0
     outside = (contact > CONTACT) | (along > ALONG)
     for label in np.flatnonzero((contact > 0) & ~outside & (stroke > 0)).tolist():

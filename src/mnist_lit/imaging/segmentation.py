@@ -108,11 +108,11 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
         unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical]
-    framing = set(map(id, _frames(sized)))
+    frames = _frames(sized)
     inside = [
         one
         for one in sized
-        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and id(one) not in framing
+        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not _is_among(one, frames)
     ]
     text = _text_lines(inside, typical)
     found = [_segments(line, typical, ink.stroke) for line in text]
@@ -181,7 +181,11 @@ def _frames(found: Sequence[Component]) -> list[Component]:
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     pairs = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
     frames = [outer for outer, inner in pairs if inner.height > FULL * outer.height and outer.encloses(inner)]
-    return [one for one in found if any(one is frame for frame in frames)]
+    return [one for one in found if _is_among(one, frames)]
+
+
+def _is_among(one: Component, others: Sequence[Component]) -> bool:
+    return any(one is other for other in others)
 
 
 def _walls(frame: Component, stroke: float) -> list[Component]:

@@ -15,11 +15,12 @@ STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and wides
 INSIDE = 7  # by which a cut-out sheet is smaller
 DISTANCES = (-2, 7, 14)  # from an edge to where the colors of paper and table are compared
 EDGES = (9, 6)  # least difference of neighbors at an edge, in gray levels; tried in turn
-STEP = 14.0  # least difference of paper and table, in gray levels
+STEP, WRITING = 14.0, 42  # least difference of paper and table, and of paper and ink, in gray levels
 DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
-OUTLINES, HOLES = 3, 0.05  # largest areas that are tried; largest share of holes in a round sheet: a zero has more
+HOLES = 0.05  # largest share of holes in a round sheet: a zero has more
+PRINTED = 0.003  # share of the picture that is writing around a box on a page
 SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
 LEAST, MOST = 0.12, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
@@ -69,12 +70,15 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     reduced = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
     paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
+    writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, reduced))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
     candidates = [(version, _smooth_areas(version, edge)) for version in versions for edge in EDGES]
     for shape, sheet in ((_quadrilateral, _flatten), (_polygon, _cut_out)):
         for version, areas in candidates:
-            large = [area for area in areas if LEAST * height * width < area.size < MOST * height * width]
-            outlines = [corners for area in large if (corners := shape(area)) is not None]
+            inside = [
+                area for area in areas if area.size < MOST * height * width and not _is_printed(writing, area, areas)
+            ]
+            outlines = [corners for area in inside if (corners := shape(area)) is not None]
             if found := _in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
                 return [sheet(pixels, corners * scale) for corners in found]
     return []
@@ -96,8 +100,22 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
     outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sizes = np.array([cv2.contourArea(outline) for outline in outlines])
     around = links[0][:, 3] if outlines else np.zeros(0)  # the outline that a hole is in; -1 if it is none
-    largest = sorted(np.flatnonzero(around < 0).tolist(), key=sizes.__getitem__)[-OUTLINES:]
+    largest = sorted(np.flatnonzero((around < 0) & (sizes > LEAST * steps.size)).tolist(), key=sizes.__getitem__)
     return [Area(np.asarray(outlines[n], np.int32), float(sizes[n]), float(sizes[around == n].sum())) for n in largest]
+
+
+def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
+    """Whether an area is printed on a page: there is writing around it, on a larger area. writing: (H, W)."""
+    middle = area.outline.mean(axis=(0, 1)).tolist()
+    hulls = [cv2.convexHull(other.outline) for other in areas if other.size > area.size]
+    pages = [hull for hull in hulls if cv2.pointPolygonTest(hull, middle, False) > 0]
+    if not pages:
+        return False
+    blank = np.zeros(writing.shape, np.uint8)
+    page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((GAP, GAP), np.uint8))
+    near = np.ones((2 * STROKE + 1, 2 * STROKE + 1), np.uint8)
+    box = cv2.dilate(cv2.drawContours(blank, [area.outline], 0, 1, -1), near)
+    return bool(np.count_nonzero(writing & (page > box)) > PRINTED * writing.size)
 
 
 def _quadrilateral(area: Area) -> Corners | None:
@@ -129,15 +147,20 @@ def _approximate(hull: NDArray[Any], tolerance: float) -> Corners:
 
 
 def _in_reading_order(found: list[Corners]) -> list[Corners]:
-    """Polygons without those around others: from the left or, if they lie one above the other, from the top."""
-    middles = [corners.mean(axis=0) for corners in found]
+    """Polygons without those around others, in rows from the top, each from the left."""
+    middles = [corners.mean(axis=0).tolist() for corners in found]
     kept = [
         (middle, corners)
         for place, (middle, corners) in enumerate(zip(middles, found, strict=True))
-        if not any(cv2.pointPolygonTest(corners, inner.tolist(), False) > 0 for inner in middles[:place])
+        if not any(cv2.pointPolygonTest(corners, inner, False) > 0 for inner in middles[:place])
     ]
-    axis = int(np.ptp([middle for middle, _ in kept], axis=0).argmax()) if kept else 0
-    return [corners for _, corners in sorted(kept, key=lambda pair: float(pair[0][axis]))]
+    rows: list[list[tuple[list[float], Corners]]] = []
+    for middle, corners in sorted(kept, key=lambda pair: pair[0][1]):
+        if rows and middle[1] < rows[-1][0][1][:, 1].max():  # above the lower end of the row's first
+            rows[-1].append((middle, corners))
+        else:
+            rows.append([(middle, corners)])
+    return [corners for row in rows for _, corners in sorted(row, key=lambda pair: pair[0][0])]
 
 
 def _has_edges(colors: Pixels, corners: Corners) -> bool:
