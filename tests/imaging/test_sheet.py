@@ -98,9 +98,10 @@ def test_a_gray_box_printed_on_a_page_is_not_the_sheet() -> None:
     assert [(found.line, found.column) for found in find_digits(printed)] == [(n // 3 + 1, n % 3 + 1) for n in range(6)]
 
 
-def test_each_of_several_sheets_is_read() -> None:
+@pytest.mark.parametrize("grain", [True, False])
+def test_each_of_several_sheets_is_read(grain: bool) -> None:
     """In rows from the top, each from the left."""
-    picture = table(1280, 960)
+    picture = table(1280, 960) if grain else Image.new("RGB", (1280, 960), (150, 100, 60))
     for left, top in ((700, 530), (60, 60), (720, 40), (40, 510)):
         corners = ((left, top), (left + 500, top), (left + 500, top + 360), (left, top + 360))
         ImageDraw.Draw(picture).polygon(corners, (230, 230, 225))

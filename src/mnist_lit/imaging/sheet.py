@@ -107,15 +107,16 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
 def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
     """Whether an area is printed on a page: there is writing around it, on a larger area. writing: (H, W)."""
     middle = area.outline.mean(axis=(0, 1)).tolist()
-    hulls = [cv2.convexHull(other.outline) for other in areas if other.size > area.size]
-    pages = [hull for hull in hulls if cv2.pointPolygonTest(hull, middle, False) > 0]
+    hulls = [(other.size, cv2.convexHull(other.outline)) for other in areas]
+    pages = [hull for size, hull in hulls if size > area.size and cv2.pointPolygonTest(hull, middle, False) > 0]
     if not pages:
         return False
+    boxes = [hull for _, hull in hulls if not any(hull is page for page in pages)]
     blank = np.zeros(writing.shape, np.uint8)
     page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((GAP, GAP), np.uint8))
     near = np.ones((2 * STROKE + 1, 2 * STROKE + 1), np.uint8)
-    box = cv2.dilate(cv2.drawContours(blank, [area.outline], 0, 1, -1), near)
-    return bool(np.count_nonzero(writing & (page > box)) > PRINTED * writing.size)
+    covered = cv2.dilate(cv2.drawContours(blank, boxes, -1, 1, -1), near)
+    return bool(np.count_nonzero(writing & (page > covered)) > PRINTED * writing.size)
 
 
 def _quadrilateral(area: Area) -> Corners | None:
