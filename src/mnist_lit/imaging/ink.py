@@ -31,7 +31,7 @@ FLAT, COLORED = (
     4.0,
     32.0,
 )  # gray levels by which the paper of a drawing varies, and by which colored areas differ from it
-WIDE = 9  # of 2 · COLORS_SIDE: the narrowest colored area that is no stroke
+WIDE = 9  # of 2 · COLORS_SIDE: width of the narrowest colored area that is not a stroke
 POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
 REACH = 8  # of the median filter that finds its background, in pixels to each side
 SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors

@@ -51,6 +51,7 @@ class Area(NamedTuple):
     """A part of a picture without edges."""
 
     outline: NDArray[np.int32]  # (N, 1, 2): x and y
+    hull: NDArray[Any]  # (M, 1, 2): the convex hull of the outline
     size: float  # within the outline, in pixels
     holes: float  # size of those in it
 
@@ -101,17 +102,25 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
     sizes = np.array([cv2.contourArea(outline) for outline in outlines])
     around = links[0][:, 3] if outlines else np.zeros(0)  # the outline that a hole is in; -1 if it is none
     largest = sorted(np.flatnonzero((around < 0) & (sizes > LEAST * steps.size)).tolist(), key=sizes.__getitem__)
-    return [Area(np.asarray(outlines[n], np.int32), float(sizes[n]), float(sizes[around == n].sum())) for n in largest]
+    return [
+        Area(
+            np.asarray(outlines[n], np.int32),
+            cv2.convexHull(outlines[n]),
+            float(sizes[n]),
+            float(sizes[around == n].sum()),
+        )
+        for n in largest
+    ]
 
 
 def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
     """Whether an area is printed on a page: there is writing around it, on a larger area. writing: (H, W)."""
     middle = area.outline.mean(axis=(0, 1)).tolist()
-    hulls = [(other.size, cv2.convexHull(other.outline)) for other in areas]
-    pages = [hull for size, hull in hulls if size > area.size and cv2.pointPolygonTest(hull, middle, False) > 0]
+    larger = [other.hull for other in areas if other.size > area.size]
+    pages = [hull for hull in larger if cv2.pointPolygonTest(hull, middle, False) > 0]
     if not pages:
         return False
-    boxes = [hull for _, hull in hulls if not any(hull is page for page in pages)]
+    boxes = [other.hull for other in areas if not any(other.hull is page for page in pages)]
     blank = np.zeros(writing.shape, np.uint8)
     page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((GAP, GAP), np.uint8))
     near = np.ones((2 * STROKE + 1, 2 * STROKE + 1), np.uint8)
@@ -121,20 +130,18 @@ def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bo
 
 def _quadrilateral(area: Area) -> Corners | None:
     """The corners of an area's outline if that is a quadrilateral."""
-    hull = cv2.convexHull(area.outline)
     for tolerance in CORNERS:
-        found = _approximate(hull, tolerance)
+        found = _approximate(area.hull, tolerance)
         if len(found) <= 4:
             break
-    around = max(cv2.contourArea(hull), cv2.contourArea(found))
+    around = max(cv2.contourArea(area.hull), cv2.contourArea(found))
     return found if len(found) == 4 and area.size >= STRAIGHT * around else None
 
 
 def _polygon(area: Area) -> Corners | None:
     """The corners of an area's outline if that is convex, as of round paper and of scraps, but not that of a zero."""
-    hull = cv2.convexHull(area.outline)
-    convex = area.size >= STRAIGHT * cv2.contourArea(hull)
-    return _approximate(hull, ROUND) if convex and area.holes <= HOLES * area.size else None
+    convex = area.size >= STRAIGHT * cv2.contourArea(area.hull)
+    return _approximate(area.hull, ROUND) if convex and area.holes <= HOLES * area.size else None
 
 
 def _approximate(hull: NDArray[Any], tolerance: float) -> Corners:
