@@ -9,9 +9,21 @@ from PIL import Image
 
 from mnist_lit.imaging.digit_ink import MARGIN, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
-from mnist_lit.imaging.ink import PAGE, Component, Ink, dark_on_light, first_ink, label_components, refine_ink
+from mnist_lit.imaging.ink import (
+    DIGIT,
+    PAGE,
+    Component,
+    Gray,
+    Ink,
+    Look,
+    dark_on_light,
+    first_ink,
+    label_components,
+    refine_ink,
+)
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
+from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, components, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.stroke_width import Mask, with_margin
@@ -79,7 +91,7 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     costs: list[float] = []
     found: list[FoundDigit] = []
     beside = 0
-    for (ink, top, left, cost), (digits, more) in digit_inks(*dark_on_light(pixels)):
+    for (ink, top, left, cost), (digits, more) in digit_inks(*_unruled(pixels, DIGIT)):
         beside = beside if cost else more
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
@@ -95,7 +107,7 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    gray, _ = dark_on_light(pixels, PAGE)
+    gray, _ = _unruled(pixels, PAGE)
     margin = 0
     rough = first_ink(gray, PAGE)
     if rough and _is_cropped_line(rough[0].mask):
@@ -129,6 +141,12 @@ def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float,
         if different.all():  # or the page's path has judged it
             alone.append((choice.cost + WIDTH * max(0.0, wide), place))
     return alone
+
+
+def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
+    """See `dark_on_light`; without the paper's ruled lines."""
+    gray, certainty = dark_on_light(pixels, look)
+    return remove_ruling(gray), certainty
 
 
 def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:

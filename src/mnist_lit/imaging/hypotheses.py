@@ -1,10 +1,14 @@
 """What a picture may show, and which of it a network finds likeliest."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+NEXT, LOW = 0.7, 0.4  # farthest letter of the same word, in heights; least height, as a share of its median
+LETTERS, LIKELY = 3, 0.7  # fewest unlikely digits of a word; highest cost of a likely one, in nats
 
 
 class FoundDigit(NamedTuple):
@@ -25,6 +29,15 @@ class Choice(NamedTuple):
     digit: int | None  # its place among the digits found; None: the piece is left out
 
 
+class Chosen(NamedTuple):
+    """A digit that was chosen."""
+
+    digit: int  # its place among the digits found
+    line: int
+    column: int
+    in_word: bool = False  # most of what is written beside it is not a digit
+
+
 class Hypotheses(NamedTuple):
     """Digits that a picture may show. Where they exclude each other, shapes and a network's scores decide."""
 
@@ -33,21 +46,43 @@ class Hypotheses(NamedTuple):
     beside: int = 0  # digits that seem to be beside the one that was asked for
     alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
 
-    def choose(self, costs: Sequence[float] | None = None, above: int = 0) -> list[tuple[int, int, int]]:
-        """The digits: place in `found`, line and column. costs: how unlikely a network finds each, in nats. above: the
-        number of lines that come first."""
-        chosen: list[tuple[int, int, int]] = []
+    def choose(self, costs: Sequence[float] | None = None, above: int = 0) -> list[Chosen]:
+        """The digits. costs: how unlikely a network finds each, in nats. above: the number of lines that come first."""
+        chosen: list[Chosen] = []
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
-            path = best_path([choice[:2] for choice in line], totals)
-            digits = [digit for digit in (line[index].digit for index in path) if digit is not None]
-            number = chosen[-1][1] + 1 if chosen else above + 1
-            chosen += [(digit, number, column) for column, digit in enumerate(digits, 1)]
+            path = [line[index] for index in best_path([choice[:2] for choice in line], totals)]
+            in_words = self._in_words(line, path, costs) if costs else set()
+            digits = [choice.digit for choice in path if choice.digit is not None]
+            number = chosen[-1].line + 1 if chosen else above + 1
+            chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
-        others = [digit for digit, *_ in chosen]
+        others = [one.digit for one in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
-            return [(alone[1], above + 1, 1)]
+            return [Chosen(alone[1], above + 1, 1)]
         return chosen
+
+    # Many letters look like a digit, but seldom most of a word.
+    def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], costs: Sequence[float]) -> set[int]:
+        """The digits on a path through a line of text that belong to words: pieces close to each other, of which three or
+        more, and at least half, are unlikely to be digits."""
+        pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
+        words: list[list[tuple[int | None, int]]] = []  # the digit if it is one, and the height, of each of its pieces
+        last = (-math.inf, 0)  # the right end and the height of the piece before
+        for first, _, _, digit in path:
+            left, top, right, bottom = self.found[pieces[first] if digit is None else digit].box
+            if left - last[0] > NEXT * max(last[1], bottom - top):
+                words.append([])
+            words[-1].append((digit, bottom - top))
+            last = right, bottom - top
+        found: set[int] = set()
+        for word in words:
+            least = LOW * sorted(height for _, height in word)[len(word) // 2]
+            tall = [digit for digit, height in word if height >= least]
+            likely = [digit for digit in tall if digit is not None and costs[digit] < LIKELY]
+            if len(tall) - len(likely) >= max(LETTERS, len(likely)):
+                found |= {digit for digit, _ in word if digit is not None}
+        return found
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
         """Whether most of the others lie within a digit and are less likely than that one."""
@@ -59,9 +94,7 @@ class Hypotheses(NamedTuple):
 
     def digits(self, above: int = 0) -> list[FoundDigit]:
         """The digits that their shapes suggest."""
-        return [
-            self.found[digit]._replace(line=line, column=column) for digit, line, column in self.choose(None, above)
-        ]
+        return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(None, above)]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import border
+from mnist_lit.imaging.ink import TABLE, border
 
 PHOTO = 320  # longer side in pixels of the smallest picture that may show more than the paper
 SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
@@ -77,7 +77,9 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     for shape, sheet in ((_quadrilateral, _flatten), (_polygon, _cut_out)):
         for version, areas in candidates:
             inside = [
-                area for area in areas if area.size < MOST * height * width and not _is_printed(writing, area, areas)
+                area
+                for area in areas
+                if area.size < MOST * height * width and not _is_printed(small, writing, area, areas)
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
             if found := _in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
@@ -113,8 +115,9 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
     ]
 
 
-def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
-    """Whether an area is printed on a page: there is writing around it, on a larger area. writing: (H, W)."""
+def _is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
+    """Whether an area is printed on a page: there is writing around it, on a larger area that is not much darker.
+    pixels: (H, W, C). writing: (H, W)."""
     middle = area.outline.mean(axis=(0, 1)).tolist()
     larger = [other.hull for other in areas if other.size > area.size]
     pages = [hull for hull in larger if cv2.pointPolygonTest(hull, middle, False) > 0]
@@ -125,7 +128,11 @@ def _is_printed(writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bo
     page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((GAP, GAP), np.uint8))
     near = np.ones((2 * STROKE + 1, 2 * STROKE + 1), np.uint8)
     covered = cv2.dilate(cv2.drawContours(blank, boxes, -1, 1, -1), near)
-    return bool(np.count_nonzero(writing & (page > covered)) > PRINTED * writing.size)
+    if np.count_nonzero(writing & (page > covered)) <= PRINTED * writing.size:
+        return False
+    box = cv2.drawContours(np.zeros_like(page), [area.outline], 0, 1, -1)
+    around, inside = (sum(cv2.mean(pixels, where)) for where in (np.asarray(page > covered).view(np.uint8), box))
+    return around > TABLE * inside
 
 
 def _quadrilateral(area: Area) -> Corners | None:

@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     digit: str  # the most likely class, even if the reading is rejected; empty if nothing is written
     probability: float  # of that class, calibrated, in [0, 1]
     probabilities: tuple[float, ...]  # of each class, in the order of `DigitReader.labels`
-    outlier: float  # in [0, 1]; above the reader's threshold the reading is rejected
+    outlier: float  # in [0, 1]; above the reader's threshold the reading is rejected, and so is one within a word
     status: str  # "ok" or "rejected"
     message: str  # why it was rejected, or how many digits the picture seems to have instead of one; else empty
     box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels
@@ -122,8 +122,10 @@ class DigitReader:
                 likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
                 costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
                 chosen += [
-                    self._reading(found[part][index]._replace(line=line, column=column), *scores[part][index])
-                    for index, line, column in sheet.choose(costs, above=chosen[-1].line if chosen else 0)
+                    self._reading(
+                        found[part][index]._replace(line=line, column=column), *scores[part][index], in_word=in_word
+                    )
+                    for index, line, column, in_word in sheet.choose(costs, chosen[-1].line if chosen else 0)
                 ]
             if not many and sheets[0].beside and chosen[0].status == "ok":
                 chosen = [chosen[0]._replace(message=f"{sheets[0].beside + 1} digits found")]
@@ -153,8 +155,10 @@ class DigitReader:
         probabilities, outliers = self.classify(np.stack([digit.image for digit in found]), BATCH_SIZE)
         return list(zip(probabilities, outliers.tolist(), strict=True))
 
-    def _reading(self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float) -> Reading:
-        rejected = outlier > self.threshold
+    def _reading(
+        self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float, *, in_word: bool = False
+    ) -> Reading:
+        rejected = outlier > self.threshold or (in_word and self.threshold < 1)
         # A rejected image is probably none of the classes, so its probabilities tend to uniform ones.
         doubt = max(outlier, 0.5) if rejected else 0.0  # also where the threshold is lower
         row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())

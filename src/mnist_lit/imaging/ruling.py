@@ -1,0 +1,181 @@
+"""Remove the lines, squares and dots that are printed on a page's paper. NumPy and OpenCV only."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.imaging.ink import MIN_CONTRAST, MIN_SIGMAS, Gray, Strength
+from mnist_lit.imaging.stroke_width import Mask
+
+Values = NDArray[np.float64]
+
+PHOTO = 320  # longer side in pixels of the smallest picture that may show ruled paper
+SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
+# In pixels of the reduced picture.
+STRIP = 16  # width of the strips in which lines are looked for
+THICKEST = 8  # of a line or a dot
+BENT, NEAR = 1.5, 2  # how far a line may leave its course, and how far apart two lines are at least
+FAINT = 3.0  # least darkness of a line, in gray levels
+MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
+LONG, COVERED = 0.75, 0.35  # shares of the strips that show a line: of one that shows how lines run, and of the others
+FEWEST, STRIPS = 3, 4  # least number of lines, and of strips that show one
+INK, AROUND = 0.75, 31  # brightness of ink on a line, as a share of the line's; 8 pixels each that show the line's
+FEWEST_DOTS, SAMPLE = 40, 300  # least number of dots; how many of them are looked at
+EVEN, REGULAR = (
+    0.15,
+    0.7,
+)  # by how much the distances between dots differ, as a share, and the share of them that do not
+
+
+class Line(NamedTuple):
+    """A line across the page: row = bend · x² + slope · x + level, x from -1 in the first strip to 1 in the last."""
+
+    bend: float
+    slope: float
+    level: float
+    thickness: int  # in pixels
+
+
+# Lines are looked for in narrow strips, since they are seldom exactly horizontal. A row of a strip that is darker than
+# the paper above and below, in most columns, is part of a line or of a digit. Those of digits do not continue from
+# strip to strip. Lines that do show how all of them run, with a slope and a bend that change with the row in
+# perspective; along these courses, lines that digits interrupt add up, too. Each pixel of a line is then replaced by
+# what is above and below, so that strokes across the line go on, unless it is darker than the line: that is a stroke
+# along it.
+def remove_ruling(gray: Gray) -> Gray:
+    """A picture (H, W), dark on light, without what is printed on its paper: three or more lines across the page,
+    within 8° of horizontal or vertical, or regular dots."""
+    if max(gray.shape) < PHOTO:
+        return gray
+    scale = max(1.0, max(gray.shape) / SIDE)
+    for _ in range(2):
+        gray = np.ascontiguousarray(_remove_lines(gray, scale).T)
+    return _remove_dots(gray, scale)
+
+
+def _remove_lines(gray: Gray, scale: float) -> Gray:
+    """The picture without about horizontal lines. scale: by which it is reduced to look for them."""
+    height, width = (round(side / scale) for side in gray.shape)
+    strips = width // STRIP
+    if strips < 2 * STRIPS or height < 3 * THICKEST:
+        return gray
+    reduced = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else gray
+    lines = _find_lines(np.asarray(reduced, np.uint8))
+    cleared = gray.copy() if lines else gray
+    x = 2 * ((np.arange(gray.shape[1]) + 0.5) / (scale * STRIP) - 0.5) / (strips - 1) - 1
+    for *course, thickness in lines:
+        _bridge(cleared, (np.polyval(course, x) + 0.5) * scale - 0.5, round(thickness * scale / 2))
+    return cleared
+
+
+def _find_lines(gray: Gray) -> list[Line]:
+    """The lines that are about horizontal; none if there are too few."""
+    dark, peaks = _dark_rows(gray)
+    height, strips = dark.shape
+    x = np.linspace(-1, 1, strips)
+    *shapes, levels = _chains(peaks, x).T
+    if len(levels) < FEWEST:
+        return []
+    level = np.arange(-height // 8, height + height // 8)
+    bend, slope = (np.polyval(np.polyfit(levels, shape, len(levels) >= 2 * FEWEST), level) for shape in shapes)
+    rows = np.round(bend[:, None] * x * x + slope[:, None] * x + level[:, None]).astype(int)
+    visible = (rows >= 0) & (rows < height)
+    rows = rows.clip(0, height - 1)
+    shown = visible & (cv2.dilate(peaks.view(np.uint8), np.ones((3, 1), np.uint8)) > 0)[rows, np.arange(strips)]
+    count = shown.sum(axis=1).astype(np.float32)
+    best = count >= cv2.dilate(count[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
+    lines: list[Line] = []
+    for at in np.flatnonzero(best & (count >= np.maximum(COVERED * visible.sum(axis=1), STRIPS))).tolist():
+        if lines and level[at] - lines[-1].level <= NEAR:
+            continue
+        where = np.flatnonzero(shown[at])
+        across = (rows[at, where] + np.arange(-THICKEST, THICKEST + 1)[:, None]).clip(0, height - 1)
+        above, below = _extent(np.median(dark[across, where], axis=1))
+        if below - above <= THICKEST:
+            lines.append(Line(bend[at], slope[at], level[at] + (above + below) / 2, below - above + 1))
+    return lines
+
+
+def _extent(profile: Values) -> tuple[int, int]:
+    """The first and last row of a line, from its middle, given the darkness (2 · THICKEST + 1,) across it."""
+    top = THICKEST - NEAR + int(profile[THICKEST - NEAR : THICKEST + NEAR + 1].argmax())
+    light = np.pad(profile < EDGE * profile[top], 1, constant_values=True)
+    return top - int(light[top + 1 :: -1].argmax()) + 1 - THICKEST, top + int(light[top + 1 :].argmax()) - 1 - THICKEST
+
+
+def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
+    """For each row and strip, (H, W // STRIP): how much darker most of it is than the paper above and below, and
+    whether a line may be there."""
+    height, strips = len(gray), gray.shape[1] // STRIP
+    paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((3 * THICKEST + 1, 1), np.uint8))
+    dark = (paper - gray).astype(np.float32) * (np.float32(255) / np.maximum(paper, 64).astype(np.float32))
+    thick = cv2.dilate(dark, np.ones((3, 1), np.uint8))[:, : strips * STRIP].reshape(height, strips, STRIP)
+    most = np.sort(thick, axis=2)[:, :, round((1 - MOST) * STRIP)]
+    low, middle = np.quantile(most, (0.1, 0.5), axis=0)
+    most = np.maximum(most - middle, 0).astype(np.float32)
+    smooth = cv2.GaussianBlur(most, (1, 5), 0)
+    peaks = smooth >= cv2.dilate(smooth, np.ones((5, 1), np.uint8))
+    return most, peaks & (most > max(FAINT, MIN_SIGMAS * _sigma(low, middle)))
+
+
+def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
+    """The standard deviation of noise with these 10 % quantiles and medians."""
+    return float(np.median(middle - low)) / 1.28
+
+
+def _chains(peaks: Mask, x: Values) -> Values:
+    """How lines run that are visible nearly all across the page: (N, 3), see `Line`. x: of each strip."""
+    joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    chains = []
+    for label in np.flatnonzero(stats[1:, 2] >= LONG * len(x)) + 1:
+        row, strip = np.nonzero((labels == label) & peaks)
+        kept = np.ones(len(row), bool)
+        for _ in range(3):
+            course = np.polyfit(x[strip[kept]], row[kept], 2)
+            kept = np.abs(np.polyval(course, x[strip]) - row) <= BENT
+            if kept.sum() < LONG * len(x):
+                break
+        else:
+            chains.append(course)
+    return np.array(chains).reshape(-1, 3)
+
+
+def _bridge(gray: Gray, rows: Values, reach: int) -> None:
+    """Replace what is at most `reach` pixels from a line by what is above and below it. rows: (W,), of the line."""
+    columns = np.arange(gray.shape[1])
+    around = np.round(rows).astype(int) + np.arange(-reach - 1, reach + 2)[:, None]
+    inside = (around >= 0) & (around < len(gray))
+    inside[[0, -1]] = False
+    around = around.clip(0, len(gray) - 1)
+    seen = gray[around, columns].astype(np.float32)
+    share = np.linspace(0, 1, len(seen), dtype=np.float32)[:, None]
+    beneath = seen[:1] * (1 - share) + seen[-1:] * share
+    darkest = (seen / np.maximum(beneath, 1)).min(axis=0)[::8]
+    usual = cv2.medianBlur((255 * darkest.clip(0, 1)).astype(np.uint8)[None], min(AROUND, (len(darkest) - 1) | 1))
+    limit = np.repeat(usual[0], 8)[: len(columns)] * np.float32(INK / 255)
+    replaced = inside & (seen >= limit * beneath)
+    gray[around[replaced], np.broadcast_to(columns, inside.shape)[replaced]] = beneath[replaced]
+
+
+def _remove_dots(gray: Gray, scale: float) -> Gray:
+    """The picture without small dots if most are equally far from the next one. scale: see `_remove_lines`."""
+    size = round(2 * THICKEST * scale) | 1
+    paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8)), np.uint8)
+    dark = paper - gray
+    low, middle = np.quantile(dark[::7, ::7], (0.1, 0.5))
+    ink = dark > middle + max(MIN_CONTRAST, MIN_SIGMAS * _sigma(low, middle))
+    _, labels, stats, centers = cv2.connectedComponentsWithStats(ink.view(np.uint8), connectivity=8)
+    small = stats[:, 2:4].max(axis=1) <= THICKEST * scale
+    small[0] = False
+    dots = centers[small].astype(np.float32)
+    if len(dots) < FEWEST_DOTS:
+        return gray
+    some = dots[:: -(-len(dots) // SAMPLE)]
+    apart = np.sqrt(np.partition(((some[:, None] - dots) ** 2).sum(axis=2), 1, axis=1)[:, 1])
+    if np.mean(np.abs(apart / np.median(apart) - 1) <= EVEN) < REGULAR:
+        return gray
+    removed = cv2.dilate(small[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    return np.where(removed, paper, gray)
