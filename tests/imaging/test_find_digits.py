@@ -91,9 +91,9 @@ def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
     assert find_digits(write_seven(page(), 70, 50, pen=40))  # the page shows nothing at all
     costs = np.full(len(alone.found), 0.5)
     costs[place] = 0.4
-    assert alone.choose(costs.tolist()) == [(place, 1, 1)]
+    assert [one.digit for one in alone.choose(costs.tolist())] == [place]
     costs[place] = 0.6
-    assert alone.choose(costs.tolist()) != [(place, 1, 1)]
+    assert [one.digit for one in alone.choose(costs.tolist())] != [place]
 
 
 def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:

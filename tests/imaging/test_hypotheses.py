@@ -29,3 +29,27 @@ def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
     around = hypotheses._replace(found=[*found, beside._replace(box=(0, 0, 400, 400))])
     assert [digit for digit, *_ in around.choose([0.5, 0.5, 0.5, 0.1])] == [3]
     assert [digit for digit, *_ in around.choose([0.0, 0.0, 9.0, 0.1])] == [0, 1, 2]  # one odd digit does not matter
+
+
+def in_words(costs: list[float], boxes: list[tuple[int, int, int, int]]) -> list[bool]:
+    """Whether each piece of a line of text belongs to a word, given how unlikely it is to be a digit."""
+    found = [FoundDigit(box, np.zeros((28, 28), np.uint8)) for box in boxes]
+    line = [Choice(number, number + 1, 0.0, number) for number in range(len(found))]
+    return [one.in_word for one in Hypotheses([line], found).choose(costs)]
+
+
+def test_a_letter_that_looks_like_a_digit_belongs_to_its_word() -> None:
+    near = [(30 * place, 0, 30 * place + 20, 30) for place in range(5)]
+    word = [3.0, 0.1, 3.0, 0.1, 3.0]
+    assert all(in_words(word, near))
+    assert not any(in_words([0.1, 0.1, 3.0, 0.1, 3.0], near))  # a number with two odd digits
+    apart = [(60 * place, 0, 60 * place + 20, 30) for place in range(5)]
+    assert not any(in_words(word, apart))
+    dots = [(30 * place, 24, 30 * place + 6, 30) if cost > 1 else near[place] for place, cost in enumerate(word)]
+    assert not any(in_words([cost - 1 for cost in word], [*dots[:4], *near[4:]]))  # dust beside digits
+
+
+def test_a_number_beside_a_word_does_not_belong_to_it() -> None:
+    letters = [(30 * place, 0, 30 * place + 20, 30) for place in range(4)]
+    digits = [(200 + 30 * place, 0, 220 + 30 * place, 30) for place in range(3)]
+    assert in_words([3.0] * 4 + [0.1] * 3, [*letters, *digits]) == [True] * 4 + [False] * 3

@@ -94,7 +94,7 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     blots = np.full((1600, 1600), 230, np.uint8)
     for top in range(20, 1580, 40):
         for left in range(20, 1580, 40):
-            blots[top : top + 18, left : left + 18] = 40
+            blots[top : top + 18, left : left + 22] = 40
     assert 500 <= len(page_hypotheses(blots)[0].found) <= MAX_SEGMENTS  # 1,500 when cut into pieces
 
 
@@ -171,3 +171,14 @@ def test_a_low_piece_does_not_end_a_rising_line() -> None:
     line = write_seven(write_seven(page(400), 40, 40), 240, 66)
     ImageDraw.Draw(line).line((160, 30, 185, 70), 40, 8)
     assert {found.line for found in find_digits(line)} == {1}
+
+
+def test_punched_holes_are_not_zeros() -> None:
+    """But rings are, however small the hole in them."""
+    ring = page(600, 400)
+    for left in (200, 330, 460):
+        write_seven(ring, left, 60)
+    ImageDraw.Draw(ring).ellipse((40, 60, 120, 140), outline=40, width=30)
+    punched = ring.copy()
+    ImageDraw.Draw(punched).ellipse((40, 60, 120, 140), 40)
+    assert [len(find_digits(picture)) for picture in (ring, punched)] == [4, 3]

@@ -51,6 +51,17 @@ def test_a_sheet_may_reach_the_border_or_be_dark_or_under_a_finger() -> None:
     assert all(len(find_sheets(np.asarray(picture))) == 1 for picture in (out_of_sight, barely_in_sight, dark, held))
 
 
+def test_a_note_on_a_dark_screen_is_not_printed_on_it() -> None:
+    """Although there is writing around it, as there is around a box on a form."""
+    screen = Image.new("RGB", (640, 480), (25, 28, 35))
+    for line in range(13):
+        for left in range(10, 120 - line % 3 * 40, 18):
+            ImageDraw.Draw(screen).rectangle((left, 36 * line + 10, left + 6, 36 * line + 19), (190, 200, 150))
+    ImageDraw.Draw(screen).polygon(((180, 90), (460, 95), (455, 385), (175, 380)), (250, 230, 110))
+    (sheet,) = find_sheets(np.asarray(screen))
+    assert np.allclose(sheet.pixels.shape[:2], (290, 280), rtol=0.08)
+
+
 @pytest.mark.parametrize("blur", [0, 8, 25])
 def test_light_and_shadow_are_not_sheets(blur: float) -> None:
     shadow = Image.new("L", (640, 480), 255)

@@ -101,6 +101,27 @@ def test_a_score_at_the_threshold_is_accepted(reader: DigitReader, monkeypatch: 
         assert chosen.read(picture_of_a_one()).status == status
 
 
+@pytest.mark.parametrize(("threshold", "statuses"), [(0.5, {"rejected"}), (1, {"ok"})])
+def test_a_letter_that_looks_like_a_digit_is_rejected_in_its_word(
+    threshold: float, statuses: set[str], reader: DigitReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless nothing is rejected."""
+    word = Image.new("L", (420, 120), 235)
+    draw = ImageDraw.Draw(word)
+    for left in (20, 120, 220, 320):
+        draw.rectangle((left, 30, left + 40, 90), outline=20, width=7)
+        draw.line([(left + 70, 25), (left + 68, 95)], fill=20, width=7)
+
+    def model(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        wide = images.any(axis=1).sum(axis=1) > 12
+        return np.eye(10, dtype=np.float32)[np.where(wide, 0, 1)], np.where(wide, np.float32(0.9), np.float32(0.0))
+
+    chosen = DigitReader(reader.model, reader.path, threshold)
+    monkeypatch.setattr(chosen, "model", model)
+    assert chosen.read(word.crop((70, 0, 110, 120))).status == "ok"  # the second letter
+    assert {reading.status for reading in chosen.read_many(word)} == statuses
+
+
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]

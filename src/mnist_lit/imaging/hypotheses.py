@@ -64,8 +64,8 @@ class Hypotheses(NamedTuple):
 
     # Many letters look like a digit, but seldom most of a word.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], costs: Sequence[float]) -> set[int]:
-        """The digits on a path through a line of text that belong to words: pieces close to each other, of which three or
-        more, and at least half, are unlikely to be digits."""
+        """The digits on a path through a line of text that belong to words: pieces close to each other, of which
+        three or more, and at least half, are unlikely to be digits."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
         words: list[list[tuple[int | None, int]]] = []  # the digit if it is one, and the height, of each of its pieces
         last = (-math.inf, 0)  # the right end and the height of the piece before

@@ -16,7 +16,8 @@ SIDE = 800  # longer side in pixels of the reduced picture in which lines are lo
 # In pixels of the reduced picture.
 STRIP = 16  # width of the strips in which lines are looked for
 THICKEST = 8  # of a line or a dot
-BENT, NEAR = 1.5, 2  # how far a line may leave its course, and how far apart two lines are at least
+BENT, PARALLEL = 1.5, 0.75  # how far a line may leave its course, and lines on average the others' courses
+NEAR = 2  # least distance of two lines
 FAINT = 3.0  # least darkness of a line, in gray levels
 MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
 LONG, COVERED = 0.75, 0.35  # shares of the strips that show a line: of one that shows how lines run, and of the others
@@ -75,11 +76,15 @@ def _find_lines(gray: Gray) -> list[Line]:
     dark, peaks = _dark_rows(gray)
     height, strips = dark.shape
     x = np.linspace(-1, 1, strips)
-    *shapes, levels = _chains(peaks, x).T
+    bends, slopes, levels = _chains(peaks, x).T
     if len(levels) < FEWEST:
         return []
+    bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
+    away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
+    if away.mean() > PARALLEL:  # they are written, like three tall ones
+        return []
     level = np.arange(-height // 8, height + height // 8)
-    bend, slope = (np.polyval(np.polyfit(levels, shape, len(levels) >= 2 * FEWEST), level) for shape in shapes)
+    bend, slope = np.polyval(bending, level), np.polyval(sloping, level)
     rows = np.round(bend[:, None] * x * x + slope[:, None] * x + level[:, None]).astype(int)
     visible = (rows >= 0) & (rows < height)
     rows = rows.clip(0, height - 1)

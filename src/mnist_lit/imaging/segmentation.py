@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from mnist_lit.imaging.ink import Component, Ink, corners, label_components, ruled_lines
-from mnist_lit.imaging.stroke_width import Mask
+from mnist_lit.imaging.stroke_width import Mask, ink_distances
 
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each piece is taken alone, or uncut
@@ -26,7 +26,7 @@ OTHER = 0.3  # ink of the smallest component that may be the digit instead of th
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 FRAGMENT = 0.6  # height of the tallest part of a digit
 WALL = 0.9  # least share of a frame's side that its walls cover
-ROUND, FILLED, HOLE = 0.75, 0.7, 2.5  # least shares of a hole: width to height, of its box; least width, in strokes
+DISK = 0.85  # least diameter of a circle inside a disk, as a share of its longer side
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
@@ -108,7 +108,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
             break
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
         unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
-    sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one, ink.stroke)]
+    sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
     frames = _frames(sized)
     inside = [
         one
@@ -189,10 +189,10 @@ def _is_among(one: Component, others: Sequence[Component]) -> bool:
     return any(one is other for other in others)
 
 
-def _is_hole(one: Component, stroke: float) -> bool:
-    """Whether a component is a punched hole or a bullet: round, filled, and wider than any stroke."""
-    shorter, longer = sorted((one.width, one.height))
-    return shorter > max(ROUND * longer, HOLE * stroke) and one.area > FILLED * shorter * longer
+def _is_hole(one: Component) -> bool:
+    """Whether a component is round and filled, as a punched hole or a bullet is."""
+    square = min(one.height, one.width) >= DISK * one.size
+    return square and 2 * float(ink_distances(one.mask).max()) >= DISK * one.size
 
 
 def _walls(frame: Component, stroke: float) -> list[Component]:

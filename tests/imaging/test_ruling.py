@@ -1,0 +1,123 @@
+"""What is printed on a page's paper is removed, and what is written on it stays."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from imaging.drawing import page, write_seven
+from mnist_lit.imaging import find_digits as module
+from mnist_lit.imaging.find_digits import find_digits
+from mnist_lit.imaging.ruling import remove_ruling
+
+INSIDE = slice(40, -40), slice(40, -40)
+
+
+def ruled(image: Image.Image, *, every: int, across: bool, dark: float = 0.5, thick: int = 3) -> NDArray[np.uint8]:
+    """Lines, or squares, printed over a picture with ink that is darker."""
+    pixels = np.asarray(image).astype(float)
+    printed = np.ones_like(pixels)
+    for view in (printed, printed.T)[: 1 + across]:
+        for line in range(every // 2, len(view), every):
+            view[line : line + thick] *= dark
+    return np.minimum(pixels, 220 * printed).astype(np.uint8)
+
+
+def turned(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    height, width = pixels.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.2)
+    return np.asarray(cv2.warpAffine(pixels, matrix, (width, height)), np.uint8)
+
+
+def written(side: int = 700) -> Image.Image:
+    image = page(side, side, 220)
+    for top in (90, 330):
+        for left in (120, 300, 480):
+            write_seven(image, left, top, pen=10)
+    return image
+
+
+@pytest.mark.parametrize("degrees", [-7, 0, 3])
+@pytest.mark.parametrize("across", [False, True])
+def test_lines_and_squares_are_removed_from_under_the_writing(across: bool, degrees: float) -> None:
+    plain = turned(np.asarray(written()), degrees).astype(int)
+    printed = turned(ruled(written(), every=50, across=across), degrees)
+    assert np.mean(np.abs(printed - plain)[INSIDE] > 40) > 0.04
+    assert np.mean(np.abs(remove_ruling(printed) - plain)[INSIDE] > 40) < 0.005
+
+
+def test_a_stroke_along_a_line_or_across_it_stays() -> None:
+    printed = ruled(page(640, 480, 220), every=40, across=False)
+    printed[260:263, 200:300] = 40  # on the line of rows 260 to 262
+    printed[180:340, 400:408] = 40
+    cleared = remove_ruling(printed)
+    assert cleared[260:263, 210:290].max() < 80
+    assert cleared[180:340, 402:406].max() < 120
+    assert cleared[:, 20:180].min() > 200
+
+
+def test_lines_in_perspective_or_on_a_bent_page_are_removed() -> None:
+    flat = ruled(page(800, 800, 220), every=40, across=True)
+    corners = np.array([[0, 0], [800, 0], [800, 800], [0, 800]], np.float32)
+    tilted = corners + np.array([[-80, -30], [40, -60], [90, 20], [-20, 60]], np.float32)
+    perspective = cv2.warpPerspective(flat, cv2.getPerspectiveTransform(corners, tilted), (800, 800))
+    x, y = np.meshgrid(np.arange(800, dtype=np.float32), np.arange(800, dtype=np.float32))
+    bent = cv2.remap(flat, x, y + 20 * ((x - 400) / 400) ** 2, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    for picture in (perspective, bent):
+        assert np.mean(picture[INSIDE] < 170) > 0.1
+        assert np.mean(remove_ruling(np.asarray(picture, np.uint8))[INSIDE] < 170) < 0.01
+
+
+def test_dots_are_removed_if_they_are_regular() -> None:
+    dotted, dusty = np.asarray(written()).copy(), np.asarray(written()).copy()
+    rng = np.random.default_rng(0)
+    for picture, places in (
+        (dotted, [(y, x) for y in range(15, 700, 30) for x in range(15, 700, 30)]),
+        (dusty, rng.integers(5, 690, (500, 2)).tolist()),
+    ):
+        for y, x in places:
+            picture[y : y + 4, x : x + 4] = 60
+    blank = (slice(560, 700), slice(0, 700))  # below the writing
+    assert dotted[blank].min() == 60
+    assert remove_ruling(dotted)[blank].min() > 200
+    assert np.array_equal(remove_ruling(dusty), dusty)
+
+
+def test_what_is_written_is_not_taken_for_lines() -> None:
+    """Two lines, as of a frame, three tall ones, and pictures too small to show a page."""
+    two = np.full((640, 640), 220, np.uint8)
+    two[200:203] = two[400:403] = 60
+    ones = page(640, 640, 220)
+    for left, lean in ((120, 25), (300, -10), (500, 40)):
+        ImageDraw.Draw(ones).line((left + lean, 50, left, 590), 40, 4)
+    small = ruled(page(300, 300, 220), every=40, across=True)
+    for picture in (two, np.asarray(ones), small, np.asarray(written())):
+        assert np.array_equal(remove_ruling(picture), picture)
+
+
+@pytest.mark.parametrize("shape", [(320, 1), (1, 1600), (24, 1600), (1600, 130), (130, 320)])
+def test_pictures_of_any_shape_are_accepted(shape: tuple[int, int]) -> None:
+    for value in (0, 255):
+        assert np.array_equal(remove_ruling(np.full(shape, value, np.uint8)), np.full(shape, value))
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert remove_ruling(noise).shape == shape
+
+
+@pytest.mark.parametrize("paper", ["squares", "dots"])
+def test_the_paper_of_a_page_is_not_read(paper: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crossings and dots have more ink than three small digits."""
+    image = page(800, 800, 220)
+    for left in (120, 240, 360):
+        write_seven(image, left, 110, zoom=0.5, pen=6)
+    if paper == "squares":
+        printed = ruled(image, every=24, across=True, dark=0.6)
+    else:
+        printed = np.asarray(image).copy()
+        for y in range(12, 800, 24):
+            for x in range(12, 800, 24):
+                printed[y : y + 5, x : x + 5] = np.minimum(printed[y : y + 5, x : x + 5], 70)
+    found = [digit.box for digit in find_digits(printed)]
+    assert np.allclose(found, [(left - 2, 108, left + 32, 161) for left in (120, 240, 360)], atol=4)
+    monkeypatch.setattr(module, "remove_ruling", lambda gray: gray)
+    assert not any(bottom - top > 30 for _, top, _, bottom in (digit.box for digit in find_digits(printed)))
