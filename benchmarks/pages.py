@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from measurement import benchmark_parser, save_results
 from mnist_lit.data.datasets import load_dataset
@@ -28,6 +28,21 @@ Random = np.random.Generator
 Array = NDArray[Any]  # paper, scene: (H, W, 3), 0 … 255; ink: (H, W), 0 … 1; light, x and y: (H, W)
 PENS = ((30, 30, 40), (30, 40, 120), (70, 70, 75), (20, 20, 20), (120, 30, 40))  # RGB
 RULINGS = ((0.55, 0.7, 0.9), (0.8, 0.8, 0.8), (0.7, 0.8, 0.75))  # RGB, as shares of the paper's color
+WORDS = (
+    "Please",
+    "write",
+    "each",
+    "number",
+    "below",
+    "Date",
+    "Name",
+    "Phone",
+    "Total",
+    "Amount",
+    "Solve",
+    "for",
+    "Room",
+)
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 
 
@@ -37,7 +52,13 @@ class Kind(NamedTuple):
     gap: tuple[float, float] = (0.1, 0.9)  # between digits, as a share of their size
     pens: tuple[float, ...] = (0.35, 0.5, 0.62)  # from thick to thin, see `strokes`
     faint: bool = False  # the ink
-    ruling: str = ""  # "lines" or "squares"
+    ruling: str = ""  # "lines", "squares" or "dots"
+    line: tuple[float, float] = (
+        0.01,
+        0.04,
+    )  # thickness of its lines or radius of its dots, as a share of a digit's size
+    dark: float = 1  # times the lines' brightness
+    words: bool = False  # printed above and below the writing
     shows_through: bool = False  # what is written on the back
     table: Callable[[Random, Array], Array] | None = None  # that the sheet lies on
     hand: bool = False  # over the sheet, but no digit
@@ -85,13 +106,25 @@ def draw_sheet(rng: Random, ink: Array, size: int, kind: Kind) -> Array:
     """Paper with its ruling, what shows through, and the ink."""
     color = rng.uniform(150, 245) * rng.uniform(0.93, 1, 3)
     sheet = np.full((*ink.shape, 3), color, np.float32)
-    if kind.ruling:
+    if kind.ruling == "dots":
+        places = np.indices(ink.shape) / (size * rng.uniform(0.35, 0.9)) + rng.uniform(0, 1, (2, 1, 1))
+        far = np.hypot(*(places % 1 - 0.5))
+        sheet[far < rng.uniform(*kind.line) / 0.6] *= rng.uniform(0.4, 0.85)
+    elif kind.ruling:
         period = size * (rng.uniform(0.35, 0.8) if kind.ruling == "squares" else rng.uniform(1, 1.6))
-        line, width = RULINGS[rng.integers(3)] * rng.uniform(0.85, 1.05, 3), max(1, size * rng.uniform(0.01, 0.04))
+        shares = np.array(RULINGS[rng.integers(3)]) * rng.uniform(0.85, 1.05, 3)
+        line, width = kind.dark * shares, max(1, size * rng.uniform(*kind.line))
         for view in (sheet, sheet.swapaxes(0, 1))[: 2 if kind.ruling == "squares" else 1]:
             view[(np.arange(len(view)) + rng.uniform(0, period)) % period < width] *= line
         if kind.ruling == "lines" and rng.random() < 0.5:  # a red margin
             sheet[:, ink.shape[1] // 10 :][:, : int(width)] *= (0.95, 0.6, 0.6)
+    if kind.words:
+        page = Image.new("L", ink.shape[::-1], 255)
+        for top in (0.02, 0.94):
+            text = " ".join(rng.choice(WORDS, rng.integers(3, 7)))
+            place = rng.uniform(0.05, 0.3) * page.width, top * page.height
+            ImageDraw.Draw(page).text(place, text, 40, ImageFont.load_default(0.02 * page.height + 8))
+        sheet *= np.asarray(page)[..., None] / 255
     if kind.shows_through:  # upside down
         sheet *= 1 - rng.uniform(0.03, 0.1) * cv2.GaussianBlur(ink[::-1], (0, 0), 4)[..., None]
     pen = color * rng.uniform(0.6, 0.78) if kind.faint else PENS[rng.integers(len(PENS))]
@@ -175,6 +208,10 @@ KINDS = {
     "touching": Kind(gap=(-0.02, -0.02)),
     "ruled": Kind(ruling="lines"),
     "squared": Kind(ruling="squares"),
+    "squared-dark": Kind(ruling="squares", dark=0.5),
+    "squared-thick": Kind(ruling="squares", line=(0.04, 0.08)),
+    "dotted": Kind(ruling="dots", line=(0.02, 0.05)),
+    "printed-words": Kind(words=True),
     "show-through": Kind(shows_through=True),
     "creased": Kind(light=creased),
     "shadow": Kind(light=shadow),

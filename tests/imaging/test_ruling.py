@@ -21,7 +21,7 @@ def ruled(image: Image.Image, *, every: int, across: bool, dark: float = 0.5, th
     for view in (printed, printed.T)[: 1 + across]:
         for line in range(every // 2, len(view), every):
             view[line : line + thick] *= dark
-    return np.minimum(pixels, 220 * printed).astype(np.uint8)
+    return np.asarray(np.minimum(pixels, 220 * printed), np.uint8)
 
 
 def turned(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; da
 LONG, COVERED = 0.75, 0.35  # shares of the strips that show a line: of one that shows how lines run, and of the others
 FEWEST, STRIPS = 3, 4  # least number of lines, and of strips that show one
 INK, AROUND = 0.75, 31  # brightness of ink on a line, as a share of the line's; 8 pixels each that show the line's
-FEWEST_DOTS, SAMPLE = 40, 300  # least number of dots; how many of them are looked at
+FEWEST_DOTS, SAMPLE = 40, 100  # least number of dots; how many of them are looked at
 EVEN, REGULAR = (
     0.15,
     0.7,
@@ -131,7 +131,8 @@ def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
 
 
 def _chains(peaks: Mask, x: Values) -> Values:
-    """How lines run that are visible nearly all across the page: (N, 3), see `Line`. x: of each strip."""
+    """How lines run that are visible nearly all across the page and do not leave it: (N, 3), see `Line`. x: of each
+    strip."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     chains = []
@@ -145,7 +146,8 @@ def _chains(peaks: Mask, x: Values) -> Values:
                 break
         else:
             chains.append(course)
-    return np.array(chains).reshape(-1, 3)
+    inside = [one for one in chains if all(NEAR < end < len(peaks) - NEAR for end in np.polyval(one, (-1, 1)))]
+    return np.array(inside).reshape(-1, 3)
 
 
 def _bridge(gray: Gray, rows: Values, reach: int) -> None:
