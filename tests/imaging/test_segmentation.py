@@ -137,10 +137,24 @@ def test_touching_digits_are_separated() -> None:
     assert len(find_digits(touching)) == 2
 
 
-def test_a_loop_is_not_cut() -> None:
+def test_a_wide_loop_stays_whole() -> None:
+    """Unless a network finds its halves far more likely."""
     zero = page(300)
     ImageDraw.Draw(zero).ellipse((60, 60, 200, 150), outline=40, width=8)
-    assert [len(line) for line in page_hypotheses(zero)[0].lines] == [1]
+    assert len(find_digits(zero)) == 1
+
+
+def test_digits_that_touch_twice_are_separated_if_the_network_finds_them_likelier() -> None:
+    zeros = page(300)
+    for left in (60, 130):
+        ImageDraw.Draw(zeros).ellipse((left, 50, left + 60, 150), outline=40, width=8)
+    for top in (75, 125):
+        ImageDraw.Draw(zeros).line((115, top, 135, top), 40, 6)
+    (hypotheses,) = page_hypotheses(zeros)
+    costs = [5.0 * (digit.box[2] - digit.box[0] > 90) for digit in hypotheses.found]
+    boxes = [hypotheses.found[one.digit].box for one in hypotheses.choose(costs)]
+    assert np.allclose(boxes, [(60, 50, 125, 151), (125, 50, 191, 151)], atol=8)
+    assert len(find_digits(zeros)) == 1
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])

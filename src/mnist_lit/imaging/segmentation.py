@@ -31,12 +31,14 @@ RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
 WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
-JOINT = 3.5  # stroke widths: thickest joint of two touching digits
+JOINT = 3.5  # stroke widths: thickest joint of two touching digits, for each stroke that it crosses
+MIDDLE = 0.3  # least distance of a cut through two strokes to the piece's sides, as a share of its width
 MAX_PIECES = 4  # of one digit
 SCRAP = 0.05  # share of a piece's usual ink below which a part of it is left out
 # Costs of a hypothesis in nats, to be compared with the network's log-probabilities.
 SECOND = 1.0  # of any but the first hypothesis about a single digit
-CUT, GAP = 0.5, 4.0  # per side that is cut through ink, and per gap as wide as a digit is high
+CUTS = (0.5, 1.0)  # per side that is cut through one stroke, and through two
+GAP = 4.0  # per gap as wide as a digit is high
 HEIGHT, WIDTH = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
 SKIP = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
@@ -281,10 +283,9 @@ def _text_lines(found: Sequence[Component], typical: float) -> list[list[Compone
 
 def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[Segment]:
     """The hypotheses of one line of text, see `Segment`."""
-    pieces: list[tuple[Component, int, bool]] = []  # with its component's number, and whether it was cut on its left
+    pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
     for number, one in enumerate(line):
-        parts = _cut(one, typical, stroke)
-        pieces += [(part, number, index > 0) for index, part in enumerate(parts)]
+        pieces += [(part, number, cost) for part, cost in _cut(one, typical, stroke)]
     segments = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -294,11 +295,11 @@ def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[
             height = max(part.bottom for part in parts) - min(part.top for part in parts)
             if stop > first + 1 and width > WIDEST * max(height, typical):
                 break
-            cuts = int(group[0][2]) + int(stop < len(pieces) and pieces[stop][2])
+            cuts = group[0][2] + (pieces[stop][2] if stop < len(pieces) else 0.0)
             neighbors = [(one, other) for (one, a, _), (other, b, _) in itertools.pairwise(group) if a != b]
             gaps = sum(min(max(0, -_overlaps(one, other)[1]) / typical, 1) for one, other in neighbors)
             tall, wide = abs(math.log(height / typical)) - 0.5, math.log(width / height) + 0.2
-            cost = CUT * cuts + GAP * gaps + HEIGHT * max(0.0, tall) + WIDTH * max(0.0, wide)
+            cost = cuts + GAP * gaps + HEIGHT * max(0.0, tall) + WIDTH * max(0.0, wide)
             if stop > first + 1 and cost > UNLIKELY:
                 continue
             segments.append(Segment(first, stop, _union(parts), cost))
@@ -307,24 +308,32 @@ def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[
     return segments
 
 
-def _cut(component: Component, typical: float, stroke: float) -> list[Component]:
-    """The pieces of a component from left to right, cut where its column sums have deep minima and the cut crosses a
-    single stroke, so that no loop is cut; itself if it is narrow, low or nowhere thin enough."""
+def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
+    """The pieces of a component from left to right, each with the cost of the cut on its left: cut where the column
+    sums have deep minima and where a single stroke is crossed, so that no loop is cut, or two in the middle of what is
+    still wide. Itself if it is narrow, low or nowhere thin enough."""
     top, left, _, _, mask = component
-    if component.width < WIDE * max(typical, 0.7 * component.height) or component.height < FRAGMENT * typical:
-        return [component]
+    wide = WIDE * max(typical, 0.7 * component.height)
+    if component.width < wide or component.height < FRAGMENT * typical:
+        return [(component, 0.0)]
     profile = cv2.blur(mask.sum(axis=0, dtype=np.float32)[None], (max(1, round(stroke)), 1))[0]
     strokes = mask[0] + (mask[1:] & ~mask[:-1]).sum(axis=0)  # that each column crosses
+    deepest = profile.argsort(kind="stable")
     margin = max(2, round(0.2 * component.height))
-    cuts: list[int] = []
-    for column in profile.argsort(kind="stable").tolist():
-        if profile[column] > JOINT * stroke or len(cuts) >= 2 * component.width / component.height:
-            break
-        if strokes[column] == 1 and all(abs(column - cut) >= margin for cut in (0, component.width, *cuts)):
-            cuts.append(column)
+    cuts: dict[int, float] = {}
+    for crossed, cost in enumerate(CUTS, 1):
+        thin = (strokes == crossed) & (profile <= crossed * JOINT * stroke)
+        for column in deepest[thin[deepest]].tolist():
+            first = max((cut for cut in cuts if cut <= column), default=0)
+            stop = min((cut for cut in cuts if cut > column), default=component.width)
+            apart = min(column - first, stop - column)
+            in_middle = stop - first >= wide and apart >= MIDDLE * (stop - first)
+            if apart >= margin and (crossed == 1 or in_middle) and len(cuts) < 2 * component.width / component.height:
+                cuts[column] = cost
     edges = [0, *sorted(cuts), component.width]
     pieces = []
     for start, stop in itertools.pairwise(edges):
         if parts := components(mask[:, start:stop], top, left + start):
-            pieces.append(_union([part for part in parts if part.area > SCRAP * component.area / len(edges)] or parts))
+            inked = [part for part in parts if part.area > SCRAP * component.area / len(edges)]
+            pieces.append((_union(inked or parts), cuts.get(start, 0.0)))
     return pieces
