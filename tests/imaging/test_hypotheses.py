@@ -31,25 +31,26 @@ def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
     assert [digit for digit, *_ in around.choose([0.0, 0.0, 9.0, 0.1])] == [0, 1, 2]  # one odd digit does not matter
 
 
-def in_words(costs: list[float], boxes: list[tuple[int, int, int, int]]) -> list[bool]:
-    """Whether each piece of a line of text belongs to a word, given how unlikely it is to be a digit."""
+def in_words(rejected: list[bool], boxes: list[tuple[int, int, int, int]]) -> list[bool]:
+    """Whether each piece of a line of text belongs to a word, given which are rejected."""
     found = [FoundDigit(box, np.zeros((28, 28), np.uint8)) for box in boxes]
     line = [Choice(number, number + 1, 0.0, number) for number in range(len(found))]
-    return [one.in_word for one in Hypotheses([line], found).choose(costs)]
+    return [one.in_word for one in Hypotheses([line], found).choose([0.1] * len(found), rejected)]
 
 
 def test_a_letter_that_looks_like_a_digit_belongs_to_its_word() -> None:
-    near = [(30 * place, 0, 30 * place + 20, 30) for place in range(5)]
-    word = [3.0, 0.1, 3.0, 0.1, 3.0]
+    near = [(30 * place, 0, 30 * place + 22, 30) for place in range(5)]
+    word = [True, False, True, False, True]
     assert all(in_words(word, near))
-    assert not any(in_words([0.1, 0.1, 3.0, 0.1, 3.0], near))  # a number with two odd digits
+    assert not any(in_words([False, False, True, False, True], near))  # a number with two odd digits
+    assert not any(in_words([*word, False], [*near, (150, 0, 172, 30)]))  # a half are not most
     apart = [(60 * place, 0, 60 * place + 20, 30) for place in range(5)]
     assert not any(in_words(word, apart))
-    dots = [(30 * place, 24, 30 * place + 6, 30) if cost > 1 else near[place] for place, cost in enumerate(word)]
-    assert not any(in_words([cost - 1 for cost in word], [*dots[:4], *near[4:]]))  # dust beside digits
+    dust = [(left, 24 if odd else 0, left + 22, 30) for (left, *_), odd in zip(near, word, strict=True)]
+    assert not any(in_words([*word, False, False], [*dust, (150, 0, 172, 30), (180, 0, 202, 30)]))
 
 
-def test_a_number_beside_a_word_does_not_belong_to_it() -> None:
-    letters = [(30 * place, 0, 30 * place + 20, 30) for place in range(4)]
-    digits = [(200 + 30 * place, 0, 220 + 30 * place, 30) for place in range(3)]
-    assert in_words([3.0] * 4 + [0.1] * 3, [*letters, *digits]) == [True] * 4 + [False] * 3
+def test_a_number_one_space_after_a_word_does_not_belong_to_it() -> None:
+    letters = [(30 * place, 0, 30 * place + 22, 30) for place in range(6)]
+    digits = [(184 + 30 * place, 0, 206 + 30 * place, 30) for place in range(2)]
+    assert in_words([True] * 6 + [False] * 2, [*letters, *digits]) == [True] * 6 + [False] * 2

@@ -96,6 +96,60 @@ def test_what_is_written_is_not_taken_for_lines() -> None:
         assert np.array_equal(remove_ruling(picture), picture)
 
 
+def test_a_line_that_writing_interrupts_is_removed() -> None:
+    """It is visible in less than half of its length, and the others show where it runs."""
+    printed = ruled(page(640, 640, 220), every=50, across=False)
+    line = slice(270, 286)  # around the lines of rows 275 to 277
+    for left in range(60, 580, 60):
+        printed[255:300, left : left + 36] = 40
+    before = printed[line, :60].min()
+    assert before < 120
+    assert remove_ruling(printed)[line, :60].min() > 200
+
+
+def test_the_bars_of_sevens_in_a_row_are_not_a_line() -> None:
+    printed = np.asarray(page(800, 800, 225)).copy()
+    printed[50::100] = 170
+    image = Image.fromarray(printed)
+    for left in range(60, 700, 120):
+        write_seven(image, left, 275, pen=6)
+    cleared = remove_ruling(np.asarray(image))
+    assert cleared[50].min() > 200
+    assert np.array_equal(cleared[267:345], np.asarray(image)[267:345])
+
+
+@pytest.mark.parametrize("digits", [3, 4])
+def test_ones_that_nearly_fill_a_picture_are_not_lines(digits: int) -> None:
+    ones = page(400, 320, 220)
+    for place in range(digits):
+        left = 60 + 280 * place / (digits - 1)
+        ImageDraw.Draw(ones).line((left + 8 + place, 25, left, 295), 40, 4)
+    assert np.array_equal(remove_ruling(np.asarray(ones)), np.asarray(ones))
+
+
+def test_a_pencil_stroke_along_a_faint_line_stays() -> None:
+    printed = np.full((640, 640), 225, np.uint8)
+    for line in range(40, 640, 60):
+        printed[line : line + 3] = 205
+    printed[340:343, 200:300] = 160
+    cleared = remove_ruling(printed)
+    assert cleared[340:343, 205:295].max() <= 165
+    assert cleared[340:343, :190].min() > 215
+
+
+@pytest.mark.filterwarnings("error")
+def test_small_print_and_dotted_rings_are_not_dots() -> None:
+    text, rings = page(640, 640, 220), np.full((640, 640), 220, np.uint8)
+    for top in range(20, 620, 30):
+        for left in range(20, 620, 20):
+            ImageDraw.Draw(text).rectangle((left, top, left + 4, top + 7), outline=40)
+            rings[top : top + 7, left : left + 7] = 40
+            rings[top + 1 : top + 6, left + 1 : left + 6] = 220
+            rings[top + 3, left + 3] = 40
+    assert np.array_equal(remove_ruling(np.asarray(text)), np.asarray(text))
+    assert remove_ruling(rings).shape == rings.shape
+
+
 @pytest.mark.parametrize("shape", [(320, 1), (1, 1600), (24, 1600), (1600, 130), (130, 320)])
 def test_pictures_of_any_shape_are_accepted(shape: tuple[int, int]) -> None:
     for value in (0, 255):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NEXT, LOW = 0.7, 0.4  # farthest letter of the same word, in heights; least height, as a share of its median
-LETTERS, LIKELY = 3, 0.7  # fewest unlikely digits of a word; highest cost of a likely one, in nats
+NEXT, LOW = 0.35, 0.4  # farthest letter of the same word, in heights; least height, as a share of its median
+LETTERS = 3  # least number of a word's pieces that are rejected
 
 
 class FoundDigit(NamedTuple):
@@ -46,13 +46,16 @@ class Hypotheses(NamedTuple):
     beside: int = 0  # digits that seem to be beside the one that was asked for
     alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
 
-    def choose(self, costs: Sequence[float] | None = None, above: int = 0) -> list[Chosen]:
-        """The digits. costs: how unlikely a network finds each, in nats. above: the number of lines that come first."""
+    def choose(
+        self, costs: Sequence[float] | None = None, rejected: Sequence[bool] = (), above: int = 0
+    ) -> list[Chosen]:
+        """The digits. costs: how unlikely a network finds each, in nats. rejected: whether it takes each for something
+        else. above: the number of lines that come first."""
         chosen: list[Chosen] = []
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
             path = [line[index] for index in best_path([choice[:2] for choice in line], totals)]
-            in_words = self._in_words(line, path, costs) if costs else set()
+            in_words = self._in_words(line, path, rejected) if rejected else set()
             digits = [choice.digit for choice in path if choice.digit is not None]
             number = chosen[-1].line + 1 if chosen else above + 1
             chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
@@ -63,25 +66,27 @@ class Hypotheses(NamedTuple):
         return chosen
 
     # Many letters look like a digit, but seldom most of a word.
-    def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], costs: Sequence[float]) -> set[int]:
+    def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
         """The digits on a path through a line of text that belong to words: pieces close to each other, of which
-        three or more, and at least half, are unlikely to be digits."""
+        three or more, and most, are rejected."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
-        words: list[list[tuple[int | None, int]]] = []  # the digit if it is one, and the height, of each of its pieces
+        words: list[
+            list[tuple[int, int]]
+        ] = []  # the place among the digits found, and the height, of each of its pieces
         last = (-math.inf, 0)  # the right end and the height of the piece before
         for first, _, _, digit in path:
-            left, top, right, bottom = self.found[pieces[first] if digit is None else digit].box
+            place = pieces[first] if digit is None else digit
+            left, top, right, bottom = self.found[place].box
             if left - last[0] > NEXT * max(last[1], bottom - top):
                 words.append([])
-            words[-1].append((digit, bottom - top))
+            words[-1].append((place, bottom - top))
             last = right, bottom - top
         found: set[int] = set()
         for word in words:
             least = LOW * sorted(height for _, height in word)[len(word) // 2]
-            tall = [digit for digit, height in word if height >= least]
-            likely = [digit for digit in tall if digit is not None and costs[digit] < LIKELY]
-            if len(tall) - len(likely) >= max(LETTERS, len(likely)):
-                found |= {digit for digit, _ in word if digit is not None}
+            letters = [rejected[place] for place, height in word if height >= least]
+            if sum(letters) >= LETTERS and 2 * sum(letters) > len(letters):
+                found |= {place for place, _ in word}
         return found
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
@@ -94,7 +99,7 @@ class Hypotheses(NamedTuple):
 
     def digits(self, above: int = 0) -> list[FoundDigit]:
         """The digits that their shapes suggest."""
-        return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(None, above)]
+        return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(above=above)]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:

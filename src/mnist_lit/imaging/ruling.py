@@ -20,10 +20,13 @@ BENT, PARALLEL = 1.5, 0.75  # how far a line may leave its course, and lines on 
 NEAR = 2  # least distance of two lines
 FAINT = 3.0  # least darkness of a line, in gray levels
 MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
-LONG, COVERED = 0.75, 0.35  # shares of the strips that show a line: of one that shows how lines run, and of the others
-FEWEST, STRIPS = 3, 4  # least number of lines, and of strips that show one
+LONG, WHOLE = 0.75, 0.95  # shares of the strips that show one of the lines that show how all run: if many, or few
+FEWEST, MANY = 3, 5  # of these lines
+COVERED, STRIPS = 0.35, 4  # least share of the strips, and least number of strips, that show any other line
+ALIKE = 2.0  # how many times as thick and dark as the usual one such a line may be
 INK, AROUND = 0.75, 31  # brightness of ink on a line, as a share of the line's; 8 pixels each that show the line's
 FEWEST_DOTS, SAMPLE = 40, 100  # least number of dots; how many of them are looked at
+COMPACT = 0.6  # least width of a dot, as a share of its height, and least area, as a share of its box
 EVEN, REGULAR = (
     0.15,
     0.7,
@@ -76,9 +79,12 @@ def _find_lines(gray: Gray) -> list[Line]:
     dark, peaks = _dark_rows(gray)
     height, strips = dark.shape
     x = np.linspace(-1, 1, strips)
-    bends, slopes, levels = _chains(peaks, x).T
-    if len(levels) < FEWEST:
+    chains = _chains(peaks, x, LONG)
+    if len(chains) < MANY:  # three ones may nearly fill a picture
+        chains = _chains(peaks, x, WHOLE)
+    if len(chains) < FEWEST:
         return []
+    bends, slopes, levels = chains.T
     bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
     away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
     if away.mean() > PARALLEL:  # they are written, like three tall ones
@@ -91,16 +97,23 @@ def _find_lines(gray: Gray) -> list[Line]:
     shown = visible & (cv2.dilate(peaks.view(np.uint8), np.ones((3, 1), np.uint8)) > 0)[rows, np.arange(strips)]
     count = shown.sum(axis=1).astype(np.float32)
     best = count >= cv2.dilate(count[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
-    lines: list[Line] = []
+    found: list[tuple[Line, float, float]] = []  # with its darkness, and the share of the strips that show it
     for at in np.flatnonzero(best & (count >= np.maximum(COVERED * visible.sum(axis=1), STRIPS))).tolist():
-        if lines and level[at] - lines[-1].level <= NEAR:
+        if found and level[at] - found[-1][0].level <= NEAR:
             continue
         where = np.flatnonzero(shown[at])
         across = (rows[at, where] + np.arange(-THICKEST, THICKEST + 1)[:, None]).clip(0, height - 1)
-        above, below = _extent(np.median(dark[across, where], axis=1))
+        profile = np.median(dark[across, where], axis=1)
+        above, below = _extent(profile)
         if below - above <= THICKEST:
-            lines.append(Line(bend[at], slope[at], level[at] + (above + below) / 2, below - above + 1))
-    return lines
+            line = Line(bend[at], slope[at], level[at] + (above + below) / 2, below - above + 1)
+            found.append((line, float(profile.max()), len(where) / max(int(visible[at].sum()), 1)))
+    # The bars of several sevens are in line, too, but thicker and darker.
+    sure = [(line.thickness, darkness) for line, darkness, share in found if share >= LONG]
+    thickest, darkest = ALIKE * np.median(sure, axis=0) if sure else (0.0, 0.0)
+    return [
+        line for line, darkness, share in found if share >= LONG or (line.thickness <= thickest and darkness <= darkest)
+    ]
 
 
 def _extent(profile: Values) -> tuple[int, int]:
@@ -130,19 +143,19 @@ def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
     return float(np.median(middle - low)) / 1.28
 
 
-def _chains(peaks: Mask, x: Values) -> Values:
-    """How lines run that are visible nearly all across the page and do not leave it: (N, 3), see `Line`. x: of each
-    strip."""
+def _chains(peaks: Mask, x: Values, share: float) -> Values:
+    """How lines run that are visible in that share of the strips and do not leave the page: (N, 3), see `Line`. x: of
+    each strip."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     chains = []
-    for label in np.flatnonzero(stats[1:, 2] >= LONG * len(x)) + 1:
+    for label in np.flatnonzero(stats[1:, 2] >= share * len(x)) + 1:
         row, strip = np.nonzero((labels == label) & peaks)
         kept = np.ones(len(row), bool)
         for _ in range(3):
             course = np.polyfit(x[strip[kept]], row[kept], 2)
             kept = np.abs(np.polyval(course, x[strip]) - row) <= BENT
-            if kept.sum() < LONG * len(x):
+            if kept.sum() < share * len(x):
                 break
         else:
             chains.append(course)
@@ -162,7 +175,8 @@ def _bridge(gray: Gray, rows: Values, reach: int) -> None:
     beneath = seen[:1] * (1 - share) + seen[-1:] * share
     darkest = (seen / np.maximum(beneath, 1)).min(axis=0)[::8]
     usual = cv2.medianBlur((255 * darkest.clip(0, 1)).astype(np.uint8)[None], min(AROUND, (len(darkest) - 1) | 1))
-    limit = np.repeat(usual[0], 8)[: len(columns)] * np.float32(INK / 255)
+    line = np.repeat(usual[0], 8)[: len(columns)] / np.float32(255)
+    limit = np.maximum(INK * line, 3 * line - 2)  # ink on a faint line is three times as far from the paper
     replaced = inside & (seen >= limit * beneath)
     gray[around[replaced], np.broadcast_to(columns, inside.shape)[replaced]] = beneath[replaced]
 
@@ -175,14 +189,16 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
     low, middle = np.quantile(dark[::7, ::7], (0.1, 0.5))
     ink = dark > middle + max(MIN_CONTRAST, MIN_SIGMAS * _sigma(low, middle))
     _, labels, stats, centers = cv2.connectedComponentsWithStats(ink.view(np.uint8), connectivity=8)
-    small = stats[:, 2:4].max(axis=1) <= THICKEST * scale
+    shorter, longer = np.sort(stats[:, 2:4], axis=1).T
+    small = (longer <= THICKEST * scale) & (shorter >= COMPACT * longer) & (stats[:, 4] >= COMPACT * shorter * longer)
     small[0] = False
     dots = centers[small].astype(np.float32)
     if len(dots) < FEWEST_DOTS:
         return gray
     some = dots[:: -(-len(dots) // SAMPLE)]
     apart = np.sqrt(np.partition(((some[:, None] - dots) ** 2).sum(axis=2), 1, axis=1)[:, 1])
-    if np.mean(np.abs(apart / np.median(apart) - 1) <= EVEN) < REGULAR:
+    usual = np.median(apart)
+    if np.mean(np.abs(apart - usual) <= EVEN * usual) < REGULAR:
         return gray
     removed = cv2.dilate(small[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(removed, paper, gray)

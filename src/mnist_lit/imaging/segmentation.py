@@ -192,7 +192,7 @@ def _is_among(one: Component, others: Sequence[Component]) -> bool:
 
 
 def _is_hole(one: Component) -> bool:
-    """Whether a component is round and filled, as a punched hole or a bullet is."""
+    """Whether a component is as wide as it is high, and filled, as a punched hole or a bullet is."""
     square = min(one.height, one.width) >= DISK * one.size
     return square and 2 * float(ink_distances(one.mask).max()) >= DISK * one.size
 

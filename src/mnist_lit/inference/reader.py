@@ -121,12 +121,10 @@ class DigitReader:
                 part = slice(start, start := start + len(sheet.found))
                 likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
                 costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
-                chosen += [
-                    self._reading(
-                        found[part][index]._replace(line=line, column=column), *scores[part][index], in_word=in_word
-                    )
-                    for index, line, column, in_word in sheet.choose(costs, chosen[-1].line if chosen else 0)
-                ]
+                rejected = [outlier > self.threshold for _, outlier in scores[part]]
+                for index, line, column, in_word in sheet.choose(costs, rejected, chosen[-1].line if chosen else 0):
+                    digit = found[part][index]._replace(line=line, column=column)
+                    chosen.append(self._reading(digit, *scores[part][index], in_word=in_word))
             if not many and sheets[0].beside and chosen[0].status == "ok":
                 chosen = [chosen[0]._replace(message=f"{sheets[0].beside + 1} digits found")]
             decided.append(chosen if chosen or many else [self.blank(size)])
@@ -158,11 +156,12 @@ class DigitReader:
     def _reading(
         self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float, *, in_word: bool = False
     ) -> Reading:
-        rejected = outlier > self.threshold or (in_word and self.threshold < 1)
+        rejected = in_word or outlier > self.threshold
         # A rejected image is probably none of the classes, so its probabilities tend to uniform ones.
         doubt = max(outlier, 0.5) if rejected else 0.0  # also where the threshold is lower
         row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())
-        verdict = ("rejected", self.rejection) if rejected else ("ok", "")
+        reason = "part of a word" if in_word and outlier <= self.threshold else self.rejection
+        verdict = ("rejected", reason) if rejected else ("ok", "")
         best = self.labels[row.index(max(row))]
         return Reading(best, max(row), row, outlier, *verdict, digit.box, digit.image, digit.line, digit.column)
 
