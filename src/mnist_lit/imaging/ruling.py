@@ -27,10 +27,7 @@ ALIKE = 2.0  # how many times as thick and dark as the usual one such a line may
 INK, AROUND = 0.75, 31  # brightness of ink on a line, as a share of the line's; 8 pixels each that show the line's
 FEWEST_DOTS, SAMPLE = 40, 100  # least number of dots; how many of them are looked at
 COMPACT = 0.6  # least width of a dot, as a share of its height, and least area, as a share of its box
-EVEN, REGULAR = (
-    0.15,
-    0.7,
-)  # by how much the distances between dots differ, as a share, and the share of them that do not
+EVEN, REGULAR = 0.15, 0.7  # share by which the distances of dots may differ, and least share of such distances
 
 
 class Line(NamedTuple):
@@ -43,14 +40,14 @@ class Line(NamedTuple):
 
 
 # Lines are looked for in narrow strips, since they are seldom exactly horizontal. A row of a strip that is darker than
-# the paper above and below, in most columns, is part of a line or of a digit. Those of digits do not continue from
+# the paper above and below, in most columns, is part of a line or of a digit. Those of digits seldom continue from
 # strip to strip. Lines that do show how all of them run, with a slope and a bend that change with the row in
 # perspective; along these courses, lines that digits interrupt add up, too. Each pixel of a line is then replaced by
 # what is above and below, so that strokes across the line go on, unless it is darker than the line: that is a stroke
 # along it.
 def remove_ruling(gray: Gray) -> Gray:
-    """A picture (H, W), dark on light, without what is printed on its paper: three or more lines across the page,
-    within 8° of horizontal or vertical, or regular dots."""
+    """A picture (H, W), dark on light, without what is printed on its paper: five or more lines across the page, or
+    three from border to border, within 8° of horizontal or vertical; or regular dots."""
     if max(gray.shape) < PHOTO:
         return gray
     scale = max(1.0, max(gray.shape) / SIDE)
