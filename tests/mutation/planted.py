@@ -248,7 +248,8 @@ PLANTED = {
         ("descending=True, stable=True", "stable=True"),
     ],
     ("inference/reader.py", "inference/test_reader.py"): [
-        ("rejected = outlier > self.threshold", "rejected = outlier >= self.threshold"),
+        ("rejected = in_word or outlier > self.threshold", "rejected = in_word or outlier >= self.threshold"),
+        ("rejected = in_word or outlier", "rejected = outlier"),
         ("or 0 <= threshold <= 1", "or 0 < threshold < 1"),
         ("model.threshold if threshold is None else threshold", "model.threshold"),
     ],
