@@ -53,10 +53,7 @@ class Kind(NamedTuple):
     pens: tuple[float, ...] = (0.35, 0.5, 0.62)  # from thick to thin, see `strokes`
     faint: bool = False  # the ink
     ruling: str = ""  # "lines", "squares" or "dots"
-    line: tuple[float, float] = (
-        0.01,
-        0.04,
-    )  # thickness of its lines or radius of its dots, as a share of a digit's size
+    line: tuple[float, float] = (0.01, 0.04)  # thickness of its lines, radius of its dots; shares of a digit's size
     dark: float = 1  # times the lines' brightness
     words: bool = False  # printed above and below the writing
     shows_through: bool = False  # what is written on the back

@@ -70,9 +70,7 @@ class Hypotheses(NamedTuple):
         """The digits on a path through a line of text that belong to words: pieces close to each other, of which
         three or more, and most, are rejected."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
-        words: list[
-            list[tuple[int, int]]
-        ] = []  # the place among the digits found, and the height, of each of its pieces
+        words: list[list[tuple[int, int]]] = []  # of each piece, its place among the digits found and its height
         last = (-math.inf, 0)  # the right end and the height of the piece before
         for first, _, _, digit in path:
             place = pieces[first] if digit is None else digit

@@ -14,6 +14,7 @@ from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, wi
 Gray = NDArray[np.uint8]
 Strength = NDArray[np.float32]
 
+PHOTO = 320  # longer side in pixels of the smallest picture that may show a sheet of paper or its ruling
 FINE = 4  # least stroke width in pixels at which a picture may be reduced
 TABLE = 0.33  # brightness, as a share of the paper's, below which the background is not paper
 STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
@@ -27,10 +28,7 @@ ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a strok
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
-FLAT, COLORED = (
-    4.0,
-    32.0,
-)  # gray levels by which the paper of a drawing varies, and by which colored areas differ from it
+FLAT, COLORED = 4.0, 32.0  # gray levels by which a drawing's paper varies, and by which colored areas differ from it
 WIDE = 9  # of 2 · COLORS_SIDE: width of the narrowest colored area that is not a stroke
 POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
 REACH = 8  # of the median filter that finds its background, in pixels to each side

@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import MIN_CONTRAST, MIN_SIGMAS, Gray, Strength
+from mnist_lit.imaging.ink import MIN_CONTRAST, MIN_SIGMAS, PHOTO, Gray, Strength, label_components
 from mnist_lit.imaging.stroke_width import Mask
 
 Values = NDArray[np.float64]
 
-PHOTO = 320  # longer side in pixels of the smallest picture that may show ruled paper
 SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
 # In pixels of the reduced picture.
 STRIP = 16  # width of the strips in which lines are looked for
@@ -144,7 +143,7 @@ def _chains(peaks: Mask, x: Values, share: float) -> Values:
     """How lines run that are visible in that share of the strips and do not leave the page: (N, 3), see `Line`. x: of
     each strip."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    labels, stats = label_components(joined > 0)
     chains = []
     for label in np.flatnonzero(stats[1:, 2] >= share * len(x)) + 1:
         row, strip = np.nonzero((labels == label) & peaks)

@@ -309,9 +309,9 @@ def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[
 
 
 def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
-    """The pieces of a component from left to right, each with the cost of the cut on its left: cut where the column
-    sums have deep minima and where a single stroke is crossed, so that no loop is cut, or two in the middle of what is
-    still wide. Itself if it is narrow, low or nowhere thin enough."""
+    """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts are where the
+    column sums have deep minima, through a single stroke, or through two, as of a loop, in the middle of what is still
+    wide. The component itself if it is narrow, low or nowhere thin enough."""
     top, left, _, _, mask = component
     wide = WIDE * max(typical, 0.7 * component.height)
     if component.width < wide or component.height < FRAGMENT * typical:

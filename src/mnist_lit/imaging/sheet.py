@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import TABLE, border
+from mnist_lit.imaging.ink import PHOTO, TABLE, border
 
-PHOTO = 320  # longer side in pixels of the smallest picture that may show more than the paper
 SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
 # In pixels of the reduced picture.
 STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
@@ -128,10 +127,11 @@ def _is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: l
     page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((GAP, GAP), np.uint8))
     near = np.ones((2 * STROKE + 1, 2 * STROKE + 1), np.uint8)
     covered = cv2.dilate(cv2.drawContours(blank, boxes, -1, 1, -1), near)
-    if np.count_nonzero(writing & (page > covered)) <= PRINTED * writing.size:
+    beside = page > covered
+    if np.count_nonzero(writing & beside) <= PRINTED * writing.size:
         return False
     box = cv2.drawContours(np.zeros_like(page), [area.outline], 0, 1, -1)
-    around, inside = (sum(cv2.mean(pixels, where)) for where in (np.asarray(page > covered).view(np.uint8), box))
+    around, inside = (sum(cv2.mean(pixels, where)) for where in (beside.view(np.uint8), box))
     return around > TABLE * inside
 
 
