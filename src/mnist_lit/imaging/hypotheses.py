@@ -1,5 +1,6 @@
 """What a picture may show, and which of it a network finds likeliest."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NEXT, LOW = 0.35, 0.4  # farthest letter of the same word, in heights; least height, as a share of its median
+NEXT, BESIDE = 0.35, 0.7  # farthest letter of the same word, and farthest word beside it, in heights
+LOW = 0.4  # least height of a letter, as a share of its word's median
 LETTERS = 3  # least number of a word's pieces that are rejected
 
 
@@ -65,27 +67,34 @@ class Hypotheses(NamedTuple):
             return [Chosen(alone[1], above + 1, 1)]
         return chosen
 
-    # Many letters look like a digit, but seldom most of a word.
+    # Many letters look like a digit, but seldom most of a word, and seldom all of one.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
         """The digits on a path through a line of text that belong to words: pieces close to each other, of which
-        three or more, and most, are rejected."""
+        three or more, and most, are rejected. In a word beside such a word, one is enough."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
-        words: list[list[tuple[int, int]]] = []  # of each piece, its place among the digits found and its height
+        words: list[tuple[float, list[tuple[int, int]]]] = []  # the gap before it; place and height of each piece
         last = (-math.inf, 0)  # the right end and the height of the piece before
         for first, _, _, digit in path:
             place = pieces[first] if digit is None else digit
             left, top, right, bottom = self.found[place].box
-            if left - last[0] > NEXT * max(last[1], bottom - top):
-                words.append([])
-            words[-1].append((place, bottom - top))
+            gap = (left - last[0]) / max(last[1], bottom - top)
+            if gap > NEXT:
+                words.append((gap, []))
+            words[-1][1].append((place, bottom - top))
             last = right, bottom - top
-        found: set[int] = set()
-        for word in words:
-            least = LOW * sorted(height for _, height in word)[len(word) // 2]
-            letters = [rejected[place] for place, height in word if height >= least]
-            if sum(letters) >= LETTERS and 2 * sum(letters) > len(letters):
-                found |= {place for place, _ in word}
-        return found
+        phrases: list[set[int]] = []  # the pieces of words beside each other that have letters
+        sure: list[bool] = []  # whether most of one of these words is letters
+        letters = 0
+        for gap, word in words:
+            least, before = LOW * sorted(height for _, height in word)[len(word) // 2], letters
+            tall = [rejected[place] for place, height in word if height >= least]
+            letters = sum(tall)
+            if gap > BESIDE or not letters or not before:
+                phrases.append(set())
+                sure.append(False)
+            phrases[-1] |= {place for place, _ in word}
+            sure[-1] |= letters >= LETTERS and 2 * letters > len(tall)
+        return set().union(*itertools.compress(phrases, sure))
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
         """Whether most of the others lie within a digit and are less likely than that one."""
