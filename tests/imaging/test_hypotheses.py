@@ -59,9 +59,9 @@ def test_a_number_one_space_after_a_word_does_not_belong_to_it() -> None:
 def test_one_letter_is_enough_in_a_word_beside_another() -> None:
     long = [(60 + 30 * place, 0, 82 + 30 * place, 30) for place in range(4)]  # to 172
     short = [(0, 0, 22, 30), (26, 0, 48, 30)]  # a gap of 0.4 heights before it
-    assert all(in_words([False, True] + [True, True, True, False], [*short, *long]))
+    assert all(in_words([False, True, True, True, True, False], [*short, *long]))
     assert in_words([False, False] + [True] * 4, [*short, *long]) == [False] * 2 + [True] * 4  # a number
     after = [(186, 0, 208, 30), (212, 0, 234, 30), (248, 0, 270, 30)]  # two words of letters beside each other
-    assert all(in_words([True] * 4 + [True, False, True], [*long, *after]))
+    assert all(in_words([*[True] * 5, False, True], [*long, *after]))
     far = [(200, 0, 222, 30), (226, 0, 248, 30)]
-    assert in_words([True] * 4 + [True, False], [*long, *far]) == [True] * 4 + [False] * 2
+    assert in_words([*[True] * 5, False], [*long, *far]) == [True] * 4 + [False] * 2

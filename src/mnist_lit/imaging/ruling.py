@@ -75,19 +75,11 @@ def _find_lines(gray: Gray) -> list[Line]:
     dark, peaks = _dark_rows(gray)
     height, strips = dark.shape
     x = np.linspace(-1, 1, strips)
-    chains = _chains(peaks, x, LONG)
-    if len(chains) < MANY:  # three ones may nearly fill a picture
-        chains = _chains(peaks, x, WHOLE)
-    if len(chains) < FEWEST:
+    courses = _courses(peaks, x)
+    if not len(courses):
         return []
-    bends, slopes, levels = chains.T
-    bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
-    away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
-    if away.mean() > PARALLEL:  # they are written, like three tall ones
-        return []
-    level = np.arange(-height // 8, height + height // 8)
-    bend, slope = np.polyval(bending, level), np.polyval(sloping, level)
-    rows = np.round(bend[:, None] * x * x + slope[:, None] * x + level[:, None]).astype(int)
+    bends, slopes, levels = courses.T[:, :, None]
+    rows = np.round(bends * x * x + slopes * x + levels).astype(int)  # (N, strips)
     visible = (rows >= 0) & (rows < height)
     rows = rows.clip(0, height - 1)
     shown = visible & (cv2.dilate(peaks.view(np.uint8), np.ones((3, 1), np.uint8)) > 0)[rows, np.arange(strips)]
@@ -95,14 +87,15 @@ def _find_lines(gray: Gray) -> list[Line]:
     best = count >= cv2.dilate(count[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
     found: list[tuple[Line, float, float]] = []  # with its darkness, and the share of the strips that show it
     for at in np.flatnonzero(best & (count >= np.maximum(COVERED * visible.sum(axis=1), STRIPS))).tolist():
-        if found and level[at] - found[-1][0].level <= NEAR:
+        bend, slope, level = courses[at].tolist()
+        if found and level - found[-1][0].level <= NEAR:
             continue
         where = np.flatnonzero(shown[at])
         across = (rows[at, where] + np.arange(-THICKEST, THICKEST + 1)[:, None]).clip(0, height - 1)
         profile = np.median(dark[across, where], axis=1)
         above, below = _extent(profile)
         if below - above <= THICKEST:
-            line = Line(bend[at], slope[at], level[at] + (above + below) / 2, below - above + 1)
+            line = Line(bend, slope, level + (above + below) / 2, below - above + 1)
             found.append((line, float(profile.max()), len(where) / max(int(visible[at].sum()), 1)))
     # The bars of several sevens are in line, too, but thicker and darker.
     sure = [(line.thickness, darkness) for line, darkness, share in found if share >= LONG]
@@ -110,6 +103,23 @@ def _find_lines(gray: Gray) -> list[Line]:
     return [
         line for line, darkness, share in found if share >= LONG or (line.thickness <= thickest and darkness <= darkest)
     ]
+
+
+def _courses(peaks: Mask, x: Values) -> Values:
+    """How a line at each level runs, or would run, by the longest ones: bend, slope and level, (N, 3), see `Line`; none
+    if these are too few, or written. x: (strips,), of each strip."""
+    chains = _chains(peaks, x, LONG)
+    if len(chains) < MANY:  # three ones may nearly fill a picture
+        chains = _chains(peaks, x, WHOLE)
+    if len(chains) < FEWEST:
+        return np.empty((0, 3))
+    bends, slopes, levels = chains.T
+    bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
+    away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
+    if away.mean() > PARALLEL:  # they are written, like three tall ones
+        return np.empty((0, 3))
+    level = np.arange(-len(peaks) // 8, len(peaks) + len(peaks) // 8)
+    return np.stack((np.polyval(bending, level), np.polyval(sloping, level), level), axis=1)
 
 
 def _extent(profile: Values) -> tuple[int, int]:
