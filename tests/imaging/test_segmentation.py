@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
@@ -155,6 +155,19 @@ def test_digits_that_touch_twice_are_separated_if_the_network_finds_them_likelie
     boxes = [hypotheses.found[one.digit].box for one in hypotheses.choose(costs)]
     assert np.allclose(boxes, [(60, 50, 125, 151), (125, 50, 191, 151)], atol=8)
     assert len(find_digits(zeros)) == 1
+
+
+def test_digits_that_only_blur_joins_are_separated_if_the_network_finds_them_likelier() -> None:
+    ten = page(300)
+    ImageDraw.Draw(ten).line((100, 50, 100, 150), 40, 8)
+    ImageDraw.Draw(ten).ellipse((107, 50, 157, 150), outline=40, width=8)  # too narrow to be cut
+    (hypotheses,) = page_hypotheses(ten.filter(ImageFilter.GaussianBlur(2)))
+    costs = [5.0 * (digit.box[2] - digit.box[0] > 55) for digit in hypotheses.found]
+    boxes = [hypotheses.found[one.digit].box for one in hypotheses.choose(costs)]
+    assert np.allclose(boxes, [(96, 50, 105, 151), (106, 50, 158, 151)], atol=4)
+    ImageDraw.Draw(ten).line((100, 100, 110, 100), 40, 8)  # joined by ink
+    (hypotheses,) = page_hypotheses(ten.filter(ImageFilter.GaussianBlur(2)))
+    assert {digit.box[2] - digit.box[0] > 55 for digit in hypotheses.found} == {True}
 
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.ink import Component, Ink, corners, label_components, ruled_lines
+from mnist_lit.imaging.ink import Component, Ink, Strength, corners, label_components, ruled_lines
 from mnist_lit.imaging.stroke_width import Mask, ink_distances
 
 MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
@@ -30,6 +30,7 @@ DISK = 0.85  # least diameter of a circle inside a disk, as a share of its longe
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
+FAINT = 2.0  # strength of ink up to which it may be the blur between two digits
 WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
 JOINT = 3.5  # stroke widths: thickest joint of two touching digits, for each stroke that it crosses
 MIDDLE = 0.3  # least distance of a cut through two strokes to the piece's sides, as a share of its width
@@ -67,8 +68,8 @@ class SingleDigit(NamedTuple):
 # - A pen that is lifted leaves fragments, and neighbors touch. What belongs together is decided by what it would be
 #   read as, as in heuristic over-segmentation (LeCun et al. 1998, section V): a line of text is cut into pieces, a
 #   few neighboring pieces at a time are classified as if they were a digit, and the sequence of digits with the
-#   highest total score wins. Pieces are components; where one is wide, it is also cut where its column sums are
-#   smallest (projection profile, Casey and Lecolinet 1996).
+#   highest total score wins. Pieces are components, parted where only faint ink joins tall strokes; where one is wide,
+#   it is also cut where its column sums are smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another one; none if there is
@@ -118,7 +119,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not _is_among(one, frames)
     ]
     text = _text_lines(inside, typical)
-    found = [_segments(line, typical, ink.stroke) for line in text]
+    found = [_segments(line, typical, ink) for line in text]
     if sum(map(len, found)) > MAX_SEGMENTS:
         found = [[segment for segment in line if segment.stop == segment.first + 1] for line in found]
     if sum(map(len, found)) > MAX_SEGMENTS:
@@ -281,11 +282,14 @@ def _text_lines(found: Sequence[Component], typical: float) -> list[list[Compone
     return [sorted(line, key=lambda one: one.left) for line in lines]
 
 
-def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[Segment]:
+def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segment]:
     """The hypotheses of one line of text, see `Segment`."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
     for number, one in enumerate(line):
-        pieces += [(part, number, cost) for part, cost in _cut(one, typical, stroke)]
+        for place, part in enumerate(_parts(one, typical, ink.strength)):
+            (leftmost, _), *others = _cut(part, typical, ink.stroke)
+            pieces.append((leftmost, number, CUTS[0] if place else 0.0))
+            pieces += [(piece, number, cost) for piece, cost in others]
     segments = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -306,6 +310,22 @@ def _segments(line: Sequence[Component], typical: float, stroke: float) -> list[
             if stop == first + 1 and not FRAGMENT * typical <= height <= BLOT * typical:
                 segments.append(Segment(first, stop, None, SKIP))
     return segments
+
+
+def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:
+    """The parts of a component from left to right, each around a tall one, if only faint ink joins these; else the
+    component itself. strength: of the page."""
+    top, left, _, _, mask = component
+    strong = components(mask & (strength[component.where] > FAINT))
+    tall = [part for part in strong if part.height >= FRAGMENT * typical]
+    if len(tall) < 2:
+        return [component]
+    apart = np.ones(mask.shape, np.uint8)
+    for part in tall:
+        apart[part.where] -= part.mask
+    _, nearest = cv2.distanceTransformWithLabels(apart, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
+    parts = [_union(components(mask & (nearest == number), top, left)) for number in range(1, len(tall) + 1)]
+    return sorted(parts, key=lambda part: part.left)
 
 
 def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
