@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
 from mnist_lit.imaging.ink import even_light, to_gray
 
 
@@ -195,3 +195,15 @@ def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> 
     ImageDraw.Draw(shadow).ellipse((finger - 200, 620, finger + 300, 1100), 120)
     light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(10))) / 255
     assert len(find_digits((np.asarray(written) * light).astype(np.uint8))) == 15
+
+
+@pytest.mark.parametrize("pen", [8, 30])
+def test_pencil_beside_ink_is_found_but_a_pale_blot_is_not(pen: int) -> None:
+    both = write_seven(write_seven(page(400, paper=255), 70, 50, color=20), 220, 50, color=165, pen=pen)
+    assert len(find_digits(both)) == 1 + (pen == 8)
+    assert digit_hypotheses(both).beside == (pen == 8)
+
+
+def test_what_shows_through_from_the_back_of_the_paper_is_not_ink() -> None:
+    both = write_seven(write_seven(page(400, paper=255), 70, 50, color=20), 220, 50, color=205)
+    assert len(find_digits(both)) == 1

@@ -170,6 +170,13 @@ def test_digits_that_only_blur_joins_are_separated_if_the_network_finds_them_lik
     assert {digit.box[2] - digit.box[0] > 55 for digit in hypotheses.found} == {True}
 
 
+def test_small_digits_beside_large_ones_are_digits_of_their_own() -> None:
+    price = page(300)
+    ImageDraw.Draw(price).ellipse((30, 50, 110, 200), outline=40, width=8)
+    ImageDraw.Draw(price).ellipse((130, 50, 160, 106), outline=40, width=5)
+    assert len(find_digits(price)) == 2
+
+
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
 def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
     form = page(480, 200)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
+from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of, with_margin
 
 Gray = NDArray[np.uint8]
 Strength = NDArray[np.float32]
@@ -26,6 +26,7 @@ DARKEST = 0.2  # share of the brightest light below which no light is evened out
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
+PALE, SIMILAR = 0.6, 2.0  # contrast of a paler ink, as a share of the threshold; factor by which its writing may differ
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
 FLAT, COLORED = 4.0, 32.0  # gray levels by which a drawing's paper varies, and by which colored areas differ from it
@@ -122,7 +123,8 @@ class Component(NamedTuple):
 #    weighted by the squared edge height above the noise, so that flat areas have no say (simple image statistic,
 #    Kittler et al. 1985). Unlike Otsu's method it does not depend on how much ink there is.
 # 4. Hysteresis (Canny 1986): grow that mask into fainter ink by a threshold relative to the strongest ink nearby, so
-#    that a stroke fading out is followed to its end, unless it is a faint line across the page.
+#    that a stroke fading out is followed to its end, unless it is a faint line across the page. What looks like the
+#    writing but is paler, such as pencil beside ink, counts as well.
 # Then what surrounds the writing, such as a table or a shadow at the border, is replaced by paper, and the steps are
 # repeated with the window and the smoothing that fit the stroke width measured so far.
 def find_ink(gray: Gray, look: Look = DIGIT) -> Ink | None:
@@ -411,6 +413,7 @@ def _extract(
     if threshold < MIN_CONTRAST / 2 or not mask.any():
         return None
     stroke = stroke_width(mask)
+    pale = strength > PALE * threshold
     reach = round(2 * stroke) | 1
     peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
     strength /= np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
@@ -421,6 +424,9 @@ def _extract(
     labels, stats = label_components(strength >= 1)
     seeds = np.bincount(labels[mask], minlength=len(stats))
     seeds[0] = 0
+    for label in _paler_writing(labels, stats, seeds, pale, stroke):
+        seeds[label] = stats[label, 4]
+        mask |= labels == label
     # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold. What is still
     # fainter than the threshold is not a stroke fading out.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
@@ -432,6 +438,31 @@ def _extract(
     mask = (seeds > 0)[labels] & ~ruling
     strength[ruling] = 0
     return Ink(mask, strength, stroke), paper
+
+
+def _paler_writing(
+    labels: NDArray[np.int32], stats: NDArray[np.int32], seeds: NDArray[np.int64], pale: Mask, stroke: float
+) -> list[int]:
+    """The components without any of the `seeds` that are as large as those with some, drawn with as wide a pen, and to
+    a good part at least `pale`."""
+    left, top, width, height, area = stats.T
+    inside = (left > 0) & (top > 0) & (left + width < labels.shape[1]) & (top + height < labels.shape[0])
+    written = seeds > 0
+    other = inside & ~written
+    if not other.any() or not written.any():
+        return []
+    size = np.maximum(width, height)
+    usual = np.quantile(size[written], 0.5, weights=area[written], method="inverted_cdf")
+    other &= (SIMILAR * height >= usual) & (size <= SIMILAR * usual)
+    if not other.any():
+        return []
+    other &= np.bincount(labels[pale], minlength=len(stats)) >= SEEDED * area
+    found = []
+    for label in np.flatnonzero(other).tolist():
+        part = slice(top[label], top[label] + height[label]), slice(left[label], left[label] + width[label])
+        if 1 / SIMILAR <= stroke_width(with_margin(labels[part] == label, 1)) / stroke <= SIMILAR:
+            found.append(label)
+    return found
 
 
 def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:

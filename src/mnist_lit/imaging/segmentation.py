@@ -39,7 +39,7 @@ SCRAP = 0.05  # share of a piece's usual ink below which a part of it is left ou
 # Costs of a hypothesis in nats, to be compared with the network's log-probabilities.
 SECOND = 1.0  # of any but the first hypothesis about a single digit
 CUTS = (0.5, 1.0)  # per side that is cut through one stroke, and through two
-GAP = 4.0  # per gap as wide as a digit is high
+GAP = 6.0  # per gap as wide as a digit is high
 HEIGHT, WIDTH = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
 SKIP = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
