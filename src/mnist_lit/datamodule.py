@@ -15,13 +15,13 @@ from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_share
 from mnist_lit.data.datasets import DatasetName, check_options, class_names, load_dataset
-from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
+from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, TORCHVISION_LOADED, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
-from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, load_from_torchvision
+from mnist_lit.data.torchvision_loaded import EmnistSplit, load_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 

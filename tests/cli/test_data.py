@@ -24,8 +24,9 @@ def test_each_split_is_printed_and_options_may_be_named_as_for_fit(cli: Cli) -> 
         (["--timeout", "0"], "data.timeout: expected seconds above 0, got 0"),
         (
             ["--dataset", "mnits"],
-            "expected mnist, fashion_mnist, kmnist, digits, got dataset mnits; did you mean mnist?",
+            "--dataset: expected mnist, fashion_mnist, kmnist, digits, got mnits; did you mean mnist?",
         ),
+        (["--dataset", "qmnist"], "got qmnist; `fit` downloads it"),
         (["--deep"], "unknown option --deep"),
     ],
 )

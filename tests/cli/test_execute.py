@@ -157,6 +157,7 @@ def callback(name: str, **settings: object) -> str:
         ("--optimizer Adam", "unknown option --optimizer; did you mean --model.optimizer?"),
         ("--lr_scheduler StepLR", "unknown option --lr_scheduler; did you mean --model.schedule?"),
         ("--ckpt_path last", "no model at last; did you mean latest?"),
+        ("--ckpt_path pretrained", "cannot be resumed; start from it with --model.init_from pretrained"),
     ],
 )
 def test_a_wrong_lightning_option_gives_one_line_and_leaves_no_run(

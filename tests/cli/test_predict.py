@@ -86,7 +86,7 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     for _ in range(2):  # the second time the pictures of the first --show are there
         code, out, err = cli("predict", "folder", "--show", *PRETRAINED)
         assert code == 0
-        assert err.splitlines()[-1] == "predict: saved what the network saw as folder/a.png.seen.png and 1 more"
+        assert err.splitlines()[-1] == "predict: saved the network's input as folder/a.png.seen.png and 1 more"
         assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
     Path("gone.png.seen.png").touch()
     assert "saved" not in cli("predict", "gone.png", "--show", *PRETRAINED)[2]
@@ -224,7 +224,7 @@ def test_invalid_options_are_one_line(cli: Cli) -> None:
     )
     assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
         2,
-        "mnist-lit: --threshold: expected 0 (rejects all) … 1 (rejects nothing), got 2.0\n",
+        "mnist-lit: --threshold: expected 0 (strictest) … 1 (rejects nothing), got 2.0\n",
     )
 
 

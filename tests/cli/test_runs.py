@@ -87,6 +87,13 @@ def test_folders_of_another_program_are_left_out(cli: Cli) -> None:
     assert [run["run"] for run in json.loads(cli("runs", "--json")[1])] == ["version_0"]
 
 
+def test_the_trials_of_a_sweep_are_runs(cli: Cli) -> None:
+    write(Path("lightning_logs/sweep_fast/trial_1"))
+    assert [run["run"] for run in json.loads(cli("runs", "lightning_logs/sweep_fast", "--json")[1])] == [
+        "sweep_fast/trial_1"
+    ]
+
+
 def test_json_has_the_numbers_of_every_run(cli: Cli) -> None:
     assert cli("runs", "--json")[0] == 2  # no folder
     Path("lightning_logs").mkdir()

@@ -7,9 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from mnist_lit.data.datasets import CLASS_NAMES, DatasetName, load_dataset
-from mnist_lit.data.download import TORCHVISION_CLASSES
+from mnist_lit.data.download import TORCHVISION_CLASSES, TORCHVISION_LOADED
 from mnist_lit.data.in_memory import stratified_split
-from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED
 
 
 def test_each_scikit_learn_digit_is_there_once() -> None:

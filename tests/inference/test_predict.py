@@ -97,3 +97,7 @@ def test_folders_stand_for_their_pictures() -> None:
     Path("empty").mkdir()
     expected = ["empty", "folder/b.JPG", "folder/inner/a.png", "missing.png"]
     assert list(expand_paths(["empty", "folder", "missing.png"])) == expected
+    assert list(expand_paths(["a.png", "a.png.seen.png", "b.png.seen.png"])) == [
+        "a.png",
+        "b.png.seen.png",
+    ]  # a wildcard

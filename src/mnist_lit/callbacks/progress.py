@@ -101,7 +101,7 @@ class FitLines(Callback):
         if "val/acc" in metrics:
             parts.append(f"val/acc {percent(float(metrics['val/acc']), evaluated_images(trainer))}")
         parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")
-        if 0 < total < float("inf") and step > self._first_step:
+        if self._first_step < step <= total < math.inf:  # a resumed run may have shorter epochs than before
             parts[1] += f"/{total:,.0f}"
             seconds = round((total - step) * (now - self._begun) / (step - self._first_step))
             parts.append(f"{seconds // 60}:{seconds % 60:02} left")

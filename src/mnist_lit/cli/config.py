@@ -40,7 +40,7 @@ limit_jsonargparse()
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Our options beside the model's, the data's and the trainer's, and links between those."""
     figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
-    every = "Also save within an epoch, every so many optimizer steps; 0 disables this."
+    every = "Also save a checkpoint every so many optimizer steps; 0: only after each epoch."
     keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
     resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
     seeds = "Train several seeds as one group: how many, or which, as in 0,3,7 or 10-14."

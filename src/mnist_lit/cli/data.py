@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, download_dataset
+from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, TORCHVISION_LOADED, download_dataset
 from mnist_lit.errors import InputError
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.command_parser import CommandParser
@@ -26,7 +26,8 @@ def main(command: str, args: list[str]) -> None:
     options = parser.parse_args(args)
     dataset = options.dataset
     if dataset not in DATASETS:
-        raise InputError(f"expected {', '.join(DATASETS)}, got dataset {dataset}{did_you_mean(dataset, DATASETS)}")
+        hint = "; `fit` downloads it" if dataset in TORCHVISION_LOADED else did_you_mean(dataset, DATASETS)
+        raise InputError(f"--dataset: expected {', '.join(DATASETS)}, got {dataset}{hint}")
     if dataset != "digits":
         download_dataset(dataset, Path(options.data_dir), options.mirrors, options.timeout)
     from mnist_lit.data.datasets import load_dataset  # imports torch, which --help must not wait for

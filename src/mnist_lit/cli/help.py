@@ -26,13 +26,13 @@ EVALUATION = (
 )
 SCORES = "Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor, class_acc for each label:\n  "
 SCORES += ", ".join(monitored_names(1, has_validation=True))
-MODEL = "a checkpoint's path, a run as version_3, latest or pretrained (default: the newest run's best)"
+MODEL = "a checkpoint's path, a run such as version_3, latest or pretrained (default: the newest run's best)"
 OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",
     "print_config": "print the complete configuration and exit",
     "seed_everything": "seed of weights, order and augmentation; each is a function of it alone",
-    "ckpt_path": "resume this checkpoint in a new run folder: a path, a run as version_3, latest or pretrained",
+    "ckpt_path": "resume this checkpoint in a new run folder: a path, a run such as version_3, or latest",
 }
 ROLE = re.compile(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")  # Sphinx's cross-references
 

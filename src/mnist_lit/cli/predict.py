@@ -34,17 +34,18 @@ def main(command: str, args: list[str]) -> int:
     """Print a table or write one to a file; returns 1 if any file failed, else 0."""
     codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
     parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help="- reads a picture from standard input")
+    pictures = "a picture, a folder with its subfolders, or - for standard input"
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help=pictures)
     model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
     parser.add_model_argument(model, positional=False)
-    threshold = "reject outlier scores above it: 0 rejects all, 1 nothing (default: the model's own)"
+    threshold = "reject outlier scores above this, from 0 to 1; 1 rejects nothing (default: the model's own)"
     parser.add_argument("--threshold", type=float, help=threshold)
     parser.add_argument(
         "--many", action="store_true", help="read every digit, line by line, instead of one per picture"
     )
     output = "write one row per digit to a file; if the command is killed, the same command continues it"
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
-    show = f"save what the network saw next to each picture, as photo.jpg{SHOW_SUFFIX}"
+    show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     named, args = split_network_options(args)
     try:
@@ -70,7 +71,7 @@ def main(command: str, args: list[str]) -> int:
         code = _print_table(reader, files, many=options.many, shown=shown)
     if shown:
         more = f" and {len(shown) - 1:,} more" * (len(shown) > 1)
-        say(f"predict: saved what the network saw as {shown[0]}{more}", file=sys.stderr)
+        say(f"predict: saved the network's input as {shown[0]}{more}", file=sys.stderr)
     return code
 
 
@@ -113,7 +114,9 @@ def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many:
         raise StoppedBySignal(stopped.signum, done) from None
     finally:
         table.close()
-    summary = ", ".join(f"{count:,} {status}" for status, count in table.counts.items())
+    summary = ", ".join(
+        f"{count:,} {status}{'s' * (status == 'error' and count != 1)}" for status, count in table.counts.items()
+    )
     total = table.counts.total()
     say(f"predict: {total:,} row{'s' * (total != 1)} in {path}: {summary}", file=sys.stderr)
     return int("error" in table.counts)

@@ -15,6 +15,7 @@ from mnist_lit.runs.folders import (
     is_finished,
     recorded_command,
     run_name,
+    sweep_trials,
     validation_images,
 )
 from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
@@ -96,7 +97,7 @@ def main(command: str, args: list[str]) -> None:
     if not root.is_dir():
         hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
         raise InputError(f"no folder {root}{hint}")
-    runs = all_runs(root)
+    runs = all_runs(root) or sweep_trials(root)
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' folders have none
     if options.json:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))

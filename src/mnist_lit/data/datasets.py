@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lit.data.download import IDX_FILES, read_archives
+from mnist_lit.data.download import IDX_FILES, TORCHVISION_LOADED, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
-from mnist_lit.data.torchvision_loaded import TORCHVISION_LOADED, EmnistSplit, emnist_classes, load_from_torchvision
+from mnist_lit.data.torchvision_loaded import EmnistSplit, emnist_classes, load_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.mnist_format import fit_to_box
 

@@ -34,6 +34,7 @@ IDX_FILES = {
     "test_labels": "t10k-labels-idx1-ubyte",
 }
 TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}  # also folder names
+TORCHVISION_LOADED = ("emnist", "qmnist")  # torchvision downloads and verifies these itself
 EXTRACTED_MD5 = {  # md5 of the extracted files; for other datasets only the archives' md5 is known, from torchvision
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

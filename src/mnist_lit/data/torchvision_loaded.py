@@ -9,7 +9,6 @@ from torch import Tensor
 from mnist_lit.errors import InputError
 
 EmnistSplit = Literal["balanced", "letters", "digits"]
-TORCHVISION_LOADED = ("emnist", "qmnist")
 
 
 def emnist_classes(split: EmnistSplit) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def parse_seeds(given: str) -> list[int]:
         seeds = [seed for part in ranges for seed in part]
         if len({*seeds}) == len(seeds):
             return seeds
-    expected = f"a number of seeds up to {MAX_SEEDS}, as 5, or a list, as 0,3,7 or 10-14"
+    expected = f"a number of seeds up to {MAX_SEEDS}, such as 5, or a list, such as 0,3,7 or 10-14"
     raise InputError(f"--seeds: expected {expected}; got {given}")
 
 

@@ -31,6 +31,8 @@ Space = dict[str, Range | list[Value]]
 
 def read_space(path: Path) -> Space:
     """The options and their values. Raises InputError that names the option it cannot understand."""
+    if not path.exists():
+        raise InputError(f"--space: no file {path}")
     content = read_written_yaml(path)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: expected lines as `model.lr: {{low: 0.001, high: 0.1, log: true}}`, got no mapping")

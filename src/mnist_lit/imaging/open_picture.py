@@ -46,7 +46,7 @@ def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[A
     except InputError:
         raise
     except Exception as error:  # a damaged or hostile file can raise nearly anything
-        raise InputError(f"expected a picture, got a damaged one ({_one_line(error)}); save it again") from error
+        raise InputError(f"expected a picture, got a damaged or incomplete one ({_one_line(error)})") from error
 
 
 def reduce_picture(picture: Image.Image, max_side: int) -> Image.Image:
@@ -68,7 +68,10 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
             content = read_regular_file(Path(source), MAX_BYTES + 1)
         except FileNotFoundError as error:
             hint = "; download it first" if str(source).startswith(("http:", "https:")) else ""
+            hint = "; name the folder instead" if "*" in str(source) else hint
             raise InputError(f"expected a picture, found no file {' '.join(str(source).splitlines())}{hint}") from error
+        except IsADirectoryError as error:
+            raise InputError("expected a picture, got a folder; read its files one by one") from error
         except (OSError, ValueError) as error:
             raise InputError(f"expected a picture, got an unreadable file ({_one_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):

@@ -53,9 +53,13 @@ class Row(NamedTuple):
         return dict(zip(COLUMNS, cells, strict=True))
 
 
-def expand_paths(paths: Iterable[str]) -> Iterator[str]:
-    """Each file, and each folder's pictures, subfolders included; a folder without pictures stands for itself."""
+def expand_paths(paths: Sequence[str]) -> Iterator[str]:
+    """Each file, and each folder's pictures, subfolders included; a folder without pictures stands for itself. Not what
+    `--show` saved beside one of these files, which a wildcard names as well."""
+    saved = {f"{path}{SHOW_SUFFIX}" for path in paths}
     for path in paths:
+        if path in saved:
+            continue
         if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names no file can have
             yield path
             continue

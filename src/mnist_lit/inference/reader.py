@@ -63,7 +63,7 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
 
 def check_threshold(option: str, threshold: float | None) -> None:
     """Raise InputError for a threshold outside 0 … 1; None stands for the model's own."""
-    require(option, threshold, "0 (rejects all) … 1 (rejects nothing)", threshold is None or 0 <= threshold <= 1)
+    require(option, threshold, "0 (strictest) … 1 (rejects nothing)", threshold is None or 0 <= threshold <= 1)
 
 
 class DigitReader:

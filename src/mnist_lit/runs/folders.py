@@ -135,6 +135,11 @@ def group_members(group: Path) -> list[Path]:
     return _numbered(group, "seed")
 
 
+def sweep_trials(sweep: Path) -> list[Path]:
+    """A sweep's runs by trial; empty if the folder is not a sweep's."""
+    return _numbered(sweep, "trial")
+
+
 def _numbered(root: Path, kind: str) -> list[Path]:
     """The folders `KIND_N` in `root`, by N."""
     numbers = {run: number for run in root.glob(f"{kind}_*") if (number := run_number(run, kind)) >= 0}

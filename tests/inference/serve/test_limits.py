@@ -377,6 +377,9 @@ def test_a_refusal_says_what_was_given(ask: Ask) -> None:
     large = ask("POST", "/predict", content=bytes(21 << 20), headers=PNG).json()["detail"]
     assert large == "expected a body of at most 20 MiB, got 22,020,096 bytes"
     assert ask("POST", "/predict?many=perhaps").json()["detail"].endswith(", got 'perhaps'")
+    pixels = ask("POST", "/predict?many=true", json={"pixels": [[0] * 28] * 28})
+    expected = {"detail": "28×28 pixels are one digit; send a picture to read many"}
+    assert (pixels.status_code, pixels.json()) == (422, expected)
 
 
 def resident_bytes(pid: int) -> int:

@@ -56,6 +56,8 @@ def create_app(
         if unknown := [name for name in request.query_params if name != "many"]:
             raise HTTPException(422, f"expected many as the only parameter, got {unknown[0][:40]!r}")
         data, is_json = await read_body(request)
+        if many and is_json:
+            raise HTTPException(422, "28×28 pixels are one digit; send a picture to read many")
         result = await in_thread(lambda: answer(reader, processes.propose, data, many=many, is_json=is_json))
         for reading in result.readings:
             metrics.readings.labels(reading.status).inc()

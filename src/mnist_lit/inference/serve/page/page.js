@@ -308,7 +308,7 @@ function renderBars(reading) {
   $("bars").hidden = unsure;
   if (unsure) {
     const what = digits ? "does not look like a digit" : "looks like none of the classes";
-    $("unsure").textContent = `What ${what} gets no probabilities. The most similar would be ${reading.digit}.`;
+    $("unsure").textContent = `What ${what} gets no probabilities. The closest is ${reading.digit}.`;
     return;
   }
   const names = reading ? Object.keys(reading.probabilities) : [...$("bars").children].map((bar) => bar.dataset.name);
