@@ -274,7 +274,10 @@ def test_a_study_has_one_recipe_and_one_space(cli: Cli, fake_fits: Started) -> N
     code, _, err = cli(*sweep("--trials", "0", quick=("--trainer.max_epochs", "2")))
     assert (code, "begun with trainer.max_epochs 1, not 2" in err) == (2, True)
     code, _, err = cli(*sweep("--trials", "0", quick=()))
-    assert (code, "begun with trainer.max_epochs 1, which is missing here" in err) == (2, True)
+    assert (code, "begun with trainer.max_epochs 1, which is not set here" in err) == (2, True)
+    assert cli(*sweep("--trials", "0", "--study", "endless", quick=()))[0] == 1
+    code, _, err = cli(*sweep("--trials", "0", "--study", "endless"))
+    assert (code, "begun without trainer.max_epochs, which is 1 here" in err) == (2, True)
 
 
 def test_a_database_needs_no_journal_and_its_url_is_never_written(

@@ -7,6 +7,7 @@ from PIL import ImageDraw
 from imaging.drawing import page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
 from mnist_lit.imaging.open_picture import open_picture
+from mnist_lit.imaging.sheet import Sheet
 
 
 @pytest.mark.parametrize("paper", [0, 127, 255])
@@ -119,3 +120,11 @@ def test_a_box_is_never_empty() -> None:
     strip[:3, :294] = strip[10:, 300:] = 0
     boxes = [found.box for found in (find_digit(strip), *find_digits(strip)) if found]
     assert all(left < right and top < bottom for left, top, right, bottom in boxes)
+
+
+def test_a_box_on_a_sheet_that_the_picture_shows_far_smaller_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = page(400, 400)
+    ImageDraw.Draw(one).line((200, 100, 200, 300), 40, 8)
+    sheet = Sheet(np.asarray(one), np.diag((0.02, 0.02, 1.0)))
+    monkeypatch.setattr("mnist_lit.imaging.find_digits.find_sheets", lambda pixels: [sheet])
+    assert [found.box for found in find_digits(one)] == [(4, 2, 5, 6)]

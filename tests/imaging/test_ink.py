@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
-from mnist_lit.imaging.ink import even_light, to_gray
+from mnist_lit.imaging.ink import PAGE, even_light, find_ink, to_gray
 
 
 def test_rough_paper_is_blank() -> None:
@@ -197,13 +197,37 @@ def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> 
     assert len(find_digits((np.asarray(written) * light).astype(np.uint8))) == 15
 
 
-@pytest.mark.parametrize("pen", [8, 30])
-def test_pencil_beside_ink_is_found_but_a_pale_blot_is_not(pen: int) -> None:
-    both = write_seven(write_seven(page(400, paper=255), 70, 50, color=20), 220, 50, color=165, pen=pen)
-    assert len(find_digits(both)) == 1 + (pen == 8)
-    assert digit_hypotheses(both).beside == (pen == 8)
+def two_inks(*marks: tuple[tuple[float, ...], int, int], pen: int = 8) -> Image.Image:
+    """A black seven beside lines: where, of which gray level and how wide."""
+    picture = write_seven(page(400, paper=255), 70, 50, color=20, pen=pen)
+    for where, color, width in marks:
+        ImageDraw.Draw(picture).line(where, color, width)
+    return picture
 
 
-def test_what_shows_through_from_the_back_of_the_paper_is_not_ink() -> None:
-    both = write_seven(write_seven(page(400, paper=255), 70, 50, color=20), 220, 50, color=205)
-    assert len(find_digits(both)) == 1
+PALE = (300, 50, 260, 100, 300, 150)  # as high as the seven
+
+
+def test_pencil_beside_ink_is_found() -> None:
+    both = two_inks((PALE, 165, 8))
+    assert len(find_digits(both)) == 2
+    assert digit_hypotheses(both).beside == 1
+
+
+@pytest.mark.parametrize(
+    ("mark", "pen"),
+    [
+        ((PALE, 190, 8), 8),  # shows through from the back
+        ((PALE, 165, 30), 8),  # a blot
+        ((PALE, 165, 6), 20),  # thinner than the pen by far
+        (((280, 100, 284, 100), 165, 8), 8),  # a speck
+        (((260, 100, 320, 100), 165, 8), 8),  # a dash
+        (((165, 190, 395, 10), 165, 8), 8),  # longer than a digit
+        (((399, 50, 360, 100, 399, 150), 165, 8), 8),  # cut off by the border
+    ],
+)
+def test_other_pale_marks_are_not_ink(mark: tuple[tuple[float, ...], int, int], pen: int) -> None:
+    ink, alone = (find_ink(np.asarray(picture), PAGE) for picture in (two_inks(mark, pen=pen), two_inks(pen=pen)))
+    assert ink
+    assert alone
+    assert ink.mask.sum() == pytest.approx(alone.mask.sum(), rel=0.02)

@@ -273,7 +273,7 @@ def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -
         ("missing.png", "found no file missing.png"),
         ("https://example.com/a.png", "; download it first"),
         (".", "got a folder"),
-        ("*.png", "; name the folder instead"),
+        ("*.png", "; wildcards are not expanded here"),
         (io.StringIO("text"), "'rb'"),
         (3, "got int"),
         (np.zeros((0, 4), np.uint8), "array"),

@@ -165,9 +165,19 @@ def test_digits_that_only_blur_joins_are_separated_if_the_network_finds_them_lik
     costs = [5.0 * (digit.box[2] - digit.box[0] > 55) for digit in hypotheses.found]
     boxes = [hypotheses.found[one.digit].box for one in hypotheses.choose(costs)]
     assert np.allclose(boxes, [(96, 50, 105, 151), (106, 50, 158, 151)], atol=4)
+    assert len(hypotheses.choose([0.2 * (digit.box[2] - digit.box[0] > 55) for digit in hypotheses.found])) == 1
     ImageDraw.Draw(ten).line((100, 100, 110, 100), 40, 8)  # joined by ink
     (hypotheses,) = page_hypotheses(ten.filter(ImageFilter.GaussianBlur(2)))
     assert {digit.box[2] - digit.box[0] > 55 for digit in hypotheses.found} == {True}
+
+
+def test_only_tall_parts_are_parted() -> None:
+    """Blur that joins a short stroke to a digit is no reason to look at it alone."""
+    six = page(400, 400)
+    ImageDraw.Draw(six).ellipse((107, 50, 157, 150), outline=40, width=8)
+    ImageDraw.Draw(six).line((100, 60, 100, 100), 40, 8)
+    (hypotheses,) = page_hypotheses(six.filter(ImageFilter.GaussianBlur(2)))
+    assert min(right - left for (left, _, right, _), *_ in hypotheses.found) > 55
 
 
 def test_small_digits_beside_large_ones_are_digits_of_their_own() -> None:

@@ -43,7 +43,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     every = "Also save a checkpoint every so many optimizer steps; 0: only after each epoch."
     keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
     resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
-    seeds = "Train several seeds as one group: how many, or which, as in 0,3,7 or 10-14."
+    seeds = "Train several seeds as one group: how many, or which, such as 0,3,7 or 10-14."
     at_once = "Seeds to train at a time; by default one, or with a single GPU as many as the CPU has cores, up to 16."
     parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
     parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)

@@ -38,8 +38,7 @@ def main(command: str, args: list[str]) -> int:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help=pictures)
     model = "a checkpoint, a run, an exported .onnx, latest or pretrained (default: the newest run, else pretrained)"
     parser.add_model_argument(model, positional=False)
-    threshold = "reject outlier scores above this, from 0 to 1; 1 rejects nothing (default: the model's own)"
-    parser.add_argument("--threshold", type=float, help=threshold)
+    parser.add_threshold_argument()
     parser.add_argument(
         "--many", action="store_true", help="read every digit, line by line, instead of one per picture"
     )

@@ -88,7 +88,9 @@ def summarize_run(run: Path) -> RunSummary:
 def main(command: str, args: list[str]) -> None:
     """Print the table or the JSON, the newest run last. Raises InputError if there is no run."""
     parser = CommandParser(command, "List the runs in a folder with their scores.", KEYS)
-    parser.add_argument("folder", nargs="?", metavar="FOLDER", help=f"the folder of the runs (default: {LOGS})")
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help=f"a folder of runs, or of a sweep's trials (default: {LOGS})"
+    )
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     options = parser.parse_args(args)
     root = Path(options.folder or LOGS)

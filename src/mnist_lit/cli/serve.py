@@ -40,7 +40,7 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
     origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
-    parser.add_argument("--threshold", type=float, help="reject outlier scores above it (default: the model's own)")
+    parser.add_threshold_argument()
     parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
     parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB, up to 200 (default: 20)")
     longest = "the longest that finding a picture's digits may take, in seconds (default: 10)"

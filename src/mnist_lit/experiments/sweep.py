@@ -79,8 +79,8 @@ def check_same_study(study: "Study", settings: Mapping[str, Any], space: Space) 
         for name in sorted({*mine, *theirs}):
             before, now = theirs.get(name), mine.get(name)
             if json.dumps(before) != json.dumps(now):  # 1 and 1.0 differ: a range of integers, a range of floats
-                given = "which is missing here" if now is None else f"not {now}"
-                begun = f"without {name}" if before is None else f"with {name} {before}, {given}"
+                given = "which is not set here" if now is None else f"not {now}"
+                begun = f"without {name}, which is {now} here" if before is None else f"with {name} {before}, {given}"
                 raise InputError(f"the study was begun {begun}; use --study NAME for another")
 
 

@@ -78,9 +78,7 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         on_sheet = hypotheses(sheet.pixels)
         found = []
         for digit in on_sheet.found:
-            left, top, right, bottom = sheet.in_picture(digit.box)
-            box = round(left * zoom[0]), round(top * zoom[1]), round(right * zoom[0]), round(bottom * zoom[1])
-            found.append(digit._replace(box=box))
+            found.append(digit._replace(box=_zoomed(sheet.in_picture(digit.box), zoom)))
         written += [on_sheet._replace(found=found)] if found else []
     return written or [hypotheses(picture)]
 
@@ -185,9 +183,14 @@ def _draw_all(
         x, y = (
             _within(shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis))) for axis in (1, 0)
         )
-        box = round(x[0] * zoom[0]), round(y[0] * zoom[1]), round(x[1] * zoom[0]), round(y[1] * zoom[1])
-        found.append(FoundDigit(box, draw_digit(strength, digit)))
+        found.append(FoundDigit(_zoomed((x[0], y[0], x[1], y[1]), zoom), draw_digit(strength, digit)))
     return found
+
+
+def _zoomed(box: tuple[float, float, float, float], zoom: tuple[float, float]) -> tuple[int, int, int, int]:
+    """A box of a reduced picture in the picture's own pixels, at least one wide and high."""
+    left, top, right, bottom = (round(at * scale) for at, scale in zip(box, zoom * 2, strict=True))
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 # A reduced mask may be larger than the picture by a part of its last pixel, and it may have a margin.

@@ -70,7 +70,7 @@ class Hypotheses(NamedTuple):
     # Many letters look like a digit, but seldom most of a word, and seldom all of one.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
         """The digits on a path through a line of text that belong to words: pieces close to each other, of which
-        three or more, and most, are rejected. In a word beside such a word, one is enough."""
+        three or more, and most, are rejected. In the words in a row with such a word, one is enough."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
         words: list[tuple[float, list[tuple[int, int]]]] = []  # the gap before it; place and height of each piece
         last = (-math.inf, 0)  # the right end and the height of the piece before

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of, with_margin
+from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 Gray = NDArray[np.uint8]
 Strength = NDArray[np.float32]
@@ -449,6 +449,7 @@ def _paler_writing(
     inside = (left > 0) & (top > 0) & (left + width < labels.shape[1]) & (top + height < labels.shape[0])
     written = seeds > 0
     other = inside & ~written
+    other[0] = False
     if not other.any() or not written.any():
         return []
     size = np.maximum(width, height)
@@ -460,7 +461,7 @@ def _paler_writing(
     found = []
     for label in np.flatnonzero(other).tolist():
         part = slice(top[label], top[label] + height[label]), slice(left[label], left[label] + width[label])
-        if 1 / SIMILAR <= stroke_width(with_margin(labels[part] == label, 1)) / stroke <= SIMILAR:
+        if 1 / SIMILAR <= stroke_width(labels[part] == label) / stroke <= SIMILAR:
             found.append(label)
     return found
 

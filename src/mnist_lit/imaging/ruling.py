@@ -161,7 +161,7 @@ def _chains(peaks: Mask, x: Values, share: float) -> Values:
         for _ in range(3):
             course = np.polyfit(x[strip[kept]], row[kept], 2)
             kept = np.abs(np.polyval(course, x[strip]) - row) <= BENT
-            if kept.sum() < share * len(x):
+            if len(np.unique(strip[kept])) < share * len(x):
                 break
         else:
             chains.append(course)

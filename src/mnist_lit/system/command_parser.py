@@ -37,5 +37,9 @@ class CommandParser(argparse.ArgumentParser):
     def add_data_dir_argument(self) -> None:
         self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
 
+    def add_threshold_argument(self) -> None:
+        help = "reject outlier scores above this, from 0 (strictest) to 1 (rejects nothing); default: the model's own"
+        self.add_argument("--threshold", type=float, help=help)
+
     def error(self, message: str) -> NoReturn:
         raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))
