@@ -69,8 +69,8 @@ def check_threshold(option: str, threshold: float | None) -> None:
 class DigitReader:
     """Reads digits from pictures.
 
-    >>> DigitReader.load("pretrained").labels[:3]
-    ('0', '1', '2')
+    >>> DigitReader.load("pretrained")
+    DigitReader('pretrained/model.onnx', threshold=0.5)
     """
 
     def __init__(self, model: "OnnxModel | CheckpointModel", path: Path, threshold: float | None = None) -> None:
@@ -99,6 +99,9 @@ class DigitReader:
         from mnist_lit.inference.checkpoint_model import CheckpointModel  # imports torch
 
         return cls(CheckpointModel(path, network), path, threshold)
+
+    def __repr__(self) -> str:
+        return f"DigitReader({self.name!r}, threshold={self.threshold:g})"
 
     def read(self, picture: Any) -> Reading:
         """The one digit of a path, bytes, an open file, a Pillow image or an array. Raises InputError if unreadable.

@@ -35,7 +35,8 @@ class CommandParser(argparse.ArgumentParser):
         return options
 
     def add_data_dir_argument(self) -> None:
-        self.add_argument("--data_dir", help="the folder of the dataset's files (default: the run's)")
+        help = "the folder of the dataset's files (default: the run's)"
+        self.add_argument("--data_dir", "--data.data_dir", dest="data_dir", help=help)
 
     def add_threshold_argument(self) -> None:
         help = "reject outlier scores above this, from 0 (strictest) to 1 (rejects nothing); default: the model's own"
