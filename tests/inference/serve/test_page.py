@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Page, Route
 
 Point = tuple[float, float]
+TIMEOUT = 20_000  # milliseconds; other tests keep the machine busy
 
 
 def arc(x: float, y: float, rx: float, ry: float, begin: float, end: float) -> list[Point]:
@@ -63,6 +64,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """One Chromium for all tests."""
+    api.expect.set_options(timeout=TIMEOUT)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -110,7 +112,7 @@ def visit(browser: "Browser", server: str) -> Iterator[Callable[..., Visitor]]:
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(TIMEOUT)
         page.on("console", lambda message: console.append(message.text))
         page.on("pageerror", lambda error: console.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
