@@ -172,7 +172,7 @@ def test_digits_that_only_blur_joins_are_separated_if_the_network_finds_them_lik
 
 
 def test_only_tall_parts_are_parted() -> None:
-    """Blur that joins a short stroke to a digit is no reason to look at it alone."""
+    """A short stroke that blur joins to a digit is not looked at alone."""
     six = page(400, 400)
     ImageDraw.Draw(six).ellipse((107, 50, 157, 150), outline=40, width=8)
     ImageDraw.Draw(six).line((100, 60, 100, 100), 40, 8)

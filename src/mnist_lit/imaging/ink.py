@@ -360,9 +360,14 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
 def _has_writing(mask: Mask, smallest: float) -> bool:
     """Whether there is ink of that size away from the border."""
     _, stats = label_components(mask)
-    left, top, width, height, _ = stats[1:].T
-    inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
-    return bool((np.maximum(width, height)[inside] >= smallest * max(mask.shape)).any())
+    sizes = stats[1:, 2:4].max(axis=1)
+    return bool((sizes[_clear_of_border(stats[1:], mask.shape)] >= smallest * max(mask.shape)).any())
+
+
+def _clear_of_border(stats: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which components of a picture, as in `label_components`, do not touch its border."""
+    left, top, width, height, _ = stats.T
+    return np.asarray((left > 0) & (top > 0) & (left + width < shape[1]) & (top + height < shape[0]), bool)
 
 
 def _edges(gray: Strength) -> tuple[Strength, Strength, float]:
@@ -424,9 +429,9 @@ def _extract(
     labels, stats = label_components(strength >= 1)
     seeds = np.bincount(labels[mask], minlength=len(stats))
     seeds[0] = 0
-    for label in _paler_writing(labels, stats, seeds, pale, stroke):
-        seeds[label] = stats[label, 4]
-        mask |= labels == label
+    if paler := _paler_writing(labels, stats, seeds, pale, stroke):
+        seeds[paler] = stats[paler, 4]
+        mask |= np.isin(np.arange(len(stats)), paler)[labels]
     # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold. What is still
     # fainter than the threshold is not a stroke fading out.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
@@ -446,9 +451,8 @@ def _paler_writing(
     """The components without any of the `seeds` that are as large as those with some, drawn with as wide a pen, and to
     a good part at least `pale`."""
     left, top, width, height, area = stats.T
-    inside = (left > 0) & (top > 0) & (left + width < labels.shape[1]) & (top + height < labels.shape[0])
     written = seeds > 0
-    other = inside & ~written
+    other = _clear_of_border(stats, labels.shape) & ~written
     other[0] = False
     if not other.any() or not written.any():
         return []

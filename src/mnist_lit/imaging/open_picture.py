@@ -67,8 +67,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         try:
             content = read_regular_file(Path(source), MAX_BYTES + 1)
         except FileNotFoundError as error:
-            hint = "; download it first" if str(source).startswith(("http:", "https:")) else ""
-            hint = "; wildcards are not expanded here" if not hint and set("*?[") & set(str(source)) else hint
+            wildcard = "; wildcards are not expanded here" if set("*?[") & set(str(source)) else ""
+            hint = "; download it first" if str(source).startswith(("http:", "https:")) else wildcard
             raise InputError(f"expected a picture, found no file {' '.join(str(source).splitlines())}{hint}") from error
         except IsADirectoryError as error:
             raise InputError("expected a picture, got a folder; read its files one by one") from error

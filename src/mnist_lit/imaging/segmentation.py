@@ -320,9 +320,7 @@ def _parts(component: Component, typical: float, strength: Strength) -> list[Com
     tall = [part for part in strong if part.height >= FRAGMENT * typical]
     if len(tall) < 2:
         return [component]
-    apart = np.ones(mask.shape, np.uint8)
-    for part in tall:
-        apart[part.where] -= part.mask
+    apart = _erase(np.ones(mask.shape, bool), tall).view(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(apart, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
     parts = [_union(components(mask & (nearest == number), top, left)) for number in range(1, len(tall) + 1)]
     return sorted(parts, key=lambda part: part.left)
