@@ -23,10 +23,10 @@ from mnist_lit.imaging.ink import (
 from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
-CERTAIN = 0.9  # below it ink and paper may be mixed up
+CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
-SMALL, STRONG = 28, 100  # a picture that may be all edges: its largest shorter side in pixels, least range of grays
-LIGHTEST = 0.9  # quantile of the gray levels on its border that is paper
+SMALL, STRONG = 28, 100  # a picture that may be all edges: most pixels of its shorter side, least range of grays
+LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
 
 class FoundInk(NamedTuple):
@@ -38,13 +38,13 @@ class FoundInk(NamedTuple):
     cost: float = 0.0  # how unlikely, in nats
 
     def less_likely(self, ranks: int = 1) -> "FoundInk":
-        """The same as a later choice."""
+        """The same ink, ranked lower."""
         return self._replace(cost=self.cost + SECOND * ranks)
 
 
 def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit]]:
-    """What the ink of the one digit, dark on light, may be, with the digits in it. certainty: that ink and paper are
-    not mixed up; see `dark_on_light`."""
+    """Hypotheses about the ink of the one digit, dark on light, with the digits in each. certainty: that ink and paper
+    are not mixed up; see `dark_on_light`."""
     first = first_ink(gray, DIGIT)
     rim = share_of_rim(first[0].mask) if first else 0.0
     doubtful = not first or certainty < CERTAIN or corners(first[0].mask) > 2
@@ -62,7 +62,7 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
 
 
 def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
-    """Inks, and that inside a frame if the first one frames the picture: likelier if a frame is all that there is."""
+    """The inks and, if the first one frames the picture, the ink inside, which is likelier if there is only a frame."""
     mask, scale = inks[0].ink.mask, inks[0].ink.scale
     depths = frame_depths(mask)
     top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
@@ -76,10 +76,10 @@ def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
     return [*(one.less_likely(is_frame) for one in inks), framed]
 
 
-# A shadow that is narrower than the window looks like a thick stroke. In the window of a page it is background.
+# A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.
 def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
-    """Inks with their digits, and that of thin strokes if the first one's digit touches the border: the first choice
-    if that covers a corner."""
+    """The inks with their digits and, if the digit of the first one touches the border, the ink of thin strokes, which
+    comes first if the first one covers a corner."""
     first, digits = found[0] if found else (None, None)
     if not first or not digits or first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
         return found
@@ -93,14 +93,14 @@ def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) ->
 
 
 def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
-    """Whether there is a digit, and clear of the picture's border."""
+    """Whether there is a digit, and it does not touch the picture's border."""
     return bool(digits.hypotheses) and digits.hypotheses[0].clear_of_border(ink.mask.shape)
 
 
-# A digit that was cropped tightly touches the border, where tables, shadows and ruled lines are looked for. With a
-# margin of paper around the picture it is like any other.
+# A tightly cropped digit touches the border, where we look for tables, shadows and ruled lines. With a margin of paper
+# around the picture, it is like any other digit.
 def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
-    """The ink of a digit that fills the picture, dark on light or the reverse; none if it does not seem to. first and
+    """The ink of a digit that fills the picture, dark on light or the reverse; empty if no digit seems to. first and
     other: a first look at the picture, and at its inverse if ink and paper may be mixed up."""
     versions = [(gray, first[1])] if first and fills_picture(first[0].mask) else []
     inverse = 255 - gray
@@ -123,7 +123,7 @@ def fills_picture(mask: Mask) -> bool:
 
 
 def add_margin(gray: Gray, paper: Gray, margin: int) -> Gray:
-    """The picture (H, W) inside a margin of that paper, which may be reduced: (H + 2 · margin, W + 2 · margin)."""
+    """The picture (H, W) with a margin of `paper`, which may be smaller: (H + 2 · margin, W + 2 · margin)."""
     around = cv2.resize(paper, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
     framed = np.asarray(cv2.copyMakeBorder(around, margin, margin, margin, margin, cv2.BORDER_REPLICATE), np.uint8)
     framed[margin:-margin, margin:-margin] = gray

@@ -31,7 +31,7 @@ from mnist_lit.imaging.stroke_width import Mask, with_margin
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
-SAME = 0.3  # share of a digit's gray levels by which another may differ if it is the same
+SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -43,8 +43,8 @@ def center_digit(picture: Picture) -> NDArray[np.uint8]:
 
 
 def find_digit(picture: Picture) -> FoundDigit | None:
-    """The one digit of a picture, None if it is blank: "L" or "RGB" from `open_picture`, or uint8 (H, W) or (H, W, 3).
-    An image in MNIST's format is returned as it is."""
+    """The one digit of a picture; None if it is blank. picture: "L" or "RGB" from `open_picture`, or uint8 (H, W) or
+    (H, W, 3). An image in MNIST's format is returned unchanged."""
     return next(iter(digit_hypotheses(picture).digits()), None)
 
 
@@ -57,18 +57,18 @@ def find_digits(picture: Picture) -> list[FoundDigit]:
 
 
 def digit_hypotheses(picture: Picture) -> Hypotheses:
-    """What the one digit of a picture may be."""
+    """Hypotheses about the one digit of a picture."""
     first, *others = _on_sheets(picture, _digit_hypotheses)
     return first._replace(beside=first.beside + sum(1 + other.beside for other in others))
 
 
 def page_hypotheses(picture: Picture) -> list[Hypotheses]:
-    """What the digits of a page may be; of each sheet of paper if there are several."""
+    """Hypotheses about the digits of a page: one entry for each sheet of paper."""
     return _on_sheets(picture, _page_hypotheses)
 
 
 def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
-    """The hypotheses about the sheets of paper that a photo shows, or else about the whole picture."""
+    """The hypotheses about each sheet of paper in a photo or, without any, about the whole picture."""
     if (image := in_mnist_format(np.asarray(picture))) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)])]
@@ -84,7 +84,7 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
 
 
 def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
-    """See `digit_hypotheses`. least: share of the ink that its largest piece must have."""
+    """See `digit_hypotheses`. least: the share of the ink that a digit's largest piece must have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     costs: list[float] = []
     found: list[FoundDigit] = []
@@ -99,9 +99,9 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     return Hypotheses([choices] if choices else [], found, beside)
 
 
-# Looked at as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper
-# is estimated. So the picture is looked at as one digit, too. That does not count if it sees digits beside it, if the
-# digit's largest piece has too little of the ink, or if the page shows the same digit.
+# Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is
+# estimated. So the picture is also read as one digit. That reading does not count if there are digits beside it, if the
+# digit's largest piece has too little of the ink, or if the page has the same digit.
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     pixels, zoom = _pixels(picture, PAGE_SIDE)
@@ -136,13 +136,13 @@ def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float,
         left, top, right, bottom = digit.box
         wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
         different = abs(images - digit.image).sum(axis=(1, 2)) >= SAME * digit.image.sum()
-        if different.all():  # or the page's path has judged it
+        if different.all():  # otherwise the page's best path has judged it
             alone.append((choice.cost + WIDTH * max(0.0, wide), place))
     return alone
 
 
 def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
-    """See `dark_on_light`; without the paper's ruled lines."""
+    """The result of `dark_on_light` without the paper's ruled lines."""
     gray, certainty = dark_on_light(pixels, look)
     return remove_ruling(gray), certainty
 
@@ -156,8 +156,8 @@ def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[f
 
 
 def _is_cropped_line(mask: Mask) -> bool:
-    """Whether a picture's ink fills it and is a single line of text: what lies along its border is then a digit, and
-    not the edge of a page."""
+    """Whether a picture's ink fills it and is a single line of text: then ink along its border belongs to a digit, not
+    to the edge of a page."""
     if not fills_picture(mask):
         return False
     heights = np.array([one.height for one in components(mask)])
@@ -165,7 +165,7 @@ def _is_cropped_line(mask: Mask) -> bool:
 
 
 def _largest_area(digit: Component) -> int:
-    """The ink of its largest piece, in pixels."""
+    """The area of a digit's largest piece, in pixels."""
     return int(label_components(digit.mask)[1][1:, 4].max())
 
 

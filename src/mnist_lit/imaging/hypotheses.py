@@ -1,4 +1,4 @@
-"""What a picture may show, and which of it a network finds likeliest."""
+"""The digits that a picture may show, and the choice between them by their shapes and a network's scores."""
 
 import itertools
 import math
@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-NEXT, BESIDE = 0.35, 0.7  # farthest letter of the same word, and farthest word beside it, in heights
+NEXT, BESIDE = 0.35, 0.7  # widest gap between letters of a word, and between neighboring words, in heights
 LOW = 0.4  # least height of a letter, as a share of its word's median
-LETTERS = 3  # least number of a word's pieces that are rejected
+LETTERS = 3  # least number of rejected pieces in a word
 
 
 class FoundDigit(NamedTuple):
@@ -45,14 +45,14 @@ class Hypotheses(NamedTuple):
 
     lines: list[list[Choice]]  # of text
     found: list[FoundDigit]  # what the choices look like
-    beside: int = 0  # digits that seem to be beside the one that was asked for
+    beside: int = 0  # digits that seem to lie beside the requested one
     alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
 
     def choose(
         self, costs: Sequence[float] | None = None, rejected: Sequence[bool] = (), above: int = 0
     ) -> list[Chosen]:
-        """The digits. costs: how unlikely a network finds each, in nats. rejected: whether it takes each for something
-        else. above: the number of lines that come first."""
+        """Choose the digits. costs: how unlikely a network finds each, in nats. rejected: whether it rejects each.
+        above: the number of lines above these."""
         chosen: list[Chosen] = []
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
@@ -67,10 +67,10 @@ class Hypotheses(NamedTuple):
             return [Chosen(alone[1], above + 1, 1)]
         return chosen
 
-    # Many letters look like a digit, but seldom most of a word, and seldom all of one.
+    # Many letters look like digits, but seldom most letters of a word, let alone all of them.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
-        """The digits on a path through a line of text that belong to words: pieces close to each other, of which
-        three or more, and most, are rejected. In the words in a row with such a word, one is enough."""
+        """The digits on a path through a line of text that belong to words. A word is a group of pieces close to each
+        other of which at least three, and most, are rejected; in the words next to it, one rejected piece is enough."""
         pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
         words: list[tuple[float, list[tuple[int, int]]]] = []  # the gap before it; place and height of each piece
         last = (-math.inf, 0)  # the right end and the height of the piece before
@@ -97,7 +97,7 @@ class Hypotheses(NamedTuple):
         return set().union(*itertools.compress(phrases, sure))
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
-        """Whether most of the others lie within a digit and are less likely than that one."""
+        """Whether at least half of the others lie within a digit, and it is likelier than their median."""
         left, top, right, bottom = self.found[digit].box
         boxes = np.array([self.found[other].box for other in others])
         x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
@@ -105,13 +105,13 @@ class Hypotheses(NamedTuple):
         return bool(cost < np.median(costs) and within.mean() >= 0.5)
 
     def digits(self, above: int = 0) -> list[FoundDigit]:
-        """The digits that their shapes suggest."""
+        """The digits by shape alone, without a network."""
         return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(above=above)]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
-    """The indices of the spans, each from a first to a last piece, last exclusive, that cover every piece once at the
-    least total cost (Viterbi 1967).
+    """The indices of the spans (first, stop), stop exclusive, that cover every piece once at the least total cost
+    (Viterbi 1967).
 
     >>> best_path([(0, 2), (0, 1), (1, 2)], [1, 3, 0.5])
     [0]

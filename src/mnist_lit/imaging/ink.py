@@ -1,5 +1,5 @@
-"""Find a picture's ink, in uneven light, shadows and colors, on dark backgrounds and beside tables and page edges, and
-its ruled lines. NumPy and OpenCV only; knows nothing about digits."""
+"""Find a picture's ink and its ruled lines: in uneven light, shadows and colors, on dark backgrounds, and beside tables
+and page edges. NumPy and OpenCV only; knows nothing about digits."""
 
 import math
 from functools import lru_cache
@@ -19,10 +19,10 @@ FINE = 4  # least stroke width in pixels at which a picture may be reduced
 TABLE = 0.33  # brightness, as a share of the paper's, below which the background is not paper
 STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
 RIM = 0.1  # share of each side where a frame or a table may lie
-LIGHT_POINTS = 24  # along the longer side, to which the light is fitted
-DARKER, UNEVEN = 0.1, 0.2  # shares: what is darker than the fit is not paper; light that varies less is left
+LIGHT_POINTS = 24  # points along the longer side to which the light is fitted
+DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the fit; light that varies less is kept
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
-DARKEST = 0.2  # share of the brightest light below which no light is evened out
+DARKEST = 0.2  # light below this share of the brightest is evened out no further
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
@@ -30,15 +30,15 @@ PALE, SIMILAR = 0.6, 2.0  # contrast of a paler ink, as a share of the threshold
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
 FLAT, COLORED = 4.0, 32.0  # gray levels by which a drawing's paper varies, and by which colored areas differ from it
-WIDE = 9  # of 2 · COLORS_SIDE: width of the narrowest colored area that is not a stroke
+WIDE = 9  # width of the narrowest colored area that is not a stroke, in a picture of side 2 · COLORS_SIDE
 POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
 REACH = 8  # of the median filter that finds its background, in pixels to each side
 SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
 CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
 ALONG = 0.6  # share of its own longer side with which such ink lies along the border
 FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
-BROAD = 2.0  # strokes that are wider than three quarters of them by that factor do not count
-THICK = 3.0  # stroke widths: ink at the border that is thicker is not written
+BROAD = 2.0  # strokes this many times as wide as the third quartile do not count
+THICK = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
 class Look(NamedTuple):
@@ -101,7 +101,7 @@ class Component(NamedTuple):
         return self.top <= one.top and self.left <= one.left and one.bottom <= self.bottom and one.right <= self.right
 
     def encloses(self, one: "Component") -> bool:
-        """Whether there is ink of this one to the left and right of the middle of the other, and above and below."""
+        """Whether this component has ink to the left and right of the other's middle, and above and below."""
         if not self.contains(one):
             return False
         row, column = (
@@ -140,7 +140,7 @@ def find_ink(gray: Gray, look: Look = DIGIT) -> Ink | None:
 
 
 def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
-    """Dark ink of whatever kind, written or not, and the background, of the reduced picture."""
+    """All dark ink of the reduced picture, written or not, and the background."""
     scale = -(-max(gray.shape) // look.coarse)
     gray = _reduce(gray, scale)
     size = look.window * max(gray.shape)
@@ -149,7 +149,7 @@ def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
 
 
 def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
-    """The same without what surrounds the writing, and as sharp as its strokes allow."""
+    """The ink without what surrounds the writing, at the resolution that its strokes require."""
     sigma, size = (look.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, _reduce(gray, ink.scale)
     for _ in range(4):
@@ -175,7 +175,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
 
 
 def _reduce(gray: Gray, scale: int) -> Gray:
-    """The picture, each side divided by that number."""
+    """The picture with each side divided by `scale`."""
     height, width = (max(1, round(side / scale)) for side in gray.shape)
     return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
 
@@ -218,8 +218,8 @@ def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
 
 def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
     """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
-    on green paper can be as bright as the paper, but it differs along that axis. Strokes of several colors on paper of
-    one: by their largest difference from the paper."""
+    on green paper can be as bright as the paper, but it differs along that axis. For strokes of several colors on paper
+    of one color, the largest difference from the paper counts instead."""
     if pixels.ndim == 2:
         return pixels
     weights, colorful = _first_component(_shrunk(pixels, COLORS_SIDE).astype(np.float32))
@@ -231,7 +231,7 @@ def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
         if colorful and np.median(difference) <= FLAT and not has_areas:
             contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
             return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
-        # The color of a table, a hand or a highlighter does not count: strokes alone change in a closing or an opening.
+        # The color of a table, a hand or a highlighter does not count: only strokes change in a closing or an opening.
         window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
         light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
         weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)
@@ -249,7 +249,7 @@ def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     """The first principal component of (H, W, 3), brighter upwards, (3,), its absolute values summing to 1; and whether
     the colors differ much along the second one, too."""
     covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
-    variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is one color
+    variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is only one color
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
     return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[1] > COLORFUL * variances[2]
 
@@ -265,7 +265,7 @@ def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, 
 def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
     """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
     brighter."""
-    side = round(2 * REACH / look.window)  # fine enough for a background, and its median filter fast
+    side = round(2 * REACH / look.window)  # fine enough for a background, and coarse enough for a fast median filter
     gray = _reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = _edges(gray.astype(np.float32))
     coarse = _reduce(gray, max(1, max(gray.shape) // side))
@@ -344,7 +344,7 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
     sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
     widths = sums / np.maximum(stats[:, 4], 1)
     if written.any():
-        # The others are blots, or the shadow of a finger.
+        # Wider ones are blots, or the shadow of a finger.
         written &= widths <= BROAD * np.quantile(widths[written], 0.75)
     stroke = width_of(float(sums[written].sum() / stats[written, 4].sum())) if written.any() else 0.0
     outside = (contact > CONTACT) | (along > ALONG)
@@ -358,7 +358,7 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
 
 
 def _has_writing(mask: Mask, smallest: float) -> bool:
-    """Whether there is ink of that size away from the border."""
+    """Whether there is ink of at least that size that does not touch the border."""
     _, stats = label_components(mask)
     sizes = stats[1:, 2:4].max(axis=1)
     return bool((sizes[_clear_of_border(stats[1:], mask.shape)] >= smallest * max(mask.shape)).any())
@@ -383,14 +383,14 @@ def _edges(gray: Strength) -> tuple[Strength, Strength, float]:
 
 def _sample(values: NDArray[Any]) -> NDArray[Any]:
     step = -(-values.size // SAMPLE)
-    while math.gcd(step, values.shape[-1]) > 1:  # or only some columns would be looked at
+    while math.gcd(step, values.shape[-1]) > 1:  # otherwise only some columns would be sampled
         step += 1
     return values.ravel()[::step]
 
 
 def _quantile(values: NDArray[Any], share: float) -> float:
-    """Without interpolation, which would take longer than everything else here. A sort, because `np.partition` is ten
-    times as slow where most values are equal."""
+    """A quantile without interpolation, which would take longer than everything else here. Sorts, because
+    `np.partition` takes ten times as long if most values are equal."""
     return float(np.sort(values)[int(share * (values.size - 1))])
 
 
@@ -432,8 +432,8 @@ def _extract(
     if paler := _paler_writing(labels, stats, seeds, pale, stroke):
         seeds[paler] = stats[paler, 4]
         mask |= np.isin(np.arange(len(stats)), paler)[labels]
-    # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold. What is still
-    # fainter than the threshold is not a stroke fading out.
+    # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold, so extract again
+    # by strong edges. Ink across the page that is then still below the threshold is not a stroke fading out.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
     across &= seeds > 0
     if not strong and across.any():
@@ -448,8 +448,8 @@ def _extract(
 def _paler_writing(
     labels: NDArray[np.int32], stats: NDArray[np.int32], seeds: NDArray[np.int64], pale: Mask, stroke: float
 ) -> list[int]:
-    """The components without any of the `seeds` that are as large as those with some, drawn with as wide a pen, and to
-    a good part at least `pale`."""
+    """The components without `seeds` that resemble those with some: about as large, drawn with about as wide a pen, and
+    in good part at least `pale`."""
     left, top, width, height, area = stats.T
     written = seeds > 0
     other = _clear_of_border(stats, labels.shape) & ~written
@@ -471,7 +471,7 @@ def _paler_writing(
 
 
 def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
-    """Straight lines longer than that share of the picture's side, within 7° of horizontal or vertical, without the ink
+    """Straight lines longer than this share of the picture's side, within 7° of horizontal or vertical, without the ink
     that crosses them: pixels count only where the ink is no thicker than the line."""
     lines = []
     reach = round(STROKES * stroke) | 1

@@ -13,7 +13,7 @@ BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCu
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box
 MIN_GRAY = 0.2  # least share of gray pixels in the ink of an MNIST digit: its strokes are antialiased
-MIN_INK = 200  # darkest ink of the faintest MNIST digit, which is passed on as it is
+MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
 
 
 # MNIST's makers scaled each digit, aspect ratio kept, into a box of 20×20 pixels, antialiased, and shifted it so that
@@ -50,7 +50,7 @@ def draw_digit(strength: NDArray[np.float32], digit: Component) -> NDArray[np.ui
     height, width = (max(1, round(side * zoom)) for side in inked.shape)
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
     drawn = cv2.resize(inked, (width, height), interpolation=how)
-    edge = min(1.0, float(drawn.max()) / 2)  # a thin stroke that was reduced is faint
+    edge = min(1.0, float(drawn.max()) / 2)  # reducing a thin stroke makes it faint
     return fit_to_box(normalize_stroke_width(drawn >= edge, BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
 
 

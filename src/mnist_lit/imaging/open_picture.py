@@ -15,9 +15,9 @@ from mnist_lit.errors import InputError
 from mnist_lit.system.regular_file import read_regular_file
 
 SHOW_SUFFIX = ".seen.png"  # end of the names of pictures that `predict --show` saves
-MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # limits of a file
+MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # of one file, at most
 SLOW_FORMATS = ("AVIF", "HEIF", "JPEG2000", "WEBP")  # their decoders need much memory or time
-SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of telephones, which store HEIF
+SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of phones, which store HEIF
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
@@ -26,7 +26,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG"
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # ISO/IEC 23008-12, annex B: HEIF coded as HEVC
 
-# Pillow warns of damaged metadata; what matters raises. Set once, because filters are shared by all threads.
+# Pillow warns about damaged metadata; what matters raises. Set once, because all threads share the filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -55,7 +55,7 @@ def reduce_picture(picture: Image.Image, max_side: int) -> Image.Image:
 
 
 def picture_names(names: Iterable[str]) -> list[str]:
-    """Those file names that have a picture's suffix; without hidden files and what `predict --show` saved."""
+    """The file names with a picture's suffix, except hidden files and what `predict --show` saved."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
     suffixes.update(HEIC_SUFFIXES)
     pictures = (name for name in names if Path(name).suffix.lower() in suffixes and name[0] != ".")
@@ -109,7 +109,7 @@ def _decode(content: bytes) -> Image.Image:
 
 
 def _brands(content: bytes) -> set[bytes]:
-    """The brands of an ISO media file (ISO/IEC 14496-12, section 4.3), such as HEIC and AVIF; none of other files."""
+    """The brands of an ISO media file (ISO/IEC 14496-12, section 4.3), such as HEIC and AVIF; empty for other files."""
     end = min(int.from_bytes(content[:4]), 256)
     return {content[start : start + 4] for start in range(8, end, 4)} if content[4:8] == b"ftyp" else set()
 
@@ -156,7 +156,7 @@ def _normalize(picture: Image.Image) -> Image.Image:
     elif picture.mode not in ("L", "RGB"):
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
     picture = reduce_picture(picture, MAX_SIDE)
-    picture = _on_paper(picture) if picture.mode == "RGBA" else picture.copy()  # never the caller's own
+    picture = _on_paper(picture) if picture.mode == "RGBA" else picture.copy()  # never the caller's own object
     picture.info = {"size": size[::-1] if 5 <= orientation <= 8 else size}  # 5 to 8 swap rows and columns
     picture.getexif()[ExifTags.Base.Orientation] = orientation  # its only tag: the others may be damaged
     ImageOps.exif_transpose(picture, in_place=True)
@@ -164,7 +164,7 @@ def _normalize(picture: Image.Image) -> Image.Image:
 
 
 def _on_paper(picture: Image.Image) -> Image.Image:
-    """Blend with white or black paper: of the picture's own tone if it is mostly opaque, else of the opposite one."""
+    """Blend with white or black paper: the picture's own tone if it is mostly opaque, else the opposite one."""
     alpha = np.asarray(picture.getchannel("A"), np.float32)
     light = float((np.asarray(picture.convert("RGB").convert("L")) * alpha).sum() / max(float(alpha.sum()), 1)) >= 128
     paper = Image.new("RGBA", picture.size, "white" if light == (alpha.mean() > 128) else "black")

@@ -15,15 +15,15 @@ SIDE = 800  # longer side in pixels of the reduced picture in which lines are lo
 # In pixels of the reduced picture.
 STRIP = 16  # width of the strips in which lines are looked for
 THICKEST = 8  # of a line or a dot
-BENT, PARALLEL = 1.5, 0.75  # how far a line may leave its course, and lines on average the others' courses
+BENT, PARALLEL = 1.5, 0.75  # how far a line may stray from its course, and courses on average from their trend
 NEAR = 2  # least distance of two lines
 FAINT = 3.0  # least darkness of a line, in gray levels
 MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
-LONG, WHOLE = 0.75, 0.95  # shares of the strips that show one of the lines that show how all run: if many, or few
-FEWEST, MANY = 3, 5  # of these lines
+LONG, WHOLE = 0.75, 0.95  # share of the strips in which a guide line must be visible: if there are many, or few
+FEWEST, MANY = 3, 5  # of these guide lines, which determine the course of all lines
 COVERED, STRIPS = 0.35, 4  # least share of the strips, and least number of strips, that show any other line
 ALIKE = 2.0  # how many times as thick and dark as the usual one such a line may be
-INK, AROUND = 0.75, 31  # brightness of ink on a line, as a share of the line's; 8 pixels each that show the line's
+INK, AROUND = 0.75, 31  # most brightness of ink on a line, as a share of the line's; samples of that, 8 pixels apart
 FEWEST_DOTS, SAMPLE = 40, 100  # least number of dots; how many of them are looked at
 COMPACT = 0.6  # least width of a dot, as a share of its height, and least area, as a share of its box
 EVEN, REGULAR = 0.15, 0.7  # share by which the distances of dots may differ, and least share of such distances
@@ -40,10 +40,10 @@ class Line(NamedTuple):
 
 # Lines are looked for in narrow strips, since they are seldom exactly horizontal. A row of a strip that is darker than
 # the paper above and below, in most columns, is part of a line or of a digit. Those of digits seldom continue from
-# strip to strip. Lines that do show how all of them run, with a slope and a bend that change with the row in
-# perspective; along these courses, lines that digits interrupt add up, too. Each pixel of a line is then replaced by
-# what is above and below, so that strokes across the line go on, unless it is darker than the line: that is a stroke
-# along it.
+# strip to strip. Lines that do reveal the course of all lines, whose slope and bend change with the row in perspective;
+# along these courses, even lines that digits interrupt add up. Each pixel of a line is then interpolated from those
+# above and below, so that strokes across the line continue, unless it is darker than the line: then it belongs to a
+# stroke along the line.
 def remove_ruling(gray: Gray) -> Gray:
     """A picture (H, W), dark on light, without what is printed on its paper: five or more lines across the page, or
     three from border to border, within 8° of horizontal or vertical; or regular dots."""
@@ -56,7 +56,7 @@ def remove_ruling(gray: Gray) -> Gray:
 
 
 def _remove_lines(gray: Gray, scale: float) -> Gray:
-    """The picture without about horizontal lines. scale: by which it is reduced to look for them."""
+    """The picture without its nearly horizontal lines. scale: how much to reduce it for the search."""
     height, width = (round(side / scale) for side in gray.shape)
     strips = width // STRIP
     if strips < 2 * STRIPS or height < 3 * THICKEST:
@@ -71,7 +71,7 @@ def _remove_lines(gray: Gray, scale: float) -> Gray:
 
 
 def _find_lines(gray: Gray) -> list[Line]:
-    """The lines that are about horizontal; none if there are too few."""
+    """The nearly horizontal lines; empty if there are too few."""
     dark, peaks = _dark_rows(gray)
     height, strips = dark.shape
     x = np.linspace(-1, 1, strips)
@@ -97,7 +97,7 @@ def _find_lines(gray: Gray) -> list[Line]:
         if below - above <= THICKEST:
             line = Line(bend, slope, level + (above + below) / 2, below - above + 1)
             found.append((line, float(profile.max()), len(where) / max(int(visible[at].sum()), 1)))
-    # The bars of several sevens are in line, too, but thicker and darker.
+    # The bars of several sevens line up, too, but are thicker and darker.
     sure = [(line.thickness, darkness) for line, darkness, share in found if share >= LONG]
     thickest, darkest = ALIKE * np.median(sure, axis=0) if sure else (0.0, 0.0)
     return [
@@ -106,8 +106,8 @@ def _find_lines(gray: Gray) -> list[Line]:
 
 
 def _courses(peaks: Mask, x: Values) -> Values:
-    """How a line at each level runs, or would run, by the longest ones: bend, slope and level, (N, 3), see `Line`; none
-    if these are too few, or written. x: (strips,), of each strip."""
+    """The course that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
+    (N, 3), see `Line`; empty if these are too few, or are writing. x: each strip's position, (strips,)."""
     chains = _chains(peaks, x, LONG)
     if len(chains) < MANY:  # three ones may nearly fill a picture
         chains = _chains(peaks, x, WHOLE)
@@ -116,7 +116,7 @@ def _courses(peaks: Mask, x: Values) -> Values:
     bends, slopes, levels = chains.T
     bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
     away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
-    if away.mean() > PARALLEL:  # they are written, like three tall ones
+    if away.mean() > PARALLEL:  # they are writing, such as three tall ones
         return np.empty((0, 3))
     level = np.arange(-len(peaks) // 8, len(peaks) + len(peaks) // 8)
     return np.stack((np.polyval(bending, level), np.polyval(sloping, level), level), axis=1)
@@ -150,8 +150,8 @@ def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
 
 
 def _chains(peaks: Mask, x: Values, share: float) -> Values:
-    """How lines run that are visible in that share of the strips and do not leave the page: (N, 3), see `Line`. x: of
-    each strip."""
+    """The courses of the lines that are visible in that share of the strips and do not leave the page: (N, 3), see
+    `Line`. x: each strip's position."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
     labels, stats = label_components(joined > 0)
     chains = []
@@ -170,7 +170,7 @@ def _chains(peaks: Mask, x: Values, share: float) -> Values:
 
 
 def _bridge(gray: Gray, rows: Values, reach: int) -> None:
-    """Replace what is at most `reach` pixels from a line by what is above and below it. rows: (W,), of the line."""
+    """Replace pixels within `reach` of a line by those above and below. rows: the line's in each column, (W,)."""
     columns = np.arange(gray.shape[1])
     around = np.round(rows).astype(int) + np.arange(-reach - 1, reach + 2)[:, None]
     inside = (around >= 0) & (around < len(gray))

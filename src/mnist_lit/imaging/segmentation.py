@@ -72,8 +72,8 @@ class SingleDigit(NamedTuple):
 #   it is also cut where its column sums are smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
-    """The largest component with the strokes near it, without them, what it frames, and another one; none if there is
-    no ink."""
+    """The largest component with the strokes near it, without them, what it frames, and another component; empty if
+    there is no ink."""
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
     found = _largest_digits(_erase(ink.mask, lines))
     if not lines:
@@ -84,7 +84,7 @@ def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, ink.mask.shape)]
     if len(ruled) < len(lines):
         found = _largest_digits(_erase(ink.mask, ruled))
-    if ruled and len(lines) <= 2:  # or the stem of a four that fills the picture
+    if ruled and len(lines) <= 2:  # they may also be the stem of a four that fills the picture
         found = found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
     return found
 
@@ -98,7 +98,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
     ones = [one for one in clear if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    # Nor are several digits in a row or a column, each standing alone and about as high as the others.
+    # Nor are several digits in a row or a column ruled lines: each stands alone and is about as high as the others.
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
@@ -139,8 +139,8 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
 
 
 def typical_height(found: Sequence[Component]) -> float:
-    """Median size, weighted by ink, so that dust does not count; 0 if there are no components. What is wider than any
-    digit is several that touch, and counts with its height."""
+    """Median size, weighted by ink, so that dust does not count; 0 if there are no components. A component wider than
+    any digit is several that touch, and counts with its height."""
     if not found:
         return 0.0
     heights = [one.height if one.width > WIDEST * one.height else one.size for one in found]
@@ -250,7 +250,7 @@ def _overlaps(one: Component, other: Component) -> tuple[int, int]:
 
 
 def _gap(first: Component, second: Component, limit: float) -> float:
-    """The distance between the ink of two components in pixels; infinite if that of their boxes is above the limit."""
+    """The distance between the ink of two components in pixels; infinite if their boxes are beyond the limit."""
     if min(_overlaps(first, second)) < -limit:  # the boxes' gap is at most that of the ink, and far faster to find
         return math.inf
     both = _union((first, second))
@@ -313,8 +313,8 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
 
 
 def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:
-    """The parts of a component from left to right, each around a tall one, if only faint ink joins these; else the
-    component itself. strength: of the page."""
+    """The parts of a component from left to right, each around a tall part, if only faint ink joins the tall parts;
+    else the component itself. strength: the page's."""
     top, left, _, _, mask = component
     strong = components(mask & (strength[component.where] > FAINT))
     tall = [part for part in strong if part.height >= FRAGMENT * typical]
@@ -327,9 +327,9 @@ def _parts(component: Component, typical: float, strength: Strength) -> list[Com
 
 
 def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
-    """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts are where the
-    column sums have deep minima, through a single stroke, or through two, as of a loop, in the middle of what is still
-    wide. The component itself if it is narrow, low or nowhere thin enough."""
+    """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts lie at deep minima
+    of the column sums: through a single stroke, or through two, as in a loop, in the middle of a piece that is still
+    wide. Returns the component itself if it is narrow, low or nowhere thin enough."""
     top, left, _, _, mask = component
     wide = WIDE * max(typical, 0.7 * component.height)
     if component.width < wide or component.height < FRAGMENT * typical:

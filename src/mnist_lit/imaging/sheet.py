@@ -58,15 +58,15 @@ class Area(NamedTuple):
 # Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
 # edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
 # run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp. And they change no
-# color, so the area is looked for in brightness and then in color. Without any quadrilateral, other convex areas count.
+# color, so we look for the area in brightness and then in color. Without a quadrilateral, other convex areas count.
 def find_sheets(pixels: Pixels) -> list[Sheet]:
-    """The sheets of paper in a photo, (H, W) or (H, W, 3), in the order in which one reads them; none if it does not
-    show all sides of one, or all but one."""
+    """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless all sides of one are in view,
+    or all but one."""
     scale = -(-max(pixels.shape[:2]) // SIDE)
     height, width = (side // scale for side in pixels.shape[:2])
     if max(pixels.shape[:2]) < PHOTO or min(height, width) < 4 * STROKE:
         return []
-    whole = pixels[: height * scale, : width * scale]  # a whole number of pixels each: reduces several times as fast
+    whole = pixels[: height * scale, : width * scale]  # a multiple of the scale, which reduces several times as fast
     reduced = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
     paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
@@ -101,7 +101,7 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
     opened = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, np.ones((GAP, GAP), np.uint8))
     outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sizes = np.array([cv2.contourArea(outline) for outline in outlines])
-    around = links[0][:, 3] if outlines else np.zeros(0)  # the outline that a hole is in; -1 if it is none
+    around = links[0][:, 3] if outlines else np.zeros(0)  # the outline around each hole; -1 for what is not a hole
     largest = sorted(np.flatnonzero((around < 0) & (sizes > LEAST * steps.size)).tolist(), key=sizes.__getitem__)
     return [
         Area(
@@ -146,7 +146,7 @@ def _quadrilateral(area: Area) -> Corners | None:
 
 
 def _polygon(area: Area) -> Corners | None:
-    """The corners of an area's outline if that is convex, as of round paper and of scraps, but not that of a zero."""
+    """The corners of an area's outline if it is convex, as for round paper and scraps, and not that of a zero."""
     convex = area.size >= STRAIGHT * cv2.contourArea(area.hull)
     return _approximate(area.hull, ROUND) if convex and area.holes <= HOLES * area.size else None
 
@@ -201,7 +201,7 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
     if len(changes) < len(corners) - 1 or in_shadow:
         return False
     around = np.abs(border(colors) - np.mean(insides, axis=0)).max(axis=1)
-    return bool(np.median(around) > STEP)  # or there is paper around, too, as around a box or a thick zero
+    return bool(np.median(around) > STEP)  # otherwise there is paper outside, too, as around a box or a zero
 
 
 def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
