@@ -23,5 +23,5 @@ class CheckpointModel:
     @torch.inference_mode()
     def __call__(self, images: Images) -> Scores:
         """uint8 (B, 28, 28) → probabilities (B, C) and outlier scores (B,)."""
-        probabilities, outliers = self.network(torch.tensor(images))  # a copy: theirs may be read-only
+        probabilities, outliers = self.network(torch.tensor(images))  # a copy, since theirs may be read-only
         return probabilities.numpy(), outliers.numpy()

@@ -1,4 +1,4 @@
-"""Check an ONNX file before onnxruntime sees it: that it is intact, and that it is nothing but a network.
+"""Check an ONNX file before onnxruntime sees it: it must be intact, and contain nothing but a network.
 
 onnxruntime loads most damaged files without complaint, and runs whatever a file contains. The checksum finds damage. It
 proves nothing about the file's author, so the parts of the file are checked too. Needs neither torch nor onnx.
@@ -114,7 +114,7 @@ def check_end(checksum: bytes) -> None:
 
 
 def convolution_outputs(model: bytes) -> dict[str, str]:
-    """The name of each convolution's output, by the name of its weights. model: a file that was checked."""
+    """The name of each convolution's output, by the name of its weights. model: a file that `check_file` passed."""
     nodes = [node for graph in _contents(memoryview(model), GRAPH) for node in _contents(graph, NODE)]
     convolutions = [node for node in nodes if _contents(node, OP_TYPE) == [b"Conv"]]
     return {

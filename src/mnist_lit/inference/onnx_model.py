@@ -25,7 +25,7 @@ from mnist_lit.system.regular_file import read_regular_file
 
 ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")  # of the tutorial's network
-TRIAL_MIB, TRIAL_SECONDS = 256, 2  # what classifying one image may take, besides the weights
+TRIAL_MIB, TRIAL_SECONDS = 256, 2  # limits on classifying one image; the weights come on top
 LAST_OPERATOR_SECONDS = 10  # how long to wait for the operator that runs when the time is up
 
 Images = NDArray[np.uint8]  # (B, 28, 28), 0 = paper
@@ -73,13 +73,13 @@ class OnnxModel:
         return probabilities, outliers
 
     def convolution_session(self) -> Any:
-        """A session that returns what the tutorial network's four convolutions respond, before their ReLUs, each
-        (B, C, H, W); None for any other network. A session of its own: with more outputs, reading is slower."""
+        """A session that returns the responses of the tutorial network's four convolutions, before their ReLUs, each
+        (B, C, H, W); None for any other network. Separate, because more outputs make reading slower."""
         return _session(with_outputs(self._data, self._responses)) if self._responses else None
 
 
 def _session(data: bytes, *, limited: bool = False) -> Any:
-    """Load a file that was checked. limited: running it raises an error instead of taking more than TRIAL_MIB."""
+    """Load a checked file. limited: running it raises an error instead of taking more than TRIAL_MIB."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -105,8 +105,8 @@ def _session(data: bytes, *, limited: bool = False) -> Any:
 
 
 def _classify_blank(session: Any) -> Scores:
-    """The scores of a blank image. Raises InputError if they take too long. In a thread, as Python cannot interrupt an
-    operator: the run ends after the current one."""
+    """The scores of a blank image. Raises InputError if they take too long. Runs in a thread, since Python cannot
+    interrupt an operator: a run that takes too long ends after the current one."""
     import onnxruntime
 
     options, scores = onnxruntime.RunOptions(), Future[Scores]()

@@ -54,8 +54,8 @@ class Row(NamedTuple):
 
 
 def expand_paths(paths: Sequence[str]) -> Iterator[str]:
-    """Each file, and each folder's pictures, subfolders included; a folder without pictures stands for itself. Not what
-    `--show` saved beside one of these files, which a wildcard names as well."""
+    """Each file, and each folder's pictures, subfolders included; a folder without pictures stands for itself. Skips
+    what `--show` saved beside one of these files, since a wildcard matches that as well."""
     saved = {f"{path}{SHOW_SUFFIX}" for path in paths}
     for path in paths:
         if path in saved:
@@ -73,7 +73,7 @@ def read_files(
     reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None = None
 ) -> Iterator[list[Row]]:
     """Each file's rows, in order. Workers find the digits; the network classifies those of a chunk of files at once.
-    shown: gets the paths of pictures of what the network saw; None saves none."""
+    shown: collects the paths of saved pictures of what the network saw; None saves none."""
     for chunk, found in propose_chunks(files, many=many):
         readings = iter(reader.decide([proposal for proposal in found if not isinstance(proposal, str)]))
         for file, proposal in zip(chunk, found, strict=True):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 BATCH_SIZE = 256  # digits that are classified at once
-SMALLEST = 1e-4  # probability that ends a comparison of hypotheses: below it, all are equally unlikely
+SMALLEST = 1e-4  # for comparing hypotheses: all probabilities below it are equally unlikely
 
 
 class Reading(NamedTuple):
@@ -51,7 +51,7 @@ class Proposal(NamedTuple):
 
     sheets: list[Hypotheses]  # one for each sheet of paper
     size: tuple[int, int]  # the picture's width and height in pixels
-    many: bool  # whether every digit is asked for, or one
+    many: bool  # whether to read every digit instead of one
 
 
 def propose(picture: Any, *, many: bool = False) -> Proposal:
@@ -114,7 +114,7 @@ class DigitReader:
         return self.decide([propose(picture, many=True)])[0]
 
     def decide(self, proposals: Sequence[Proposal]) -> list[list[Reading]]:
-        """The readings of each picture, classified together: one per picture, or all digits if asked for."""
+        """The readings of each picture, classified together: one, or every digit where the proposal asks for `many`."""
         found = [digit for proposal in proposals for sheet in proposal.sheets for digit in sheet.found]
         scores = self._scores(found)
         decided, start = [], 0
@@ -160,8 +160,8 @@ class DigitReader:
         self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float, *, in_word: bool = False
     ) -> Reading:
         rejected = in_word or outlier > self.threshold
-        # A rejected image is probably none of the classes, so its probabilities tend to uniform ones.
-        doubt = max(outlier, 0.5) if rejected else 0.0  # also where the threshold is lower
+        # A rejected image is probably none of the classes, so its probabilities move towards uniform ones.
+        doubt = max(outlier, 0.5) if rejected else 0.0  # at least 0.5, even if the threshold is lower
         row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())
         reason = "part of a word" if in_word and outlier <= self.threshold else self.rejection
         verdict = ("rejected", reason) if rejected else ("ok", "")

@@ -2,7 +2,7 @@
 
 While a command runs, its rows are in a folder beside the output, `rows.csv.part/`, together with a record of how far
 they go. `rows.csv` itself appears, complete, when all is done; an older one stays in place until then. A record of
-other settings or other files is refused: rows of two models never end up in one table."""
+other settings or other files is refused, so the rows of two models never end up in one table."""
 
 import hashlib
 import json
@@ -53,11 +53,11 @@ class UnfinishedTable:
             self._unsaved.append(header)
 
     def _restore(self, files: Sequence[str]) -> int:
-        """Take over what an earlier command has saved; returns the length of its rows in bytes, 0 without any."""
+        """Take over what an earlier command saved; returns the length of its rows in bytes, 0 if there are none."""
         restart = "delete it to start again, or choose another --output"
         progress, rows = self.folder / PROGRESS, self.folder / ROWS
         try:
-            # Through a link, the rows would end up in any file of the user's.
+            # A link could send the rows into any of the user's files.
             if any(path.is_symlink() or (path.exists() and not path.is_file()) for path in (progress, rows)):
                 raise ValueError
             if not progress.exists():
@@ -80,7 +80,7 @@ class UnfinishedTable:
         return int(length)
 
     def saved(self) -> int:
-        """How many files the same command would not read again: from the record, as a signal may come amid a save."""
+        """How many files the same command would skip, by the record, since a signal may interrupt a save."""
         return int(self._record()["done"]) if self.folder.joinpath(PROGRESS).exists() else 0
 
     def _record(self) -> Any:
@@ -100,19 +100,19 @@ class UnfinishedTable:
         self._rows.close()
         self.folder.joinpath(PROGRESS).unlink()
         self.folder.joinpath(ROWS).replace(self.path)
-        self._lock.release()  # only now: the same command would start again, with an empty table
-        with suppress(OSError):  # unless one has started
+        self._lock.release()  # only now, or the same command could start over with an empty table
+        with suppress(OSError):  # unless another command has started
             self.folder.joinpath(LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def close(self) -> None:
         """Leave what was saved to the next command."""
-        with suppress(OSError):  # on a full disk it tries once more to write; that error was raised already
+        with suppress(OSError):  # on a full disk, closing tries to write once more; that error was raised already
             self._rows.close()
         self._lock.release()
 
     def _save(self) -> None:
-        """Write what was added: the rows first, so that the record never promises more than there is."""
+        """Write what was added: rows before the record, so that the record never promises more than there is."""
         self._rows.write("".join(self._unsaved).encode())
         self._rows.flush()
         os.fsync(self._rows.fileno())

@@ -1,4 +1,4 @@
-"""Find the digits in many files with all processors, in order and a bounded number of files ahead. Imports no torch."""
+"""Find the digits in many files on all processors, in order and a limited number of files ahead. Imports no torch."""
 
 import multiprocessing
 import os
@@ -17,17 +17,17 @@ from mnist_lit.inference.reader import Proposal, propose
 
 STDIN = "-"
 CHUNK_SIZE = 16  # files that a worker gets at once, and whose digits are classified in one batch
-MIN_CHUNKS = 16  # below which processes are not worth their start
+MIN_CHUNKS = 16  # with fewer, starting processes is not worthwhile
 MAX_WORKERS = 8  # more would find digits faster than one network classifies them
 
 Proposed = Proposal | str  # a picture's digits, or why it could not be read
 
-stopping = threading.Event()  # whether nobody waits any more for what this process reads
+stopping = threading.Event()  # set once nobody waits for this process's results any more
 
 
 def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequence[str], list[Proposed]]]:
-    """Chunks of files with what was found in each file, in order. A few files are opened by threads, more by processes:
-    these are not held up by Python's global lock, and if one crashes, the others' files are still read."""
+    """Chunks of files with what was found in each file, in order. Threads open a few files, and processes open more:
+    Python's global lock does not hold processes up, and if one crashes, the others' files are still read."""
     size = 1 if many else CHUNK_SIZE  # a page takes a while, and may have hundreds of digits
     chunks = (files[start : start + size] for start in range(0, len(files), size))
     workers = min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, MAX_WORKERS)
@@ -43,7 +43,7 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
             chunk, future = waiting.popleft()
             try:
                 yield chunk, future.result()
-            except BrokenProcessPool:  # no chunk that was under way has a result, whoever crashed
+            except BrokenProcessPool:  # no chunk in progress has a result, whichever process crashed
                 pool.shutdown()
                 waiting.appendleft((chunk, future))
                 while waiting:
@@ -57,7 +57,7 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
 
 
 def _submit(pool: Executor, files: Sequence[str], many: bool) -> Future[list[Proposed]]:  # noqa: FBT001
-    """Give the pool a chunk. A crash before that is reported by the chunk's future, as one after it would be."""
+    """Give the pool a chunk. If a process has already crashed, the chunk's future says so, as after a later crash."""
     try:
         return pool.submit(propose_files, files, many)
     except BrokenProcessPool as error:
@@ -93,13 +93,13 @@ def _start_processes(workers: int) -> Executor:
 
 
 def process_context(module: str) -> Any:
-    """Starts processes that are not copies of this one, which may have threads (torch, onnxruntime) that do not survive
-    one. A fork server imports the module once for all of them."""
+    """A context that starts processes without forking this one, whose threads (torch, onnxruntime) may not survive a
+    fork. A fork server imports the module once for all of them."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload([module])
-    if "forkserver" in methods:  # Ctrl-C reaches every process: these may get it once `set_up_process` can handle it
-        resource_tracker.ensure_running()  # which would unblock the signal
+    if "forkserver" in methods:  # Ctrl-C reaches every process: blocked until `set_up_process` can handle it
+        resource_tracker.ensure_running()  # first, because starting it unblocks the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         forkserver.ensure_running()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -107,11 +107,11 @@ def process_context(module: str) -> Any:
 
 
 def set_up_process() -> None:
-    """Share the processors, leave signals to the parent but read no further files, and end with it."""
+    """Use one thread, leave signals to the parent but read no further files after one, and end with the parent."""
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the processors already
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())  # the first process ends the others
+    signal.signal(signal.SIGINT, lambda *_: stopping.set())  # the parent ends its workers
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()

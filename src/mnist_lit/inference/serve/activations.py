@@ -1,4 +1,4 @@
-"""What the tutorial network's four convolutions respond to one digit, as pictures. NumPy and onnxruntime only."""
+"""How the tutorial network's four convolutions respond to one digit, as pictures. NumPy and onnxruntime only."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ class Activations(BaseModel):
 
 
 class Convolutions:
-    """The convolutions of a reader's network; without any if it is not the tutorial's."""
+    """The convolutions of a reader's network; none if it is not the tutorial's."""
 
     def __init__(self, reader: DigitReader) -> None:
         self.model = reader.name

@@ -34,7 +34,7 @@ T = TypeVar("T", bound=BaseModel)
 def create_app(
     reader: DigitReader, *, hosts: Sequence[str] = (), origins: Sequence[str] = (), limits: Limits | None = None
 ) -> FastAPI:
-    """The application. hosts: its names, besides localhost and the address that a client connects to. origins: of other
+    """The application. hosts: its names, besides localhost and the address that a client connects to. origins: other
     sites whose pages may use it."""
     limits = limits or Limits()
     metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
@@ -70,7 +70,7 @@ def create_app(
         openapi_extra=PIXELS,
     )
     async def activations(request: Request) -> Response:
-        """What the tutorial network's convolutions respond to one image of 28×28 pixels."""
+        """How the tutorial network's convolutions respond to one image of 28×28 pixels."""
         data, is_json = await read_body(request)
         if not is_json:
             raise HTTPException(415, f"expected {JSON}, got a picture")
@@ -80,7 +80,7 @@ def create_app(
     @app.head("/health", include_in_schema=False)  # as monitors ask
     @app.get("/health")
     async def health() -> Health:
-        """The server is up; which model it serves."""
+        """Whether the server is up, and which model it serves."""
         return Health(
             model=reader.name, labels=list(reader.labels), threshold=reader.threshold, layers=convolutions.names
         )

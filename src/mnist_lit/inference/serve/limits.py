@@ -1,6 +1,6 @@
 """What a request may cost and where it may come from: one ASGI middleware around the whole application.
 
-By hand, because every refusal must be one line of JSON with our headers. Starlette's `TrustedHostMiddleware` and
+Our own, because every refusal must be one line of JSON with our headers. Starlette's `TrustedHostMiddleware` and
 `RequestBodyLimitMiddleware` refuse in plain text; the first cannot allow the address that a client connected to, the
 second does not name the limit, and neither has a deadline for one body or a limit for all bodies together."""
 
@@ -88,8 +88,8 @@ class GuardMiddleware:
 
         # A connection that is closed while the client still sends makes its kernel reset the connection, and the
         # client loses the response (RFC 9112, section 9.6). So a refusal withholds its last message while the rest of
-        # the body is received and dropped, for a moment only: the client may never stop. What it sent is free by then,
-        # or one upload above the limit of all would refuse the others, too.
+        # the body is received and dropped, for a moment only: the client may never stop. The body's memory is
+        # free by then, or one upload above the limit of all would refuse the others, too.
         async def send_with_headers(message: Message) -> None:
             nonlocal status, withheld
             if message["type"] == "http.response.start":

@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the format that every Prometheus reads
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
-# The label of other paths is one for all: clients can invent any number of them.
+# All other paths share one label, since clients can invent any number of them.
 ROUTES = ("/", "/predict", "/activations", "/health", "/metrics", "/docs")
 
 

@@ -1,7 +1,7 @@
-"""uvicorn with what its settings cannot do; all use of its undocumented API is here, checked against uvicorn 0.54.0.
+"""uvicorn with what its settings cannot do. All use of its undocumented API is here, checked against uvicorn 0.54.0.
 
-`timeout_keep_alive` and `timeout_graceful_shutdown` are uvicorn's own, and h11 limits an incomplete head to 16 KiB. By
-hand, because uvicorn has no setting for it or answers in plain text without our headers:
+`timeout_keep_alive` and `timeout_graceful_shutdown` are uvicorn's own, and h11 limits an incomplete head to 16 KiB.
+This module adds what uvicorn has no setting for, or answers in plain text without our headers:
 - a deadline for a request's head: `timeout_keep_alive` starts only after the first response;
 - a deadline for a response that nobody reads;
 - too many connections: `limit_concurrency` answers in plain text and logs every refusal;
@@ -84,7 +84,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves an application. seconds: for which a connection may be idle, and for a request's head to arrive."""
+    """Serves an application. seconds: how long a connection may be idle, and a request's head may take to arrive."""
 
     def __init__(self, app: FastAPI, *, seconds: int) -> None:
         self.app = app

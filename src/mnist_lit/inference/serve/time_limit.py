@@ -1,9 +1,9 @@
 """Find a picture's digits in another process, which is killed if that takes too long.
 
 Limits on bytes and pixels do not bound the time. Pillow walks through the chunks, markers, strips and tags of a file in
-Python, and decodes a few formats so, too; a small progressive JPEG can describe thousands of scans of a large picture.
-Neither Python nor a decoder written in C can be interrupted in a thread. A process can, and its crash costs the others
-nothing."""
+Python, and even decodes a few formats in it; a small progressive JPEG can describe thousands of scans of a large
+picture. Neither Python nor a decoder written in C can be interrupted in a thread. A process can be killed, and its
+crash does not affect the others."""
 
 import contextlib
 from collections.abc import Iterator
@@ -89,5 +89,5 @@ def _propose_each(connection: Connection) -> None:
                 connection.send(propose(picture, many=many))
             except InputError as error:
                 connection.send(error)
-            except Exception as error:  # which may hold what cannot be pickled
+            except Exception as error:  # which may hold something that cannot be pickled
                 connection.send(RuntimeError(repr(error)))
