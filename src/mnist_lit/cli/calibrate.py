@@ -27,7 +27,7 @@ def main(command: str, args: list[str]) -> None:
     target = options.output or source
     if is_pretrained(target):
         raise InputError("the shipped model is never overwritten; add --output FILE")
-    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # import torch: not for --help
+    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import load_checkpoint
 

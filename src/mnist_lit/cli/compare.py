@@ -12,7 +12,7 @@ from mnist_lit.runs.results import read_predictions
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import percent_digits, say
 
-SIGNIFICANT = 0.05  # below this p-value, a difference counts as one
+SIGNIFICANT = 0.05  # p-value below which a difference counts as significant
 
 
 def main(command: str, args: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of `fit`, `validate` and `test`: options of ours, config files, and a checkpoint's own settings."""
+"""The configuration of `fit`, `validate` and `test`: our own options, config files, and a checkpoint's settings."""
 
 import os
 from argparse import SUPPRESS
@@ -38,7 +38,7 @@ limit_jsonargparse()
 
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:
-    """Our options beside the model's, the data's and the trainer's, and links between those."""
+    """Add our options to the model's, the data's and the trainer's, and link some of those."""
     figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
     every = "Also save a checkpoint every so many optimizer steps; 0: only after each epoch."
     keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
@@ -67,7 +67,7 @@ def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
 
 
 def allow_local_network(args: Sequence[str]) -> None:
-    """Let a network of one's own be imported from the working directory, as `python` itself would."""
+    """Allow importing a network of your own from the working directory, as `python` itself would."""
     configs = [load_yaml(arg) for before, arg in pairwise(["", *args]) if before == "--config"]
     named = any(isinstance(config.get("model"), dict) and config["model"].get("network") for config in configs)
     if named or any(arg.startswith("--model.network") for arg in args):
@@ -99,7 +99,7 @@ def _config_text(path: str) -> str:
 
 @contextmanager
 def explained_errors(parser: ArgumentParser) -> Iterator[None]:
-    """Inside, what the parser refuses becomes one line with the nearest valid option."""
+    """Turn the parser's errors inside the block into one line that names the nearest valid option."""
     try:
         yield
     except ArgumentError as error:
@@ -112,7 +112,7 @@ def resolve_options(command: str, config: Namespace) -> None:
     limits = config.trainer
     if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
         limits.max_epochs = DEFAULT_EPOCHS
-    devices = str(limits.devices)  # Lightning makes a list of as many
+    devices = str(limits.devices)  # Lightning makes a list of that length
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
         return
@@ -154,7 +154,7 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
 
 def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from.
-    Raises InputError if it could not be read again: jsonargparse takes JSON without the limits of YAML."""
+    Raises InputError if it could not be read again: jsonargparse accepts JSON beyond our limits on YAML."""
     config = config.clone()
     for name in ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run"):
         config.pop(name, None)
@@ -186,11 +186,11 @@ def tensorboard_settings(config: Namespace) -> dict[str, Any]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """What Lightning accepts as one, several or none, as a list."""
+    """A value that Lightning accepts as one, several or none, always as a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def is_rank_zero() -> bool:
-    """Whether this process writes; before the Trainer exists only the environment knows."""
+    """Whether this process is the one that writes; before the Trainer exists, only the environment tells."""
     node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
     return not rank_zero_only.rank and node == "0"  # type: ignore[attr-defined]

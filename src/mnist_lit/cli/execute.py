@@ -53,7 +53,7 @@ def check_devices(trainer: Trainer) -> None:
 
 @contextmanager
 def refusals(start: RunStart) -> Iterator[None]:
-    """What the trainer refuses before its first step is wrong input: one line, and no run folder left behind."""
+    """Treat what the trainer refuses before its first step as wrong input: one line, and no run folder left behind."""
     try:
         yield
     except BaseException as error:
@@ -82,7 +82,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
     h = model.hparams
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # others may log
+    known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # or may log more
     fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
     names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
     for callback in callbacks:
@@ -111,7 +111,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
 
 
 def planned_steps(trainer: Trainer, datamodule: MNISTDataModule) -> float:
-    """The optimizer steps of a fit, before the trainer knows them."""
+    """The number of a fit's optimizer steps, before the trainer knows it."""
     batches, limit = len(datamodule.train_dataloader()), trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs or 0
@@ -135,7 +135,7 @@ def run_fit(
     Raises InputError if the trainer refuses its options, or there is nothing to train.
     """
     with refusals(start):
-        if not start.finished:  # before other processes start: they would wait for one whose data were refused
+        if not start.finished:  # before other processes start, or they would wait for one whose data was refused
             datamodule.prepare_data()
             datamodule.setup()
             check_callbacks(trainer, model, datamodule, resumes=bool(start.checkpoint or ckpt_path))

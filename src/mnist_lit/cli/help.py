@@ -1,4 +1,4 @@
-"""`--help` of `fit`, `validate` and `test`: what people set first, in one column of options and one of explanations.
+"""`--help` of `fit`, `validate` and `test`: the options people set first, in one column, and their explanations.
 
 jsonargparse's own help of these commands has more than a thousand lines.
 """

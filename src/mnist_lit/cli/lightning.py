@@ -28,7 +28,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
-    "use_distributed_sampler": False,  # our loaders know their share
+    "use_distributed_sampler": False,  # our loaders divide the data themselves
 }
 # Parameters of `Trainer.fit`, `validate` and `test` that are not options.
 NO_OPTIONS = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "verbose", "weights_only"}
@@ -75,7 +75,7 @@ class MNISTCLI(LightningCLI):
         return {self._called: NO_OPTIONS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for all, class names from the data, and the options of run folders."""
+        """Add our options, link every seed to one, take the number of classes from the data, and replace the help."""
         options.add_options(parser, self._called)
         vars(parser)["format_help"] = partial(format_help, parser, self._called, everything="all" in self._args)
 
@@ -103,10 +103,10 @@ class MNISTCLI(LightningCLI):
         self._yaml_text = options.repeatable_config(self._parser(command), self.config[command])
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning's would let a checkpoint's hyperparameters override the command line; see `parse_arguments`."""
+        """Do nothing, where Lightning would let a checkpoint's hyperparameters override the command line."""
 
     def instantiate_classes(self) -> None:
-        """Build the module, the data module and the trainer; what they refuse becomes one line."""
+        """Build the module, the data module and the trainer; report what they refuse in one line."""
         with refusals(self._start):
             super().instantiate_classes()
 

@@ -40,11 +40,11 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 def main(args: list[str] | None = None) -> int:
     """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
     printed as one line; `--debug` shows their traceback."""
-    is_command = args is None  # this process is one, not a program that calls one
+    is_command = args is None  # not a call from another program
     if args is None:
         args = sys.argv[1:]
         # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
-        # import from the working directory first. `cli/network.py` needs no such path for a network of one's own.
+        # import from the working directory first. `cli/network.py` needs no such path for a network of your own.
         os.environ["PYTHONSAFEPATH"] = "1"
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "") in ("", "0")  # it prints for all processes
@@ -69,7 +69,7 @@ def main(args: list[str] | None = None) -> int:
         if isinstance(error, InputError):
             return 2
         if sys.__stdout__ and sys.stdout is sys.__stdout__:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # discard what is left in the buffer
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # discard the rest of the buffer
         return 1
 
 

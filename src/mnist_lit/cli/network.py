@@ -26,13 +26,13 @@ def split_network_options(args: list[str]) -> tuple[list[str], list[str]]:
 
 
 def allow_local_imports() -> None:
-    """Let a network of one's own be imported from the working directory, after everything that is installed."""
+    """Allow importing a network of your own from the working directory, after everything that is installed."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
 
 
 def build_network(options: list[str]) -> "nn.Module | None":
-    """The network that the options name, imported also from the working directory; None without any.
+    """The network that the options name, which may be in the working directory; None without options.
 
     Raises InputError if there is no such class, or it does not take these settings.
     """

@@ -23,7 +23,7 @@ from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable, say
 from mnist_lit.system.regular_file import read_regular_file
 
-MIN_FILES = 100  # from which a progress bar is shown
+MIN_FILES = 100  # least number of files for a progress bar
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
 NUMBER_WIDTH = 12  # of the second column with --many: most numbers are shorter
 MAX_LINE = 1 << 16  # bytes of a table's first line; names have a few thousand
@@ -84,7 +84,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
-    """Write the rows to a file, or the rest of them if the same command was killed before."""
+    """Write the rows to a file, or only the remaining ones if the same command was killed before."""
     model = hashlib.sha256(reader.path.read_bytes()).hexdigest()
     settings = {
         "version": __version__,

@@ -1,10 +1,10 @@
-"""Warnings and log lines that Lightning and torch print on every run although nothing is wrong, filtered."""
+"""Hide the warnings and log lines that Lightning and torch print although nothing is wrong."""
 
 import logging
 import re
 import warnings
 
-WARNINGS = (  # harmless warnings raised in every run
+WARNINGS = (  # harmless ones
     r".*LeafSpec",
     r".*does not have many workers",
     r"GPU available but not used",  # with trainer.accelerator: cpu, which was meant

@@ -44,7 +44,7 @@ def main(command: str, args: list[str]) -> None:
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder, members = _runs(options.model)
-    from mnist_lit.evaluation.report.activations import first_filters, layer_activations  # import torch: not for --help
+    from mnist_lit.evaluation.report.activations import first_filters, layer_activations  # imports torch
     from mnist_lit.evaluation.report.build import build_report
     from mnist_lit.evaluation.report.page import render_page
     from mnist_lit.system.malloc import keep_freed_memory

@@ -35,7 +35,7 @@ KEYS = """\
 
 
 class RunSummary(NamedTuple):
-    """What `--json` prints about a run; None for what it does not have, or what is damaged."""
+    """What `--json` prints about a run; None where something is missing or damaged."""
 
     run: str
     folder: str
@@ -100,7 +100,7 @@ def main(command: str, args: list[str]) -> None:
         hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
         raise InputError(f"no folder {root}{hint}")
     runs = all_runs(root) or sweep_trials(root)
-    summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' folders have none
+    summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' have none
     if options.json:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return

@@ -19,7 +19,7 @@ ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[
 
 # A name or an IPv6 address, as the server compares it with a request's; a name in other letters is sent as xn--….
 ALLOWED_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE | re.ASCII)
-MOST = {"threads": 256, "max_mb": 200, "max_seconds": 3600, "timeout": 3600}  # MiB: of all bodies in progress together
+MOST = {"threads": 256, "max_mb": 200, "max_seconds": 3600, "timeout": 3600}  # max_mb: the limit of all bodies together
 HINTS = {
     errno.EADDRINUSE: "; --port 0 picks a free one",
     errno.EADDRNOTAVAIL: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
@@ -106,6 +106,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # the address again
         raise InputError(f"cannot listen on {host}, port {port}: {reason}{HINTS.get(error.errno or 0, '')}") from error
-    # Without it Nagle's algorithm holds a response's body back until the client acknowledges its head, 40 ms later.
+    # Otherwise, Nagle's algorithm delays a response's body until the client acknowledges its head, 40 ms later.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -1,4 +1,4 @@
-"""What the command line gives the Trainer: the run folder, and loggers, callbacks and plugins beside the user's own."""
+"""What the command line gives the Trainer: the run folder, and loggers, callbacks and plugins besides the user's."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def callbacks_of_evaluation(
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:
-    """The Trainer's loggers, callbacks and plugins: ours and its options', which replace only a progress bar."""
+    """The Trainer's loggers, callbacks and plugins: ours and the user's, which replace only our progress bar."""
     theirs = [_with_flat_file_names(callback) for callback in as_list(trainer.callbacks)]
     run = None if start.finished or trainer.logger is False else start.run
     loggers = create_loggers(run) if run else []
