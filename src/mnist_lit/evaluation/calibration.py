@@ -39,7 +39,7 @@ class CalibratedNetwork(nn.Module):
     offset: Tensor
 
     def __init__(self, network: nn.Module, num_classes: int, *, quadrants: bool = True) -> None:
-        """quadrants: the features include each channel's maximum in each quarter of the image; older ones do not."""
+        """quadrants: the features include each channel's maximum in each quarter of the image; older models' do not."""
         super().__init__()
         self.network, self.num_classes, self.quadrants = network, num_classes, quadrants
         channels = network.conv4.out_channels if is_tutorial(network) else 0
@@ -60,7 +60,7 @@ class CalibratedNetwork(nn.Module):
     def log_probs_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, 28, 28) → uncalibrated log-probabilities (B, C), detector features (B, 1280 + C).
 
-        Of another network than the tutorial's only the output is known, so the features are (B, C).
+        Of a network other than the tutorial's, only the output is known, so the features are (B, C).
         """
         x = standardize(images)
         if is_tutorial(self.network):
@@ -114,10 +114,10 @@ def calibrate(
 ) -> CalibratedNetwork:
     """Calibrate a trained network. The same arguments give the same bits.
 
-    train, val: int64 indices of the training images that it was trained on, and that were set aside.
-    styles: those that it was trained on. are_digits: mirrored and rotated images, letters and symbols are
-    outliers. like: for a run that set no images aside, the calibrated network of a run of the same recipe that did;
-    `val` are then images both were trained on. The temperature is copied, and as many of these images are rejected.
+    train, val: int64 indices of the training images that it was trained on, and of those held out.
+    styles: those that it was trained on. are_digits: treat mirrored and rotated images, letters and symbols as
+    outliers. like: for a run that held no images out, the calibrated network of a run of the same recipe that did.
+    `val` are then images that both were trained on; the temperature is copied, and as many of these are rejected.
     """
     chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:MAX_DIGITS]].sort().values
     images, labels = data.train_images[chosen], data.train_labels[chosen]
@@ -128,7 +128,7 @@ def calibrate(
     images[askew] = TILT(images[askew], draws[askew, :DRAWS])
     count = -(-len(images) // 2)
     outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, count, seed=0)
-    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state as it is
+    with torch.random.fork_rng(devices=[]):  # preserves the caller's random state
         torch.manual_seed(0)  # for the detector's initial weights and dropout
         calibrated = CalibratedNetwork(network, len(data.classes)).eval()
         _train_detector(calibrated, images, torch.from_numpy(outliers))
@@ -156,7 +156,7 @@ def calibrate(
 def load_calibrated(path: str | Path, network: nn.Module | None = None) -> LoadedModel:
     """Load a checkpoint's network with its calibration. Raises InputError if it is not a checkpoint of mnist-lit.
 
-    network: one of your own that was trained; it is copied, and the copy gets the weights.
+    network: one of your own, if the checkpoint was trained with it; a copy gets the weights.
     """
     content = checkpoint.load_checkpoint(path)
     network = checkpoint.network_of(content, copy.deepcopy(network))
@@ -192,7 +192,7 @@ def calibrate_checkpoint(
     like: CalibratedNetwork | None = None,
     network: nn.Module | None = None,
 ) -> CalibratedNetwork:
-    """`calibrate` a checkpoint and save it, stripped for sharing if elsewhere. Raises InputError; OSError on saving."""
+    """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError or OSError."""
     content = checkpoint.load_checkpoint(source)
     network = checkpoint.network_of(content, copy.deepcopy(network)).eval()
     settings = checkpoint.config_of(content)["data"]
@@ -208,7 +208,7 @@ def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Ten
     """Train the detector to tell digits, uint8 (N, 28, 28), from outliers, uint8 (M, 28, 28): a binary classifier on
     synthetic outliers, after outlier exposure (Hendrycks et al. 2019, "Deep anomaly detection with outlier exposure"),
     but on the frozen network's features: what the last convolution saw in the whole image and in each quarter of it,
-    and how the probabilities are distributed whatever the class. So it costs two small layers, and no accuracy."""
+    and how the probabilities are distributed, whatever the class. It costs two small layers, and no accuracy."""
     inputs = predict_batches(calibrated, torch.cat((digits, outliers)))[1]  # (N + M, 1280 + C)
     targets = torch.cat((torch.zeros(len(digits)), torch.ones(len(outliers))))
     scale, mean = inputs.std(dim=0), inputs.mean(dim=0)

@@ -1,4 +1,4 @@
-"""The data a checkpoint was trained on, as its own configuration describes it. Reads data, trains nothing."""
+"""The data that a checkpoint was trained on, as its configuration describes it. Reads data, trains nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# TensorBoard shows a picture 350 pixels wide and skips pixels to get there: twice as many keep every second one.
+# TensorBoard shows a picture 350 pixels wide by skipping pixels; at twice that width it keeps every second one.
 WIDTH, GAP = 700, 12  # pixels of a gallery or of a matrix of ten classes, and between images
 TEXT, LINE = 27, 32  # pixels of the font, and per line of text
 CELL, MARGIN, TOP = 60, 88, 120  # pixels of a matrix cell, left of the matrix, and above it

@@ -1,5 +1,5 @@
 """Synthetic images that are not digits, made from digits or from nothing: what the detector learns to reject. They
-include no garments and no letters of a machine's fonts, so those can measure how well rejection generalizes."""
+include no garments and no letters in installed fonts, so those can measure how well rejection generalizes."""
 
 from collections.abc import Callable
 from functools import partial

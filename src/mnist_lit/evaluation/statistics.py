@@ -1,5 +1,5 @@
 """Intervals for scores, and tests for whether two scores differ. NumPy and SciPy only; knows nothing about runs.
-SciPy's statistics take half a second to import, which `scipy.stats` does at its first use."""
+`scipy.stats`, which takes half a second to import, is imported at its first use."""
 
 import math
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     """McNemar's exact test (1947) of two classifiers on the same `total` images.
     It looks only at the images that exactly one of the two gets right: without a difference, either is right on half of
-    them. The interval of the difference in accuracy is Bonett and Price's (2012): Wald's, with one more image of each.
+    them. The interval of the difference in accuracy is Bonett and Price's (2012): Wald's, with one more image for each.
 
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True

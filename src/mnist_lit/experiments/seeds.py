@@ -65,7 +65,7 @@ def _evaluate(command: str, args: list[str]) -> int:
     for run in members:
         if code := run_command(command, [*args, "--ckpt_path", str(folders.best_checkpoint(run))]):
             return code
-    # A partial test writes none, and one on another dataset a file of its own.
+    # A partial test writes no predictions, and a test on another dataset writes its own file.
     written = [path for path, changed in _predictions_of(members).items() if changed != before.get(path)]
     if command == "test" and len(written) == len(members):
         tests = [test for path in written if (test := read_predictions(path.parent, path.name))]
@@ -120,14 +120,14 @@ def _fit(args: list[str]) -> int:
 
 
 def _one_by_one(seeds: list[int], each: list[list[str]]) -> Iterator[int]:
-    """Train a seed after the other; yields their exit codes."""
+    """Train one seed after the other; yields their exit codes."""
     for number, (seed, args) in enumerate(zip(seeds, each, strict=True), 1):
         say(f"\nseed {seed}, {number} of {len(seeds)}", flush=True)
         yield run_command("fit", args)
 
 
 def _side_by_side(seeds: list[int], each: list[list[str]], at_once: int) -> Iterator[int]:
-    """Train several seeds at a time, printing what each printed when it has ended; yields their exit codes."""
+    """Train several seeds at a time, printing each one's output when it ends; yields their exit codes."""
     say(f"{len(seeds)} seeds, {at_once} at a time", flush=True)
     for number, code, printed in run_side_by_side("fit", each, at_once):
         say(f"\nseed {seeds[number]}\n{printed.decode(errors='replace')}", end="", flush=True)
@@ -135,7 +135,7 @@ def _side_by_side(seeds: list[int], each: list[list[str]], at_once: int) -> Iter
 
 
 def _seeds_at_once(given: str, seeds: int, accelerator: str) -> int:
-    """How many seeds to train at a time: as `--seeds_at_once` says; by default as many as one GPU's host has cores.
+    """How many seeds to train at a time: `--seeds_at_once`; by default one, or one per CPU core if there is one GPU.
 
     A GPU is idle most of the time while one process trains a network this small; a CPU is not.
     """

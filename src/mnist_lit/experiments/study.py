@@ -117,8 +117,8 @@ class Study:
         return found
 
     def next(self, total: int, space: Space) -> RunningTrial | None:
-        """The next trial to start or to continue; None if `total` have started and none of them waits. A trial that
-        cannot have its settings from the space, because somebody has changed the study, fails."""
+        """The next trial to start or to continue; None if `total` have started and none of them waits. A trial
+        whose settings cannot come from the space, because somebody has changed the study, fails."""
         while taken := self._take(total):
             trial, run, lock = taken
             try:
@@ -132,7 +132,7 @@ class Study:
         return None
 
     def _take(self, total: int) -> tuple[optuna.Trial, Path, FileLock] | None:
-        """A trial that is now this process's, its folder and the lock on it, which is held."""
+        """Claim a trial for this process; returns it, its folder and the lock that holds it."""
         with self._lock:
             for running in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if self._is_abandoned(running):
@@ -147,13 +147,13 @@ class Study:
             run.mkdir(exist_ok=True)
             lock = FileLock(run / ".trial.lock")
             lock.acquire()
-            if "place" not in trial.user_attrs:  # a new one; those of older versions keep all their digits
+            if "place" not in trial.user_attrs:  # a new trial; those of older versions keep all their digits
                 trial.set_user_attr("digits", DIGITS)
             trial.set_user_attr("place", self._location)
         return trial, run, lock
 
     def _draw(self, trial: optuna.Trial, space: Space) -> None:
-        """Let Optuna choose the trial's settings; a continued one keeps those that it has."""
+        """Let Optuna choose the trial's settings; a continued trial keeps its own."""
         # The draw depends on the seed, the number and all results so far: processes with one seed try different values.
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
         sampler = optuna.samplers.TPESampler(seed=(1000 * self._seed + trial.number) % 2**32, constant_liar=True)
@@ -220,7 +220,7 @@ def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial, space: Space) -> d
 
 
 def _distribution(given: Range | list[Value]) -> BaseDistribution:
-    """What Optuna notes for a trial whose value was drawn from this part of the space."""
+    """The distribution that Optuna records for a value drawn from this part of the space."""
     match given:
         case Range(int(low), int(high), int() | None as step, log):
             return IntDistribution(low, high, log, step or 1)
@@ -231,7 +231,7 @@ def _distribution(given: Range | list[Value]) -> BaseDistribution:
 
 
 def _best(trial: optuna.trial.FrozenTrial) -> Validation | None:
-    """The trial's best validation so far, if any. Raises InputError for what cannot be one."""
+    """The trial's best validation so far, if any. Raises InputError if what is stored cannot be one."""
     match trial.user_attrs.get("best"):
         case None:
             return None
@@ -257,7 +257,7 @@ def mask_secrets(text: str, url: str) -> str:
 
 @contextmanager
 def storage_errors(url: str, *, opening: bool = False) -> Iterator[None]:
-    """Inside, storage errors become one line without secrets: InputError while opening the storage, OSError later."""
+    """Turn storage errors inside the block into one line without secrets: InputError while opening, OSError later."""
     try:
         yield
     except (InputError, OSError):

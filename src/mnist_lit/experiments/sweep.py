@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STORAGE = "MNIST_LIT_STORAGE"  # the environment variable for a database URL: process lists do not show it
 TRIALS_CSV = "trials.csv"
-POLL = 0.5  # seconds between two looks at a trial
+POLL = 0.5  # seconds between checks of a trial
 RESERVED = (
     "seeds",
     "seeds_at_once",

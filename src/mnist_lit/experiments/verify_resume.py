@@ -64,7 +64,7 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
 
 
 def _kill(fit: "KillableFit", moment: str, seconds: float) -> bool:
-    """Kill at a moment. If the fit ends first, restore its folder and try again after half the time, thrice."""
+    """Kill at a moment. If the fit ends first, restore its folder and retry after half the time, up to three times."""
     fit.folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as backup:
         shutil.copytree(fit.folder, backup, dirs_exist_ok=True)
@@ -156,7 +156,7 @@ class KillableFit:
         return runs[0]
 
     def kill(self, moment: str, seconds: float) -> bool:
-        """Start; kill at the next such moment `seconds` after the start or first step. False if the fit ended first."""
+        """Start, and kill at the first such moment `seconds` after the start or first step; False if it ends before."""
         self.folder.joinpath(VALIDATING).unlink(missing_ok=True)
         with self._process(wait_for_training=moment not in (FIRST_SECOND, STARTING)) as (process, _):
             with suppress(TimeoutExpired):

@@ -52,7 +52,7 @@ class Metadata:
     scores: Mapping[str, float]  # latest value of every logged metric
     curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
     versions: Mapping[str, str]  # see `versions.run_versions`
-    earlier: tuple[Mapping[str, str], ...] = ()  # the same of processes before a resume, where it was different
+    earlier: tuple[Mapping[str, str], ...] = ()  # those of processes before a resume, where different
     calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
 
     @classmethod
@@ -65,8 +65,8 @@ class Metadata:
         curves: Mapping[str, int],
         history: Sequence[Mapping[str, str]] = (),
     ) -> Self:
-        """Metadata of a checkpoint that is being saved; scores may be scalar tensors. history: of the checkpoint that
-        the run was resumed from."""
+        """Metadata of a checkpoint that is being saved; scores may be scalar tensors. history: that of the checkpoint
+        that the run was resumed from."""
         versions, numbers = run_versions(), {name: float(score) for name, score in scores.items()}
         earlier = tuple(before for before in history if before != versions)
         return cls(config, data, tuple(classes), numbers, dict(curves), versions, earlier)
@@ -98,14 +98,14 @@ class Metadata:
 
     @property
     def temperature(self) -> float | None:
-        """That of the calibration; None without a readable one."""
+        """The calibration's temperature; None if there is no readable one."""
         with suppress(LookupError, TypeError, ValueError):
             return float((self.calibration or {})["state"]["temperature"])
         return None
 
     @classmethod
     def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:
-        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and maybe with other data."""
+        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data."""
         describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
         data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
         training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
@@ -126,14 +126,14 @@ class Metadata:
         return (*self.earlier, self.versions)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is stored: plain containers, without `earlier` and `calibration` if there is nothing to say."""
+        """The stored form: plain containers, without `earlier` and `calibration` if they are empty."""
         stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
         stored |= {"classes": list(self.classes), "earlier": list(map(dict, self.earlier))}
         return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
 
 
 def _plain(value: Any) -> list[Any]:
-    """A setting as YAML can hold it, NumPy's numbers and paths included; nothing if it cannot."""
+    """A setting in a form that YAML can hold, NumPy's numbers and paths included; empty if there is none."""
     if value is None or isinstance(value, bool):
         return [value]
     if isinstance(value, Integral):
@@ -146,7 +146,7 @@ def _plain(value: Any) -> list[Any]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint plugin: files appear complete or not at all, and loading runs no code.
 
-    Lightning's own plugin writes through the system's temporary folder, maybe on another file system, without a flush.
+    Lightning's own plugin writes via the system's temporary folder, perhaps on another file system, without a flush.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -218,7 +218,7 @@ def _check_content(content: Mapping[str, Any]) -> None:
 
 
 def require_finite(weights: Mapping[str, Any]) -> None:
-    """Raise InputError unless all real and complex numbers are finite. Where the network's dtype cannot hold them, its
+    """Raise InputError unless all real and complex numbers are finite. If the network's dtype cannot hold them, its
     outputs are not finite, which is an error as well."""
     numbers = (one for one in _tensors(weights) if one.is_floating_point() or one.is_complex())
     if not all(tensor.isfinite().all() for tensor in numbers):
@@ -226,8 +226,8 @@ def require_finite(weights: Mapping[str, Any]) -> None:
 
 
 def _tensors(content: Any) -> list[Tensor]:
-    """The tensors in nested dictionaries and lists. Raises ValueError if there are too many: a list that holds another
-    one twice, which does the same, and so on, is small in a file but without end to read."""
+    """The tensors in nested dictionaries and lists. Raises ValueError if there are too many values: a chain of lists
+    that each hold the next one twice is small in a file, but takes practically forever to read."""
     found, level = [], [content]
     for _ in range(MAX_DEPTH):
         found += level
@@ -294,7 +294,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
     """Load a checkpoint's weights into a module. Raises InputError if they do not fit.
 
-    A file without EMA weights, as `strip_for_sharing` makes it, holds only those that are evaluated.
+    A file without EMA weights, as `strip_for_sharing` makes it, holds only the weights used for evaluation.
     """
     try:
         module.load_state_dict(with_ema_weights(content["state_dict"], module.state_dict()))
@@ -309,7 +309,7 @@ def _misfit(content: Mapping[str, Any]) -> str:
 
 
 def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """A checkpoint's weights; EMA weights that are expected and missing are the network's own."""
+    """A checkpoint's weights; EMA weights that are expected but missing are copied from the network's."""
     averaged = [name for name in expected if name.startswith(EMA_PREFIX)]
     if not averaged or any(name.startswith(EMA_PREFIX) for name in weights):
         return dict(weights)
@@ -324,9 +324,9 @@ def trained_weights(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_options(content: Mapping[str, Any]) -> str:
-    """The options that name a checkpoint's network of someone's own; empty for the tutorial's.
+    """The options that name a checkpoint's network; empty for the tutorial's.
 
-    The checkpoint stores the name of its class and its arguments as text: loading never imports anything.
+    The checkpoint stores its class's name and arguments as text, so loading never imports anything.
     """
     if not (name := content.get("hyper_parameters", {}).get("network")):
         return ""
@@ -339,7 +339,7 @@ def network_options(content: Mapping[str, Any]) -> str:
 
 
 def require_network(content: Mapping[str, Any], network: object | None) -> None:
-    """Raise InputError if a checkpoint holds another network than the tutorial's, and `network` is None."""
+    """Raise InputError if a checkpoint's network is not the tutorial's and `network` is None."""
     if network is None and (options := network_options(content)):
         name = content["hyper_parameters"]["network"].rpartition(".")[2]
         added = f"add {options}{_unstored_arguments(content)}; in Python, pass network={name}(…)"
@@ -361,7 +361,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
         require_network(content, network)
         if network is None:
             network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        network.float()  # however it was trained
+        network.float()  # in whatever precision it was trained
         network.load_state_dict(trained_weights(content))
     except InputError:
         raise
@@ -387,7 +387,7 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
 
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint for others: the weights that are evaluated, and the metadata without this machine's paths."""
+    """A checkpoint for others: the weights used for evaluation, and the metadata without this machine's paths."""
     weights = {name: value.contiguous() for name, value in trained_weights(content).items()}
     names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
     kept = {name: content[name] for name in names}
@@ -402,7 +402,7 @@ def portable_config(config: str) -> str:
 
 
 def _without_machine_paths(value: Any) -> Any:
-    """Settings without `PRIVATE_SETTINGS`, at any depth; of the model that a run started from, only the name."""
+    """Settings without `PRIVATE_SETTINGS`, at any depth, and only the name of the model that a run started from."""
     if isinstance(value, dict):
         kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in PRIVATE_SETTINGS}
         return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}

@@ -192,7 +192,8 @@ def run_of_checkpoint(checkpoint: Path) -> Path:
 
 def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
     """The file of a test's predictions. `predictions.csv` is that of a run's best checkpoint on the dataset it was
-    trained on, by which runs are compared; others are as `predictions_epoch_3.csv` or `predictions_last_kmnist.csv`."""
+    trained on, by which runs are compared; others are named `predictions_epoch_3.csv`, `predictions_last_kmnist.csv`
+    and so on."""
     best = best_checkpoint(run_of_checkpoint(checkpoint)) if checkpoint else None
     other = checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
     stem, suffix = PREDICTIONS_CSV.split(".")
@@ -205,7 +206,7 @@ def all_predictions(run: Path) -> list[Path]:
 
 
 def remove_predictions(checkpoint: Path) -> None:
-    """Remove the tests of a checkpoint that is about to be replaced."""
+    """Remove the predictions of a checkpoint that is about to be replaced."""
     run, stem = run_of_checkpoint(checkpoint), checkpoint.stem
     for path in all_predictions(run):
         if path.stem == f"predictions_{stem}" or path.stem.startswith(f"predictions_{stem}_"):

@@ -19,7 +19,7 @@ TENSORBOARD_EVENTS = "events.out.tfevents.*"
 
 
 class ResumableCSVLogger(Logger):
-    """Write `metrics.csv`: a row per call of `log_metrics`, a column per metric, in alphabetical order. By hand, since
+    """Write `metrics.csv`: a row per call of `log_metrics`, a column per metric, in alphabetical order. Our own, since
     Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file."""
 
     BUFFERED_ROWS = 100  # at most
@@ -66,8 +66,8 @@ class ResumableCSVLogger(Logger):
 
 
 class GroupedTensorBoardLogger(TensorBoardLogger):
-    """Write the learning rate and the epoch beside the other curves of training: TensorBoard gives each word before a
-    slash a panel, and would show theirs first."""
+    """Log the learning rate and the epoch among the other curves of training: TensorBoard gives each word before a
+    slash its own panel, and would show theirs first."""
 
     GROUPED: Mapping[str, str] = {"lr": "train/lr", "epoch": "train/epoch"}
 
@@ -114,8 +114,8 @@ def truncate_logs(run: Path, to: Mapping[str, int]) -> None:
 
 
 def _read_rows(metrics: Path) -> list[list[str]]:
-    """The header and the rows; [[]] without any. A damaged byte must not stop a run from resuming. Raises InputError if
-    the file is no table."""
+    """The header and the rows; [[]] if there are none. A damaged byte must not stop a run from resuming. Raises
+    InputError if the file is not a table."""
     try:
         return (read_csv_rows(metrics, errors="replace") if metrics.exists() else []) or [[]]
     except csv.Error as error:

@@ -22,7 +22,7 @@ NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTING
 # Removed, at any depth, before a checkpoint or a report is shared.
 PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
 REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default at which old files still load
-ADDED_OPTIONS = {  # the values of options that older files do not know
+ADDED_OPTIONS = {  # the values of options that older files lack
     "model.network": None,
     "model.compile": False,
     "model.cuda_graph": None,
@@ -71,7 +71,7 @@ def command_line(args: Iterable[str]) -> str:
 
 
 def _one_line(before: str, arg: str) -> str:
-    """An argument whose list or section is on several lines, on one."""
+    """An argument with a list or section of several lines joined into one."""
     option, equals, value = arg.partition("=") if arg.startswith("--") else (before, "", arg)
     line = " ".join(value.splitlines())
     if line != value:

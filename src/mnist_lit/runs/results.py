@@ -11,7 +11,7 @@ from mnist_lit.system.csv_file import read_csv
 
 T = TypeVar("T")
 
-ROUNDING = 1e-3  # of a probability, upwards
+ROUNDING = 1e-3  # by which rounding may take a probability above 1
 
 
 class Predictions(NamedTuple):
@@ -65,7 +65,7 @@ def read_predictions(run: Path, name: str = PREDICTIONS_CSV) -> Predictions | No
 
 
 def _is_answer(predicted: int, probs: Sequence[float]) -> bool:
-    """Whether these are probabilities, and the predicted class has the highest; of equal ones it may be any."""
+    """Whether these are probabilities, and the predicted class has the highest, or one of several equal ones."""
     return all(0 <= prob < 1 + ROUNDING for prob in probs) and probs[predicted] == max(probs)
 
 
@@ -116,7 +116,7 @@ def _parse(run: Path, parse: Callable[[dict[str, str]], T]) -> list[T]:
 
 
 def _count(text: str) -> int:
-    """A number of steps, images or the like. Raises ValueError for one that no run has."""
+    """A number of steps, images or the like. Raises ValueError for an impossible one."""
     number = int(text)
     if not 0 <= number < MAX_COUNT:
         raise ValueError

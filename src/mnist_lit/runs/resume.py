@@ -108,7 +108,7 @@ def newest_readable(run: Path) -> Path | None:
 
 
 def _readable_step(path: Path) -> int | None:
-    """The step of a checkpoint; None if there is none or, which is reported, it cannot be resumed from."""
+    """The step of a checkpoint; None if there is no checkpoint or, after a message, if it cannot be resumed from."""
     if path.exists():
         try:
             content = load_checkpoint(path)
@@ -122,7 +122,7 @@ def _readable_step(path: Path) -> int | None:
 
 def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | None:
     """Bring a run folder back to the state of its checkpoint, and return the file to resume from. Raises InputError if
-    that was trained on other data."""
+    the checkpoint was trained on other data."""
     if checkpoint is None:
         truncate_logs(run, {})
         return None
@@ -132,7 +132,7 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
         raise InputError(f"{checkpoint} was trained on other data than data.data_dir has; leave out --resume")
     last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
     is_epochs = checkpoint in epoch_checkpoints(run)
-    if is_epochs or checkpoint == previous:  # else the next save would keep the damaged last.ckpt instead
+    if is_epochs or checkpoint == previous:  # or the next save would keep the damaged last.ckpt as previous.ckpt
         last.unlink(missing_ok=True)
     if is_epochs:
         previous.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ class RunStart:
     run: Path | None = None  # the run folder; None: nothing is kept
     checkpoint: Path | None = None  # to resume from; None: from the start
     continues: bool = False  # in an existing folder, with `--resume auto`
-    finished: bool = False  # nothing is left to do
+    finished: bool = False  # nothing left to do
     has_trained: bool = False  # whether this process has taken a step
 
 

@@ -48,8 +48,8 @@ def cpu_name() -> str:
 def checkout_commit() -> str | None:
     """The commit of the git checkout that this package lies in, with `-dirty` if tracked files differ from it.
 
-    None without git or such a checkout. A repository counts only if it tracks this very file, so not one around a
-    virtual environment, nor the one a user happens to work in. Asked once: what runs does not change with later edits.
+    None without git or such a checkout. A repository counts only if it tracks this very file, which excludes one around
+    a virtual environment or around the working directory. Asked once, since later edits do not change the running code.
     """
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)

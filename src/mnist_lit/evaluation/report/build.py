@@ -82,7 +82,7 @@ def _tested(
 ) -> tuple[Predictions, Tensor]:
     """A checkpoint's test predictions and outlier scores (N,). Tests it first unless its run's newest test fits it."""
     run, name = run_of_checkpoint(checkpoint), predictions_name(checkpoint, None)
-    # Computed again, because a file's date proves nothing. The outlier scores need it anyway.
+    # Computed again, because a file's date proves nothing, and the outlier scores need it anyway.
     log_probs, features = predict_batches(calibrated, images)
     with torch.inference_mode():
         probs, outlier_scores = log_probs.exp().cpu().numpy(), calibrated.outlier_scores(features).cpu()

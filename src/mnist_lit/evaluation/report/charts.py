@@ -1,5 +1,5 @@
-"""Line charts as geometry: where ticks, lines, dots and bands lie in a box of 400 × 260. The page draws them as SVG. By
-hand: the page follows the reader's light or dark theme without a script, which a plotting library's output cannot."""
+"""Line charts as geometry: where ticks, lines, dots and bands lie in a box of 400 × 260. The page draws them as
+SVG, and follows the reader's light or dark theme without a script, which a plotting library's output cannot."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,10 +39,10 @@ class Line:
     look: str
     points: Sequence[Point]
     text: Callable[[float], str] = plain  # of a y value, for tooltips
-    dots: bool = True  # visible ones; tooltips are there without
+    dots: bool = True  # whether dots are visible; tooltips work without
     key: str = ""  # of the points in the `--json` object, if the legend shows the last one
-    style: str = ""  # how it shows it, see `page.FORMATS`
-    images: int | None = None  # that a share was measured on
+    style: str = ""  # the format of that value, see `page.FORMATS`
+    images: int | None = None  # number of images that a share was measured on
     band: Sequence[tuple[float, float, float]] = ()  # x, low, high
     radii: Sequence[float] = ()  # of the dots
 

@@ -82,7 +82,7 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
 
 
 def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:
-    """The color depth of each cell: its share of its row; for mistakes the root of it, relative to the largest."""
+    """The color depth of each cell: its share of its row; for mistakes, the root of that relative to the largest."""
     counts = np.array(confusion or [[0]])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     correct = np.eye(len(counts), dtype=bool)
@@ -137,7 +137,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training_charts(curves: Mapping[str, Sequence[Point]], origin: Mapping[str, Any]) -> dict[str, Chart]:
-    """Loss, accuracy and learning rate over the steps; a single point is no curve, so only the table has it."""
+    """Loss, accuracy and learning rate over the steps; a single point is not a curve, so only the table has it."""
     last, per_epoch = max((points[-1][0] for points in curves.values() if points), default=0), origin["steps_per_epoch"]
     axis: dict[str, Any] = {"x_label": f"step ({per_epoch:,} per epoch)", "x_range": (0, last), "x_word": "step "}
 
@@ -178,7 +178,7 @@ def _epoch_rows(curves: Mapping[str, Sequence[Point]]) -> list[tuple[str, dict[s
 
 
 def _near_one(points: Sequence[Point]) -> Point:
-    """The range of the y axis for accuracies near 1, where it ends."""
+    """The range of the y axis for accuracies near 1, its upper end."""
     low = min((accuracy for _, accuracy in points), default=0)
     return low - 0.05 * (1 - low) - 1e-3, 1
 

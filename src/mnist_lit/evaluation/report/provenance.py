@@ -64,7 +64,7 @@ def provenance(
 
 
 def _recipe(words: Sequence[str]) -> str | None:
-    """The names of a command's configs; None without any, or if it repeats a run's own config.yaml."""
+    """The names of a command's configs; None if it has none, or repeats a run from its config.yaml."""
     parts = [part for word in words for part in word.split("=", 1)]
     names = [Path(value).stem for option, value in pairwise(parts) if option in ("--config", "-c")]
     return " + ".join(names) if names and CONFIG_YAML not in map("{}.yaml".format, names) else None
@@ -77,7 +77,7 @@ def _seconds(members: Sequence[Path]) -> float | None:
 
 
 def _earlier_versions(metadata: Metadata) -> list[dict[str, str]]:
-    """What was different before each resume on another machine or with other software: the old values."""
+    """The old values of what changed at each resume on another machine or with other software."""
     return [{name: value for name, value in before.items() if value != metadata.versions.get(name)}
             for before in metadata.earlier]  # fmt: skip
 
@@ -95,7 +95,7 @@ def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> list[str]:
-    """Training, if the run recorded its command; testing; this report."""
+    """The commands for training, if the run recorded it, for testing, and for this report."""
     is_group, name = bool(group_members(folder)), run_name(folder)
     path = f"{LOGS}/{name}"
     if members[0].is_file():  # a checkpoint outside a run
@@ -114,7 +114,7 @@ def _recorded_words(folder: Path) -> list[str]:
 
 
 def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
-    """A command without the paths of the machine it ran on; of files, and of a picture folder, the last name stays."""
+    """A command without the paths of the machine it ran on; files and a picture folder keep only their own name."""
     kept, rest = [], iter(words)
     for word in rest:
         name, equals, value = word.partition("=")

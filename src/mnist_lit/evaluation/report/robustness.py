@@ -30,7 +30,7 @@ class Corruption(NamedTuple):
 
 def measure_robustness(calibrated: CalibratedNetwork, images: Tensor, labels: Tensor, count: int) -> dict[str, Any]:
     """The accuracy on `count` of the images, uint8 (N, 28, 28), under every corruption at every amount."""
-    # A choice by N and `count` alone, so all runs are measured on the same images.
+    # Chosen by N and `count` alone, so that all runs are measured on the same images.
     chosen = permutation(0, 0, len(images), stream=CORRUPTION)[:count].sort().values.to(images.device)
     images, labels = images[chosen], labels[chosen]
 

@@ -16,9 +16,9 @@ from mnist_lit.runs.results import Predictions, ensemble_accuracy, read_curve
 BINS = 15  # equally wide bins of the calibration error, as in Guo et al. 2017
 COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
 PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed
-SUSPECT = 0.9  # probability of a wrong answer from which the label may be at fault
+SUSPECT = 0.9  # from this probability of a wrong answer on, the label may be at fault
 MISTAKES, POINTS = 100, 200  # mistakes shown on the page, and points of a curve, at most
-HUGE = 1e100  # a value of a curve that no run has; of smaller ones a mean is finite
+HUGE = 1e100  # above the values of any run's curves; a mean of smaller values is finite
 TINIEST = 1e-45  # stands in for a probability that underflowed in float32
 
 Bools = NDArray[np.bool_]
@@ -28,7 +28,7 @@ Numbers = dict[str, Any]
 
 
 def accuracy_share(right: int, total: int) -> Numbers:
-    """A count of right answers as a share with its 95 % interval; None for a share of nothing."""
+    """A count of right answers as a share with its 95 % interval; None where there are no images."""
     low, high = wilson_interval(right, total) if total else (None, None)
     return {"images": total, "right": right, "accuracy": right / total if total else None, "low": low, "high": high}
 
@@ -68,7 +68,7 @@ def run_scores(test: Predictions, temperature: float | None, rejected: Bools | N
 
 
 def group_scores(names: Sequence[str], tests: Sequence[Predictions], temperatures: Sequence[float | None]) -> Numbers:
-    """The numbers of several seeds' tests on the same images; without several there is no spread."""
+    """The numbers of several seeds' tests on the same images; a single seed has no spread."""
     found = spread([test.acc for test in tests])
     sd, low, high = (found.sd, max(found.low, 0.0), min(found.high, 1.0)) if found.n > 1 else (None, None, None)
     labels, predicted = np.array(tests[0].labels), np.array([test.predicted for test in tests])  # (N,), (seeds, N)
@@ -120,7 +120,7 @@ def _calibration(probs: Floats, labels: Ints, right: Bools) -> Numbers:
             gaps += count * abs(mean - accuracy)
         edges = {"low": n / BINS, "high": (n + 1) / BINS}
         bins.append({**edges, "count": count, "confidence": mean, "accuracy": accuracy})
-    # By hand: scikit-learn's log_loss clips at 2e-16, and it and its Brier score warn if float32 rows do not sum to 1.
+    # Our own: scikit-learn's log_loss clips at 2e-16, and it and its Brier score warn if float32 rows do not sum to 1.
     nll = 0.0 - float(np.log(np.maximum(probs[np.arange(len(labels)), labels], TINIEST)).mean())  # never -0
     brier = float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean())
     return {"nll": nll, "brier": brier, "ece": gaps / len(labels), "bins": bins}
