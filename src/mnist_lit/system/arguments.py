@@ -42,7 +42,8 @@ ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "dat
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean X?` for the closest valid name, of the same section if it has any close one; "" if none is close.
+    """`; did you mean X?` for the closest valid name; "" if none is close. X is in the same section, unless
+    only another section has this very name.
 
     >>> did_you_mean("model.lrr", ["model.lr", "data.val_size"])
     '; did you mean model.lr?'
@@ -121,7 +122,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
 
 
 def _parameters(class_path: str) -> list[str]:
-    """What a class that has been imported takes; nothing if it cannot be inspected."""
+    """The parameters of an imported class; empty if it cannot be inspected."""
     import inspect  # needed only after a mistake
 
     module, _, name = class_path.rpartition(".")

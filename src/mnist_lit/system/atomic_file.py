@@ -10,7 +10,7 @@ from mnist_lit.errors import InputError
 
 @contextmanager
 def report_write_errors(path: Path) -> Iterator[None]:
-    """Inside, an OSError becomes an InputError that says which file cannot be written and why."""
+    """Turn an OSError inside the block into an InputError that says which file cannot be written and why."""
     try:
         yield
     except OSError as error:
@@ -21,8 +21,8 @@ def report_write_errors(path: Path) -> Iterator[None]:
 # A rename within a folder is atomic on POSIX, so readers find either the old file or the new one. Without the first
 # fsync a power cut can leave the new name on an empty file; without the second it can undo the rename.
 def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
-    """Write a partial file beside the target, then rename it over the target; the old file moves to `previous`. Raises
-    OSError, which names the target, and then leaves that unchanged and no partial file."""
+    """Write a partial file beside the target, then rename it over the target; the old file moves to `previous`. If
+    that fails, raises an OSError that names the target, leaves the target unchanged and removes the partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""An argparse parser whose errors are one line; apart from `arguments`, since `mnist-lit --help` needs no argparse."""
+"""An argparse parser with errors of one line. Separate from `arguments`, since `mnist-lit --help` needs no argparse."""
 
 import argparse
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--model", "--ckpt_path", dest="named_model", metavar="NAME", help=help)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse options and files in any order, but with a "--" among them no option after a file; `model` is the
+        """Parse options and files in any order; if there is a "--", options must precede the files. `model` is the
         model, however it was named."""
         parse = super().parse_args if "--" in (args or ()) else super().parse_intermixed_args  # which drops the "--"
         options = parse(args, namespace)

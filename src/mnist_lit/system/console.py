@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-# The categories Cc, Cs, Zl and Zp, what reverses the text after it, and what is no character. Others may look odd, but
-# names have them: a no-break space, Japanese spaces, joined emoji.
+# The categories Cc, Cs, Zl and Zp, characters that reverse the text after them, and noncharacters. Others may look odd,
+# but occur in names: a no-break space, Japanese spaces, joined emoji.
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Text from a file, without characters that would control a terminal; `keep` are some that may.
+    r"""Text from a file, without characters that would control a terminal, except those in `keep`.
 
     >>> printable("three\x1b[2J")
     'three?[2J'
@@ -20,7 +20,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
-    """`print` for all that this package prints: names and values from outside cannot control the terminal."""
+    """`print` for everything this package prints, so that names and values from outside cannot control the terminal."""
     cleaned = (printable(str(text), keep="\n\t") for text in texts)
     print(*cleaned, sep=sep, end=end, file=file, flush=flush)
 
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float, images: int | None = None) -> str:
-    """A share of `images` in percent, with the fewest digits that tell neighboring counts apart; two if their number is
+    """A share of `images` in percent, with the fewest decimals that tell neighboring counts apart; two if `images` is
     unknown.
 
     >>> percent(176 / 180, 180), percent(9941 / 10_000), percent(7 / 8, 8)
@@ -52,7 +52,7 @@ def percent_digits(images: int) -> int:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows under a header, columns padded to their widest cell; `right` lists columns to align right."""
-    from rich.console import Console  # 0.1 s
+    from rich.console import Console  # takes 0.1 s to import
     from rich.table import Table
     from rich.text import Text
 

@@ -39,5 +39,5 @@ def read_csv(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _open_text(content: bytes, errors: str = "strict") -> io.TextIOWrapper:
-    content.decode("utf-8", errors)  # a damaged byte is an error now, not after some rows
+    content.decode("utf-8", errors)  # raises for a damaged byte now, not after some rows
     return io.TextIOWrapper(io.BytesIO(content), "utf-8", errors, newline="")

@@ -9,9 +9,9 @@ Use = Callable[[float | None], None]
 
 
 class DelayedReads:
-    """Copies a scalar to the host, and uses it when the next one comes, by when the copy has long arrived.
+    """Copies a scalar to the host, and uses it when the next one comes; by then the copy has long arrived.
 
-    A CPU's scalars are used at once.
+    Scalars on the CPU are used at once.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class DelayedReads:
         self._pending = copy, arrived, use
 
     def flush(self) -> None:
-        """Use what is still on its way; waits for it."""
+        """Wait for the value that is still on its way, and use it."""
         if self._pending:
             copy, arrived, use = self._pending
             self._pending = None

@@ -10,8 +10,8 @@ LOCK = ".lock"  # the file in the folder
 
 
 def lock_folder(folder: Path) -> FileLock | None:
-    """Hold a folder until this process ends, however it ends; None if another process holds it. Where the file system
-    has no locks nothing is held. Raises InputError if the folder cannot be written."""
+    """Hold a folder until this process ends, however it ends; None if another process holds it. On a file system
+    without locks, nothing is held. Raises InputError if the folder cannot be written."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for its other end
+NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # otherwise opening a pipe waits for its other end
 
 
 def read_regular_file(path: Path, max_bytes: int = -1, start: int = 0) -> bytes:

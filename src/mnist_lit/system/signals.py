@@ -18,8 +18,8 @@ PATIENCE = 5.0  # seconds after which a second Ctrl-C stops at once; sooner it m
 
 @contextmanager
 def raise_on_signal(*, then_exit: bool = False) -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT raise StoppedBySignal wherever the program is; another one only after PATIENCE, since
-    it would interrupt the cleaning up. then_exit: afterwards the process ends, at once if a signal comes."""
+    """Let SIGTERM and SIGINT raise StoppedBySignal anywhere inside the block; a second one only after PATIENCE, since
+    it would interrupt the cleanup. then_exit: the process ends after the block, at once if a signal comes."""
     since = -math.inf
 
     def is_repeated() -> bool:
@@ -85,7 +85,7 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _set_handler(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, signal.Handlers]:
-    """Handle both signals; returns the handlers before. Python allows this in the main thread only; {} elsewhere."""
+    """Handle both signals; returns the previous handlers. Python allows this only in the main thread; {} elsewhere."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGINT)}  # type: ignore[misc]

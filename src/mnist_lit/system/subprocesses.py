@@ -18,7 +18,7 @@ from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.system.yaml_file import read_yaml
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
-# Those that Lightning reads as numbers, some of them already when it is imported.
+# Variables that Lightning reads as numbers, some of them as soon as it is imported.
 NUMBERS = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "JSM_NAMESPACE_RANK"),
     *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
@@ -26,8 +26,8 @@ NUMBERS = (
 
 
 def check_launcher() -> None:
-    """Raise InputError if a launcher's variable is no number. Empty ones, as in a Compose file, become unset: Lightning
-    would read them too."""
+    """Raise InputError if a launcher's variable is not a number. Unset empty ones, as from a Compose file, since
+    Lightning would read them, too."""
     for name in {*LAUNCHERS, *NUMBERS}:
         if os.environ.get(name) == "":
             del os.environ[name]
@@ -85,7 +85,7 @@ def run_side_by_side(
 ) -> Generator[tuple[int, int, bytes], None, None]:
     """Run `mnist-lit COMMAND` once per list of arguments, several at a time; yields number, exit code and output.
 
-    If a signal comes, or the caller leaves early, those that run are told to stop, and save first.
+    If a signal comes, or the caller leaves early, the running commands are told to stop, and save first.
     """
     waiting, running = list(enumerate(each)), dict[subprocess.Popen[bytes], tuple[int, IO[bytes]]]()
     signum = int(signal.SIGTERM)
@@ -116,7 +116,7 @@ def last_line(printed: bytes) -> str:
 
 
 def trainer_option(args: Sequence[str], name: str) -> str:
-    """An option of the trainer that a fit with these arguments uses, by option or config; "" if it has its default."""
+    """A trainer option of a fit with these arguments, from an option or a config; "" for the default."""
     given = pop_option(args, f"--trainer.{name}")[0]
     for option, path in pairwise(args):
         if not given and option == "--config":

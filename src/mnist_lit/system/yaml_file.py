@@ -1,5 +1,5 @@
-"""YAML from files that may be damaged or hostile. PyYAML alone reads a few hundred bytes of aliases as gigabytes, and
-follows any depth of nesting until Python's stack ends."""
+"""YAML from files that may be damaged or hostile. PyYAML alone expands a few hundred bytes of aliases to gigabytes, and
+follows nesting until Python's stack overflows."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +16,10 @@ except ImportError:
 
 MAX_BYTES = 1 << 16  # twenty times a run's config.yaml
 MAX_DEPTH = 32  # sections within sections
-MAX_DIGITS = 100  # of a number; those of base 60 take seconds if there are thousands
+MAX_DIGITS = 100  # of a number; thousands of digits in base 60 take seconds
 MAX_BITS = 63  # of a whole number: what a tensor can hold
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-UNUSED = ("binary", "omap", "pairs", "set")  # kinds of values that no option takes
+UNUSED = ("binary", "omap", "pairs", "set")  # kinds of values that no option accepts
 
 
 class LimitedLoader(SafeLoader):
@@ -88,7 +88,7 @@ def limit_jsonargparse() -> None:
     read_any = _paths.Path.read_text
 
     def read_config(self: _paths.Path) -> str:
-        own = type(self) is not _paths.Path  # as Path_fr, for what a class of one's own reads
+        own = type(self) is not _paths.Path  # such as Path_fr, for what a class of your own reads
         unlimited = own or self.is_url or self.is_fsspec or self.relative == "-"
         return read_any(self) if unlimited else read_text(Path(self.absolute))
 
