@@ -2,10 +2,10 @@
 
 A step of this network is some three hundred short kernels, and launching them from Python takes several times as long
 as running them. A CUDA graph records the launches of one step and replays them with a single call (Ng et al. 2021,
-"Accelerating PyTorch with CUDA Graphs", pytorch.org). A replay runs the same kernels on the same memory, so whatever
-differs from step to step is a tensor that is filled beforehand: the images' positions, the epoch, from which random
-draws and the strength of the warp follow, the learning rates, and the weight of the newest weights in their average.
-The images are gathered and warped inside the graph, so the loader hands out positions only, see `DeferredBatch`.
+"Accelerating PyTorch with CUDA Graphs", pytorch.org). A replay runs the same kernels on the same memory, so everything
+that differs between steps is a tensor that is filled beforehand: the images' positions, the epoch (which determines the
+random draws and the strength of the warp), the learning rates, and the share of the newest weights in their average.
+The images are gathered and warped inside the graph, so the loader yields only positions, see `DeferredBatch`.
 
 Tests compare it bit by bit with the textbook step on a CPU, where the same code runs without a graph.
 """
@@ -27,7 +27,7 @@ from mnist_lit.own_network import is_tutorial
 from mnist_lit.system.console import say
 from mnist_lit.system.delayed_reads import DelayedReads
 
-WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the optimizer makes its state
+WARM_UP = 3  # steps before the capture, while libraries choose kernels and the optimizer creates its state
 VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that are not baked into the graph
 STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
@@ -68,7 +68,7 @@ class CapturingModule(LightningModule):
     """
 
     replays = False  # whether this batch's step is replayed
-    latest_loss: float | None = None  # of a logged step; on a GPU, of the one before
+    latest_loss: float | None = None  # at the latest logged step; on a GPU, at the logged step before it
     _captured: "CapturedStep | None" = None
     _reads = DelayedReads()
 
@@ -117,7 +117,7 @@ class CapturingModule(LightningModule):
                 logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
 
     def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
-        """Log a step's loss and rate, on a GPU when the next ones come."""
+        """Log a step's loss and learning rate; on a GPU, only once the next ones come."""
 
         def log(value: float | None) -> None:
             self.latest_loss = value
@@ -126,14 +126,14 @@ class CapturingModule(LightningModule):
         self._reads.add(loss, log)
 
     def finish_logging(self) -> None:
-        """Log what was still on its way from the GPU."""
+        """Log the values that are still on their way from the GPU."""
         self._reads.flush()
 
 
 class CapturedStep:
     """A whole training step: gather, warp, forward, backward, optimizer, moving average.
 
-    The first few steps run as they are, on the stream that captures, and count like any other.
+    The first few steps run without a graph, on the capture stream, and train like any other.
     """
 
     def __init__(self, module: Any, optimizer: torch.optim.Optimizer, loader: TrainLoader) -> None:
@@ -155,7 +155,7 @@ class CapturedStep:
         loader.deferred = True
 
     def takes(self, batch: Any, trainer: Any) -> bool:
-        """Whether a batch is a full one of ours, and what the graph has recorded still holds."""
+        """Whether a step can be captured: it has a full batch of ours, and what the graph recorded still holds."""
         if self._loader.deferred and self._before != self._what_is_fixed():
             self.give_up("weights were replaced or frozen, or the optimizer's options changed")
         if self._loader.deferred and trainer.accumulate_grad_batches != 1:
@@ -170,7 +170,7 @@ class CapturedStep:
         say_eager(reason)
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Take a step, counted from 0: the mean loss and log-probabilities (B, C), valid until the next call."""
+        """Take a step, counted from 0; returns mean loss and log-probabilities (B, C), valid until the next call."""
         self._indices.copy_(batch.indices)
         assert batch.epoch is not None
         self._epoch.fill_(batch.epoch)
@@ -198,7 +198,7 @@ class CapturedStep:
     def _step(self) -> tuple[Tensor, Tensor]:
         """The step itself, on the tensors that `__call__` has filled."""
         module, h, kind = self._module, self._module.hparams, self._indices.device.type
-        # Lightning calls this inside autocast, which is for the forward pass alone.
+        # Lightning calls this inside autocast, which is meant for the forward pass alone.
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         passes: list[tuple[Tensor, Tensor]] = []  # SAM makes two
 
@@ -219,7 +219,7 @@ class CapturedStep:
 
     @contextmanager
     def _rates_as_tensors(self) -> Iterator[None]:
-        """Inside, the optimizer reads its rates from the device; outside, they are numbers, for schedules and files."""
+        """Let the optimizer read its rates from the device inside the block; schedules and files need numbers."""
         groups = self._optimizer.param_groups
         before = [group.copy() for group in groups]
         on_gpu = {"fused" if isinstance(self._optimizer, torch.optim.SGD) else "capturable": True}
@@ -235,7 +235,7 @@ class CapturedStep:
                 group.update(old)
 
     def _what_is_fixed(self) -> tuple[list[Any], ...]:
-        """Where the weights are and which are trained, and the optimizer's options but for its rates."""
+        """What the graph fixes: where the weights are, which are trained, and the optimizer's options except rates."""
         weights = [(one.data_ptr(), one.requires_grad) for one in self._module.parameters()]
         rest = [{k: v for k, v in group.items() if k not in VARYING} for group in self._optimizer.param_groups]
         return weights, rest

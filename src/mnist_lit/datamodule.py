@@ -1,7 +1,7 @@
 """The LightningDataModule: download, split, load and augment. Images stay in memory as uint8.
 
-`prepare_data` downloads, `setup` reads and splits, and the loaders hand out whole batches `x, y`: standardized float32
-(B, 1, 28, 28), augmented during training, and int64 labels (B,), on the device where they are used.
+`prepare_data` downloads, `setup` reads and splits, and the loaders yield whole batches `x, y` on the device that uses
+them: standardized float32 (B, 1, 28, 28), augmented during training, and int64 labels (B,).
 """
 
 import inspect
@@ -34,7 +34,7 @@ class MNISTDataModule(pl.LightningDataModule):
         dataset: `mnist`, `fashion_mnist`, `kmnist`, `qmnist`, `emnist`; `digits`, 1,797 small ones that need no
             download; or `folder`, pictures in `data_dir/{train,val,test}/<class>/`.
         split: which part of `emnist`: `balanced` (the default; 47 classes), `letters` or `digits`.
-        classes: train and test on these classes only, as `3,7`; they get the labels 0, 1 and so on.
+        classes: train and test on these classes only, such as `3,7`; they get the labels 0, 1 and so on.
         batch_size: images per training step over all devices.
         val_size: images held out from training for validation, stratified by class; 0 trains on all. A folder with
             a `val` subfolder uses its pictures instead.
@@ -46,12 +46,12 @@ class MNISTDataModule(pl.LightningDataModule):
         scale: scale by up to ± this share.
         shear: shear by up to ± this many degrees.
         translate: shift by up to ± this many pixels.
-        crop_prob: probability that the middle 22×22 pixels fill the image, as in the tutorial.
-        anneal: share of the five limits above that is left in the last epoch. They shrink linearly over the second
-            half of `trainer.max_epochs`, so that a run ends on images like those it is tested on; 1 keeps them.
+        crop_prob: probability of zooming in on the middle 22×22 pixels, as in the tutorial.
+        anneal: share of the five limits above that remains in the last epoch. They shrink linearly over the second
+            half of `trainer.max_epochs`, so that training ends on images like the test images; 1 keeps them constant.
         continental: share of ones that get an upstroke and of sevens that get a bar, before the augmentation.
         handwriting: share of digits that are redrawn in other styles, such as looped fours, before the augmentation.
-        seed: seed of order and augmentation; the command line takes it from `seed_everything`.
+        seed: seed of the images' order and augmentation; the command line takes it from `seed_everything`.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.
         shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
@@ -158,20 +158,20 @@ class MNISTDataModule(pl.LightningDataModule):
         return self._dataset().fingerprint()
 
     def checkpoint_metadata(self) -> dict[str, Any]:
-        """What a checkpoint says about its data: settings, fingerprint, class names."""
+        """What a checkpoint records about its data: settings, fingerprint, class names."""
         names = inspect.signature(MNISTDataModule).parameters  # a subclass may have more
         settings = {name: self.hparams[name] for name in names if name in self.hparams}
         return {"settings": settings, "fingerprint": self.fingerprint if self.digits else "", "classes": self.classes}
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
-        """Augment a training batch, uint8 (B, 28, 28), as (seed, epoch, index) of each image says."""
+        """Augment a training batch, uint8 (B, 28, 28); each image's (seed, epoch, index) determines how."""
         images = self.handwriting(images, labels, indices, self.seed, epoch)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
         return self.augmentation(images, draws, annealed_share(self.anneal, epoch, epochs))
 
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
-        """All images and labels of `train` or `test`, moved to the trainer's device once: no step has to copy any."""
+        """All images and labels of `train` or `test`, moved to the trainer's device once so that no step copies any."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         data = self._dataset()
         if (part, device) not in self._on_device:

@@ -1,9 +1,9 @@
-"""Errors that end a command before its work is done, each as one line for the person who typed it."""
+"""Errors that end a command early, each shown to the user as one line."""
 
 import signal
 from typing import Any
 
-MAX_CLASSES = 10_000  # more would take gigabytes before the weights turn out not to fit
+MAX_CLASSES = 10_000  # more would allocate gigabytes before the weights turn out not to fit
 
 
 class InputError(ValueError):
@@ -15,7 +15,7 @@ class TrainingDiverged(InputError):
 
 
 class StoppedBySignal(BaseException):
-    """A signal asked for the end; a BaseException so that no `except Exception` catches it on the way."""
+    """A signal asked the program to stop; a BaseException so that no `except Exception` catches it on the way."""
 
     def __init__(self, signum: int, saved: str = "") -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}" + (f" {saved}" if saved else ""))
@@ -32,7 +32,7 @@ def require(option: str, value: Any, expected: str, holds: bool) -> None:  # noq
 
 
 def require_class_names(stored: Any) -> tuple[str, ...]:
-    """The class names that a model's file holds. Raises InputError unless each can be printed, and no two are equal.
+    """Class names from a model's file. Raises InputError unless all are printable and different.
 
     >>> require_class_names(["a", "b"])
     ('a', 'b')

@@ -12,7 +12,7 @@ from mnist_lit.errors import InputError
 
 
 def require_numbers(outputs: Tensor) -> None:
-    """Raise InputError if a network's outputs, or a score of them, are not all numbers."""
+    """Raise InputError if a network's outputs, or a score computed from them, contain NaN."""
     if outputs.isnan().any():
         raise InputError("the network's outputs are not numbers: its weights are damaged")
 
@@ -39,7 +39,7 @@ class MeanNLL(Metric):
 
 
 class CalibrationError(MulticlassCalibrationError):
-    """torchmetrics' expected calibration error, with the same bits every time on a GPU too."""
+    """torchmetrics' expected calibration error, bit-for-bit reproducible on a GPU, too."""
 
     def compute(self) -> Tensor:
         """The error of all images so far, over all processes. The bins add up in a fixed order."""
@@ -93,14 +93,14 @@ def monitored_names(num_classes: int, *, has_validation: bool) -> list[str]:
 
 
 def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
-    """What has been counted so far, on the CPU, for a checkpoint."""
+    """The counts so far, on the CPU, for a checkpoint."""
     items: Any = metrics.items(keep_base=True, copy_state=False)
     return {name: {key: value.cpu() for key, value in metric.metric_state.items()} for name, metric in items}
 
 
 def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_size: int) -> bool:
-    """Add what was saved by any number of processes to this process's share; whether any of them counted images. Raises
-    InputError if that is damaged."""
+    """Divide the saved states of any number of processes among the current ones, and add this process's share. Returns
+    whether any of them had counted images. Raises InputError if the states are damaged."""
     for number, state in enumerate(saved):
         for name, metric in metrics.items(keep_base=True, copy_state=False):
             for key, counts in metric.metric_state.items():

@@ -34,7 +34,7 @@ class MaskedDropout(nn.Module):
         self.mask = None
 
     def forward(self, x: Tensor) -> Tensor:
-        mask, self.mask = self.mask, None  # good for one pass
+        mask, self.mask = self.mask, None  # used once
         return x if mask is None or not self.training else x * mask
 
 

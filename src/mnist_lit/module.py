@@ -1,7 +1,7 @@
 """The LightningModule: loss, metrics, optimizer and EMA weights of the tutorial's network.
 
-It reads top to bottom: construct, forward, train, validate and test, optimize. How weights move is in `optim`, what is
-counted is in `metrics`; checkpoints, figures and run folders are callbacks.
+It reads top to bottom: construct, forward, train, validate and test, optimize. `optim` moves the weights and `metrics`
+does the counting; callbacks handle checkpoints, figures and run folders.
 """
 
 import inspect
@@ -29,8 +29,9 @@ from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 class MNISTModule(CapturingModule):
     """The tutorial's network, or another one, trained and scored.
 
-    It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Those of
-    `MNISTDataModule` also carry their positions in the dataset, which makes training exact on any number of devices.
+    It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Batches from
+    `MNISTDataModule` also carry each image's position in the dataset, which makes training exact on any number of
+    devices.
 
     Args:
         optimizer: `sgd`, `adamw`, or `muon` (with AdamW for biases and the output layer).
@@ -40,8 +41,8 @@ class MNISTModule(CapturingModule):
         aux_lr: learning rate of the AdamW that accompanies Muon.
         schedule: `constant`, `step`, `cosine` or `linear`.
         warmup: share of all steps over which the learning rate first rises.
-        step_size: epochs between two steps of the `step` schedule.
-        gamma: factor of each step of the `step` schedule.
+        step_size: epochs between two drops of the `step` schedule.
+        gamma: factor of each drop of the `step` schedule.
         ema_decay: above 0, evaluate and save an exponential moving average of the weights.
         init: `default` is torch's initialization, `he` is Kaiming-normal.
         init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest` or
@@ -88,26 +89,26 @@ class MNISTModule(CapturingModule):
         plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
         self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)
-        self.network = initialized(network or None, num_classes, init, seed)  # "" from a checkpoint
+        self.network = initialized(network or None, num_classes, init, seed)  # "" when loaded from a checkpoint
         self.ema = optim.ema_copy(self.network) if ema_decay else None
         self.train_metrics = classification_metrics(num_classes, "train/", details=False)
         self.val_metrics = classification_metrics(num_classes, "val/")
         self.test_metrics = classification_metrics(num_classes, "test/")
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
-        self._warm_started = False  # or trained before, so that `init_from` is left alone
+        self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self._counted: tuple[int, int] | None = None  # epoch and batch that were counted last
+        self._counted: tuple[int, int] | None = None  # epoch and batch counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
 
     def setup(self, stage: str) -> None:
-        """Raise InputError if the data has another number of classes."""
+        """Raise InputError if the data has a different number of classes."""
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, as many classes as the data has"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
         if stage == "fit":
-            checkout_commit()  # before training: the checkout may change meanwhile, this process does not
+            checkout_commit()  # before training, since later edits do not change the running code
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled.
@@ -133,14 +134,14 @@ class MNISTModule(CapturingModule):
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's scores on the images as trained: augmented, with weights still moving."""
+        """Log the epoch's scores, counted on augmented images while the weights were still changing."""
         self.finish_logging()
         if self._has_train_counts:  # false if the run resumes after these were logged
             self._log_scores(self.train_metrics)
             self._has_train_counts = False
 
     def on_validation_epoch_start(self) -> None:
-        """Start from zero, also after an evaluation that was interrupted."""
+        """Start from zero, even after an interrupted evaluation."""
         self.val_metrics.reset()
 
     def validation_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
@@ -152,7 +153,7 @@ class MNISTModule(CapturingModule):
         self._log_scores(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
-        """Start from zero, also after an evaluation that was interrupted."""
+        """Start from zero, even after an interrupted evaluation."""
         self.test_metrics.reset()
 
     def test_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
@@ -175,7 +176,7 @@ class MNISTModule(CapturingModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Read the length of the run, and let this run's options hold over those of a resumed optimizer.
+        """Read the length of the run, and let this run's options override those of a resumed optimizer.
 
         Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
         schedule, from a subclass or a callback, is left alone.
@@ -199,7 +200,7 @@ class MNISTModule(CapturingModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
-        if self.hparams["sam_rho"] and not self.replays:  # a captured step has done it all
+        if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
             optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.ema is not None and not self.replays:
@@ -208,9 +209,9 @@ class MNISTModule(CapturingModule):
             self.log_step(step, lr, self._loss_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch's scores have counted so far on each process, and say what this checkpoint is."""
+        """Store each process's counts for the epoch's scores, and the metadata that describe the checkpoint."""
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
-        if METADATA_KEY not in checkpoint:  # `SaveBestAndLast` knows the run's own config.yaml
+        if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
             names = inspect.signature(MNISTModule).parameters  # a subclass may have more
             hparams = {name: self.hparams[name] for name in names if name in self.hparams}
             checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
@@ -218,7 +219,7 @@ class MNISTModule(CapturingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue counting the epoch's scores, whatever number of processes saved them.
 
-        A checkpoint that was slimmed down for sharing has no scores, and only the weights that are evaluated.
+        A checkpoint that was stripped for sharing has no scores, and only the weights used for evaluation.
         """
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
@@ -235,10 +236,10 @@ class MNISTModule(CapturingModule):
     def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
         self._count(log_probs, batch, self.train_metrics)
         self._has_train_counts = True
-        if self.logs_this_step():  # of accumulated batches, the last one's loss
+        if self.logs_this_step():  # with accumulated batches, the last one's loss
             nll = smoothed_nll(log_probs, batch.labels, 0.0)
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
-            shows = self.device.type == "cpu"  # in Lightning's bars, which would wait for a GPU at each step
+            shows = self.device.type == "cpu"  # in Lightning's progress bars; on a GPU they would wait at every step
             self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=shows, logger=False)
 
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:

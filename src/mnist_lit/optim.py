@@ -1,7 +1,7 @@
 """Everything that moves weights: optimizers by name, learning-rate schedules, Muon, SAM and EMA. torch only.
 
-Sources: Muon — Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". SAM — Foret et al.
-2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.
+Sources: for Muon, Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; for SAM, Foret
+et al. 2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.
 """
 
 import copy
@@ -44,13 +44,13 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
 
 
 def check_run(h: Mapping[str, Any], accumulated: int) -> None:
-    """Raise InputError if SAM, which needs the gradient of a whole step, meets accumulated batches."""
+    """Raise InputError if SAM, which needs the gradient of a whole step, is combined with accumulated batches."""
     if h["sam_rho"] and accumulated != 1:
         raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
 
 
 def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
-    """The optimizer that the hyperparameters of `MNISTModule` name, for all parameters that are trained."""
+    """The optimizer that `MNISTModule`'s hyperparameters describe, for all trainable parameters."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     if h["optimizer"] == "sgd":
         options = {name: h[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
@@ -68,9 +68,9 @@ def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
 
 
 class Schedule(LambdaLR):
-    """A `LambdaLR` that learns the length of the run when training starts, and whose options outlive a checkpoint's.
+    """A `LambdaLR` that learns the length of the run when training starts, and whose options override a checkpoint's.
 
-    `lr_factor` is a pure function of the step, so all state is the number of the step.
+    `lr_factor` is a pure function of the step, so the step is the only state.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -84,7 +84,7 @@ class Schedule(LambdaLR):
         total_steps: float,
         steps_per_epoch: int,
     ) -> None:
-        """Begin at a step. options: of each parameter group, which replace those that a resumed state brought."""
+        """Begin at a step. options: those of each parameter group, which replace the options of a resumed state."""
 
         def factor(step: int) -> float:
             return lr_factor(h, step, total_steps, steps_per_epoch)
@@ -105,10 +105,10 @@ class Schedule(LambdaLR):
 
 
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: int) -> float:
-    """What the peak learning rate is multiplied by at a step, counted from 0. A pure function: no scheduler state.
+    """The factor on the peak learning rate at a step, counted from 0. A pure function: no scheduler state.
 
-    `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` stays, `step`
-    multiplies by `gamma` every `step_size` epochs, `cosine` and `linear` fall to 0 at the end.
+    `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` keeps it, `step`
+    multiplies it by `gamma` every `step_size` epochs, and `cosine` and `linear` decay it to 0 at the end.
 
     >>> [lr_factor({"schedule": "linear", "warmup": 0.5}, step, 6, 3) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 0.6666666666666667, 0.33333333333333337]
@@ -123,7 +123,7 @@ def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epo
         return 1.0
     if name == "step":
         return float(h["gamma"] ** (step // steps_per_epoch // h["step_size"]))
-    if step >= total_steps:  # asked for once after the last step
+    if step >= total_steps:  # the scheduler asks once more after the last step
         return 0.0
     done = (step - rising) / (total_steps - rising)
     return float(1 - done if name == "linear" else (1 + math.cos(math.pi * done)) / 2)
@@ -135,9 +135,10 @@ def ema_copy(network: nn.Module) -> nn.Module:
 
 
 def ema_weight(decay: float, step: int) -> float:
-    """The weight of the newest weights in their average after a step, counted from 0.
+    """The share of the newest weights in the moving average after a step, counted from 0.
 
-    Early averages forget faster, decay at most (step + 1) / (step + 10), so that the initial weights leave no trace.
+    The decay is at most (step + 1) / (step + 10), so early averages forget faster and the initial weights leave no
+    trace.
     """
     return 1 - min(decay, (step + 1) / (step + 10))
 
@@ -146,7 +147,7 @@ def ema_weight(decay: float, step: int) -> float:
 def update_ema(average: nn.Module, network: nn.Module, weight: float | Tensor) -> None:
     """Move the average towards the weights by `weight`, a number or a scalar tensor of the weights' type.
 
-    By hand because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
+    Our own, because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
     """
     averages: list[Tensor] = [*average.parameters()]
     weights: list[Tensor] = [*network.parameters()]
@@ -160,7 +161,7 @@ def update_ema(average: nn.Module, network: nn.Module, weight: float | Tensor) -
 
 @contextmanager
 def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
-    """Inside, the weights are moved `rho` along their gradient; afterwards they are back, bit for bit.
+    """Move the weights by `rho` along their gradient inside the block, and restore them bit for bit afterwards.
 
     Sharpness-aware minimization looks for flat minima: it minimizes the loss at the worst weights within distance rho,
     which to first order are the current ones plus rho · g / |g|. The gradient computed inside this block, applied to
@@ -177,7 +178,7 @@ def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
 
 
 def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> Callable[[], Any]:
-    """A closure that leaves SAM's gradients and returns the loss at the weights themselves; it runs `closure` twice."""
+    """A closure that runs `closure` twice: it leaves SAM's gradients, and returns the loss at the unmoved weights."""
 
     def both_gradients() -> Any:
         loss = closure()
@@ -191,9 +192,9 @@ def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> C
 # Muon takes the momentum of a weight matrix, U S Vᵀ, and steps along U Vᵀ instead: every direction of the update gets
 # the same length, so rare directions are learned as fast as dominant ones. An SVD would be slow, so a fixed number of
 # Newton–Schulz iterations pushes all singular values towards 1: x ← (a + b·g + c·g²) x with g = x xᵀ, whose quintic
-# coefficients (Jordan) trade exactness for speed. Each step multiplies x by a polynomial of the first g, so the five
-# polynomials are multiplied together in the small square and applied to the wide matrix once: half the time, the same
-# result up to rounding. torch.optim.Muon takes 2-D parameters only, and most weights here are convolutions.
+# coefficients (Jordan) trade exactness for speed. Each step multiplies x by a polynomial of the initial g, so the five
+# polynomials, small square matrices, are multiplied together and applied to the wide matrix once: half the time, the
+# same result up to rounding. torch.optim.Muon takes only 2-D parameters, and most weights here are convolutions.
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """Approximately the nearest orthogonal matrix, singular values between about 0.7 and 1.2: (m, n) → (m, n)."""
     a, b, c = 3.4445, -4.7750, 2.0315

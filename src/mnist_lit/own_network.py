@@ -1,4 +1,4 @@
-"""The network that is trained: the tutorial's, or one of your own that is checked first. torch only."""
+"""The network to train: the tutorial's, or one of your own, which is checked first. torch only."""
 
 from typing import Literal, TypeGuard
 
@@ -25,7 +25,7 @@ def he_init(network: nn.Module) -> None:
 
 
 def is_tutorial(network: nn.Module) -> TypeGuard[TutorialCNN]:
-    """Whether a network is the tutorial's itself; a subclass counts as a network of one's own."""
+    """Whether a network is exactly the tutorial's; a subclass counts as a network of your own."""
     return type(network) is TutorialCNN
 
 
@@ -53,8 +53,8 @@ def fast_layout(network: nn.Module) -> nn.Module:
 def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
     """Log-probabilities (B, C) of standardized images (B, 1, 28, 28) by any network.
 
-    Other networks than ours may return logits or log-probabilities: log-softmax turns the first into the second and
-    leaves the second as they are. Raises InputError for any other shape.
+    Networks other than ours may return logits or log-probabilities: log-softmax turns logits into log-probabilities and
+    leaves log-probabilities unchanged. Raises InputError for any other shape.
     """
     if is_tutorial(network):
         return network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
@@ -62,7 +62,7 @@ def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor
 
 
 def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
-    """What a network of one's own returns, (B, C). Raises InputError for any other shape."""
+    """The outputs (B, C) of a network of your own. Raises InputError for any other shape."""
     output = network(x)
     if not isinstance(output, Tensor) or output.shape != (x.shape[0], num_classes):  # len(x) would fix an export's size
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -72,7 +72,7 @@ def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
 
 @torch.no_grad()
 def _check_output(network: nn.Module, num_classes: int) -> None:
-    """Try a network of one's own on two blank images. Raises InputError if it fails or returns something else."""
+    """Try your own network on two blank images. Raises InputError for failure, a wrong shape or probabilities."""
     modes = {module: module.training for module in network.modules()}
     like = next(network.parameters(), torch.zeros(()))
     x = torch.zeros(2, 1, 28, 28, dtype=like.dtype, device=like.device)
@@ -80,7 +80,7 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
         output = _checked_output(network.eval(), x, num_classes)
     except InputError:
         raise
-    except Exception as error:  # anything may go wrong in code of one's own
+    except Exception as error:  # your own code may raise anything
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model.network: failed on images (2, 1, 28, 28): {reason}") from error
     finally:
@@ -95,7 +95,7 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
 def class_name(network: nn.Module | str | None) -> str:
     """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
 
-    Raises InputError if it is text already: it was read from a checkpoint, and loading imports nothing.
+    Raises InputError if it is already text: then it was read from a checkpoint, and loading imports nothing.
     """
     if isinstance(network, str) and network:
         name = network.rpartition(".")[2]

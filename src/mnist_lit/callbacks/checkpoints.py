@@ -1,4 +1,4 @@
-"""Which checkpoints a fit keeps: the best by validation, the latest, and each epoch's if asked for.
+"""Which checkpoints a fit keeps: the best by validation, the latest and, on request, each epoch's.
 
 Lightning's ModelCheckpoint covers far more cases, but not these: files that describe themselves, the previous file kept
 beside the last, and saves only between optimizer steps, so that a resumed run ends with the same bits.
@@ -48,7 +48,7 @@ class TrackBest(Callback):
 class SaveBestAndLast(Checkpoint):
     """Save `best.ckpt` after each validation better than all before it, `last.ckpt` after each epoch and at a stop.
 
-    With `every_n_steps` also within an epoch; with `keep_epochs` also `epoch_1.ckpt` and so on. `config`, the run's
+    `every_n_steps` also saves within an epoch; `keep_epochs` also saves `epoch_1.ckpt` and so on. `config`, the run's
     whole YAML, goes into every file, see `runs.checkpoint.Metadata`; without it the module describes itself.
     """
 
@@ -80,10 +80,10 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Save every so many steps, and where `max_steps` or `max_time` stops within an epoch.
+        """Save every `every_n_steps` steps, and when `max_steps` or `max_time` ends training within an epoch.
 
         Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
-        skip its rest. It would also skip a validation that follows a step, so there the save waits until after that.
+        skip the rest of it. It would also skip a validation that follows the step, so then the save waits for that.
         """
         self._at_epoch_end = batch_idx + 1 >= trainer.num_training_batches
         if not is_optimizer_step(trainer, batch_idx):  # stopping here would lose the accumulated gradients
@@ -104,14 +104,14 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Mark the run as finished; StochasticWeightAveraging has put its average into the module just now."""
+        """Mark the run as finished. If StochasticWeightAveraging has just put its average into the module, save it."""
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
         if trainer.is_global_zero and self.start.run:
             mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
-        """Write the metadata into the file, among them how long the logs are."""
+        """Add the metadata, which include the lengths of the logs."""
         if not self.config:
             return
         assert self.start.run
@@ -130,20 +130,20 @@ class SaveBestAndLast(Checkpoint):
 
 
 def epochs_trained(trainer: Trainer) -> float:
-    """The epochs so far, as 0.5 for half of one; 0 if they have no end."""
+    """The epochs trained so far, such as 0.5 for half of one; 0 if an epoch has no end."""
     batches = trainer.num_training_batches
     return 0.0 if batches == math.inf else trainer.global_step / math.ceil(batches / trainer.accumulate_grad_batches)
 
 
 def validated_images(trainer: Trainer) -> int | None:
-    """How many images each validation has; None without one, or if the trainer's limits leave some out."""
+    """How many images each validation has; None if there is no validation or the trainer's limits skip images."""
     whole = keeps_all(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
     indices = getattr(trainer.datamodule, "val_indices", ())  # type: ignore[attr-defined]
     return len(indices) or None if whole else None
 
 
 def keeps_all(limit: float | None) -> bool:
-    """Whether the trainer's limit of batches leaves none out: 1 is one batch, 1.0 and None are all of them."""
+    """Whether a trainer's limit on batches skips none: 1 means one batch, 1.0 and None mean all of them."""
     return limit is None or (isinstance(limit, float) and limit == 1)
 
 

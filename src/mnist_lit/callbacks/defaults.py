@@ -32,11 +32,11 @@ def fit_callbacks(
 ) -> list[Callback]:
     """The callbacks of a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
 
-    `FitTable` follows those whose work its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
-    checkpoint holds what all others have done. `CalibrateBest` works in `teardown`, after `FitTable` has printed.
+    `FitTable` follows the callbacks whose time its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
+    checkpoint includes the work of all others. `CalibrateBest` works in `teardown`, after `FitTable` has printed.
 
     logs: the folder of all runs. config: the run's whole configuration as YAML. settings: for TensorBoard's table of
-    runs. saves: write checkpoints, also within epochs every so many steps, and one per epoch to keep.
+    runs. saves: write checkpoints, see `SaveBestAndLast` for `every_n_steps` and `keep_epochs`.
     """
     tracker = TrackBest(start)
     callbacks: list[Callback] = [BroadcastResume(start), RankOrderedGradients(), tracker, StopOnDivergence(start)]
@@ -52,8 +52,9 @@ def fit_callbacks(
 
 
 def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other_dataset: str | None) -> list[Callback]:
-    """The callbacks of a test of all images. checkpoint: what is tested; step: how far it was trained; temperature:
-    that of its calibration. other_dataset: tested instead of the one it was trained on; the run keeps its own test."""
+    """The callbacks of a test on all images. checkpoint: the file to test; step: how far it was trained; temperature:
+    its calibration's. other_dataset: the dataset to test on if it is not the checkpoint's own; the run then keeps the
+    results of its own test."""
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
     predictions = run / predictions_name(None if shipped else checkpoint, other_dataset)

@@ -18,14 +18,14 @@ from mnist_lit.system.distributed import all_gather_objects
 
 
 class WritesFile(Callback):
-    """Writes a file during a test, and raises in `teardown` if it could not, after `ScoreTable` has printed: so neither
-    a full disk costs the score nor a closed pipe the file."""
+    """Writes a file during a test. If that fails, it raises in `teardown`, after `ScoreTable` has printed, so a full
+    disk does not cost the score, and a closed pipe does not cost the file."""
 
     _error: InputError | None = None
 
     @contextmanager
     def raise_later(self, path: Path) -> Iterator[None]:
-        """Inside, write the file. What then cannot be written is reported in `teardown`."""
+        """Write the file inside the block; if that fails, `teardown` raises the error."""
         try:
             with report_write_errors(path):
                 yield
@@ -40,7 +40,7 @@ class WritesFile(Callback):
 
 
 class WritePredictions(WritesFile):
-    """Write index, label, prediction and the probability of each class; for a folder of pictures also the file."""
+    """Write index, label, prediction, each class's probability and, for a folder of pictures, the file's name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""How far a fit is: a progress bar on a terminal, otherwise a line per epoch and at least every 30 seconds."""
+"""A fit's progress: a bar on a terminal, otherwise a line per epoch and at least every 30 seconds."""
 
 import math
 import sys
@@ -31,7 +31,7 @@ def progress_display(enabled: bool | None, others: Sequence[Callback]) -> tuple[
 
 
 class FitBar(RichProgressBar):
-    """Rich's bar in 80 columns, which counts the batches that will be run. It stops before later callbacks print."""
+    """Rich's bar in 80 columns, counting only batches that will run. It stops before later callbacks print."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5, leave=False)
@@ -42,13 +42,13 @@ class FitBar(RichProgressBar):
         trainer = self.trainer
         if trainer.max_steps < 0:
             return trainer.num_training_batches
-        # The count of the epoch before stays until the first batch of the next.
+        # The previous epoch's count remains until the first batch of the next one.
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed % trainer.num_training_batches
         left = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
         return min(trainer.num_training_batches, done + left)
 
     def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
-        """What, how far, and how long it will still take; Lightning adds the scores."""
+        """Description, progress and remaining time; Lightning adds the scores."""
         bar = BarColumn(bar_width=BAR_WIDTH)
         return [TextColumn("{task.description}"), bar, MofNCompleteColumn(), TimeRemainingColumn()]
 
@@ -117,6 +117,6 @@ def evaluated_images(trainer: Trainer) -> int | None:
 
 
 def epoch_of(trainer: Trainer, epoch: int) -> str:
-    """An epoch, counted from 1, and how many there are if that is known."""
+    """An epoch, counted from 1, and the number of epochs if it is known."""
     limit = trainer.max_epochs
     return f"{epoch + 1}/{limit}" if limit and limit > 0 else str(epoch + 1)

@@ -15,7 +15,7 @@ class RunFinished(Exception):
 
 
 class ResumePath(os.PathLike[str]):
-    """The checkpoint to resume from, as `ckpt_path` for Lightning, which asks for it after it has been broadcast."""
+    """The checkpoint to resume from, as Lightning's `ckpt_path`, which Lightning reads after the broadcast."""
 
     def __init__(self, start: RunStart) -> None:
         self.start, self.broadcast = start, False
@@ -39,7 +39,7 @@ class BroadcastResume(Callback):
         self.path = ResumePath(start)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take over what rank 0 has found."""
+        """Take over what rank 0 found."""
         vars(self.start).update(trainer.strategy.broadcast(vars(self.start)))
         self.path.broadcast = True
         if self.start.finished:

@@ -33,9 +33,9 @@ class StopOnSignal(Callback):
     on_train_start = on_sanity_check_start  # there may be no sanity check
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Save and stop within an epoch; its last step is left to the epoch's end."""
+        """Save and stop within an epoch; after its last step, the epoch's end does that."""
         at_end = batch_idx + 1 >= trainer.num_training_batches
-        # On GPUs agreeing costs a synchronization, so only every tenth step.
+        # On GPUs, agreeing costs a synchronization, so they agree only every tenth step.
         agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
             if self.saver and validation_may_follow(trainer, batch_idx):
@@ -80,7 +80,7 @@ class StopOnDivergence(Callback):
         self.start = start or RunStart()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Check the loss: at every step where that costs nothing, elsewhere where it is logged anyway."""
+        """Check the loss: at every step if that costs nothing, otherwise when it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
             loss = outputs["loss"]

@@ -1,4 +1,4 @@
-"""What a person reads: one small table after a fit and one after an evaluation."""
+"""The output that people read: one small table after a fit and one after an evaluation."""
 
 import shlex
 import time
@@ -25,8 +25,8 @@ MAX_CONFUSIONS = 5  # other classes listed per row
 
 
 class FitTable(Callback):
-    """The speed of a fit as a curve, without validation and what the callbacks before this one do after it, and one
-    small table at its end."""
+    """The speed of a fit as a curve, and one small table at its end. The clock excludes validation, and what the
+    callbacks before this one do after it."""
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
@@ -37,7 +37,7 @@ class FitTable(Callback):
         self._logged = 0, 0.0, trainer.global_step  # images, seconds and step when last logged
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """Print the run folder once nothing can be refused any more."""
+        """Print the run folder, now that no option can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
             resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
             self._since = " since the resume" if resumed else ""
@@ -46,7 +46,7 @@ class FitTable(Callback):
                 say(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        """Count the images, and log how many per second since the last time."""
+        """Count the images, and log the images per second since the last log."""
         self.images += Batch.of(batch).size
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         images, seconds, logged_step = self._logged
@@ -93,8 +93,8 @@ class FitTable(Callback):
 
 
 def _changed_since(history: Sequence[Mapping[str, str]]) -> str:
-    """What a resumed run was last trained with, as `threads 4, not 2`, where this process differs; see `run_versions`.
-    The commit is left out: it changes with every edit of this project."""
+    """Where this process differs from what a resumed run was last trained with, such as `threads 4, not 2`; see
+    `run_versions`. The commit is left out: it changes with every edit of this project."""
     now, before = run_versions(), history[-1] if history else {}
     changed = [name for name in before if name in now and before[name] != now[name] and name != "commit"]
     return ", ".join(f"{name} {before[name]}, not {now[name]}" for name in changed)
@@ -106,8 +106,8 @@ class ScoreTable(Callback):
     def __init__(
         self, predictions: Path | None = None, published: str | None = None, temperature: float | None = None
     ) -> None:
-        """predictions: where they were written. published: the shipped model's score. temperature: that of a
-        calibrated checkpoint, by which `predict` divides the log-probabilities, unlike this table."""
+        """predictions: where they were written. published: the shipped model's score. temperature: a calibrated
+        checkpoint's, by which `predict` divides the log-probabilities; this table does not."""
         self.predictions, self.published, self.temperature = predictions, published, temperature
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

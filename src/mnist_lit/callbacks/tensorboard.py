@@ -15,10 +15,10 @@ from mnist_lit.runs.start import RunStart
 
 
 class TensorBoardOverview(Callback):
-    """What TensorBoard knows of a run before its first step: the recipe as text, its settings for the HPARAMS table,
+    """What TensorBoard shows of a run before its first step: the recipe as text, its settings in the HPARAMS table,
     and which charts belong together."""
 
-    # TensorBoard sorts the table's columns by name. Spaces come first, and its page does not show them.
+    # TensorBoard sorts the table's columns by name. Leading spaces come first, and its page does not show them.
     FIRST = ("optimizer", "lr", "batch_size", "max_epochs", "seed")
     METRICS: Mapping[str, str] = {  # what the table calls each score
         "best/val_acc": "best val/acc",
@@ -35,11 +35,11 @@ class TensorBoardOverview(Callback):
     }
 
     def __init__(self, start: RunStart, config: str, settings: Mapping[str, int | float | str | None]) -> None:
-        """config: the run's whole configuration as YAML. settings: those of the table; None leaves a cell empty."""
+        """config: the run's whole configuration as YAML. settings: the table's; None leaves a cell empty."""
         self.start, self.config, self.settings = start, config, dict(settings)
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        """Write, except into a run that is resumed; `test` adds its own scores later."""
+        """Write it all unless the run is resumed; `test` adds its own scores later."""
         if self.start.continues and trainer.global_step:
             return
         assert self.start.run

@@ -1,5 +1,5 @@
 """Random affine warps as a pure function: (images, draws) → images, in one resampling, on any device. Steps and
-parameters are torchvision's `affine` (shear along x only), after the tutorial's CenterCrop(22) and Resize(28)."""
+parameters follow torchvision's `affine` (shear along x only), after the tutorial's CenterCrop(22) and Resize(28)."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
 
 
 def annealed_share(last: float, epoch: int | Tensor, epochs: int | None) -> float | Tensor:
-    """The share of a warp's limits that an epoch uses: 1, then over the second half of the epochs linearly to `last`.
+    """The share of a warp's limits that an epoch uses: 1, then falling linearly to `last` over the second half.
 
-    epoch: counted from 0; from an int64 scalar tensor follows a float64 one, without waiting for its device. Raises
+    epoch: counted from 0; an int64 scalar tensor gives a float64 one, without waiting for its device. Raises
     InputError if the run has no last epoch.
 
     >>> [annealed_share(0.5, epoch, 4) for epoch in range(4)]
@@ -80,7 +80,7 @@ class RandomAffine:
     def __call__(self, images: Tensor, draws: Tensor, share: float | Tensor = 1.0) -> Tensor:
         """Warp uint8 images (B, 28, 28) by uniform numbers (B, DRAWS): uint8 (B, 28, 28), paper outside the input.
 
-        share: what every limit, and `crop_prob`, is multiplied by, see `annealed_share`.
+        share: a factor on every limit and on `crop_prob`, see `annealed_share`.
         """
         if self == RandomAffine() or len(images) == 0:
             return images

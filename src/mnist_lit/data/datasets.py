@@ -27,7 +27,7 @@ CLASS_NAMES = {  # by label, as the datasets' authors name them
 
 
 def check_options(options: Mapping[str, Any], mirrors: object) -> None:
-    """Raise InputError for an option of `MNISTDataModule` that has no meaning. mirrors: `data.mirrors`."""
+    """Raise InputError for an invalid option of `MNISTDataModule`. mirrors: `data.mirrors`."""
     dataset, fraction, per_class = options["dataset"], options["fraction"], options["per_class"]
     require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
     if dataset == "digits" and options["data_dir"] != "data" and Path(options["data_dir"], "train").is_dir():

@@ -24,9 +24,9 @@ from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 from mnist_lit.system.console import say
 from mnist_lit.system.regular_file import read_regular_file
 
-DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file has 30 MB
-STALL_TIMEOUT = 10  # seconds without a byte after which a mirror is given up
-MAX_BYTES = 16 + 60_000 * 28 * 28  # of the largest of these files: the training images, extracted
+DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file is 30 MB
+STALL_TIMEOUT = 10  # seconds without a byte before a mirror is abandoned
+MAX_BYTES = 16 + 60_000 * 28 * 28  # size of the largest of these files, the extracted training images
 IDX_FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -94,7 +94,7 @@ def download_dataset(
 def download_file(file: str, mirrors: Sequence[str], expected_md5: str, timeout: float) -> tuple[bytes, str]:
     """Download a file into memory and verify it; returns its bytes and the mirror that provided them. mirrors: base
     URLs to which the file name is appended, tried in turn. timeout: seconds per mirror; one that sends nothing for ten
-    seconds is given up sooner. Shows a progress bar on a terminal. Raises AllMirrorsFailed."""
+    seconds is abandoned sooner. Shows a progress bar on a terminal. Raises AllMirrorsFailed."""
     reasons = []
     for mirror in mirrors:
         try:
@@ -178,14 +178,14 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
 
 
 def _read(path: Path) -> bytes:
-    """A copy's bytes; empty if it is unreadable, and at most one more than any file here has."""
+    """A copy's bytes: empty if it is unreadable, and at most one byte more than the largest file here."""
     with contextlib.suppress(OSError):
         return read_regular_file(path, MAX_BYTES + 1)
     return b""
 
 
 def _extract(archive: bytes) -> bytes:
-    """An archive's contents, as `_read` returns them: a small archive can hold gigabytes."""
+    """An archive's contents, limited as in `_read`: a small archive can hold gigabytes."""
     with contextlib.suppress(OSError, EOFError, zlib.error):
         return gzip.GzipFile(fileobj=io.BytesIO(archive)).read(MAX_BYTES + 1)
     return b""

@@ -15,10 +15,10 @@ from mnist_lit.system.distributed import rank_and_world_size
 
 @contextmanager
 def keyed_dropout(network: nn.Module, batch: Batch, batch_idx: int, *, seed: int, p: float) -> Iterator[None]:
-    """Inside, a network's pass over a training batch drops what its key says.
+    """Inside the block, let a training batch's key determine which features the network drops.
 
-    The dropout layers of a network of your own draw from torch's global generator. Inside, that starts from a seed of
-    this batch: the same numbers after a resume, but others on another number of devices.
+    The dropout layers of a network of your own draw from torch's global generator, so the block seeds it for this
+    batch: a resumed run draws the same numbers, but another number of devices draws different ones.
     """
     assert batch.epoch is not None
     if is_tutorial(network):
@@ -29,6 +29,6 @@ def keyed_dropout(network: nn.Module, batch: Batch, batch_idx: int, *, seed: int
         return
     rank, world_size = rank_and_world_size()
     device = batch.inputs.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # leaves others' random state as it is
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # preserves the caller's random state
         torch.manual_seed(derived_seed(seed, batch.epoch, batch_idx * world_size + rank, stream=DROPOUT))
         yield

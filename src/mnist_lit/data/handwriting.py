@@ -87,7 +87,7 @@ STYLES = (
     (9, ("72 40 12 24 54 72", "72 75 58 19")),
     (9, ("73 51 31 23 34 63", "73 76 59 29")),
 )
-POINTS = 16  # most points of a style
+POINTS = 16  # the most that a style may have
 HANDWRITING_DRAWS = 5 + 2 * POINTS  # uniform numbers per image: whether, style, pen, slant, width, shift of each point
 STEPS = 4  # straight lines between two points of a curve
 JITTER, SLANT, ASPECT = 0.7, 0.4, (0.45, 1.0)  # of a point in grid units, of x along y, and width to height
@@ -103,7 +103,7 @@ class HandwritingStyles:
     redrawn: float = 0.0
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
-        """Alter uint8 images (B, 28, 28) of the digits (B,), as (seed, epoch, index) of each image says."""
+        """Alter uint8 images (B, 28, 28) of the digits (B,); each image's (seed, epoch, index) determines how."""
         if self.continental:
             draws = uniform(seed, epoch, indices, CONTINENTAL_DRAWS, stream=CONTINENTAL)
             images = add_continental_strokes(images, labels, draws, self.continental)
@@ -135,8 +135,8 @@ def vary_handwriting(images: Tensor, labels: Tensor, draws: Tensor, share: float
 
 
 def _compile_styles() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The first style of each digit and of the digit after it (11,); all points (S, POINTS, 2); and what both ends of
-    every line are made of: four points and their weights, (S, L, 2, 4) each."""
+    """Each digit's first style, then the number of styles, (11,); all points (S, POINTS, 2); and the four points and
+    their weights that make up both ends of every line, (S, L, 2, 4) each."""
     points = torch.zeros(len(STYLES), POINTS, 2)
     lines: list[list[tuple[list[list[int]], list[list[float]]]]] = []
     for style, (_, strokes) in enumerate(STYLES):
@@ -151,7 +151,7 @@ def _compile_styles() -> tuple[Tensor, Tensor, Tensor, Tensor]:
                     ends = [_catmull_rom((step + end) / STEPS) for end in (0, 1)]
                     lines[-1].append(([around[first : first + 4]] * 2, ends))
     longest = max(map(len, lines))
-    for each in lines:  # fill up with points, which are lines without a length
+    for each in lines:  # pad with lines of length 0
         last, (_, end) = each[-1]
         each += [(last, [end, end])] * (longest - len(each))
     starts = [next(i for i, (digit, _) in enumerate(STYLES) if digit == label) for label in range(10)]
@@ -175,7 +175,7 @@ _FIRST, _POINTS, _INDICES, _WEIGHTS = _compile_styles()
 
 # A style's points are moved a little, each on its own, and joined by a smooth curve through all of them (Catmull and
 # Rom 1974). Short lines follow the curve; each pixel takes the largest coverage by any of them. As in MNIST, the longer
-# side becomes 20 pixels and the middle of the ink the middle of the image.
+# side becomes 20 pixels, and the center of the ink lies in the center of the image.
 def _draw(labels: Tensor, draws: Tensor) -> Tensor:
     """Digits of a random style: labels (N,), draws (N, HANDWRITING_DRAWS) → uint8 (N, 28, 28)."""
     first, points, indices, weights = (table.to(labels.device) for table in (_FIRST, _POINTS, _INDICES, _WEIGHTS))

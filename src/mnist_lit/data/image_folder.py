@@ -84,11 +84,11 @@ def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
         raise InputError(f"repair or remove {error.filename}: {error.strerror}") from error
     key = md5(repr((__version__, state)).encode())
     # A damaged cache may raise almost anything; it is rewritten.
-    limit = (len(files) + 100) * (IMAGE_SIZE**2 + 1)  # with the key, the headers and the compressor's own bytes
+    limit = (len(files) + 100) * (IMAGE_SIZE**2 + 1)  # room for the key, the headers and the compressor's own bytes
     with contextlib.suppress(Exception), np.load(io.BytesIO(read_regular_file(folder / CACHE, limit))) as cache:
         members = cache.zip.infolist()
         fits = sum(member.file_size for member in members) <= limit
-        # zipfile expands the other kinds without a limit.
+        # zipfile expands other kinds of compression without a limit.
         fits = fits and all(member.compress_type == zipfile.ZIP_DEFLATED for member in members)
         if fits and str(cache["key"]) == key and cache["images"].shape == (len(files), IMAGE_SIZE, IMAGE_SIZE):
             return np.asarray(cache["images"], np.uint8)

@@ -36,7 +36,7 @@ class InMemoryDataset:
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Split 0 … N - 1 into (rest, chosen), with `size` chosen in proportion to each class: int64, both sorted.
-    Quotas are rounded down, and the largest remainders get what is left over (Hamilton's method).
+    Quotas are rounded down, and the remaining images go to the largest remainders (Hamilton's method).
 
     >>> rest, chosen = stratified_split(torch.tensor([0, 0, 1, 1, 1, 1]), 3, seed=0)
     >>> torch.tensor([0, 0, 1, 1, 1, 1])[chosen].tolist()
@@ -60,8 +60,8 @@ def classes_of(trainer: Any, num_classes: int) -> tuple[str, ...]:
 def split_indices(
     data: InMemoryDataset, val_size: int, seed: int, fraction: float = 1.0, per_class: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """The training and the validation images of a dataset, int64 positions: its own split or a stratified one, and of
-    the training images a `subset`."""
+    """Positions, int64, of a dataset's training and validation images: its own split or a stratified one, the training
+    images reduced by `subset`."""
     total = len(data.train_labels)
     if data.val:
         train, val = torch.arange(total).tensor_split([total - data.val])

@@ -1,7 +1,7 @@
 """Counter-based random numbers: every shuffle and every draw is a pure function of (seed, stream, epoch, index).
 
-A stateful generator gives numbers that depend on who asked before: a resumed run, another device or another batch
-size would see other images. Here a number depends on its key alone, so there is no generator state to save or to keep
+The numbers of a stateful generator depend on all earlier draws: a resumed run, another device or another batch size
+would see different images. Here a number depends on its key alone, so there is no generator state to save or to keep
 in step between processes. The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 generators"): number n of a sequence is mix(start + n·γ), where the increment γ is 2⁶⁴ divided by the golden ratio, made
 odd, and flipping any input bit of `mix` flips about half of its output bits. Unlike most generators, it reaches the
@@ -13,7 +13,7 @@ between CPU and GPU; int64 arithmetic wraps modulo 2⁶⁴ on every device, so t
 import torch
 from torch import Tensor
 
-# Streams: one number per use, so that no two uses share random numbers. Never renumber them; 4 was an elastic warp's.
+# Streams: one number per use, so that no two uses share random numbers. Never renumber them: 4 was an elastic warp's.
 ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, ASKEW = (
     range(10)
 )
@@ -39,7 +39,7 @@ def permutation(seed: int, epoch: int, size: int, *, stream: int = ORDER) -> Ten
 
 
 def derived_seed(seed: int, epoch: int | Tensor, index: int, *, stream: int) -> int:
-    """A seed for a stateful generator, from (seed, stream, epoch, index): for code that we cannot give numbers."""
+    """A seed for a stateful generator, from (seed, stream, epoch, index): for code that draws its own numbers."""
     return int(_bits(torch.tensor([index]), seed, stream, epoch)) & 0x7FFF_FFFF_FFFF_FFFF
 
 

@@ -49,7 +49,7 @@ class Batch:
 
     @classmethod
     def of(cls, batch: "Batch | Sequence[Tensor]", epoch: int | None = None, batch_idx: int = 0) -> "Batch":
-        """A batch of ours as it is, or `x, y` of any other loader with positions that no other batch has."""
+        """One of our batches unchanged, or `x, y` from any other loader with positions that no other batch has."""
         if isinstance(batch, Batch):
             return batch if epoch is None or batch.epoch is not None else replace(batch, epoch=epoch)
         inputs, labels = batch
@@ -118,7 +118,7 @@ class EvalLoader:
         return min(stop * self.batch_size, len(self.indices)) - first * self.batch_size
 
     def _share(self, order: Tensor, position: int) -> tuple[Tensor, int]:
-        """This process's positions of a step's images, and how many images the step has on all processes."""
+        """This process's share of a step's positions, and the step's number of images over all processes."""
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         return chosen[shard(len(chosen), self.rank, self.world_size)], len(chosen)
 
@@ -131,7 +131,7 @@ class TrainLoader(EvalLoader):
     seed: int
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
     capturable: bool = False  # whether `augment` can be part of a CUDA graph
-    deferred: bool = field(default=False, init=False)  # whether full batches are handed out as `DeferredBatch`
+    deferred: bool = field(default=False, init=False)  # whether full batches are yielded as `DeferredBatch`
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
     _resume: dict[str, int] = field(default_factory=dict, init=False)  # a state to continue from; used once
@@ -142,14 +142,14 @@ class TrainLoader(EvalLoader):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch  # its order is used from the next `iter` on
+        self.epoch = epoch  # takes effect at the next `iter`
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches have been handed out."""
+        """The epoch, and how many of its batches have been yielded."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start at that position if the next epoch is that epoch; any other starts at 0."""
+        """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0."""
         self._resume = dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -166,7 +166,7 @@ class TrainLoader(EvalLoader):
 
 
 class DeferredBatch(Batch):
-    """A full batch whose images are made when somebody asks for them: a captured step makes its own."""
+    """A full batch whose images are made only on access, since a captured step makes its own."""
 
     def __init__(self, loader: TrainLoader, indices: Tensor, epoch: int) -> None:
         self._loader, self.indices, self.size, self.epoch = loader, indices, len(indices), epoch
@@ -197,7 +197,7 @@ def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
 
 
 def check_batch_norm(network: nn.Module, loader: Any) -> None:
-    """Raise InputError if batch normalization would meet a single image, whose deviation is undefined."""
+    """Raise InputError if batch normalization would see a single image, whose standard deviation is undefined."""
     if isinstance(loader, TrainLoader) and any(isinstance(module, _BatchNorm) for module in network.modules()):
         least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // loader.world_size
         expected = "one that leaves two images or more to every device in each step, for batch normalization"
