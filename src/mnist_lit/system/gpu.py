@@ -1,8 +1,8 @@
 """What the command line sets on an NVIDIA GPU, so that nobody has to, and what a run records about it.
 
 By default cuDNN may choose convolutions that add in any order, and cuBLAS a workspace that differs between streams:
-the same training then ends with different bits each time. TensorFloat-32 rounds the factors of a product to 11 bits and is
-several times as fast; cuDNN's convolutions use it anyway.
+the same training then ends with different bits each time. TensorFloat-32 rounds the factors of a product to 11 bits and
+is several times as fast; cuDNN's convolutions use it anyway.
 """
 
 import os
