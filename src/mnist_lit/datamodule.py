@@ -94,11 +94,11 @@ class MNISTDataModule(pl.LightningDataModule):
         self.anneal, self.handwriting = anneal, HandwritingStyles(continental, handwriting)
         self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
         self.mirrors, self.timeout = mirrors, timeout
-        self.val_size = (validation_size(data_dir) if dataset == "folder" else 0) or val_size
         self.split, self.fraction, self.per_class = split, fraction, per_class
         self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
         self.classes = chosen_classes(classes, self.all_classes)
         self.num_classes = len(self.classes)
+        self.val_size = (validation_size(data_dir, self.classes) if dataset == "folder" else 0) or val_size
         if (continental or handwriting) and self.classes != DIGITS:
             raise InputError("data.continental, data.handwriting: expected 0 for classes that are not digits")
         self.digits: InMemoryDataset | None = None

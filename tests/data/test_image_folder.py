@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_val_is_the_validation_split_and_without_it_val_size_applies() -> None:
     assert other.digits.train_labels[other.val_indices].tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="expected pictures in other/test/CLASS/, got none"):
         other.test_dataloader()
+
+
+def test_val_counts_the_chosen_classes_only() -> None:
+    shapes(train=2, val=6)
+    data = MNISTDataModule("my-shapes", "folder", classes="circle,square", batch_size=4)
+    data.setup()
+    assert data.val_size == len(data.val_indices) == 12
+    for name in ("circle", "square"):
+        shutil.rmtree(Path("my-shapes/val", name))
+    with pytest.raises(InputError, match=r"data\.classes: expected some with pictures in my-shapes/val, got circle,"):
+        MNISTDataModule("my-shapes", "folder", classes="circle,square", batch_size=4)
 
 
 def test_pictures_are_converted_once_and_again_after_a_change(capsys: pytest.CaptureFixture[str]) -> None:

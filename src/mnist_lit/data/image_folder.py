@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mnist_lit import __version__
 from mnist_lit.data.download import md5
 from mnist_lit.data.in_memory import InMemoryDataset
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.find_digits import find_digit
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.imaging.open_picture import open_picture, picture_names
@@ -37,9 +38,13 @@ def folder_classes(data_dir: str | Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def validation_size(data_dir: str | Path) -> int:
-    """The number of pictures in `val`."""
-    return sum(len(_pictures(Path(data_dir, "val", name))) for name in folder_classes(data_dir))
+def validation_size(data_dir: str | Path, classes: Sequence[str]) -> int:
+    """The number of these classes' pictures in `val`. Raises InputError if only other classes have any."""
+    val = Path(data_dir, "val")
+    sizes = {name: len(_pictures(val / name)) for name in folder_classes(data_dir)}
+    size = sum(sizes[name] for name in classes)
+    require("data.classes", ",".join(classes), f"some with pictures in {val}", bool(size) or not any(sizes.values()))
+    return size
 
 
 def load_image_folder(data_dir: str | Path) -> InMemoryDataset:
