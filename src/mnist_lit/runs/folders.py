@@ -207,12 +207,18 @@ def all_predictions(run: Path) -> list[Path]:
 
 def remove_predictions(checkpoint: Path) -> None:
     """Remove the predictions of a checkpoint that is about to be replaced."""
-    run, stem = run_of_checkpoint(checkpoint), checkpoint.stem
+    run = run_of_checkpoint(checkpoint)
+    others = {path.stem for path in (*run.glob("*.ckpt"), *run.glob(f"{CHECKPOINTS}/*.ckpt"))} - {checkpoint.stem}
+    is_best = checkpoint.name == BEST_CKPT or not checkpoint.with_name(BEST_CKPT).exists()
     for path in all_predictions(run):
-        if path.stem == f"predictions_{stem}" or path.stem.startswith(f"predictions_{stem}_"):
+        # Those of the best checkpoint on other datasets are the ones that name no checkpoint.
+        if _names(path, checkpoint.stem) or (is_best and not any(_names(path, other) for other in others)):
             path.unlink(missing_ok=True)
-    if checkpoint.name == BEST_CKPT or not checkpoint.with_name(BEST_CKPT).exists():
-        run.joinpath(PREDICTIONS_CSV).unlink(missing_ok=True)
+
+
+def _names(predictions: Path, checkpoint: str) -> bool:
+    """Whether a file's name, see `predictions_name`, says that the predictions are those of a checkpoint."""
+    return f"{predictions.stem}_".startswith(f"predictions_{checkpoint}_")
 
 
 def run_number(run: Path, kind: str = "version") -> int:
