@@ -117,11 +117,13 @@ def last_line(printed: bytes) -> str:
 
 def trainer_option(args: Sequence[str], name: str) -> str:
     """A trainer option of a fit with these arguments, from an option or a config; "" for the default."""
-    given = pop_option(args, f"--trainer.{name}")[0]
-    for option, path in pairwise(args):
-        if not given and option == "--config":
+    given = ""
+    for option, value in pairwise([*args, ""]):  # the last one wins, as in a fit
+        if option.partition("=")[0] == f"--trainer.{name}":
+            given = option.partition("=")[2] if "=" in option else value
+        elif option == "--config":
             with suppress(AttributeError, yaml.YAMLError):
-                trainer = read_yaml(Path(path)).get("trainer") or {}
+                trainer = read_yaml(Path(value)).get("trainer") or {}
                 given = str(trainer.get(name) or given)
     return given
 
