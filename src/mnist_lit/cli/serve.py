@@ -103,6 +103,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=1024)
+    except UnicodeError as error:
+        raise InputError(f"--host: expected a host name or an address, got {host}") from error
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # the address again
         raise InputError(f"cannot listen on {host}, port {port}: {reason}{HINTS.get(error.errno or 0, '')}") from error
