@@ -41,6 +41,17 @@ def test_a_run_on_all_images_takes_temperature_and_coverage_from_another(
     assert cli("test", "--ckpt_path", "slim.ckpt", "--data.dataset", "digits")[0] == 0
 
 
+@pytest.mark.usefixtures("small_calibration")
+def test_another_runs_calibration_is_taken_only_if_its_data_are_the_same(
+    cli: Cli, error_line: Callable[..., str], tiny_run: Path, tiny_fit: tuple[str, ...]
+) -> None:
+    fit = (*tiny_fit, "--trainer.max_epochs", "1")
+    assert cli(*fit, "--data.classes", "3,7")[0] == 0
+    for model, like in (("version_0", "version_1"), ("version_1", "version_0")):
+        line = error_line("calibrate", "--model", model, "--like", like)
+        assert line == f"mnist-lit: --like: expected a checkpoint trained on the same images and classes, got {like}\n"
+
+
 def test_the_shipped_model_is_never_overwritten(cli: Cli) -> None:
     code, _, err = cli("calibrate", "--model", "pretrained")
     assert (code, err) == (2, "mnist-lit: the shipped model is never overwritten; add --output FILE\n")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mnist_lit.cli.network import build_network, split_network_options
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
@@ -29,7 +29,7 @@ def main(command: str, args: list[str]) -> None:
         raise InputError("the shipped model is never overwritten; add --output FILE")
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
-    from mnist_lit.runs.checkpoint import load_checkpoint
+    from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 
     content = load_checkpoint(source)
     data = datamodule_from_checkpoint(content, options.data_dir)
@@ -38,6 +38,9 @@ def main(command: str, args: list[str]) -> None:
     like, val, network = None, data.val_indices, build_network(named)
     if options.like:
         like, _, threshold, their_content = load_calibrated(locate_model(options.like), network)
+        same = [(metadata.data, metadata.classes) for metadata in map(Metadata.of, (content, their_content))]
+        required = "a checkpoint trained on the same images and classes"
+        require("--like", options.like, required, same[0] == same[1])
         if threshold == 1:
             raise InputError(f"--like: expected a calibrated checkpoint, got {options.like}, which is not calibrated")
         val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
