@@ -168,6 +168,37 @@ def test_a_command_that_starts_while_a_table_is_put_in_place_does_not_empty_it(
     assert not PART.exists()
 
 
+def test_a_table_that_cannot_be_put_in_place_is_kept(begin: Callable[..., UnfinishedTable]) -> None:
+    Path("rows.csv").mkdir()  # as an open file is on Windows, it cannot be replaced
+    table = begin()
+    add(table, *FILES)
+    with pytest.raises(OSError, match=r"rows\.csv"):
+        table.finish()
+    table.close()
+    Path("rows.csv").rmdir()
+    table = begin()
+    assert table.done == len(FILES)
+    table.finish()
+    assert Path("rows.csv").read_text(encoding="utf-8").startswith("header\na.png")
+
+
+def test_after_a_kill_that_left_only_the_record_a_command_starts_over(begin: Callable[..., UnfinishedTable]) -> None:
+    table = begin()
+    add(table, *FILES)
+    table.close()
+    PART.joinpath(ROWS).replace("rows.csv")  # as `finish` does, before it removes the record
+    table = begin(model="other")
+    assert (table.done, table.saved()) == (0, 0)
+    add(table, "a.png")
+    table.close()
+    table = begin(model="other")
+    assert table.done == 1
+    add(table, *FILES[1:])
+    table.finish()
+    assert Path("rows.csv").read_text(encoding="utf-8") == "header\na.png é\nb.png é\nc.png é\n"
+    assert not PART.exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_the_end_on_a_full_disk_raises_no_second_error(begin: Callable[..., UnfinishedTable]) -> None:
     table = begin()

@@ -60,7 +60,8 @@ class UnfinishedTable:
             # A link could send the rows into any of the user's files.
             if any(path.is_symlink() or (path.exists() and not path.is_file()) for path in (progress, rows)):
                 raise ValueError
-            if not progress.exists():
+            if not (progress.exists() and rows.exists()):  # without rows, they were complete and put in their place
+                progress.unlink(missing_ok=True)
                 return 0
             record = self._record()
             settings, names, counts = dict(record["settings"]), record["names"], Counter[str]({**record["counts"]})
@@ -98,8 +99,8 @@ class UnfinishedTable:
         """Put the complete table in its place."""
         self._save()
         self._rows.close()
-        self.folder.joinpath(PROGRESS).unlink()
         self.folder.joinpath(ROWS).replace(self.path)
+        self.folder.joinpath(PROGRESS).unlink()  # only now: if the table cannot be replaced, no work is lost
         self._lock.release()  # only now, or the same command could start over with an empty table
         with suppress(OSError):  # unless another command has started
             self.folder.joinpath(LOCK).unlink(missing_ok=True)
