@@ -224,6 +224,10 @@ def many_nodes() -> Any:
     return network(*chain, x0=floats(0))
 
 
+def eight_bit_weight() -> Any:
+    return network(node("Cast", ["weight"], ["x"], to=onnx.TensorProto.FLOAT), weight=np.zeros(1, np.int8))
+
+
 NOT_A_NETWORK: dict[Callable[[], Any], str] = {  # refused before onnxruntime sees them, and why
     endless_loop: "the operator 'Loop' is not allowed",
     if_subgraph: "the operator 'If' is not allowed",
@@ -235,6 +239,7 @@ NOT_A_NETWORK: dict[Callable[[], Any], str] = {  # refused before onnxruntime se
     shape_without_numbers: "the shape of a tensor does not match its data",
     sparse_gigabyte: "field 15 of GraphProto is not allowed",
     many_nodes: "at most 30,000 fields",
+    eight_bit_weight: "a tensor of ONNX's data type 3 is not allowed",
 }
 
 

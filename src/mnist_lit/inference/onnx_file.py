@@ -142,6 +142,8 @@ def _check_tensor(fields: list[Field]) -> None:
     shape = [field.integer for field in fields if field.number == DIMS]
     (data_type,) = (field.integer for field in fields if field.number == DATA_TYPE)
     (content,) = (field.content for field in fields if field.number == RAW_DATA)
+    if data_type not in DTYPES:
+        raise InputError(f"a tensor of ONNX's data type {data_type} is not allowed")
     dtype = np.dtype(DTYPES[data_type])
     if math.prod(shape) * dtype.itemsize != len(content):
         raise InputError("the shape of a tensor does not match its data")
