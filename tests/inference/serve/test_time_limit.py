@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import pickle
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,22 @@ def test_a_process_that_was_killed_while_idle_is_replaced(processes: ProposalPro
         killed.kill()
         killed.join()
         assert processes.propose(picture(140), many=False).sheets[0].found
+
+
+def test_the_last_idle_process_may_be_taken_by_another_thread_at_any_time(processes: ProposalProcesses) -> None:
+    class Taken(list[Any]):
+        def __bool__(self) -> bool:
+            return True  # it had one a moment ago
+
+    processes.idle = Taken()
+    assert processes.propose(picture(140), many=False).sheets[0].found
+
+
+def test_any_error_ends_the_process(processes: ProposalProcesses) -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        processes.propose(lambda: None, many=False)  # type: ignore[arg-type]  # cannot be sent
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_no_process_is_left_running(processes: ProposalProcesses) -> None:

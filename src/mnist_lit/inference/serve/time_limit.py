@@ -36,8 +36,10 @@ class ProposalProcesses:
         try:
             connection.send((picture, many))
             result: Any = connection.recv() if connection.poll(self.seconds) else None
-        except (EOFError, OSError) as error:
+        except BaseException as error:
             _stop(process, connection)
+            if not isinstance(error, EOFError | OSError):
+                raise
             raise ProcessEnded("expected a picture, got one that crashed the program that opened it") from error
         if result is None:
             _stop(process, connection)
@@ -55,15 +57,17 @@ class ProposalProcesses:
         try:
             yield
         finally:
-            while self.idle:
-                _stop(*self.idle.pop())
+            with contextlib.suppress(IndexError):
+                while True:
+                    _stop(*self.idle.pop())
 
     def _take(self) -> tuple[BaseProcess, Connection]:
-        while self.idle:
-            process, connection = self.idle.pop()
-            if process.is_alive():
-                return process, connection
-            _stop(process, connection)  # somebody killed it
+        with contextlib.suppress(IndexError):  # another thread may take the last one at any time
+            while True:
+                process, connection = self.idle.pop()
+                if process.is_alive():
+                    return process, connection
+                _stop(process, connection)  # somebody killed it
         context = process_context(__name__)
         ours, theirs = context.Pipe()
         process = context.Process(target=_propose_each, args=(theirs,), daemon=True)
