@@ -1,5 +1,6 @@
 """Which checkpoints a fit writes, when, and what they contain."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,14 +286,17 @@ def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumu
         ({}, [5]),
         ({"val_check_batch": 2}, [2, 4]),
         ({"val_check_batch": 3, "check_val_every_n_epoch": None}, [1, 4]),  # 6 and 9 batches in all
+        ({"val_check_batch": 3, "check_val_every_n_epoch": None, "num_training_batches": math.inf}, [1, 4]),
         ({"val_check_batch": None}, [1, 2, 3, 4, 5]),
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=0)}, []),
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=1)}, [2, 4]),
     ],
 )
 def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[int]) -> None:
-    trainer: Any = FakeTrainer(**changes)
-    assert [batch_idx + 1 for batch_idx in range(5) if validation_may_follow(trainer, batch_idx)] == followed
+    loops = (SimpleNamespace(total_batch_idx=5 + batch_idx) for batch_idx in range(5))
+    trainers: list[Any] = [FakeTrainer(**changes, fit_loop=loop) for loop in loops]
+    may_follow = [validation_may_follow(trainer, batch_idx) for batch_idx, trainer in enumerate(trainers)]
+    assert [batch_idx + 1 for batch_idx, may in enumerate(may_follow) if may] == followed
 
 
 def test_the_end_marks_the_run_as_finished_and_saves_an_average() -> None:

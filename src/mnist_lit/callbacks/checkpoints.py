@@ -158,6 +158,6 @@ def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     if getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
         return False
     if trainer.check_val_every_n_epoch is None:  # then batches are counted across epochs
-        batch_idx += trainer.current_epoch * int(trainer.num_training_batches)
+        batch_idx = trainer.fit_loop.total_batch_idx
     every = trainer.val_check_batch
     return every is None or (batch_idx + 1) % every == 0
