@@ -75,12 +75,19 @@ def test_a_constant_rate_needs_no_end() -> None:
     [
         {"schedule": "linear", "warmup": 0.0},
         {"schedule": "cosine", "warmup": 0.0},
-        {"schedule": "constant", "warmup": 0.1},
+        {"schedule": "cosine", "warmup": 0.1},
     ],
     ids=str,
 )
 def test_a_rate_that_depends_on_the_end_needs_one(h: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"model\.schedule: \w+ needs an end; set trainer\.max_epochs or"):
+        lr_factor(h, 0, total_steps=math.inf, steps_per_epoch=1)
+
+
+@pytest.mark.parametrize("name", ["constant", "step"])
+def test_a_warmup_needs_an_end(name: ScheduleName) -> None:
+    h = {"schedule": name, "warmup": 0.1, "step_size": 1, "gamma": 0.5}
+    with pytest.raises(InputError, match=r"^model\.warmup: needs an end; set trainer\.max_epochs or"):
         lr_factor(h, 0, total_steps=math.inf, steps_per_epoch=1)
 
 

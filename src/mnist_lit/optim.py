@@ -114,8 +114,11 @@ def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epo
     [0.25, 0.5, 0.75, 1.0, 0.6666666666666667, 0.33333333333333337]
     """
     name = h["schedule"]
-    if not math.isfinite(total_steps) and (name in ("cosine", "linear") or h["warmup"]):
-        raise InputError(f"model.schedule: {name} needs an end; set trainer.max_epochs or trainer.max_steps")
+    ends = "trainer.max_epochs or trainer.max_steps"
+    if not math.isfinite(total_steps) and name in ("cosine", "linear"):
+        raise InputError(f"model.schedule: {name} needs an end; set {ends}")
+    if not math.isfinite(total_steps) and h["warmup"]:
+        raise InputError(f"model.warmup: needs an end; set {ends}")
     rising = h["warmup"] * total_steps if h["warmup"] else 0.0
     if step < rising:
         return float((step + 1) / (math.floor(rising) + 1))
