@@ -1,5 +1,6 @@
 """Training matches a plain loop, metrics are sums over images divided by counts, and resuming is exact."""
 
+import contextlib
 import copy
 import csv
 import math
@@ -345,17 +346,21 @@ def test_the_logged_learning_rate_is_the_one_used(accumulated: int, tmp_path: Pa
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0  # after the last step
 
 
-class Loader:
-    """Batches in memory; Lightning would take a list for several loaders."""
+class Stream:
+    """Batches whose number is not known in advance."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self.batches = list(batches)
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
     def __iter__(self) -> Iterator[Any]:
         return iter(self.batches)
+
+
+class Loader(Stream):
+    """Batches in memory; Lightning would take a list for several loaders."""
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 def test_any_loader_of_inputs_and_labels_trains_and_scores_alike() -> None:
@@ -374,6 +379,28 @@ def test_any_loader_of_inputs_and_labels_trains_and_scores_alike() -> None:
     assert not same(ours.network.state_dict(), untrained.network.state_dict())
     assert scores[0] == scores[1]
     assert {"train/acc", "val/acc", "val/class_acc/9"} <= scores[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "limits", "line"),
+    [
+        ("constant", {}, ""),
+        ("linear", {"max_steps": 5}, ""),
+        ("step", {"limit_train_batches": 5}, ""),
+        ("linear", {}, r"^model\.schedule: linear needs an end; set trainer\.max_steps$"),
+        ("step", {}, r"^model\.schedule: step needs epochs of a known length; set trainer\.limit_train_batches$"),
+    ],
+)
+def test_a_loader_without_a_length_trains_if_the_schedule_needs_none(
+    schedule: Any, limits: dict[str, Any], line: str
+) -> None:
+    datamodule = data()
+    datamodule.setup()
+    loaders = Stream(datamodule.train_dataloader()), Stream(datamodule.val_dataloader())
+    trainer = pl.Trainer(**QUIET, **{"max_epochs": 1, **limits})
+    with pytest.raises(InputError, match=line) if line else contextlib.nullcontext():
+        trainer.fit(MNISTModule(schedule=schedule), *loaders)
+    assert (trainer.global_step > 0) == (not line)
 
 
 def test_plain_trainers_return_test_scores_and_predictions() -> None:

@@ -190,12 +190,17 @@ class MNISTModule(CapturingModule):
         optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
-            total = self.trainer.estimated_stepping_batches
-            per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+            total, per_epoch = self._planned_steps()
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
         wanted = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if wanted is None else wanted)
+
+    def _planned_steps(self) -> tuple[float, float]:
+        """The steps of the run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""
+        total, batches = self.trainer.estimated_stepping_batches, self.trainer.num_training_batches
+        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else math.inf
+        return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""

@@ -82,7 +82,7 @@ class Schedule(LambdaLR):
         options: Sequence[Mapping[str, Any]],
         h: Mapping[str, Any],
         total_steps: float,
-        steps_per_epoch: int,
+        steps_per_epoch: float,
     ) -> None:
         """Begin at a step. options: those of each parameter group, which replace the options of a resumed state."""
 
@@ -104,7 +104,7 @@ class Schedule(LambdaLR):
         return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
 
 
-def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: int) -> float:
+def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: float) -> float:
     """The factor on the peak learning rate at a step, counted from 0. A pure function: no scheduler state.
 
     `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` keeps it, `step`
@@ -114,11 +114,13 @@ def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epo
     [0.25, 0.5, 0.75, 1.0, 0.6666666666666667, 0.33333333333333337]
     """
     name = h["schedule"]
-    ends = "trainer.max_epochs or trainer.max_steps"
+    ends = "trainer.max_epochs or trainer.max_steps" if math.isfinite(steps_per_epoch) else "trainer.max_steps"
     if not math.isfinite(total_steps) and name in ("cosine", "linear"):
         raise InputError(f"model.schedule: {name} needs an end; set {ends}")
     if not math.isfinite(total_steps) and h["warmup"]:
         raise InputError(f"model.warmup: needs an end; set {ends}")
+    if not math.isfinite(steps_per_epoch) and name == "step":
+        raise InputError("model.schedule: step needs epochs of a known length; set trainer.limit_train_batches")
     rising = h["warmup"] * total_steps if h["warmup"] else 0.0
     if step < rising:
         return float((step + 1) / (math.floor(rising) + 1))
