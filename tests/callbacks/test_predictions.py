@@ -85,7 +85,7 @@ def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
 
 
 def test_other_pictures_of_the_same_classes_are_another_dataset(cli: Cli) -> None:
-    shapes()
+    shapes(train=4, val=2, test=2)
     folder = ("--data.dataset", "folder", "--data.data_dir")
     fit = ("--data.batch_size", "8", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
     assert cli("fit", *folder, "my-shapes", *fit)[0] == 0
@@ -93,6 +93,9 @@ def test_other_pictures_of_the_same_classes_are_another_dataset(cli: Cli) -> Non
     assert f"{predictions}\n" in cli("test")[1]
     before = predictions.read_bytes()
     shutil.copytree("my-shapes", "copied")
+    for same in ("copied", "./my-shapes"):
+        assert f"{predictions}\n" in cli("test", "--data.data_dir", same)[1]
+    next(Path("copied/test/circle").iterdir()).unlink()
     code, out, err = cli("test", "--data.data_dir", "copied")
     assert (code, err) == (0, "")
     assert f"{predictions.with_name('predictions_folder.csv')}\n" in out

@@ -33,6 +33,17 @@ def test_json_output_is_clean_while_pictures_are_read(cli: Cli) -> None:
     assert Path("my-shapes", shown[0]).is_file()
 
 
+@pytest.mark.usefixtures("small_calibration")
+def test_an_untested_run_is_tested_on_its_pictures_wherever_they_are(cli: Cli) -> None:
+    shapes(train=4, val=2, test=2)
+    fit = ("fit", "--data.dataset", "folder", "--data.data_dir", "my-shapes", "--data.batch_size", "8")
+    assert cli(*fit, "--trainer.max_epochs", "1")[0] == 0
+    Path("my-shapes").rename("moved")
+    code, _, err = cli("report", "version_0", "--data_dir", "moved", "--images", "3")
+    assert code == 0, err
+    assert Path("lightning_logs/version_0/predictions.csv").exists()
+
+
 def test_the_newest_group_is_reported_if_it_is_complete() -> None:
     for seed in (0, 1):
         run = Path(f"lightning_logs/version_3/seed_{seed}")

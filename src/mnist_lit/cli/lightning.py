@@ -118,7 +118,7 @@ class MNISTCLI(LightningCLI):
             self._start, self._lock = begin_fit(config, trainer, self._yaml_text, options.typed_command(self._args))
             callbacks = callbacks_of_fit(config, trainer, self._start, self._yaml_text)
         else:
-            callbacks = callbacks_of_evaluation(self._called, config, trainer, self._checkpoint)
+            callbacks = callbacks_of_evaluation(self._called, config, trainer, self.datamodule, self._checkpoint)
         with refusals(self._start):
             made = super().instantiate_trainer(**trainer_arguments(trainer, callbacks, self._start), **kwargs)
             check_devices(made)

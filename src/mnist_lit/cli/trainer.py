@@ -14,6 +14,7 @@ from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO, Metadata, config_of
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
@@ -47,15 +48,21 @@ def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yam
 
 
 def callbacks_of_evaluation(
-    command: str, config: Namespace, trainer: Namespace, checkpoint: Mapping[str, Any]
+    command: str, config: Namespace, trainer: Namespace, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
 ) -> list[Callback]:
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
-    temperature = Metadata.of(checkpoint).temperature
+    metadata = Metadata.of(checkpoint)
+    temperature = metadata.temperature
     if command != "test" or trainer.fast_dev_run or not keeps_all(trainer.limit_test_batches):
         return [ScoreTable(temperature=temperature)]
     dataset, saved = config.data.dataset, config_of(checkpoint)["data"]
-    names = ("dataset", "split", "classes", *(["data_dir"] if dataset == "folder" else []))
+    names = ("dataset", "split", "classes")
     is_own = all(str(config.data[name]) == str(saved.get(name, config.data[name])) for name in names)
+    if is_own and dataset == "folder":  # the folder may have been changed since, or moved
+        before, now = (Path(data.get("data_dir", "")).resolve() for data in (saved, config.data))
+        if before != now:
+            datamodule.setup()
+            is_own = datamodule.fingerprint == metadata.data
     return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, None if is_own else dataset)
 
 
