@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 from mnist_lit.errors import StoppedBySignal
 from mnist_lit.inference.reader import DigitReader, Proposal, Reading
 from mnist_lit.inference.unfinished_table import UnfinishedTable
+from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
 PRETRAINED = ("--model", "pretrained")
@@ -175,6 +177,22 @@ def test_an_interrupted_command_continues_where_it_stopped(cli: Cli, monkeypatch
     assert "predict: 4 rows in rows.csv: 1 error, 3 ok" in err
     assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert "rows.csv will be replaced" in cli("predict", "folder", "--output", "rows.csv", *PRETRAINED)[2]
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_writes_no_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("a.png")
+    shutil.copy(PRETRAINED_DIR / "model.onnx", "model.onnx")
+    load = DigitReader.load
+
+    def load_late(*args: Any, **options: Any) -> DigitReader:
+        reader = load(*args, **options)
+        Path("model.onnx").write_bytes(b"of a later epoch")
+        return reader
+
+    monkeypatch.setattr(DigitReader, "load", load_late)
+    code, _, err = cli("predict", "a.png", "--model", "model.onnx", "--output", "rows.csv")
+    assert (code, err) == (2, "mnist-lit: model.onnx was replaced while it was loaded; repeat the command\n")
+    assert not list(Path().glob("rows.csv*"))
 
 
 def test_ctrl_c_pressed_several_times_stops_at_once() -> None:

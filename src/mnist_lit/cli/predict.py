@@ -14,10 +14,11 @@ from mnist_lit import __version__
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
+from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
-from mnist_lit.runs.locate import PRETRAINED, is_pretrained
+from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable, say
@@ -59,13 +60,17 @@ def main(command: str, args: list[str]) -> int:
         valid = options.output.suffix.lower() in (".csv", ".jsonl")
         require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
         _require_replaceable(options.output)
-    reader = DigitReader.load(options.model, threshold=options.threshold, network=build_network(named))
+    path = locate_model(options.model, ONNX_FILE)
+    sha256 = _sha256(path) if options.output else ""
+    reader = DigitReader.load(path, threshold=options.threshold, network=build_network(named))
+    if options.output and _sha256(path) != sha256:  # by a fit that is still running
+        raise InputError(f"{path} was replaced while it was loaded; repeat the command")
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
     rejects = f", rejecting outlier scores above {reader.threshold:g}" if options.threshold is not None else ""
     say(f"predict: {model}{reader.note}{', rejecting nothing' if reader.threshold == 1 else rejects}", file=sys.stderr)
     shown: list[Path] | None = [] if options.show else None
     if options.output:
-        code = _write_table(options.output, reader, files, many=options.many, shown=shown)
+        code = _write_table(options.output, reader, sha256, files, many=options.many, shown=shown)
     else:
         code = _print_table(reader, files, many=options.many, shown=shown)
     if shown:
@@ -83,12 +88,21 @@ def _require_replaceable(path: Path) -> None:
         raise InputError(f"--output: {path} is not a table of this command; delete it first, or choose another name")
 
 
-def _write_table(path: Path, reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
-    """Write the rows to a file, or only the remaining ones if the same command was killed before."""
-    model = hashlib.sha256(reader.path.read_bytes()).hexdigest()
+def _sha256(model: Path) -> str:
+    try:
+        return hashlib.sha256(read_regular_file(model)).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {model}: {error.strerror}") from error
+
+
+def _write_table(
+    path: Path, reader: DigitReader, sha256: str, files: Sequence[str], *, many: bool, shown: list[Path] | None
+) -> int:
+    """Write the rows to a file, or only the remaining ones if the same command was killed before. sha256: that of the
+    model's file."""
     settings = {
         "version": __version__,
-        "model": model,
+        "model": sha256,
         "threshold": reader.threshold,
         "mode": "many" if many else "one",
     }
