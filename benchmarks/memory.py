@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --data_dir data
 
-`fit` sets 5,000 images aside, then validates and calibrates at its end; the other two only train. The operating system
+`fit` holds out 5,000 images, then validates and calibrates at its end; the other two only train. The operating system
 measures each process from start to end; of several processes the largest counts.
 """
 

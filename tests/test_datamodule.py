@@ -37,7 +37,7 @@ def batches(data: MNISTDataModule, epoch: int = 0) -> list[Batch]:
 def test_a_folder_of_pictures_is_not_taken_for_the_embedded_digits(tmp_path: Path) -> None:
     MNISTDataModule(str(tmp_path), "digits", val_size=180)
     tmp_path.joinpath("train").mkdir()
-    with pytest.raises(InputError, match=f"embedded digits need none; for {tmp_path}, add --data.dataset folder"):
+    with pytest.raises(InputError, match=f"embedded digits need no folder; to read {tmp_path}, add"):
         MNISTDataModule(str(tmp_path), "digits", val_size=180)
 
 
@@ -117,7 +117,7 @@ def test_annealing_needs_a_known_last_epoch() -> None:
     data = digits(degrees=16, anneal=0.25)
     for epochs in (None, -1):
         attach_trainer(data, epochs=epochs)
-        with pytest.raises(InputError, match=r"data\.anneal: needs an end in epochs; set trainer\.max_epochs"):
+        with pytest.raises(InputError, match=r"data\.anneal: needs a fixed number of epochs; set trainer\.max_epochs"):
             batches(data)
 
 

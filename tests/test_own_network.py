@@ -123,7 +123,7 @@ def test_checking_a_network_leaves_its_modes_and_torchs_generator_alone() -> Non
 
 
 def test_the_classes_of_module_and_data_must_agree() -> None:
-    with pytest.raises(InputError, match=r"model\.num_classes: expected 2, as many classes as the data has, got 10"):
+    with pytest.raises(InputError, match=r"model\.num_classes: expected 2, the number of classes in the data, got 10"):
         trainer().fit(MNISTModule(), digits(classes="3,7", val_size=20))
 
 

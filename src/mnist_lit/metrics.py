@@ -14,7 +14,7 @@ from mnist_lit.errors import InputError
 def require_numbers(outputs: Tensor) -> None:
     """Raise InputError if a network's outputs, or a score computed from them, contain NaN."""
     if outputs.isnan().any():
-        raise InputError("the network's outputs are not numbers: its weights are damaged")
+        raise InputError("the network's outputs contain NaN: its weights are damaged")
 
 
 class MeanNLL(Metric):
@@ -105,7 +105,7 @@ def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_s
         for name, metric in metrics.items(keep_base=True, copy_state=False):
             for key, counts in metric.metric_state.items():
                 if state[name][key].shape != counts.shape:  # type: ignore[union-attr]  # no metric here has a list
-                    raise InputError(f"the checkpoint's {name} is damaged: {key} has another shape")
+                    raise InputError(f"the checkpoint's {name} is damaged: {key} has the wrong shape")
             if number % world_size == rank:
                 metric.merge_state(state[name])
     return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())

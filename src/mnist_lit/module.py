@@ -105,7 +105,7 @@ class MNISTModule(CapturingModule):
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes."""
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
-        expected = f"{classes}, as many classes as the data has"
+        expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code

@@ -46,7 +46,7 @@ def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
     assert code == 0
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if line.strip()}
     assert lines["epochs"].startswith("0.5 ")
-    assert lines["calibration"].startswith("none, so it rejects nothing; ")
+    assert lines["calibration"].startswith("none, so no image is rejected; ")
     assert "mnist-lit calibrate --like" in lines["calibration"]
     assert Path("lightning_logs/version_0/finished").read_text() == "0.5\n"
     (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
@@ -115,5 +115,5 @@ def test_outputs_that_are_not_numbers_are_one_line_and_leave_no_predictions(cli:
     for command in ("test", "validate"):
         code, _, err = cli(command, "a.ckpt")
         assert (code, err.count("\n")) == (2, 1)
-        assert "the network's outputs are not numbers" in err
+        assert "the network's outputs contain NaN" in err
     assert not any(Path().glob("*.csv"))

@@ -24,7 +24,7 @@ def test_two_runs_that_differ(cli: Cli) -> None:
     write(LOGS / "version_1", range(25, 35))
     code, out, err = cli("compare", "version_0", "version_1")
     assert (code, err) == (0, "")
-    assert "5 images only A has right, 25 only B" in out
+    assert "5 images only A classified correctly, 25 only B" in out
     assert "B - A: +2.00 points" in out
     assert out.splitlines()[-1] == "B is better than A: two equally good networks would rarely differ as much."
     assert "\nA is better than B: " in cli("compare", "version_1", "version_0")[1]

@@ -145,7 +145,7 @@ def callback(name: str, **settings: object) -> str:
         ("--model.network networks.Refuses", "Refuses: no such width"),
         ("--model.network networks.TwoArguments", "forward() missing 1 required positional argument"),
         ("--model.network networks.Net --model.dropout 0.1", "model.dropout: expected 0 for a network of your own"),
-        ("--model.network networks.Net --model.init_from pretrained", "pretrained has other layers"),
+        ("--model.network networks.Net --model.init_from pretrained", "pretrained does not match this network"),
         ("--model.network torch.nn.Linear", "Linear: the following arguments are required: in_features, out_features"),
         ("--model.compile maybe", "model.compile: expected true or false, got maybe"),
         ("--data.fraction 0", "data.fraction: expected a share in (0, 1], got 0.0"),

@@ -47,7 +47,7 @@ def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
     assert cli(*fit, "--data.val_size", "0", "--data.data_dir", "/far/away")[0] == 0
     code, out, err = cli("export")
     assert (code, err) == (0, "")
-    assert "not calibrated, so it rejects nothing" in out
+    assert "not calibrated, so no image is rejected" in out
     assert DigitReader.load(RUN / "model.onnx").threshold == 1
     with pytest.raises(InputError, match="not calibrated"):
         DigitReader.load(RUN / "model.onnx", threshold=0.5)

@@ -86,7 +86,7 @@ def test_validate_without_validation_images_is_refused(cli: Cli, error_line: Err
     code, out, _ = cli("test")
     assert code == 0
     assert "last.ckpt" in out
-    assert "validate had no images: data.val_size is 0" in error_line("validate")
+    assert "no images to validate: data.val_size is 0" in error_line("validate")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_table_in_a_file(cli: Cli) -> None:
     lines = [json.loads(line) for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["file"] for line in lines] == ["=cmd.png", "blank.png", "bad.png"]
     assert lines[0]["digit"] == "1"
-    assert lines[1]["message"] == "nothing is written here"
+    assert lines[1]["message"] == "no writing found"
     assert lines[1]["digit"] is lines[1]["probability"] is None
     assert lines[2]["box"] is lines[2]["digit"] is lines[2]["probability"] is None
 

@@ -308,7 +308,7 @@ def test_batch_normalization_needs_two_images_on_every_device(
         with (
             nullcontext()
             if fits
-            else pytest.raises(InputError, match=r"data\.batch_size: expected one that leaves two")
+            else pytest.raises(InputError, match=r"data\.batch_size: expected one large enough for two images")
         ):
             check_batch_norm(network, train)
     check_batch_norm(nn.Linear(1, 1), train)

@@ -49,7 +49,7 @@ def test_class_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(c
     for split in ("val", "test"):
         Path("my-shapes", split, "triangle").rename(Path("my-shapes", split, "wedge"))
     code, _, err = cli("test")
-    assert (code, "has the classes circle, square, triangle, and the data has circle, square, wedge" in err) == (
+    assert (code, "trained on the classes circle, square, triangle, but the data has circle, square, wedge" in err) == (
         2,
         True,
     )

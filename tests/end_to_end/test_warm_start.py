@@ -55,4 +55,4 @@ def test_the_start_model_is_in_the_configuration_and_its_path_is_not_shared(cli:
     content["hyper_parameters"]["init_from"] = "/some/where/a.ckpt"
     assert strip_for_sharing(content)["hyper_parameters"]["init_from"] == "a.ckpt"
     code, _, err = cli(*fit, *latest, "--resume", "auto")
-    assert (code, "latest would be another one the next time" in err) == (2, True)
+    assert (code, "`latest` may name a different run next time" in err) == (2, True)

@@ -23,7 +23,7 @@ def test_the_split_is_the_runs_own(trained: Path, digits_data: MNISTDataModule) 
 def test_other_data_is_refused_in_one_line(trained: Path, digits_data: MNISTDataModule) -> None:
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     content[METADATA_KEY]["data"] = "0" * 32
-    with pytest.raises(InputError, match=r"^best\.ckpt was trained on other data than data holds; .*--data_dir$"):
+    with pytest.raises(InputError, match=r"^best\.ckpt was trained on different data from that in data; .*--data_dir$"):
         require_same_data(content, digits_data, "best.ckpt")
 
 

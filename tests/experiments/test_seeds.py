@@ -158,7 +158,7 @@ def test_options_that_conflict_with_seeds_are_refused(cli: Cli, option: str, tmp
     value.touch()
     code, _, err = cli(*FIT, "--seeds", "2", option, str(value))
     assert code == 2
-    assert f"{option} does not go with --seeds" in err
+    assert f"{option} cannot be combined with --seeds" in err
 
 
 def test_a_refused_group_leaves_no_folder(cli: Cli) -> None:
@@ -174,7 +174,7 @@ def test_help_is_printed_once(cli: Cli) -> None:
 
 def test_a_group_has_one_recipe(cli: Cli, group: Path) -> None:
     code, _, err = cli(*FIT, "--group", str(group), "--seed_everything", "4", "--model.lr", "0.1")
-    assert (code, "another recipe" in err) == (2, True)
+    assert (code, "a different recipe" in err) == (2, True)
     code, _, err = cli(*FIT, "--group", str(group), "--seed_everything", "1")
     assert (code, "--resume auto continues it" in err) == (2, True)
     assert [member.name for member in group_members(group)] == ["seed_0", "seed_1"]
@@ -252,4 +252,4 @@ def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., st
     assert "--seeds_at_once: expected 1 or more, got none" in error_line(
         *FIT, "--seeds", "2", "--seeds_at_once", "none"
     )
-    assert "seeds_at_once: goes with --seeds" in error_line(*FIT, "--seeds_at_once", "2")
+    assert "seeds_at_once: requires --seeds" in error_line(*FIT, "--seeds_at_once", "2")

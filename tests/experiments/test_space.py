@@ -23,9 +23,9 @@ from mnist_lit.experiments.space import Range, read_space
         ("model.lr: {low: 1, high: .inf}", "both finite"),
         ("model.lr: {low: 1, high: 2, step: 0}", "expected more than 0"),
         ("model.lr: {low: 1, high: 2, step: .nan}", "expected more than 0"),
-        ("model.lr: {low: 1, high: 4, step: 2}", "step: expected one that leads from 1 to 4"),
-        ("model.lr: {low: 1, high: 2, step: 1e10}", "step: expected one that leads from 1 to 2"),
-        ("model.lr: {low: 0, high: 1e308, step: 1e-10}", "step: expected one that leads"),
+        ("model.lr: {low: 1, high: 4, step: 2}", "step: expected one that divides the range 1 to 4"),
+        ("model.lr: {low: 1, high: 2, step: 1e10}", "step: expected one that divides the range 1 to 2"),
+        ("model.lr: {low: 0, high: 1e308, step: 1e-10}", "step: expected one that divides"),
         ("model.lr: {", "cannot be read as YAML"),
     ],
 )

@@ -237,7 +237,7 @@ def test_a_killed_fit_is_a_failed_trial(cli: Cli, fake_fits: Started) -> None:
     [
         ("model.lrr: [1]", "unknown option --model.lrr; did you mean --model.lr?"),
         ("resume: [auto]", "resume cannot be in a space"),
-        ("trainer.max_epochs: [1, 2]", "--trainer.max_epochs does not go with this sweep"),
+        ("trainer.max_epochs: [1, 2]", "--trainer.max_epochs cannot be combined with this sweep"),
     ],
 )
 def test_a_space_that_fit_refuses_is_refused_before_any_trial(cli: Cli, text: str, message: str) -> None:

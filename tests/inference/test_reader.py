@@ -47,7 +47,7 @@ def test_a_reading_is_printed_without_its_image(reader: DigitReader) -> None:
 
 def test_blank_paper_is_rejected(reader: DigitReader) -> None:
     found = reader.read(Image.new("L", (50, 40), 240))
-    assert (found.digit, found.status, found.message) == ("", "rejected", "nothing is written here")
+    assert (found.digit, found.status, found.message) == ("", "rejected", "no writing found")
     assert found.box == (0, 0, 50, 40)
     assert reader.read_many(Image.new("L", (50, 40), 240)) == []
 

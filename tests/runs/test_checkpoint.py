@@ -471,7 +471,7 @@ def test_lightning_resumes_from_complete_checkpoints_only(missing: str, tmp_path
     assert AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["loops"] == {}
     del complete[missing]
     save_checkpoint(complete, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="does not say how far its training was"):
+    with pytest.raises(InputError, match="has no training progress to resume from"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")
 
 
@@ -555,9 +555,7 @@ def test_a_warm_start_takes_every_layer_that_fits_and_leaves_the_output_layer(tm
 
 def test_a_warm_start_from_another_network_is_refused(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Linear(5, 10))
-    with pytest.raises(
-        InputError, match=r"model\.init_from: .* has other layers: no 1\.weight of this network's shape"
-    ):
+    with pytest.raises(InputError, match=r"model\.init_from: .* does not match this network: 1\.weight is missing or"):
         warm_started(Own().state_dict(), network, tmp_path)
 
 

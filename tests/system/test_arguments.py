@@ -21,7 +21,7 @@ def test_other_frameworks_names_are_understood() -> None:
         ("Subtypes: [<class 'torch.nn.modules.module.Module'>]\nErrors:\n  - one\n    and two\n  - Expected a <class "
             "'NoneType'>\nGiven value: Namespace(class_path='a.Net')", "model.network: Net: one and two"),
         ("Parser key \"model.network\":\n  Problem with given class_path 'a.Net':\n    No module named 'a'\nGiven "
-            "value: a", "model.network: Net: No module named 'a'; modules are looked for among the installed packages "
+            "value: a", "model.network: Net: No module named 'a'; modules are searched for in installed packages "
             "and in the working directory"),
         ("Subcommand 'fit' does not accept option 'model.class_path'", "unknown option model.class_path; a "
             "LightningModule of your own is trained in Python, see docs/own-module.md"),

@@ -20,7 +20,7 @@ from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.console import percent, print_fields, print_table, say
 
-HOW_TO_CALIBRATE = "train the recipe once more with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
+HOW_TO_CALIBRATE = "train the same recipe again with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
 
 
@@ -43,7 +43,8 @@ class FitTable(Callback):
             self._since = " since the resume" if resumed else ""
             say(f"fit: {self.start.run}{resumed}", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
-                say(f"fit: trained so far with {before}; the bits may differ from an uninterrupted run's", flush=True)
+                warning = "results may not be bit-identical to an uninterrupted run"
+                say(f"fit: trained so far with {before}; {warning}", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
         """Count the images, and log the images per second since the last log."""
@@ -74,7 +75,7 @@ class FitTable(Callback):
         epochs, images = epochs_trained(trainer), evaluated_images(trainer)
         holds_out = getattr(trainer.datamodule, "val_size", 0)  # type: ignore[attr-defined]
         validates = holds_out and trainer.limit_val_batches
-        without = "none: it ended before a validation" if validates else "none: no validation"
+        without = "none: training ended before the first validation" if validates else "none: no validation"
         fields = {
             "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
             "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",
@@ -82,7 +83,7 @@ class FitTable(Callback):
             "checkpoint": str(checkpoint or "none"),
         }
         if checkpoint and not holds_out:
-            fields["calibration"] = f"none, so it rejects nothing; {HOW_TO_CALIBRATE}"
+            fields["calibration"] = f"none, so no image is rejected; {HOW_TO_CALIBRATE}"
         if checkpoint:
             elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""

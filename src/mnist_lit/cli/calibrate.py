@@ -14,10 +14,10 @@ IMAGES = 20_000  # training images on which --like compares the two runs' detect
 def main(command: str, args: list[str]) -> None:
     """Calibrate and save a checkpoint."""
     about = """Calibrate a checkpoint's probabilities and its rejection of images that are not digits. `fit` does this
-    automatically if it sets images aside for validation."""
+    automatically if images are held out for validation."""
     parser = CommandParser(command, about)
     parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
-    reference = "a calibrated checkpoint of the same recipe, for a run that set no images aside"
+    reference = "a calibrated checkpoint of the same recipe, for a run that held out no images"
     parser.add_argument("--like", metavar="CHECKPOINT", help=reference)
     parser.add_argument("--output", type=Path, help="write a slim checkpoint there instead of changing this one")
     parser.add_data_dir_argument()
@@ -52,6 +52,6 @@ def main(command: str, args: list[str]) -> None:
     indices = data.train_indices, val
     calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=like, network=network)
     temperature = float(calibrated.temperature)
-    too_few = " (too few mistakes on the validation images to fit another)" if temperature == 1 else ""
+    too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
     note = f" (that of {options.like})" if options.like else too_few
     say(f"calibrated: {target}, temperature {temperature:.3f}{note}")

@@ -34,7 +34,7 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(f"expected a complete test of {names}; run {_test_commands(untested)} first")
     first, second = found
     if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
-        once_more = f"if they learned the same dataset, run {_test_commands(folders)} again"
+        once_more = f"if they were trained on the same dataset, run {_test_commands(folders)} again"
         raise InputError(f"{folders[0]} and {folders[1]} were not tested on the same images; {once_more}")
     if (len(first) == 1) != (len(second) == 1):
         raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
@@ -44,7 +44,7 @@ def main(command: str, args: list[str]) -> None:
         images = zip(first[0].labels, first[0].predicted, second[0].predicted, strict=True)
         right = Counter((label == mine, label == theirs) for label, mine, theirs in images)
         only_first, only_second = right[True, False], right[False, True]
-        say(f"\n  {only_first} images only A has right, {only_second} only B (exact McNemar test)")
+        say(f"\n  {only_first} images only A classified correctly, {only_second} only B (exact McNemar test)")
         difference = mcnemar(only_first, only_second, len(first[0].labels))
     else:
         say("\n  over seeds, on these test images (Welch's t-test)")
@@ -58,7 +58,7 @@ def main(command: str, args: list[str]) -> None:
 def _conclusion(difference: Difference) -> str:
     """The result in one sentence."""
     if math.isnan(difference.p):
-        return "Neither group varies over its seeds, so there is nothing to judge their difference by."
+        return "Neither group varies over its seeds, so there is no variation to test their difference against."
     if difference.p >= SIGNIFICANT:
         often = f"{100 * difference.p:.0f} % of comparisons"
         return f"A and B cannot be told apart: equally good networks would differ as much in {often}."

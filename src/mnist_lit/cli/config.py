@@ -40,11 +40,11 @@ limit_jsonargparse()
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Add our options to the model's, the data's and the trainer's, and link some of those."""
     figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
-    every = "Also save a checkpoint every so many optimizer steps; 0: only after each epoch."
+    every = "Also save a checkpoint every N optimizer steps; 0 saves only after each epoch."
     keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
     resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
-    seeds = "Train several seeds as one group: how many, or which, such as 0,3,7 or 10-14."
-    at_once = "Seeds to train at a time; by default one, or with a single GPU as many as the CPU has cores, up to 16."
+    seeds = "Train several seeds as one group: a count (5) or a list (0,3,7 or 10-14)."
+    at_once = "Seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16."
     parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
     parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
     parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
@@ -123,14 +123,14 @@ def resolve_options(command: str, config: Namespace) -> None:
     require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
     if not config.ckpt_path and str(config.model.init_from) == LATEST:
         if config.resume or config.group or config.run:
-            raise InputError("model.init_from: expected a run or a file; latest would be another one the next time")
+            raise InputError("model.init_from: expected a run or a file; `latest` may name a different run next time")
         config.model.init_from = str(locate_model(LATEST))
     if config.resume and config.ckpt_path:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
     if config.seeds:
-        raise InputError("seeds: goes on the command line, as in `mnist-lit fit --config fast --seeds 5`")
+        raise InputError("seeds: must be given on the command line, as in `mnist-lit fit --config fast --seeds 5`")
     if config.seeds_at_once:
-        raise InputError("seeds_at_once: goes with --seeds, as in `mnist-lit fit --seeds 16 --seeds_at_once 4`")
+        raise InputError("seeds_at_once: requires --seeds, as in `mnist-lit fit --seeds 16 --seeds_at_once 4`")
 
 
 def print_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:

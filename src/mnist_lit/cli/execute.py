@@ -94,15 +94,16 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath is None:
             raise InputError(f"{name}: save_last: last.ckpt is the run's own; leave it out, or set dirpath")
         if isinstance(callback, BatchSizeFinder):
-            raise InputError(f"{name}: data.batch_size is part of the recipe, the images of a step; choose it yourself")
+            raise InputError(f"{name}: data.batch_size is part of the recipe; set it explicitly")
         if isinstance(callback, GradientAccumulationScheduler) and not fixed:
-            reason = "model.schedule and SAM have to know the steps in advance"
+            reason = "model.schedule and SAM need to know the number of steps in advance"
             raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches, or --model.schedule constant")
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):
             if resumes:
-                raise InputError(f"{name}: a run that resumes has its rate; leave the finder out, and set model.lr")
+                reason = "a resumed run already has its learning rate"
+                raise InputError(f"{name}: {reason}; leave the finder out, and set model.lr")
             needed = callback._num_training_steps
             require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # it ignores the first ten
             steps = planned_steps(trainer, datamodule)
@@ -163,7 +164,7 @@ def run_fit(
             if lock:
                 lock.release()
         if not (start.has_trained or start.continues or start.finished):
-            raise InputError("nothing to train: the run was at its end, or its limits allow no step")
+            raise InputError("nothing to train: the run is already complete, or its limits allow no steps")
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
                 mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
@@ -181,12 +182,12 @@ def run_evaluation(
         classes = Metadata.of(checkpoint).classes
         if classes != datamodule.classes:
             names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
-            raise InputError("the checkpoint has the classes {}, and the data has {}".format(*names))
+            raise InputError("the checkpoint was trained on the classes {}, but the data has {}".format(*names))
         load_weights(model, checkpoint)
         evaluate(model, datamodule=datamodule, verbose=False)
     if model.confusion is None:
         command = evaluate.__name__
-        raise InputError(f"{command} had no images: data.val_size is 0, or the trainer's limits allow none")
+        raise InputError(f"no images to {command}: data.val_size is 0, or the trainer's limits allow none")
 
 
 def _launches_processes(trainer: Trainer) -> bool:

@@ -58,7 +58,7 @@ def format_help(parser: LightningArgumentParser, command: str, *, everything: bo
         lines += ["", f"{title}:", *_entries(options[name] for name in names if name in options)]
     lines += ["", SCORES] if command == "fit" else []
     rest = "" if everything else f"`mnist-lit {command} --help all` lists all options. "
-    return "\n".join([*lines, "", f"{rest}Options can also stand in a YAML file: --config FILE.", ""])
+    return "\n".join([*lines, "", f"{rest}Options can also be set in a YAML file: --config FILE.", ""])
 
 
 def explanation(action: Action) -> str:

@@ -67,7 +67,7 @@ def main(command: str, args: list[str]) -> int:
         raise InputError(f"{path} was replaced while it was loaded; repeat the command")
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)
     rejects = f", rejecting outlier scores above {reader.threshold:g}" if options.threshold is not None else ""
-    say(f"predict: {model}{reader.note}{', rejecting nothing' if reader.threshold == 1 else rejects}", file=sys.stderr)
+    say(f"predict: {model}{reader.note}{', without rejection' if reader.threshold == 1 else rejects}", file=sys.stderr)
     shown: list[Path] | None = [] if options.show else None
     if options.output:
         code = _write_table(options.output, reader, sha256, files, many=options.many, shown=shown)

@@ -33,7 +33,7 @@ def main(command: str, args: list[str]) -> None:
         "--output", type=Path, metavar="FILE.html", help="where to write the page (default: report.html in the run)"
     )
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
-    images = f"test images for accuracy under rotation, noise … (default: {ROBUSTNESS_IMAGES:,})"
+    images = f"number of test images for the robustness section (default: {ROBUSTNESS_IMAGES:,})"
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
     parser.add_data_dir_argument()
     named, args = split_network_options(args)

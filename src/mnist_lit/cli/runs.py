@@ -24,7 +24,7 @@ from mnist_lit.system.console import duration, percent, print_table, say
 
 FIRST_RUN = "`mnist-lit fit --config quickstart` makes one"
 KEYS = """\
---json prints a list with one object per run, the newest last; null stands for what a run does not have:
+--json prints a list with one object per run, the newest last; null means the run has no such value:
   run, folder          its name and its folder
   started              when it began, ISO 8601 in UTC
   seconds              until its newest checkpoint

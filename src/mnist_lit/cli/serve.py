@@ -43,9 +43,9 @@ def main(command: str, args: list[str]) -> None:
     parser.add_threshold_argument()
     parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
     parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB, up to 200 (default: 20)")
-    longest = "the longest that finding a picture's digits may take, in seconds (default: 10)"
+    longest = "maximum time to find a picture's digits, in seconds (default: 10)"
     parser.add_argument("--max_seconds", type=int, default=10, help=longest)
-    timeout = "seconds for a request's head to arrive, for its body, and for the client to read more of a response"
+    timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
     parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
     options = parser.parse_args(args)
     check_threshold("--threshold", options.threshold)
@@ -53,7 +53,7 @@ def main(command: str, args: list[str]) -> None:
         require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
     for name in options.allowed_host:
         form = "a host name without scheme or port"
-        require("--allowed_host", name or "an empty one", form, ALLOWED_HOST.fullmatch(name) is not None)
+        require("--allowed_host", name or "an empty name", form, ALLOWED_HOST.fullmatch(name) is not None)
     for origin in options.allow_origin:
         form = "https://NAME or http://NAME, with a port unless it is the usual one, in lower case and without a path"
         require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)

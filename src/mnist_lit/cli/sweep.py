@@ -60,19 +60,20 @@ def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE for fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
     parser.add_argument("--space", required=True, metavar="FILE", help="YAML: the options to try and their values")
-    trials = "trials of the study in all, over all processes; 0 only lists them; default: 20"
+    trials = "total trials in the study, over all processes; 0 just lists them; default: 20"
     parser.add_argument("--trials", type=int, default=20, help=trials)
     parser.add_argument("--study", metavar="NAME", help="default: the config's name")
     storage = f"a database URL, or set {STORAGE} to keep its password private; default: a journal in the study's folder"
     parser.add_argument("--storage", metavar="URL", default=os.environ.get(STORAGE, ""), help=storage)
-    prune = "end trials early that are worse than the median; default: yes"
+    prune = "stop trials early that fall below the median; default: yes"
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True, help=prune)
-    parser.add_argument("--seed", type=int, default=0, help="for choosing settings, not for the fits; default: 0")
+    seed = "seed for choosing settings (not for training); default: 0"
+    parser.add_argument("--seed", type=int, default=0, help=seed)
     options, rest = parser.parse_known_args(args)
     if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
-        raise InputError("--config: expected one for a sweep, got several")
+        raise InputError("--config: expected exactly one for a sweep, got several")
     if options.trials < 0 or options.seed < 0:
         raise InputError("--trials and --seed: expected 0 or more")
     if options.storage and "://" not in options.storage:
-        raise InputError("--storage: expected a database URL, as postgresql://user:password@host/name")
+        raise InputError("--storage: expected a database URL, such as postgresql://user:password@host/name")
     return options, rest

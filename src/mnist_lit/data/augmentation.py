@@ -25,7 +25,7 @@ def annealed_share(last: float, epoch: int | Tensor, epochs: int | None) -> floa
     if last == 1:
         return 1.0
     if epochs is None or epochs < 1:
-        raise InputError("data.anneal: needs an end in epochs; set trainer.max_epochs")
+        raise InputError("data.anneal: needs a fixed number of epochs; set trainer.max_epochs")
     if isinstance(epoch, Tensor):
         return 1 - (2 * (epoch.double() + 1) / epochs - 1).clamp(0, 1) * (1 - last)
     done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch

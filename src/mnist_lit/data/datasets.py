@@ -32,7 +32,8 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
     if dataset == "digits" and options["data_dir"] != "data" and Path(options["data_dir"], "train").is_dir():
         raise InputError(
-            f"data.data_dir: the embedded digits need none; for {options['data_dir']}, add --data.dataset folder"
+            "data.data_dir: the embedded digits need no folder; "
+            f"to read {options['data_dir']}, add --data.dataset folder"
         )
     for option, least in {"batch_size": 1, "val_size": 0, "per_class": 0}.items():
         require(f"data.{option}", options[option], f"{least} or more", options[option] >= least)
@@ -43,7 +44,7 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
     unused = mirrors and dataset in TORCHVISION_LOADED
-    require("data.mirrors", mirrors, "none where torchvision downloads", not unused)
+    require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
 
 
 def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:

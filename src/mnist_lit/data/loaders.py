@@ -200,5 +200,5 @@ def check_batch_norm(network: nn.Module, loader: Any) -> None:
     """Raise InputError if batch normalization would see a single image, whose standard deviation is undefined."""
     if isinstance(loader, TrainLoader) and any(isinstance(module, _BatchNorm) for module in network.modules()):
         least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // loader.world_size
-        expected = "one that leaves two images or more to every device in each step, for batch normalization"
+        expected = "one large enough for two images per device in every step, for batch normalization"
         require("data.batch_size", loader.batch_size, expected, least >= 2)

@@ -32,4 +32,4 @@ def require_same_data(content: dict[str, Any], data: MNISTDataModule, checkpoint
     """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
     if Metadata.of(content).data != data.fingerprint:
         hint = "pass the folder of its data as --data_dir"
-        raise InputError(f"{checkpoint} was trained on other data than {data.data_dir} holds; {hint}")
+        raise InputError(f"{checkpoint} was trained on different data from that in {data.data_dir}; {hint}")

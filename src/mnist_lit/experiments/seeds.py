@@ -90,7 +90,7 @@ def _fit(args: list[str]) -> int:
     seeds = parse_seeds(given)
     at_once = _seeds_at_once(together, len(seeds), trainer_option(args, "accelerator"))
     if option := next((option for option in CONFLICTS if any(arg.partition("=")[0] == option for arg in args)), None):
-        raise InputError(f"{option} does not go with --seeds: {CONFLICTS[option]}")
+        raise InputError(f"{option} cannot be combined with --seeds: {CONFLICTS[option]}")
     root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
     resume, recipe = pop_option(args, "--resume")
     shared = command_line(["fit", *(arg for arg in recipe if arg != "--debug")])

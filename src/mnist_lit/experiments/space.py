@@ -68,7 +68,7 @@ def _values(name: str, given: Any) -> Range | list[Value]:
     require(f"{name}: step", step, "more than 0", step is None or 0 < step < math.inf)
     steps = (high - low) / step if step else 0.0  # a whole number, up to rounding
     if not math.isfinite(steps) or abs(steps - round(steps)) >= 1e-6 or (step and high > low and not round(steps)):
-        raise InputError(f"{name}: step: expected one that leads from {low} to {high}, got {step}")
+        raise InputError(f"{name}: step: expected one that divides the range {low} to {high} evenly, got {step}")
     return Range(low, high, step, log)
 
 

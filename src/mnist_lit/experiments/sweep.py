@@ -48,7 +48,7 @@ def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space
     for option in (*RESERVED, *space):
         if any(arg.partition("=")[0] == f"--{option}" for arg in fit):
             reason = ": it is in the space" if option in space else ""
-            raise InputError(f"--{option} does not go with this sweep{reason}")
+            raise InputError(f"--{option} cannot be combined with this sweep{reason}")
     if reserved := {*RESERVED, "config"} & {*space}:
         raise InputError(f"{min(reserved)} cannot be in a space")
     values = {name: given[:2] if isinstance(given, Range) else given for name, given in space.items()}

@@ -58,7 +58,7 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
     listed = ", ".join(f"{count} {moment}" for moment, count in counts.items())
     say(f"killed: {counts.total()} times" + (f" ({listed})" if listed else ""))
     if kills and not listed:
-        say("nothing was verified: the fit ended before it could be killed; make it longer")
+        say("nothing was verified: the fit ended before it could be killed; train for longer")
         return 1
     return _compare(run, resumed)
 

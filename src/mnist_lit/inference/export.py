@@ -62,7 +62,7 @@ def export_onnx(
             unchecked.replace(target)
         finally:
             unchecked.unlink(missing_ok=True)
-    note = "" if threshold < 1 else "; not calibrated, so it rejects nothing: see `mnist-lit calibrate`"
+    note = "" if threshold < 1 else "; not calibrated, so no image is rejected: see `mnist-lit calibrate`"
     return f"exported {source} to {target}: within {difference:.1e} of it on {len(images):,} images{note}"
 
 

@@ -172,4 +172,4 @@ class DigitReader:
         """The reading of a picture with nothing written on it. size: its width and height in pixels."""
         uniform = tuple(1 / len(self.labels) for _ in self.labels)
         image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-        return Reading("", uniform[0], uniform, 1.0, "rejected", "nothing is written here", (0, 0, *size), image)
+        return Reading("", uniform[0], uniform, 1.0, "rejected", "no writing found", (0, 0, *size), image)

@@ -155,7 +155,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
         content = load_checkpoint(path)
         if not {"loops", "train_scores"} <= {*content}:  # Lightning would silently restart
-            raise InputError(f"{path} does not say how far its training was")
+            raise InputError(f"{path} has no training progress to resume from")
         return content
 
 
@@ -382,7 +382,8 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
         missing = [name for name in own if name not in fits]
         layers = {name.rpartition(".")[0] for name in missing}  # none, or the output layer
         if len(layers) > 1:
-            raise InputError(f"model.init_from: {model} has other layers: no {missing[0]} of this network's shape")
+            reason = f"{missing[0]} is missing or has a different shape"
+            raise InputError(f"model.init_from: {model} does not match this network: {reason}")
         network.load_state_dict({k: v for k, v in fits.items() if k.rpartition(".")[0] not in layers}, strict=False)
 
 

@@ -63,11 +63,11 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
 
 
 def check_same_recipe(members: Sequence[Path], config: str) -> None:
-    """Raise InputError if a group's runs have another recipe than this configuration; seeds may differ."""
+    """Raise InputError if a group's runs have a different recipe from this configuration; seeds may differ."""
     recipe = _recipe(load_yaml(config)) | {"seed_everything": None}
     for run in members:
         if (theirs := _recipe_of(run)) is not None and theirs | {"seed_everything": None} != recipe:
-            raise InputError(f"{run} has another recipe; the runs of a group may differ only in their seeds")
+            raise InputError(f"{run} has a different recipe; the runs of a group may differ only in their seeds")
 
 
 def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
     if differences:
         more = f" and {len(differences) - MAX_DIFFERENCES} others" if len(differences) > MAX_DIFFERENCES else ""
         shown = "; ".join(differences[:MAX_DIFFERENCES])
-        say(f"resume: {run} has {shown}{more}; starting from scratch", file=sys.stderr)
+        say(f"resume: {run} has a different recipe: {shown}{more}; starting from scratch", file=sys.stderr)
 
 
 def _recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -122,14 +122,14 @@ def _readable_step(path: Path) -> int | None:
 
 def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | None:
     """Bring a run folder back to the state of its checkpoint, and return the file to resume from. Raises InputError if
-    the checkpoint was trained on other data."""
+    the checkpoint was trained on different data."""
     if checkpoint is None:
         truncate_logs(run, {})
         return None
     content = load_checkpoint(checkpoint)
     metadata = Metadata.of(content)
     if metadata.data != fingerprint:
-        raise InputError(f"{checkpoint} was trained on other data than data.data_dir has; leave out --resume")
+        raise InputError(f"{checkpoint} was trained on different data from that in data.data_dir; leave out --resume")
     last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
     is_epochs = checkpoint in epoch_checkpoints(run)
     if is_epochs or checkpoint == previous:  # or the next save would keep the damaged last.ckpt as previous.ckpt

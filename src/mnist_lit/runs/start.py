@@ -29,7 +29,7 @@ def begin_run(
 ) -> tuple[RunStart, FileLock | None]:
     """The run to resume, or a new run folder containing config.yaml; and the lock that keeps it for this process.
     config: the whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a
-    sweep has chosen. Raises InputError if the folder cannot be made or belongs to another recipe."""
+    sweep has chosen. Raises InputError if the folder cannot be made or belongs to a different recipe."""
     ungrouped = [found for found in folders.all_runs(logs) if found.parent == logs]
     candidates = [run] if run else folders.group_members(group) if group else ungrouped
     if group:

@@ -100,7 +100,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         if key.startswith("trainer.") and text.startswith("No module named"):
             hint = "; if it is in the working directory, set PYTHONPATH=."
         elif text.startswith("No module named"):
-            hint = "; modules are looked for among the installed packages and in the working directory"
+            hint = "; modules are searched for in installed packages and in the working directory"
         elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
             hint = did_you_mean(wrong[1], _parameters(given[1]))
         return f"{prefix}{name}: {text}{hint}"

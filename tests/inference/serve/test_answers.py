@@ -76,4 +76,4 @@ def test_pixels_are_classified_unchanged(ask: Ask, reader: DigitReader) -> None:
     (alone,) = ask("POST", "/predict", json={"pixels": images[0].tolist()}).json()["readings"]
     assert alone["digit"] == readings[0]["digit"]
     (blank,) = ask("POST", "/predict", json={"pixels": np.zeros((28, 28), int).tolist()}).json()["readings"]
-    assert (blank["digit"], blank["status"], blank["message"]) == ("", "rejected", "nothing is written here")
+    assert (blank["digit"], blank["status"], blank["message"]) == ("", "rejected", "no writing found")

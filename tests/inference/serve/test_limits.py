@@ -364,7 +364,7 @@ def test_a_picture_that_takes_too_long_is_refused_in_one_line(
     make_ask: Callable[..., Ask], capsys: pytest.CaptureFixture[str]
 ) -> None:
     response = make_ask(limits=Limits(reading=0.2))("POST", "/predict", content=SLOW, headers=PNG)
-    expected = "expected a picture that is read within 0.2 s; make it smaller"
+    expected = "reading the picture took longer than 0.2 s; make it smaller"
     assert (response.status_code, response.json()) == (400, {"detail": expected})
     logged = f"mnist-lit: a picture of 19,360,017 bytes ended its process: {expected}\n"
     assert capsys.readouterr().err == logged

@@ -53,7 +53,7 @@ def test_a_slow_picture_is_refused_and_its_process_ends(processes: ProposalProce
     ((process, _),) = processes.idle
     assert process in multiprocessing.active_children()
     processes.seconds = 0.2
-    with pytest.raises(InputError, match=r"^expected a picture that is read within 0\.2 s; make it smaller$"):
+    with pytest.raises(InputError, match=r"^reading the picture took longer than 0\.2 s; make it smaller$"):
         processes.propose(SLOW, many=False)
     assert process not in multiprocessing.active_children()
     processes.seconds = 60

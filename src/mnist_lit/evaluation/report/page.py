@@ -117,7 +117,7 @@ def _mistakes_by_pair(test: Mapping[str, Any]) -> dict[tuple[int, int], list[int
 def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
     test, robustness = report["test"], report["robustness"]
     curve, accuracy = test["coverage"]["curve"], partial(percent, images=test["images"])
-    axes: dict[str, Any] = {"x_label": "coverage: share of the images that are answered", "x_text": tick_percent}
+    axes: dict[str, Any] = {"x_label": "coverage: share of images answered", "x_text": tick_percent}
     answered = [Line("accuracy", "main", curve, accuracy, dots=False)]
     changes = []
     for name, change in robustness["changes"].items():

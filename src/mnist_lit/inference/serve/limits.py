@@ -132,7 +132,7 @@ class GuardMiddleware:
         from other sites (CSRF) are recognized by Origin and Sec-Fetch-Site, which pages cannot forge."""
         head = len(scope["raw_path"]) + len(scope["query_string"])
         if head + sum(len(name) + len(value) + 4 for name, value in headers.raw) > HEAD:
-            return 400, f"expected a head of at most {HEAD >> 10} KiB"
+            return 400, f"expected request headers of at most {HEAD >> 10} KiB"
         if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, section 6.1: request smuggling
             return 400, "expected content-length or transfer-encoding, got both"
         host = headers.get("host", "").lower()

@@ -43,7 +43,7 @@ class ProposalProcesses:
             raise ProcessEnded("expected a picture, got one that crashed the program that opened it") from error
         if result is None:
             _stop(process, connection)
-            raise ProcessEnded(f"expected a picture that is read within {self.seconds:g} s; make it smaller")
+            raise ProcessEnded(f"reading the picture took longer than {self.seconds:g} s; make it smaller")
         self.idle.append((process, connection))
         if isinstance(result, Exception):
             raise result

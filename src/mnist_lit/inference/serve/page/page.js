@@ -346,7 +346,7 @@ function renderClassNames(names) {
 
 function renderModel(name, threshold) {
   const unlike = digits ? "that do not look like a digit" : "that look like none of the classes";
-  const rejects = threshold < 1 ? `Pictures ${unlike} are rejected.` : "It is not calibrated, so it rejects nothing.";
+  const rejects = threshold < 1 ? `Pictures ${unlike} are rejected.` : "It is not calibrated, so no picture is rejected.";
   $("model").textContent = `Model ${name}. ${rejects}`;
   $("model").title = `Outlier scores above ${threshold.toPrecision(2)} are rejected`;
 }
