@@ -16,7 +16,7 @@ check:  ## check formatting, lint, types and import contracts
 	$(PYTHON) -m mypy
 	lint-imports --no-logo
 
-licenses:  ## list every dependency's licence; fail if one is not compatible with MIT
+licenses:  ## list every dependency's license; fail if one is not compatible with MIT
 	$(PYTHON) tests/dependencies.py
 
 test:  ## run the tests, a few minutes

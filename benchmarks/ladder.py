@@ -184,7 +184,7 @@ rung changes five options of the augmentation; every other rung is one option. T
 
 [`fast`](../configs/fast.yaml) combines these rungs to reach the tutorial's score in the least time,
 [`best`](../configs/best.yaml) to reach the highest score: more epochs, a longer average, dropout, stronger augmentation
-that shrinks towards the end, and sharpness-aware minimization.
+that shrinks toward the end, and sharpness-aware minimization.
 
 The order matters: later changes have less left to gain, and one epoch is short. [decisions.md](decisions.md) lists the
 changes that were tried and left out.

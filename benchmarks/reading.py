@@ -137,7 +137,7 @@ def squeeze(picture: Image.Image) -> Images:
     return 255 - gray if np.median(gray) > 127 else gray
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """A picture and what it shows."""
 
     path: Path
@@ -145,10 +145,10 @@ class Labelled(NamedTuple):
     kind: str
 
 
-def labelled_pictures(folders: Sequence[Path], half: str) -> list[Labelled]:
+def labeled_pictures(folders: Sequence[Path], half: str) -> list[Labeled]:
     """The pictures of the folders in that half: tuning, untouched, or both."""
     rows = [
-        Labelled(folder / row["file"], row["label"], row["kind"]) for folder in folders for row in read_labels(folder)
+        Labeled(folder / row["file"], row["label"], row["kind"]) for folder in folders for row in read_labels(folder)
     ]
     tuning = [md5(row.path.name.encode()).digest()[-1] % 2 == 0 for row in rows]
     return [row for row, tuned in zip(rows, tuning, strict=True) if half == "both" or tuned == (half == "tuning")]
@@ -159,7 +159,7 @@ def read_labels(folder: Path) -> list[dict[str, str]]:
     return [row for row in read_csv(folder / "labels.csv") if row["label"]]
 
 
-def count_readings(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, dict[str, int]]:
+def count_readings(reader: DigitReader, pictures: Sequence[Labeled]) -> dict[str, dict[str, int]]:
     """Per kind: the numbers of pictures of one digit, of correct and rejected ones, and so on."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for path, label, kind in pictures:
@@ -178,7 +178,7 @@ def count_readings(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[st
     return {kind: dict(count) for kind, count in counts.items()}
 
 
-def count_altered(reader: DigitReader, pictures: Sequence[Labelled]) -> dict[str, dict[str, float]]:
+def count_altered(reader: DigitReader, pictures: Sequence[Labeled]) -> dict[str, dict[str, float]]:
     """Per alteration and kind: the share that is read correctly of those that are without the alteration."""
     right: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in ALTERATIONS}
     for path, label, kind in pictures:
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tuning", "untouched", "both"), default="both", help="which pictures")
     options = parser.parse_args()
     reader = DigitReader.load(options.model)
-    pictures = labelled_pictures(options.pictures, options.half)
+    pictures = labeled_pictures(options.pictures, options.half)
     single = [picture for picture in pictures if len(picture.label) == 1]
     results: dict[str, Any] = {"half": options.half, "pictures": count_readings(reader, single), "rejected": {}}
     print(f"{reader.path}\n\n| Pictures | n | right | right if nothing were rejected | rejected | squeezed |")

@@ -292,7 +292,7 @@ def chart(
 
 
 def badge(name: str, value: str) -> str:
-    """Two labelled boxes, 6.6 pixels per letter, for the top of the README."""
+    """Two labeled boxes, 6.6 pixels per letter, for the top of the README."""
     left, right = round(6.6 * len(name)) + 16, round(6.6 * len(value)) + 16
     text = 'y="14" text-anchor="middle" fill="#fff"'
     return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" \
@@ -326,9 +326,9 @@ def parameters_badge(_: str) -> Picture:
     return badge("parameters", f"{sum(weights.numel() for weights in TutorialCNN().parameters()):,}")
 
 
-def licence_badge(_: str) -> Picture:
-    """The licence that pyproject.toml names."""
-    return badge("licence", _project()["license"])
+def license_badge(_: str) -> Picture:
+    """The license that pyproject.toml names."""
+    return badge("license", _project()["license"])
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -350,7 +350,7 @@ FIGURES: dict[str, Callable[[str], Picture]] = {
     "python.svg": python_badge,
     "torch.svg": torch_badge,
     "parameters.svg": parameters_badge,
-    "licence.svg": licence_badge,
+    "license.svg": license_badge,
 }
 
 

@@ -1,6 +1,6 @@
-"""What the project with all extras installs, and under which licences: `make licenses` prints it.
+"""What the project with all extras installs, and under which licenses: `make licenses` prints it.
 
-Metadata state the licence of a package's own code. A wheel may contain more, which no metadata say: pillow-heif's does.
+Metadata state the license of a package's own code. A wheel may contain more, which no metadata say: pillow-heif's does.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ COMPATIBLE = re.compile(
     r"MIT(-0|-CMU)?|0BSD|BSD(-[23]-Clause)?|ISC|HPND|Zlib|BSL-1\.0|CC0-1\.0|Unlicense|P(SF|ython)-2\.0"
     r"|Apache-2\.0( WITH LLVM-exception)?|MPL-2\.0|LGPL-(2\.1|3\.0)(-only|-or-later)?"
 )
-SPDX = {  # how metadata without SPDX identifiers name some licences
+SPDX = {  # how metadata without SPDX identifiers name some licenses
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
@@ -63,11 +63,11 @@ def dependencies() -> dict[str, Distribution]:
     return dict(sorted(found.items()))
 
 
-def licence(distribution: Distribution) -> str:
-    """A distribution's licence as an SPDX expression if its metadata allow that; `UNKNOWN` if they state none."""
+def license_of(distribution: Distribution) -> str:
+    """A distribution's license as an SPDX expression if its metadata allow that; `UNKNOWN` if they state none."""
     metadata = distribution.metadata
     stated: str = (metadata.get_all("License-Expression") or metadata.get_all("License") or [""])[0]
-    if stated in ("", "UNKNOWN") or "\n" in stated:  # the last: the whole text of the licence
+    if stated in ("", "UNKNOWN") or "\n" in stated:  # the last: the whole text of the license
         classifiers = [name for name in metadata.get_all("Classifier") or [] if name.startswith("License ::")]
         kinds = [name.rpartition(" :: ")[2] for name in classifiers]
         return " AND ".join(SPDX.get(kind, kind) for kind in kinds) or UNKNOWN
@@ -75,7 +75,7 @@ def licence(distribution: Distribution) -> str:
 
 
 def is_compatible(expression: str) -> bool:
-    """Whether software under the MIT licence may depend on a library under these terms. AND binds closer than OR."""
+    """Whether software under the MIT license may depend on a library under these terms. AND binds closer than OR."""
     return any(
         all(COMPATIBLE.fullmatch(part.strip()) for part in choice.split(" AND ")) for choice in expression.split(" OR ")
     )
@@ -87,16 +87,16 @@ def exception(name: str) -> str | None:
 
 
 def incompatible(distributions: Iterable[tuple[str, Distribution]]) -> dict[str, str]:
-    """Those whose licence is unknown or not compatible, and no exception: name → licence."""
-    licences = {name: licence(distribution) for name, distribution in distributions}
-    return {name: terms for name, terms in licences.items() if not is_compatible(terms) and not exception(name)}
+    """Those whose license is unknown or not compatible, and no exception: name → license."""
+    licenses = {name: license_of(distribution) for name, distribution in distributions}
+    return {name: terms for name, terms in licenses.items() if not is_compatible(terms) and not exception(name)}
 
 
 def main() -> int:
-    """Print the list; 1 if there is an incompatible licence."""
+    """Print the list; 1 if there is an incompatible license."""
     found = dependencies()
     for name, distribution in found.items():
-        print(f"{name:28}{distribution.version:20}{exception(name) or licence(distribution)}")
+        print(f"{name:28}{distribution.version:20}{exception(name) or license_of(distribution)}")
     wrong, excepted = incompatible(found.items()), sum(exception(name) is not None for name in found)
     print(f"{len(found)} distributions: {excepted} exceptions, {len(wrong)} not compatible with MIT", *wrong)
     return 1 if wrong else 0

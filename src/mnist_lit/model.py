@@ -1,6 +1,6 @@
 """The tutorial's network and its input normalization. torch only: no losses, learning rates or devices.
 
-Architecture: "PyTorch CNN Tutorial for MNIST Digit Classification" (aakashvardhan/s5-pytorch-tutorial, MIT licence).
+Architecture: "PyTorch CNN Tutorial for MNIST Digit Classification" (aakashvardhan/s5-pytorch-tutorial, MIT license).
 """
 
 import torch

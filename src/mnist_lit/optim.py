@@ -150,7 +150,7 @@ def ema_weight(decay: float, step: int) -> float:
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, weight: float | Tensor) -> None:
-    """Move the average towards the weights by `weight`, a number or a scalar tensor of the weights' type.
+    """Move the average toward the weights by `weight`, a number or a scalar tensor of the weights' type.
 
     Our own, because Lightning's EMA callback evaluates unaveraged weights until its first update (issue 21724).
     """
@@ -196,7 +196,7 @@ def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> C
 
 # Muon takes the momentum of a weight matrix, U S Vᵀ, and steps along U Vᵀ instead: every direction of the update gets
 # the same length, so rare directions are learned as fast as dominant ones. An SVD would be slow, so a fixed number of
-# Newton–Schulz iterations pushes all singular values towards 1: x ← (a + b·g + c·g²) x with g = x xᵀ, whose quintic
+# Newton–Schulz iterations pushes all singular values toward 1: x ← (a + b·g + c·g²) x with g = x xᵀ, whose quintic
 # coefficients (Jordan) trade exactness for speed. Each step multiplies x by a polynomial of the initial g, so the five
 # polynomials, small square matrices, are multiplied together and applied to the wide matrix once: half the time, the
 # same result up to rounding. torch.optim.Muon takes only 2-D parameters, and most weights here are convolutions.

@@ -26,7 +26,7 @@ def test_a_launcher_cannot_start_a_sweep(cli: Cli, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config", "tutorial"], "--config: expected one"),
+        (["--config", "tutorial"], "--config: expected exactly one"),
         (["--trials", "-1"], "--trials and --seed: expected 0 or more"),
         (["--storage", "studies.db"], "--storage: expected a database URL"),
         (["--study", "a/b"], "--study: expected a name"),

@@ -96,13 +96,13 @@ def difference(run: Path, other: Path) -> str | None:
     return curve_difference(run, other)
 
 
-def check(folder: Path, options: Sequence[str], undisturbed: Path, number: int) -> int:
+def check(folder: Path, options: Sequence[str], uninterrupted: Path, number: int) -> int:
     """Kill at an operation, resume, compare. Returns 0 if equal, 1 if not, 2 if the fit had fewer operations."""
     folder.mkdir()
     killed = fit(folder, options, number)
     resumed = fit(folder, options)
     run = Path("lightning_logs/version_0")
-    different = difference(undisturbed / run, folder / run) if resumed == 0 else f"exit code {resumed}"
+    different = difference(uninterrupted / run, folder / run) if resumed == 0 else f"exit code {resumed}"
     if different or killed not in (0, -signal.SIGKILL):
         print(f"{number}: {killed}, {different}\n{folder.with_suffix('.log').read_text()}", flush=True)
         return 1
@@ -111,9 +111,9 @@ def check(folder: Path, options: Sequence[str], undisturbed: Path, number: int) 
 
 def check_all(base: Path, options: Sequence[str], jobs: int) -> tuple[int, int]:
     """Check each operation, several at a time. Returns how many there are and how many runs differ."""
-    undisturbed = base / "undisturbed"
-    undisturbed.mkdir(parents=True)
-    assert fit(undisturbed, options) == 0, undisturbed.with_suffix(".log").read_text()
+    uninterrupted = base / "uninterrupted"
+    uninterrupted.mkdir(parents=True)
+    assert fit(uninterrupted, options) == 0, uninterrupted.with_suffix(".log").read_text()
     codes: dict[int, int] = {}
     running: dict[int, int] = {}  # process → operation
     for number in count(1):
@@ -125,7 +125,7 @@ def check_all(base: Path, options: Sequence[str], jobs: int) -> tuple[int, int]:
         if child := os.fork():
             running[child] = number
         else:
-            os._exit(check(base / f"{number}", options, undisturbed, number))
+            os._exit(check(base / f"{number}", options, uninterrupted, number))
     for process, number in running.items():
         codes[number] = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return sum(code != 2 for code in codes.values()), sum(code not in (0, 2) for code in codes.values())

@@ -58,7 +58,7 @@ def test_without_the_planted_difference_all_is_equal(cli: Cli) -> None:
     assert code == 0, out
     assert "equal: " in out
     assert "killed: 5 times (1 while training, 1 during a save, 1 during a validation, 1 in the first second" in out
-    assert {path.name for path in Path("kept").iterdir()} == {"undisturbed", "killed"}
+    assert {path.name for path in Path("kept").iterdir()} == {"uninterrupted", "killed"}
 
 
 def test_a_fit_that_ends_before_its_kill_is_restored_and_killed_sooner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,12 +99,12 @@ def test_every_kept_epoch_of_a_run_is_scored(cli: Cli, script: Script) -> None:
 
 
 def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, mnist_dir: str) -> None:
-    from reading import labelled_pictures
+    from reading import labeled_pictures
 
     def pages(kinds: str, *more: str) -> tuple[Any, dict[str, bytes]]:
         options = ("--data_dir", mnist_dir, "--save", "saved", "--output", "out.json", "--kinds", *kinds.split())
         out = script("pages.py", *options, *more)
-        saved = {picture.path.name: picture.path.read_bytes() for picture in labelled_pictures([Path("saved")], "both")}
+        saved = {picture.path.name: picture.path.read_bytes() for picture in labeled_pictures([Path("saved")], "both")}
         results = json.loads(Path("out.json").read_text(encoding="utf-8"))["kinds"]
         assert f"| table-hand | {len(saved) // len(results)} | {results['table-hand']['digits']} |" in out
         return results, saved

@@ -1,4 +1,4 @@
-"""Dependencies have licences that MIT allows, and constraints.txt lists what is installed."""
+"""Dependencies have licenses that MIT allows, and constraints.txt lists what is installed."""
 
 import importlib.metadata
 import sys
@@ -9,7 +9,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 import dependencies
-from dependencies import incompatible, is_compatible, licence
+from dependencies import incompatible, is_compatible, license_of
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def stating(folder: Path, *fields: str) -> Distribution:
     return Distribution.at(folder)
 
 
-def test_every_dependency_has_a_compatible_licence(installed: dict[str, Distribution]) -> None:
+def test_every_dependency_has_a_compatible_license(installed: dict[str, Distribution]) -> None:
     assert {"torch", "numpy", "pytest", "fastapi", "optuna"} <= {*installed}
     assert not incompatible(installed.items())
 
@@ -52,13 +52,13 @@ def test_every_dependency_has_a_compatible_licence(installed: dict[str, Distribu
         (["License: Copyright", "        Permission"], "unknown", False),
     ],
 )
-def test_an_unknown_or_incompatible_licence_is_found(
+def test_an_unknown_or_incompatible_license_is_found(
     fields: list[str], stated: str | None, compatible: bool, tmp_path: Path
 ) -> None:
     distribution = stating(tmp_path, *fields)
-    assert stated in (None, licence(distribution))
-    assert is_compatible(licence(distribution)) == compatible
-    assert incompatible([("odd", distribution)]) == ({} if compatible else {"odd": licence(distribution)})
+    assert stated in (None, license_of(distribution))
+    assert is_compatible(license_of(distribution)) == compatible
+    assert incompatible([("odd", distribution)]) == ({} if compatible else {"odd": license_of(distribution)})
 
 
 def test_the_list_fails_with_the_name_of_an_incompatible_one(

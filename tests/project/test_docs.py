@@ -398,7 +398,7 @@ def test_the_figures_agree_with_the_benchmark_and_the_recipe(
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?!\w)")
 ELSEWHERE = {  # number in the tutorial's prose that no block or generated table contains → its source
     70_000.0: "60,000 and 10,000",
-    3.0: "part of a licence's name",
+    3.0: "part of a license's name",
 }
 
 

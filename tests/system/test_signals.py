@@ -25,12 +25,12 @@ LONG_FIT = (*FIT, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The run of LONG_FIT with a `val_check_interval`, trained once."""
 
     @functools.cache
     def train(interval: str) -> Path:
-        folder = tmp_path_factory.mktemp("undisturbed")
+        folder = tmp_path_factory.mktemp("uninterrupted")
         options = ("--trainer.val_check_interval", interval, "--trainer.default_root_dir", str(folder))
         assert main([*LONG_FIT, *options]) == 0
         return folder / RUN
@@ -91,13 +91,13 @@ def test_other_threads_do_not_touch_the_handlers() -> None:
 def test_an_interrupted_fit_saves_and_resumes_exactly(
     cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
-    undisturbed: Callable[[str], Path],
+    uninterrupted: Callable[[str], Path],
     signum: signal.Signals,
     at: int,
     saved: int,
     interval: str,
 ) -> None:
-    whole = undisturbed(interval)
+    whole = uninterrupted(interval)
     fit = (*LONG_FIT, "--trainer.val_check_interval", interval)
     step = MNISTModule.optimizer_step
 

@@ -25,7 +25,7 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
     """Run a blank (1, 1, 28, 28) image through the network and measure each layer in the order of execution. Our own,
     since Lightning's ModelSummary and torchinfo have no receptive field. That grows as in Dumoulin and Visin 2016, "A
     guide to convolution arithmetic for deep learning": a kernel of side k widens it by (k - 1) × jump, where jump,
-    the distance between neighbouring outputs in input pixels, is the product of all strides so far."""
+    the distance between neighboring outputs in input pixels, is the product of all strides so far."""
     rows: list[LayerRow] = []
     field, jump = 1, 1
 

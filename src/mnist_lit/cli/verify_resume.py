@@ -1,4 +1,4 @@
-"""`mnist-lit verify-resume`: train once undisturbed and once with kills, and compare bit for bit."""
+"""`mnist-lit verify-resume`: train once uninterrupted and once with kills, and compare bit for bit."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +13,7 @@ def main(command: str, args: list[str]) -> int:
     """Print the verdict; returns 0 if everything is equal, otherwise 1."""
     parser = CommandParser(
         command,
-        "Train once undisturbed and once with kills at random moments; compare bit for bit.",
+        "Train once uninterrupted and once with kills at random moments; compare bit for bit.",
         epilog="All other options go to `mnist-lit fit`. Exit code 0: equal; 1: different; 2: wrong options.",
     )
     parser.add_argument("--kills", type=int, default=5, help="how often to kill the second run (default: 5)")

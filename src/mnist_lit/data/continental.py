@@ -56,7 +56,7 @@ def _ink_rows(digits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ink_center(digits: Tensor, row: Tensor) -> Tensor:
-    """The mean x of the ink in a row and its two neighbours: float32 (N,)."""
+    """The mean x of the ink in a row and its two neighbors: float32 (N,)."""
     rows = torch.arange(digits.shape[1], device=digits.device)
     near = (rows - row[:, None]).abs() <= 1  # (N, 28)
     ink = (digits.long() * near[:, :, None]).sum(dim=1)  # (N, 28); integer sums are exact in any order

@@ -1,4 +1,4 @@
-"""Prove that a killed run resumes exactly: train once undisturbed and once with kills, and compare bit for bit.
+"""Prove that a killed run resumes exactly: train once uninterrupted and once with kills, and compare bit for bit.
 The fits are subprocesses, killed with SIGKILL. A kill leaves a process no chance to tidy up, so what survives it also
 survives a power cut or the kernel's out-of-memory killer."""
 
@@ -36,20 +36,20 @@ Point = tuple[int, str, str]  # step, name, value
 
 
 def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> int:
-    """Train once undisturbed and once with `kills` kills, both in `folder`; returns 0 only if all bits are equal."""
-    undisturbed = KillableFit(fit, folder / "undisturbed")
-    run = undisturbed.finish()
+    """Train once uninterrupted and once with `kills` kills, both in `folder`; returns 0 only if all bits are equal."""
+    uninterrupted = KillableFit(fit, folder / "uninterrupted")
+    run = uninterrupted.finish()
     steps = load_checkpoint(run / CHECKPOINTS / LAST_CKPT)["global_step"]
-    say(f"undisturbed: {undisturbed.ended - undisturbed.started:.1f} s, {steps} steps", flush=True)
+    say(f"uninterrupted: {uninterrupted.ended - uninterrupted.started:.1f} s, {steps} steps", flush=True)
     generator = random.Random(seed)
     # In rotation, so that even a few kills cover all kinds; TRAINING comes first, to leave something to resume from.
-    validation = [IN_VALIDATION] if (undisturbed.folder / VALIDATED).exists() else []
+    validation = [IN_VALIDATION] if (uninterrupted.folder / VALIDATED).exists() else []
     moments = cycle([TRAINING, SAVING, *validation, FIRST_SECOND, STARTING])
-    longest = {FIRST_SECOND: 1.0, STARTING: undisturbed.trained - undisturbed.started}  # seconds
+    longest = {FIRST_SECOND: 1.0, STARTING: uninterrupted.trained - uninterrupted.started}  # seconds
     counts: Counter[str] = Counter()
     killed = KillableFit([*fit, "--resume", "auto"], folder / "killed")
     for number, moment in zip(range(kills), moments, strict=False):
-        seconds = generator.uniform(0, longest.get(moment, (undisturbed.ended - undisturbed.trained) / kills))
+        seconds = generator.uniform(0, longest.get(moment, (uninterrupted.ended - uninterrupted.trained) / kills))
         if not _kill(killed, moment, seconds):
             break  # too little of the run is left
         counts[moment] += 1

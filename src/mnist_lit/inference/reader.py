@@ -160,7 +160,7 @@ class DigitReader:
         self, digit: FoundDigit, probabilities: NDArray[np.float32], outlier: float, *, in_word: bool = False
     ) -> Reading:
         rejected = in_word or outlier > self.threshold
-        # A rejected image is probably none of the classes, so its probabilities move towards uniform ones.
+        # A rejected image is probably none of the classes, so its probabilities move toward uniform ones.
         doubt = max(outlier, 0.5) if rejected else 0.0  # at least 0.5, even if the threshold is lower
         row = tuple(((1 - doubt) * probabilities + doubt / len(self.labels)).tolist())
         reason = "part of a word" if in_word and outlier <= self.threshold else self.rejection

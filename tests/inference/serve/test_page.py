@@ -235,7 +235,7 @@ def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None
     api.expect(visitor.page.locator("#undo")).to_be_disabled()
 
 
-def test_everything_is_labelled_and_reachable_by_keyboard(visit: Callable[..., Visitor]) -> None:
+def test_everything_is_labeled_and_reachable_by_keyboard(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.draw("7")
     visitor.reads("7")
