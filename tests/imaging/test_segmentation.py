@@ -129,6 +129,35 @@ def test_digits_are_found_in_reading_order(ruled: bool) -> None:
     assert np.allclose([box[:2] for box in boxes], expected, atol=8)
 
 
+@pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
+def test_large_boxes_and_circles_around_digits_are_ignored(shape: str) -> None:
+    form = page(920, 400)
+    for left in (120, 420, 720):
+        write_seven(form, left, 150)
+        getattr(ImageDraw.Draw(form), shape)((left - 80, 60, left + 150, 350), outline=40, width=5)
+    boxes = [found.box for found in find_digits(form)]
+    assert np.allclose([box[:2] for box in boxes], [(left - 4, 146) for left in (120, 420, 720)], atol=4)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_boxes_that_digits_touch_are_ignored(side: int) -> None:
+    form = page(620, 300)
+    lefts = 80, 240, 400
+    for left in lefts:
+        write_seven(form, left, 100)
+        ImageDraw.Draw(form).rectangle((left - 30 * side, 75, left + 92 - 30 * side, 225), outline=40, width=4)
+    boxes = [found.box for found in find_digits(form)]
+    assert np.allclose([box[:2] for box in boxes], [(left, 98) for left in lefts], atol=6)
+
+
+def test_a_zero_with_a_mark_inside_is_not_a_box() -> None:
+    zero = page()
+    ImageDraw.Draw(zero).ellipse((60, 40, 130, 160), outline=40, width=9)
+    ImageDraw.Draw(zero).line((95, 86, 95, 114), 40, 9)
+    (found,) = find_digits(zero)
+    assert np.allclose(found.box, (60, 40, 131, 161), atol=2)
+
+
 def test_touching_digits_are_separated() -> None:
     touching = page(300)
     ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)

@@ -20,6 +20,8 @@ LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the bo
 # Shares of the digit's longer side, or of the page's typical digit height.
 SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
 NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
+MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
+BOX = 8.0  # stroke widths: smallest box around a digit that touches it
 FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which that is a frame and not a zero
 DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
@@ -102,7 +104,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = _erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
-    walls = [wall for frame in _frames(all_ink) for wall in _walls(frame, ink.stroke)]
+    walls = [wall for frame in _frames(all_ink) + _boxes(all_ink, ink.stroke) for wall in _walls(frame, ink.stroke)]
     unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
@@ -113,6 +115,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
     frames = _frames(sized)
+    typical = typical_height([one for one in sized if not _is_among(one, frames)]) or typical
     inside = [
         one
         for one in sized
@@ -184,8 +187,20 @@ def _frames(found: Sequence[Component]) -> list[Component]:
     top, left, bottom, right = np.array([one[:4] for one in found]).reshape(-1, 4).T
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     pairs = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
-    frames = [outer for outer, inner in pairs if inner.height > FULL * outer.height and outer.encloses(inner)]
+    frames = [outer for outer, inner in pairs if inner.height > MARK * outer.height and outer.encloses(inner)]
     return [one for one in found if _is_among(one, frames)]
+
+
+def _boxes(found: Sequence[Component], stroke: float) -> list[Component]:
+    """Boxes, or rows of boxes, that digits touch: straight lines on all four sides, and more ink inside."""
+    return [one for one in found if one.size > BOX * stroke and _is_box(one, stroke)]
+
+
+def _is_box(one: Component, stroke: float) -> bool:
+    walls = ruled_lines(one.mask, stroke, WALL)
+    if min(sum(wall.axis == axis for wall in walls) for axis in (0, 1)) < 2:
+        return False
+    return any(inside.height > MARK * one.height for inside in components(_erase(one.mask, walls)))
 
 
 def _is_among(one: Component, others: Sequence[Component]) -> bool:
