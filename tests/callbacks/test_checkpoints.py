@@ -65,7 +65,7 @@ def test_a_run_that_is_resumed_on_another_machine_names_both(
     for number in (2, 3):  # the second one resumes on the same machine as the first
         code, out, _ = cli(*fit)
         assert code == 0
-        assert (f"fit: trained so far with cpu {here['cpu']}, not 2 × abacus; the bits" in out) == (number == 2)
+        assert (f"fit: trained so far with cpu {here['cpu']}, not 2 × abacus; results" in out) == (number == 2)
         metadata = load(number)["mnist_lit"]
         assert (metadata["versions"], metadata["earlier"]) == ({**here, "cpu": "2 × abacus"}, [here])
         fit = ("fit", "--ckpt_path", "lightning_logs/version_2/checkpoints/last.ckpt", "--trainer.max_epochs", "3")
