@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from imaging.drawing import page, write_seven
 from mnist_lit.imaging import find_digits as module
 from mnist_lit.imaging.find_digits import find_digits
-from mnist_lit.imaging.ruling import remove_ruling
+from mnist_lit.imaging.ruling import _chains, remove_ruling
 
 INSIDE = slice(40, -40), slice(40, -40)
 
@@ -175,3 +175,12 @@ def test_the_paper_of_a_page_is_not_read(paper: str, monkeypatch: pytest.MonkeyP
     assert np.allclose(found, [(left - 2, 108, left + 32, 161) for left in (120, 240, 360)], atol=4)
     monkeypatch.setattr(module, "remove_ruling", lambda gray: gray)
     assert not any(bottom - top > 30 for _, top, _, bottom in (digit.box for digit in find_digits(printed)))
+
+
+def test_a_line_in_too_few_strips_is_not_fitted() -> None:
+    """A parabola through two strips is anything; NumPy would warn about it."""
+    peaks = np.zeros((40, 8), bool)
+    peaks[20, 3:5] = True
+    assert _chains(peaks, np.linspace(-1, 1, 8), 0.5).shape == (0, 3)
+    peaks[20] = True
+    assert np.allclose(_chains(peaks, np.linspace(-1, 1, 8), 0.5), [[0, 0, 20]])

@@ -157,6 +157,8 @@ def _chains(peaks: Mask, x: Values, share: float) -> Values:
     chains = []
     for label in np.flatnonzero(stats[1:, 2] >= share * len(x)) + 1:
         row, strip = np.nonzero((labels == label) & peaks)
+        if len(np.unique(strip)) < share * len(x):  # the dilation alone made it that long
+            continue
         kept = np.ones(len(row), bool)
         for _ in range(3):
             course = np.polyfit(x[strip[kept]], row[kept], 2)
