@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, features
+from PIL import Image, ImageDraw, PngImagePlugin, features
 
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture, picture_names
@@ -144,6 +144,15 @@ def test_a_large_photo_is_reduced_and_its_size_recorded() -> None:
     loaded = open_picture(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
     assert max(loaded.size) <= MAX_SIDE
     assert loaded.info["size"] == (6000, 5000)
+
+
+def test_the_size_is_that_of_the_pixels_whatever_an_image_says() -> None:
+    title = PngImagePlugin.PngInfo()
+    title.add_text("size", "A4")
+    titled = Image.open(io.BytesIO(bytes_of(corner(), pnginfo=title)))
+    assert open_picture(titled).info["size"] == (40, 20)
+    cropped = open_picture(bytes_of(corner())).crop((0, 0, 10, 20))  # Pillow keeps the size that was recorded
+    assert open_picture(cropped).info["size"] == (10, 20)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")

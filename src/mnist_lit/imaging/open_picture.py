@@ -41,8 +41,11 @@ def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[A
     try:
         if isinstance(source, Image.Image):
             _check_size(*source.size, source.format)
-            return _normalize(source)
-        return _normalize(_from_array(source) if isinstance(source, np.ndarray) else _decode(_read(source)))
+            return _normalize(source, source.size)
+        if isinstance(source, np.ndarray):
+            picture = _from_array(source)
+            return _normalize(picture, picture.size)
+        return _normalize(*_decode(_read(source)))
     except InputError:
         raise
     except Exception as error:  # a damaged or hostile file can raise nearly anything
@@ -89,7 +92,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     return content
 
 
-def _decode(content: bytes) -> Image.Image:
+def _decode(content: bytes) -> tuple[Image.Image, tuple[int, int]]:
+    """A file's picture, and its size before it was reduced."""
     Image.init()
     if not HEIC_BRANDS.isdisjoint(_brands(content)):
         _register_heic_plugin()
@@ -104,8 +108,7 @@ def _decode(content: bytes) -> Image.Image:
     _check_size(*size, picture.format)
     picture.draft(None, (MAX_SIDE // 2, MAX_SIDE // 2))  # decode a large JPEG at a fraction of its size
     picture.load()
-    picture.info["size"] = size
-    return picture
+    return picture, size
 
 
 def _brands(content: bytes) -> set[bytes]:
@@ -142,8 +145,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(_to_uint8(array[..., 0] if array.shape[2:] == (1,) else array))
 
 
-def _normalize(picture: Image.Image) -> Image.Image:
-    size = picture.info.get("size", picture.size)
+def _normalize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     try:
         orientation = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF can raise nearly anything, but the pixels may be fine
