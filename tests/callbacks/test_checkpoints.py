@@ -328,22 +328,23 @@ def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: d
     ("existing", "saved", "removed"),
     [
         ("best.ckpt", "best.ckpt", {"predictions.csv", "predictions_kmnist.csv"}),
-        ("best.ckpt", "last.ckpt", {"predictions_last.csv", "predictions_last_kmnist.csv"}),
+        ("best.ckpt", "last.ckpt", {"predictions_last.csv", "predictions_last_kmnist.csv", "predictions_previous.csv"}),
         ("best.ckpt", "epoch_1.ckpt", {"predictions_epoch_1.csv"}),
         (
             "last.ckpt",
             "last.ckpt",
-            {"predictions.csv", "predictions_kmnist.csv", "predictions_last.csv", "predictions_last_kmnist.csv"},
+            {"predictions.csv", "predictions_kmnist.csv", "predictions_last.csv", "predictions_last_kmnist.csv"}
+            | {"predictions_previous.csv"},
         ),
         ("last.ckpt", "best.ckpt", {"predictions.csv", "predictions_kmnist.csv"}),
     ],
 )
 def test_predictions_go_with_the_checkpoint_that_was_tested(existing: str, saved: str, removed: set[str]) -> None:
     Path("run/checkpoints").mkdir(parents=True)
-    for name in (existing, "last.ckpt", "epoch_1.ckpt", "epoch_10.ckpt"):
+    for name in (existing, "last.ckpt", "previous.ckpt", "epoch_1.ckpt", "epoch_10.ckpt"):
         Path("run/checkpoints", name).touch()
     files = {"predictions.csv", "predictions_last.csv", "predictions_last_kmnist.csv", "predictions_epoch_1.csv"}
-    files |= {"predictions_epoch_10.csv", "predictions_kmnist.csv"}
+    files |= {"predictions_epoch_10.csv", "predictions_kmnist.csv", "predictions_previous.csv"}
     for name in (*files, "metrics.csv"):
         Path("run", name).touch()
     saver().save(FakeTrainer(is_global_zero=False), saved)  # type: ignore[arg-type]

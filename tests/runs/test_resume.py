@@ -256,6 +256,17 @@ def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixt
     assert newest_readable(run) is None
 
 
+@pytest.mark.parametrize("name", ["previous.ckpt", "best.ckpt", "epoch_1.ckpt"])
+def test_a_damaged_last_checkpoint_never_becomes_the_previous_one(name: str) -> None:
+    run = make_run(0, "last.ckpt", name)
+    last = run / "checkpoints/last.ckpt"
+    last.write_bytes(b"damaged")
+    newest = newest_readable(run)
+    assert newest == run / "checkpoints" / name
+    restore_run(run, newest, "f00")
+    assert not last.exists() or load_checkpoint(last)
+
+
 def test_after_all_others_the_newest_epochs_checkpoint_is_taken_and_a_second_kill_loses_no_best(
     cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -362,7 +373,7 @@ def test_a_run_folder_is_brought_back_to_its_checkpoint(name: str) -> None:
     run.joinpath("metrics.csv").write_text("step\n0\n1\n2\n")
     restore_run(run, run / "checkpoints" / name, "f00")
     assert run.joinpath("metrics.csv").read_text() == "step\n0\n"
-    assert run.joinpath("checkpoints/last.ckpt").exists() == (name != "previous.ckpt")
+    assert run.joinpath("checkpoints/last.ckpt").exists() == (name == "last.ckpt")
     restore_run(run, None, "another")
     assert not run.joinpath("metrics.csv").exists()
 

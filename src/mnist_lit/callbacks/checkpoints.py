@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, mark_finished, remove_predictions
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, mark_finished, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
@@ -66,7 +66,8 @@ class SaveBestAndLast(Checkpoint):
         assert self.start.run
         path = self.start.run / CHECKPOINTS / name
         if trainer.is_global_zero:
-            remove_predictions(path)
+            for replaced in (path, path.with_name(PREVIOUS_CKPT)) if name == LAST_CKPT else (path,):
+                remove_predictions(replaced)
         trainer.save_checkpoint(path)
         self.due = self.due and name != LAST_CKPT
 

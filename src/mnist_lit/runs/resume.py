@@ -132,7 +132,7 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
         raise InputError(f"{checkpoint} was trained on different data from that in data.data_dir; leave out --resume")
     last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
     is_epochs = checkpoint in epoch_checkpoints(run)
-    if is_epochs or checkpoint == previous:  # or the next save would keep the damaged last.ckpt as previous.ckpt
+    if checkpoint != last:  # or the next save would keep the damaged last.ckpt as previous.ckpt
         last.unlink(missing_ok=True)
     if is_epochs:
         previous.unlink(missing_ok=True)
