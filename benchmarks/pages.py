@@ -1,6 +1,7 @@
 """How well the shipped model reads photos of whole pages, all drawn here: ruled paper, shadows, sheets on a table.
 
     python benchmarks/pages.py --data_dir data
+    python benchmarks/pages.py --data_dir data --one  # digit in each photo, from 3 to 40 % of its height, read as one
 
 The digits are MNIST's training images, which the shipped model was trained on: this measures how digits are found and
 told apart on any background, not how well they are recognized. `KINDS` says what is special about each kind of page.
@@ -87,6 +88,18 @@ def write(rng: Random, data: InMemoryDataset, kind: Kind) -> tuple[Array, int, s
         if top + 1.7 * size > 0.93 * height:
             break
     return ink.clip(0, 1), size, "/".join(lines)
+
+
+def write_one(rng: Random, data: InMemoryDataset, kind: Kind) -> tuple[Array, int, str]:
+    """One digit, from 3 to 40 % of the page's height: see `write`."""
+    shape = (1600, 1200) if rng.random() < 0.6 else (1200, 1600)
+    size = int(shape[0] * np.exp(rng.uniform(np.log(0.03), np.log(0.4))))
+    index = rng.integers(len(data.train_labels))
+    digit = strokes(data.train_images[index].numpy(), size / 20, rng.choice(kind.pens))
+    ink, (rows, columns) = np.zeros(shape, np.float32), digit.shape
+    top, left = (int(rng.uniform(0.1, 0.9 - used / side) * side) for used, side in zip(digit.shape, shape, strict=True))
+    ink[top : top + rows, left : left + columns] = digit
+    return ink, max(size, 45), str(int(data.train_labels[index]))
 
 
 def strokes(image: Array, zoom: float, level: float) -> Array:
@@ -244,22 +257,32 @@ def places(rng: Random, shape: tuple[int, ...]) -> tuple[Array, Array]:
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
-def draw_page(data: InMemoryDataset, name: str, seed: int, number: int, path: Path) -> str:
-    """Save one page as a JPEG file; returns its text."""
+def draw_page(
+    data: InMemoryDataset, name: str, seed: int, number: int, path: Path, write: Callable[..., Any] = write
+) -> str:
+    """Save one page, or a page with one digit, as a JPEG file; returns its text."""
     rng, kind = np.random.default_rng([seed, number, *name.encode()]), KINDS[name]
     ink, size, text = write(rng, data, kind)
     scene = lay(rng, draw_sheet(rng, ink, size, kind), ink, kind)
     photograph(rng, scene, kind).save(path, quality=int(rng.integers(60, 95)))
-    return text
+    return str(text)
+
+
+def read_one(reader: DigitReader, path: Path) -> str:
+    """What a picture's one digit is; empty if it is rejected."""
+    reading = reader.read(path)
+    return reading.digit if reading.status == "ok" else ""
 
 
 def main() -> None:
     """Draw the pages, read them and print the table."""
     parser = benchmark_parser(__doc__, data_dir="data", model="pretrained", pages=20, seed=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], help="default: all")
+    parser.add_argument("--one", action="store_true", help="draw one digit in each photo, and read it as one")
     parser.add_argument("--save", type=Path, help="keep the photos and labels.csv in this folder, for `reading.py`")
     options = parser.parse_args()
     reader, data = DigitReader.load(options.model), load_dataset("mnist", options.data_dir)
+    writes, reads = (write_one, read_one) if options.one else (write, read_page)
     rows, results = [("file", "label", "kind")], {}
     print("| Kind | pages | digits | recall | precision | entirely right |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
@@ -267,9 +290,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for kind in options.kinds:
             files = [folder / f"{kind}_{number:02}.jpg" for number in range(options.pages)]
-            labels = [draw_page(data, kind, options.seed, number, file) for number, file in enumerate(files)]
+            labels = [draw_page(data, kind, options.seed, number, file, writes) for number, file in enumerate(files)]
             rows += [(file.name, label, kind) for file, label in zip(files, labels, strict=True)]
-            texts = [read_page(reader, file) for file in files]
+            texts = [reads(reader, file) for file in files]
             counts = count_pages(labels, texts)
             digits = sum(len(label.replace("/", "")) for label in labels)
             read = zip(files, labels, texts, strict=True)
@@ -278,7 +301,8 @@ def main() -> None:
             shares = f"{counts['recall']:.1%} | {counts['precision']:.1%} | {options.pages - len(wrong)}"
             print(f"| {kind} | {options.pages} | {digits} | {shares} |", flush=True)
         (folder / "labels.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
-    save_results(options.output, "Pages", {"seed": options.seed, "pages": options.pages, "kinds": results})
+    settings = {name: getattr(options, name) for name in ("seed", "pages", "one")}
+    save_results(options.output, "Pages", {**settings, "kinds": results})
 
 
 if __name__ == "__main__":

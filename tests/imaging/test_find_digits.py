@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from imaging.drawing import page, write_seven
+from imaging.drawing import likeness, page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
+from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.imaging.sheet import Sheet
 
@@ -95,6 +96,44 @@ def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
     assert [one.digit for one in alone.choose(costs.tolist())] == [place]
     costs[place] = 0.6
     assert [one.digit for one in alone.choose(costs.tolist())] != [place]
+
+
+@pytest.mark.parametrize("zoom", [0.25, 0.6, 1.2])
+def test_the_only_digit_of_a_photo_is_found_beside_the_edge_of_a_shadow(zoom: float) -> None:
+    light = np.where(np.arange(1500) < 900, 1, 0.6)
+    written = np.asarray(write_seven(page(1500, 1500), 500, 700, zoom=zoom, pen=round(10 * zoom)))
+    found = find_digit((written * light).astype(np.uint8))
+    assert found
+    assert np.allclose(found.box, (500, 700, 500 + 60 * zoom, 700 + 100 * zoom), atol=9)
+
+
+def test_a_large_photo_shows_the_ink_of_a_small_digit_in_detail() -> None:
+    photo = write_seven(page(1500, 1500), 700, 700, zoom=0.3, pen=3)
+    small, large = find_digit(photo), find_digit(photo.crop((690, 690, 730, 745)))
+    assert small
+    assert large
+    assert likeness(small.image, large.image) > 0.95
+
+
+@pytest.mark.parametrize("pen", [100, 250])
+def test_a_thick_digit_of_a_large_picture_is_found_whole(pen: int) -> None:
+    small = find_digit(write_seven(page(600, 600), 175, 125, zoom=3.5, pen=pen // 2))
+    large = find_digit(write_seven(page(1200, 1200), 350, 250, zoom=7, pen=pen))
+    assert small
+    assert large
+    assert np.allclose(large.box, 2 * np.array(small.box), atol=12)
+
+
+def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a page, a thick digit may fall apart, so that a piece seems to be the only digit."""
+    thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
+    piece = FoundDigit((590, 962, 602, 976), np.zeros((28, 28), np.uint8))
+    on_page = Hypotheses([[Choice(0, 1, 0.0, 0)]], [piece])
+    monkeypatch.setattr("mnist_lit.imaging.find_digits._page_hypotheses", lambda picture: on_page)
+    found = digit_hypotheses(thick)
+    assert np.allclose(found.digits()[0].box, (350, 160, 860, 980), atol=6)
+    assert [one.digit for one in found.choose([0.0, 0.9])] == [1]
+    assert [one.digit for one in found.choose([0.0, 1.1])] == [0]
 
 
 def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:

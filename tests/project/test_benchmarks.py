@@ -118,6 +118,9 @@ def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, 
     assert alone == {name: content for name, content in saved.items() if name.startswith("table-hand")}
     _, other = pages("table-hand", "--pages", "1", "--seed", "1")  # the control
     assert other["table-hand_00.jpg"] != saved["table-hand_00.jpg"]
+    one, _ = pages("plain table-hand", "--pages", "3", "--one")
+    assert one["plain"]["digits"] == one["table-hand"]["digits"] == 3
+    assert one["plain"]["recall"] > 0.5
 
 
 @pytest.mark.slow

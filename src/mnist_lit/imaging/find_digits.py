@@ -30,6 +30,7 @@ from mnist_lit.imaging.stroke_width import Mask, with_margin
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
+SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
@@ -83,8 +84,9 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
     return written or [hypotheses(picture)]
 
 
-def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
-    """See `digit_hypotheses`. least: the share of the ink that a digit's largest piece must have."""
+def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
+    """Hypotheses about the one digit of the reduced picture. least: the share of the ink that its largest piece must
+    have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     costs: list[float] = []
     found: list[FoundDigit] = []
@@ -97,6 +99,27 @@ def _digit_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         found += _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
     return Hypotheses([choices] if choices else [], found, beside)
+
+
+# A page is searched in more detail and with a smaller window. So the digit of a large picture is also looked for as the
+# only one of a page, where small digits, and digits beside the edge of a shadow, are found more surely.
+def _digit_hypotheses(picture: Picture) -> Hypotheses:
+    """See `digit_hypotheses`."""
+    single = _coarse_hypotheses(picture)
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    if not single.found or max(pixels.shape[:2]) <= DIGIT_SIDE:
+        return single
+    digits = _page_hypotheses(picture).digits()
+    if len(digits) != 1:
+        return single
+    left, top, right, bottom = single.digits()[0].box
+    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
+    small = max(right - left, bottom - top) <= SMALL * max(width, height)
+    unlikely = small or min(left, top, width - right, height - bottom) <= 1
+    choices = [Choice(0, 1, 0 if unlikely else SECOND, 0)]
+    for place, (*_, cost, _) in enumerate(single.lines[0], 1):
+        choices.append(Choice(0, 1, cost + SECOND * unlikely, place))
+    return Hypotheses([choices], digits + single.found)
 
 
 # Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is
@@ -112,7 +135,7 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
         margin = max(1, round(MARGIN * min(gray.shape)))
         gray = add_margin(gray, rough[1], margin)
         rough = first_ink(gray, PAGE)
-    single = _digit_hypotheses(picture, MAIN if rough else 0)
+    single = _coarse_hypotheses(picture, MAIN if rough else 0)
     if not rough:
         return single
     ink = refine_ink(gray, *rough, PAGE)
