@@ -107,6 +107,18 @@ def test_the_only_digit_of_a_photo_is_found_beside_the_edge_of_a_shadow(zoom: fl
     assert np.allclose(found.box, (500, 700, 500 + 60 * zoom, 700 + 100 * zoom), atol=9)
 
 
+@pytest.mark.parametrize("spread", [150, 350])
+def test_smooth_light_on_empty_paper_is_no_digit(spread: int) -> None:
+    x, y = np.meshgrid(np.arange(1500) - 900, np.arange(1500) - 600)
+    light = 0.5 + 0.5 * np.exp(-(x**2 + y**2) / (2 * spread**2))
+    blank, written = page(1500, 1500), write_seven(page(1500, 1500), 400, 1000, zoom=2, pen=20)
+    lit = [(np.asarray(picture) * light).astype(np.uint8) for picture in (blank, written)]
+    assert find_digit(lit[0]) is None
+    found = find_digit(lit[1])
+    assert found
+    assert np.allclose(found.box, (400, 1000, 520, 1200), atol=12)
+
+
 def test_a_large_photo_shows_the_ink_of_a_small_digit_in_detail() -> None:
     photo = write_seven(page(1500, 1500), 700, 700, zoom=0.3, pen=3)
     small, large = find_digit(photo), find_digit(photo.crop((690, 690, 730, 745)))

@@ -17,6 +17,7 @@ from mnist_lit.imaging.ink import (
     Ink,
     Look,
     dark_on_light,
+    edge_sharpness,
     first_ink,
     label_components,
     refine_ink,
@@ -31,6 +32,7 @@ from mnist_lit.imaging.stroke_width import Mask, with_margin
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
+SOFT = 0.2  # least sharpness of a photo's edges; without any, there is only light and shadow
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
@@ -88,10 +90,13 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     """Hypotheses about the one digit of the reduced picture. least: the share of the ink that its largest piece must
     have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
+    gray, certainty = _unruled(pixels, DIGIT)
+    if max(zoom) > 1 and edge_sharpness(gray) < SOFT:  # smaller ones may be enlargements of even smaller ones
+        return Hypotheses([], [])
     costs: list[float] = []
     found: list[FoundDigit] = []
     beside = 0
-    for (ink, top, left, cost), (digits, more) in digit_inks(*_unruled(pixels, DIGIT)):
+    for (ink, top, left, cost), (digits, more) in digit_inks(gray, certainty):
         beside = beside if cost else more
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
@@ -107,11 +112,11 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    if not single.found or max(pixels.shape[:2]) <= DIGIT_SIDE:
-        return single
-    digits = _page_hypotheses(picture).digits()
+    digits = _page_hypotheses(picture).digits() if max(pixels.shape[:2]) > DIGIT_SIDE else []
     if len(digits) != 1:
         return single
+    if not single.found:
+        return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     left, top, right, bottom = single.digits()[0].box
     height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
     small = max(right - left, bottom - top) <= SMALL * max(width, height)

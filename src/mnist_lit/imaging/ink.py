@@ -148,6 +148,15 @@ def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
+def edge_sharpness(gray: Gray, look: Look = DIGIT) -> float:
+    """The steepest rise from paper to ink within three pixels of a first look, as a share of the whole rise: from 0 for
+    a smooth shadow to 1 for a sharp stroke."""
+    gray = _reduce(gray, -(-max(gray.shape) // look.coarse))
+    middle, weight, _ = _edges(_contrast(gray, look.window * max(gray.shape))[0])
+    rise = 2 * float((weight * middle).sum())
+    return float((weight * np.sqrt(weight)).sum()) / rise if rise else 0.0
+
+
 def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
     """The ink without what surrounds the writing, at the resolution that its strokes require."""
     sigma, size = (look.window * max(ink.mask.shape) / part for part in (150, 1))
@@ -394,6 +403,14 @@ def _quantile(values: NDArray[Any], share: float) -> float:
     return float(np.sort(values)[int(share * (values.size - 1))])
 
 
+def _contrast(gray: Gray, window: float) -> tuple[Strength, Gray]:
+    """How much darker than the background each pixel is; and the background, which is wider than the window."""
+    kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
+    paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, kernel), np.uint8)
+    level = np.maximum(paper, 64).astype(np.float32)  # 64: noise in deep shadow is not amplified
+    return (paper - gray).astype(np.float32) * (np.float32(255) / level), paper
+
+
 def _extract(
     gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False
 ) -> tuple[Ink, Gray] | None:
@@ -401,10 +418,7 @@ def _extract(
     and the background. longest: size of the largest digit. strong: strong edges alone set the threshold."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
-    paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, kernel), np.uint8)
-    level = np.maximum(paper, 64).astype(np.float32)  # 64: noise in deep shadow is not amplified
-    strength: Strength = (paper - gray).astype(np.float32) * (np.float32(255) / level)
+    strength, paper = _contrast(gray, window)
     middle, weight, noise = _edges(strength)
     weight = weight * weight if strong else weight
     threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
