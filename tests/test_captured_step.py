@@ -169,10 +169,10 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
 def test_a_strategy_for_several_processes_is_a_reason_against() -> None:
     made, module = trainer(limit_train_batches=1, limit_val_batches=0), MNISTModule()
     made.fit(module, datamodule=digits(batch_size=BATCH))
-    assert captured_step.reason_against(made, module, MNISTModule) == ""
+    assert captured_step.why_not_captured(made, module, MNISTModule) == ""
     names = ("train_dataloader", "callbacks", "accumulate_grad_batches", "gradient_clip_val", "precision")
     other = SimpleNamespace(**{name: getattr(made, name) for name in names}, strategy=DDPStrategy())
-    assert captured_step.reason_against(other, module, MNISTModule) == "trainer.strategy is for several processes"
+    assert captured_step.why_not_captured(other, module, MNISTModule) == "trainer.strategy is for several processes"
 
 
 def test_a_subclass_with_a_step_of_its_own_is_trained_eagerly(

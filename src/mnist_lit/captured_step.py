@@ -32,7 +32,7 @@ VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that ar
 STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
-def reason_against(trainer: Any, module: Any, plain: type) -> str:
+def why_not_captured(trainer: Any, module: Any, plain: type) -> str:
     """Why a fit's steps cannot be captured; empty if they can. plain: the class whose step is captured."""
     loader, callbacks = trainer.train_dataloader, trainer.callbacks
     ours = isinstance(loader, TrainLoader)
@@ -76,14 +76,14 @@ class CapturingModule(LightningModule):
         """Begin a run. captured: replay its steps, or say once why not. plain: the class whose step is captured."""
         trainer = self.trainer
         self._captured, self._reads, self.latest_loss = None, DelayedReads(), None
-        if captured and (reason := reason_against(trainer, self, plain)):
-            say_eager(reason)
+        if captured and (reason := why_not_captured(trainer, self, plain)):
+            report_eager_steps(reason)
         elif captured:
             self._captured = CapturedStep(self, trainer.optimizers[0], trainer.train_dataloader)  # type: ignore[arg-type]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Decide how this step runs."""
-        self.replays = self._captured is not None and self._captured.takes(batch, self.trainer)
+        self.replays = self._captured is not None and self._captured.accepts(batch, self.trainer)
 
     def on_train_end(self) -> None:
         """Free the graph's memory."""
@@ -151,12 +151,12 @@ class CapturedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream: Any = torch.cuda.Stream() if self._on_gpu else None  # type: ignore[no-untyped-call]
         self._steps = 0
-        self._before = self._what_is_fixed()
+        self._recorded_constants = self._constants()
         loader.deferred = True
 
-    def takes(self, batch: Any, trainer: Any) -> bool:
+    def accepts(self, batch: Any, trainer: Any) -> bool:
         """Whether a step can be captured: it has a full batch of ours, and what the graph recorded still holds."""
-        if self._loader.deferred and self._before != self._what_is_fixed():
+        if self._loader.deferred and self._recorded_constants != self._constants():
             self.give_up("weights were replaced or frozen, or the optimizer's options changed")
         if self._loader.deferred and trainer.accumulate_grad_batches != 1:
             self.give_up("trainer.accumulate_grad_batches is above 1")
@@ -167,7 +167,7 @@ class CapturedStep:
     def give_up(self, reason: str) -> None:
         """Train eagerly from here on."""
         self._loader.deferred, self._graph = False, None
-        say_eager(reason)
+        report_eager_steps(reason)
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Take a step, counted from 0; returns mean loss and log-probabilities (B, C), valid until the next call."""
@@ -234,13 +234,13 @@ class CapturedStep:
                 group.clear()
                 group.update(old)
 
-    def _what_is_fixed(self) -> tuple[list[Any], ...]:
+    def _constants(self) -> tuple[list[Any], ...]:
         """What the graph fixes: where the weights are, which are trained, and the optimizer's options except rates."""
         weights = [(one.data_ptr(), one.requires_grad) for one in self._module.parameters()]
         rest = [{k: v for k, v in group.items() if k not in VARYING} for group in self._optimizer.param_groups]
         return weights, rest
 
 
-def say_eager(reason: str) -> None:
+def report_eager_steps(reason: str) -> None:
     """Say once why the steps of a fit are not captured."""
     say(f"fit: training step by step, without a CUDA graph: {reason}", flush=True)

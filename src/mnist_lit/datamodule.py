@@ -21,7 +21,7 @@ from mnist_lit.data.image_folder import folder_classes, load_image_folder, valid
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
-from mnist_lit.data.torchvision_loaded import EmnistSplit, load_from_torchvision
+from mnist_lit.data.torchvision_datasets import EmnistSplit, load_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 
@@ -133,20 +133,26 @@ class MNISTDataModule(pl.LightningDataModule):
         images, labels = self._tensors("train")
         shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
         plain = self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
-        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain, **_share()}
+        options: Any = {
+            "seed": self.seed,
+            "shuffle": shuffle,
+            "augment": self.augment,
+            "capturable": plain,
+            **_rank_options(),
+        }
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images held out for validation; an empty list if `val_size` is 0."""
         images, labels = self._tensors("train")
-        return EvalLoader(images, labels, self.val_indices, self.batch_size, **_share()) if self.val_size else []
+        return EvalLoader(images, labels, self.val_indices, self.batch_size, **_rank_options()) if self.val_size else []
 
     def test_dataloader(self) -> EvalLoader:
         """The official test images, all of them. Raises InputError if a folder has none."""
         images, labels = self._tensors("test")
         if not len(labels):
             raise InputError(f"expected pictures in {self.data_dir}/test/CLASS/, got none")
-        return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_share())
+        return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_rank_options())
 
     def predict_dataloader(self) -> EvalLoader:
         """The test images: `trainer.predict` gives their probabilities."""
@@ -185,6 +191,6 @@ class MNISTDataModule(pl.LightningDataModule):
         return self.digits
 
 
-def _share() -> dict[str, Any]:
+def _rank_options() -> dict[str, Any]:
     rank, world_size = rank_and_world_size()
     return {"rank": rank, "world_size": world_size}

@@ -187,7 +187,7 @@ class MNISTModule(CapturingModule):
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._counted = None
-        optim.check_run(self.hparams, self.trainer.accumulate_grad_batches)
+        optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
             total, per_epoch = self._planned_steps()

@@ -43,7 +43,7 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require("model.num_classes", h["num_classes"], f"2 … {MAX_CLASSES:,}", 2 <= h["num_classes"] <= MAX_CLASSES)
 
 
-def check_run(h: Mapping[str, Any], accumulated: int) -> None:
+def check_accumulation(h: Mapping[str, Any], accumulated: int) -> None:
     """Raise InputError if SAM, which needs the gradient of a whole step, is combined with accumulated batches."""
     if h["sam_rho"] and accumulated != 1:
         raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")

@@ -39,13 +39,13 @@ def initialized(network: nn.Module | None, num_classes: int, init: InitName, see
         if network is None:
             network = TutorialCNN(num_classes)
         elif not is_tutorial(network):
-            _check_output(network, num_classes)
+            _try_on_blank_images(network, num_classes)
         if init == "he":
             he_init(network)
-    return fast_layout(network)
+    return to_channels_last(network)
 
 
-def fast_layout(network: nn.Module) -> nn.Module:
+def to_channels_last(network: nn.Module) -> nn.Module:
     """The tutorial's network in the faster memory layout for convolutions; others may need the default one."""
     return network.to(memory_format=torch.channels_last) if is_tutorial(network) else network
 
@@ -71,7 +71,7 @@ def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
 
 
 @torch.no_grad()
-def _check_output(network: nn.Module, num_classes: int) -> None:
+def _try_on_blank_images(network: nn.Module, num_classes: int) -> None:
     """Try your own network on two blank images. Raises InputError for failure, a wrong shape or probabilities."""
     modes = {module: module.training for module in network.modules()}
     like = next(network.parameters(), torch.zeros(()))

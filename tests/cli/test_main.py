@@ -137,7 +137,7 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
         (["predict", "a.png", "--threshold", "x", "--many"], "--threshold: expected a number, got x"),
         (["runs", "--deep"], "unknown option --deep"),
         (["runs", "nowhere"], "nowhere"),
-        (["summary", "--deep"], "summary"),
+        (["summary", "--deep"], "unknown option --deep"),
         (["data", "--dataset", "mnits"], "mnits; did you mean mnist?"),
         (["data", "--deep"], "unknown option --deep"),
         (["data", "mnist"], "unexpected argument mnist; --help lists what the command takes"),

@@ -96,7 +96,6 @@ PLANTED = {
         ('content["best"] = None', "pass"),
         ("remove_predictions(last)", "pass"),
         ("elif without_checkpoint is None and", "elif"),
-        ("return ADDED_OPTIONS | recipe_options", "return recipe_options"),
         ('| {"seed_everything": None} != recipe', "!= recipe"),
     ],
     ("callbacks/resume.py", ""): [
@@ -144,7 +143,7 @@ PLANTED = {
         ("if len(layers) > 1:", "if len(layers) > 2:"),
         ("name in TRAINER_WORDS", "True"),
         ('(*NETWORK_SETTINGS, "network")', '("network",)'),
-        ("Path(kept[name]).name for", "kept[name] for"),
+        ('Path(kept["init_from"]).name', 'kept["init_from"]'),
     ],
     ("runs/recipes.py", ""): [
         ('"data.data_dir")', '"data.data_dir", "data.batch_size")'),

@@ -1,16 +1,12 @@
 """Recipes are found by name or path, and machine settings are not part of them."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.module import MNISTModule
 from mnist_lit.runs.recipes import (
-    ADDED_OPTIONS,
     MACHINE_SETTINGS,
     NETWORK_SETTINGS,
     PRIVATE_SETTINGS,
@@ -20,7 +16,6 @@ from mnist_lit.runs.recipes import (
     recipe_names,
     recipe_options,
     recipes_dir,
-    without_removed_options,
 )
 
 
@@ -81,24 +76,3 @@ def test_every_other_setting_is_an_option_of_a_recipe() -> None:
     for section in ("model", "data", "trainer"):
         expected |= {f"{section}.{name}": value for name, value in config[section].items() if name not in machine}
     assert options == expected
-
-
-@pytest.mark.parametrize("value", [0.0, 0])
-def test_an_option_that_was_removed_is_dropped_at_its_default(value: float) -> None:
-    config = {"seed_everything": 1, "data": {"elastic": value, "degrees": 10}, "model": {"elastic": 3}}
-    assert without_removed_options(config) == {**config, "data": {"degrees": 10}}
-    assert config["data"] == {"elastic": value, "degrees": 10}
-    assert without_removed_options({"data": None}) == {"data": None}
-
-
-def test_an_option_that_was_removed_is_refused_at_another_value() -> None:
-    with pytest.raises(InputError, match=r"data\.elastic: expected 0\.0, got 2\.0; it was removed"):
-        without_removed_options({"data": {"elastic": 2.0}})
-
-
-def test_options_that_older_files_do_not_know_have_their_defaults() -> None:
-    owners = {"model": MNISTModule, "data": MNISTDataModule}
-    for option, value in ADDED_OPTIONS.items():
-        section, _, name = option.partition(".")
-        default = inspect.signature(owners[section].__init__).parameters[name].default  # type: ignore[misc]
-        assert (type(value), value) == (type(default), default), option

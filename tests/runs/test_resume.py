@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
@@ -15,7 +14,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs, best_checkpoint
-from mnist_lit.runs.recipes import ADDED_OPTIONS
 from mnist_lit.runs.resume import check_same_recipe, find_resumable, newest_readable, restore_run
 from mnist_lit.system.folder_lock import lock_folder
 
@@ -124,19 +122,6 @@ def test_resuming_a_finished_run_changes_nothing(cli: Cli) -> None:
     RUN.joinpath(FINISHED_MARK).unlink()  # as if killed between the last save and the mark
     assert cli(*SHORT_FIT, "--resume", "auto") == finished
     assert RUN.joinpath(FINISHED_MARK).read_bytes() == mark
-
-
-def test_a_run_from_before_an_option_existed_is_resumed(cli: Cli) -> None:
-    data = ("--data.dataset", "digits", "--data.val_size", "20", "--data.batch_size", "8")
-    fit = ("fit", *data, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1")
-    assert cli(*fit)[0] == 0
-    config = yaml.safe_load(RUN.joinpath("config.yaml").read_text())
-    for option in ADDED_OPTIONS:
-        section, _, name = option.partition(".")
-        del config[section][name]
-    RUN.joinpath("config.yaml").write_text(yaml.safe_dump(config))
-    assert "is finished" in cli(*fit, "--resume", "auto")[1]
-    assert "is finished" not in cli(*fit, "--resume", "auto", "--data.fraction", "0.9")[1]
 
 
 def test_a_changed_recipe_starts_a_new_run_and_a_changed_machine_setting_does_not(cli: Cli) -> None:

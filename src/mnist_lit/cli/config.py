@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line, without_removed_options
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.console import say
 from mnist_lit.system.yaml_file import limit_jsonargparse, load_yaml, read_written_yaml
@@ -93,8 +93,7 @@ def _config_text(path: str) -> str:
     content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
-    content = without_removed_options({str(key): value for key, value in content.items()})
-    return yaml.safe_dump({key: value for key, value in content.items() if value is not None})
+    return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
 
 
 @contextmanager

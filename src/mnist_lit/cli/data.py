@@ -15,7 +15,7 @@ def main(command: str, args: list[str]) -> None:
     """Download missing files, verify all of them and print the size of each split."""
     parser = CommandParser(command, "Download and verify a dataset, and print what it contains.")
     # Each option also has the name that `fit` gives it.
-    names = "mnist (default), fashion_mnist, kmnist or digits"
+    names = f"{', '.join(DATASETS)} (default: mnist)"
     folder = "the folder of the dataset's files (default: data)"
     parser.add_argument("--dataset", "--data.dataset", default="mnist", help=names)
     parser.add_argument("--data_dir", "--data.data_dir", default="data", help=folder)

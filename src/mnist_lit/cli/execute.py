@@ -144,22 +144,8 @@ def run_fit(
             remove_partial_files(start.run)
             if start.continues:
                 start.checkpoint = restore_run(start.run, start.checkpoint, datamodule.fingerprint)
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
-        path: Any = broadcast.path if resume else ckpt_path
         try:
-            if start.finished and _launches_processes(trainer):
-                raise RunFinished  # before any other process is started
-            trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
-        except RunFinished:
-            pass
-        except (LookupError, AttributeError, RuntimeError, TypeError) as error:
-            used = start.checkpoint or ckpt_path
-            if start.has_trained or not used or is_peer_failure(error):
-                raise
-            reason = " ".join(str(error).split())[:100]
-            reason += ", saved with another learning-rate schedule" if "lr_lambdas" in reason else ""
-            raise InputError(f"cannot resume from {used} ({type(error).__name__}: {reason})") from error
+            _train(trainer, model, datamodule, start, ckpt_path=ckpt_path, resume=resume)
         finally:
             if lock:
                 lock.release()
@@ -170,6 +156,34 @@ def run_fit(
                 mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
             say(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
+
+
+def _train(
+    trainer: Trainer,
+    model: MNISTModule,
+    datamodule: MNISTDataModule,
+    start: RunStart,
+    *,
+    ckpt_path: str | None,
+    resume: bool,
+) -> None:
+    """Run `trainer.fit`, unless the run is finished. Raises InputError if a checkpoint does not fit."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
+    path: Any = broadcast.path if resume else ckpt_path
+    if start.finished and _launches_processes(trainer):
+        return  # before any other process is started
+    try:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+    except RunFinished:
+        pass
+    except (LookupError, AttributeError, RuntimeError, TypeError) as error:
+        used = start.checkpoint or ckpt_path
+        if start.has_trained or not used or is_peer_failure(error):
+            raise
+        reason = " ".join(str(error).split())[:100]
+        reason += ", saved with another learning-rate schedule" if "lr_lambdas" in reason else ""
+        raise InputError(f"cannot resume from {used} ({type(error).__name__}: {reason})") from error
 
 
 def run_evaluation(

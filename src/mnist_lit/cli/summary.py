@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mnist_lit.errors import InputError
 from mnist_lit.model import MaskedDropout, TutorialCNN
-from mnist_lit.system.console import print_table, say
+from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.console import print_table
 
 
 class LayerRow(NamedTuple):
@@ -52,11 +52,7 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
 
 def main(command: str, args: list[str]) -> None:
     """Print the table."""
-    if args and args[0] in ("-h", "--help"):
-        say("usage: mnist-lit summary\n\nThe network, layer by layer; it takes no options.")
-        return
-    if args:
-        raise InputError(f"summary takes no options, got {' '.join(args)}")
+    CommandParser(command, "Show the network, layer by layer.").parse_args(args)
     rows = layer_rows(TutorialCNN())
     total = LayerRow("total", (), sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows), 0)
     header = ["layer", "output", "parameters", "multiply-adds", "receptive field"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mnist_lit.data.download import IDX_FILES, TORCHVISION_LOADED, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
-from mnist_lit.data.torchvision_loaded import EmnistSplit, emnist_classes, load_from_torchvision
+from mnist_lit.data.torchvision_datasets import EmnistSplit, emnist_classes, load_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.mnist_format import fit_to_box
 

@@ -22,6 +22,7 @@ from rich.progress import DownloadColumn, Progress
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 from mnist_lit.system.console import say
+from mnist_lit.system.folder_lock import LOCK
 from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file is 30 MB
@@ -221,7 +222,7 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
 def _folder_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time into a folder, creating it if needed."""
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    lock = FileLock(folder / ".lock", thread_local=False)
+    lock = FileLock(folder / LOCK, thread_local=False)
     patience = 0
     while not lock.is_locked:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes, line_coverage
 from mnist_lit.data.keyed_random import CONTINENTAL, HANDWRITING, uniform
+from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE
 
 # Each style is a digit and its strokes, one string per stroke: the points of a smooth curve as x and y on a grid from 0
 # to 9, y downwards. A corner is a point where one stroke ends and the next starts.
@@ -92,7 +93,7 @@ HANDWRITING_DRAWS = 5 + 2 * POINTS  # uniform numbers per image: whether, style,
 STEPS = 4  # straight lines between two points of a curve
 JITTER, SLANT, ASPECT = 0.7, 0.4, (0.45, 1.0)  # of a point in grid units, of x along y, and width to height
 PEN = (1.4, 4.4)  # pixels
-BOX, SIDE, MARGIN = 20, 28, 3  # MNIST's box, image, and least distance of a line from the image's border
+MARGIN = 3  # least distance of a line from the image's border
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def vary_handwriting(images: Tensor, labels: Tensor, draws: Tensor, share: float
         images[redrawn] = _draw(labels[redrawn], draws[redrawn])
     other_pen = ((draws[:, 0] >= share) & (draws[:, 0] < 1.5 * share)).nonzero()[:, 0]
     if len(other_pen):
-        images[other_pen] = _with_other_pen(images[other_pen], draws[other_pen])
+        images[other_pen] = _vary_stroke_width(images[other_pen], draws[other_pen])
     return images
 
 
@@ -190,18 +191,18 @@ def _draw(labels: Tensor, draws: Tensor) -> Tensor:
     assert isinstance(ends, Tensor)
     low, high = ends.amin((1, 2)), ends.amax((1, 2))  # (N, 2)
     pen = PEN[0] + (PEN[1] - PEN[0]) * draws[:, 2]
-    zoom = ((BOX - pen) / (high - low).amax(1))[:, None]  # (N, 1)
+    zoom = ((BOX_SIZE - pen) / (high - low).amax(1))[:, None]  # (N, 1)
     length = (ends[:, :, 1] - ends[:, :, 0]).square().sum(2).sqrt()[..., None]  # (N, L, 1)
     middle = (ends.mean(2) * length).sum(1) / length.sum(1)  # (N, 2)
-    reach = (SIDE / 2 - MARGIN) / zoom  # how far the digit may extend from there
+    reach = (IMAGE_SIZE / 2 - MARGIN) / zoom  # how far the digit may extend from there
     middle = middle.minimum(low + reach).maximum(high - reach)
-    ends = (ends - middle[:, None, None]) * zoom[:, :, None, None] + (SIDE - 1) / 2
+    ends = (ends - middle[:, None, None]) * zoom[:, :, None, None] + (IMAGE_SIZE - 1) / 2
     start, end = ends.flatten(0, 1).unbind(1)  # (N·L, 2) each
     coverage = line_coverage(start, end, pen.repeat_interleave(indices.shape[1]))
-    return (coverage.view(len(labels), -1, SIDE, SIDE).amax(1) * 255).round().to(torch.uint8)
+    return (coverage.view(len(labels), -1, IMAGE_SIZE, IMAGE_SIZE).amax(1) * 255).round().to(torch.uint8)
 
 
-def _with_other_pen(images: Tensor, draws: Tensor) -> Tensor:
+def _vary_stroke_width(images: Tensor, draws: Tensor) -> Tensor:
     """Thinner, thicker or blurred strokes, by up to one pixel on each side: uint8 (N, 28, 28)."""
     ink = images[:, None].float()
     pens = torch.stack((-F.max_pool2d(-ink, 3, 1, 1), F.max_pool2d(ink, 3, 1, 1), F.avg_pool2d(ink, 3, 1, 1)))

@@ -29,6 +29,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.experiments.space import Range, Space, Value
 from mnist_lit.runs.results import Validation
 from mnist_lit.system.console import printable
+from mnist_lit.system.folder_lock import LOCK
 
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
@@ -90,7 +91,7 @@ class Study:
         self.folder, self._seed = folder, seed
         self._location = f"{platform.node()}:{folder.resolve()}"
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".lock")
+        self._lock = FileLock(folder / LOCK)
         with self._lock:  # two processes that start together must not both create the tables
             if url:
                 self._storage: BaseStorage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
@@ -197,7 +198,7 @@ class Study:
         run = self.folder / f"trial_{trial.number}"
         if not run.is_dir():
             return True
-        with suppress(Timeout), FileLock(run / ".trial.lock", timeout=0), FileLock(run / ".lock", timeout=0):
+        with suppress(Timeout), FileLock(run / ".trial.lock", timeout=0), FileLock(run / LOCK, timeout=0):
             return True
         return False
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from mnist_lit.errors import MAX_CLASSES, InputError, require_class_names
 from mnist_lit.model import TutorialCNN
-from mnist_lit.own_network import fast_layout
+from mnist_lit.own_network import to_channels_last
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS, without_removed_options
+from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.yaml_file import load_yaml
@@ -39,6 +39,7 @@ RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume ex
 NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
 MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
 TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
+STORABLE = (bool, Integral, Real, str, Path, type(None))  # settings that `Metadata.of_trainer` records
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -114,8 +115,11 @@ class Metadata:
         derived = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
         for name, section in config.items():
             if isinstance(section, Mapping):
-                config[name] = {key: plain for key, value in section.items() if key not in derived
-                                for plain in _plain(value)}  # fmt: skip
+                config[name] = {
+                    key: _plain(value)
+                    for key, value in section.items()
+                    if key not in derived and isinstance(value, STORABLE)
+                }
         classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
         text = yaml.safe_dump(config, sort_keys=False)
         return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
@@ -132,15 +136,11 @@ class Metadata:
         return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
 
 
-def _plain(value: Any) -> list[Any]:
-    """A setting in a form that YAML can hold, NumPy's numbers and paths included; empty if there is none."""
+def _plain(value: Any) -> bool | int | float | str | None:
+    """A STORABLE setting in a form that YAML can hold: NumPy's numbers as Python's, paths as text."""
     if value is None or isinstance(value, bool):
-        return [value]
-    if isinstance(value, Integral):
-        return [int(value)]
-    if isinstance(value, Real):
-        return [float(value)]
-    return [str(value)] if isinstance(value, str | Path) else []
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -269,11 +269,11 @@ def with_metadata(content: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration a checkpoint was trained with, reduced to plain values: seed, `model`, `data`, `trainer`.
 
-    A string under `trainer` could name a class to import, so only numbers and a few known words are kept there. Options
-    that no longer exist are dropped at their default. Raises InputError if the configuration is damaged.
+    A string under `trainer` could name a class to import, so only numbers and a few known words are kept there. Raises
+    InputError if the configuration is damaged.
     """
     try:
-        stored = without_removed_options(load_yaml(content[METADATA_KEY]["config"]))
+        stored = load_yaml(content[METADATA_KEY]["config"])
         kept: dict[str, Any] = {"seed_everything": int(stored["seed_everything"])}
         kept |= {name: value for name, value in stored.items() if isinstance(value, int)}
         for section in ("model", "data", "trainer"):
@@ -367,7 +367,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
         raise
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError(_misfit(content)) from error
-    return fast_layout(network)
+    return to_channels_last(network)
 
 
 def warm_start(networks: Sequence[nn.Module], model: str) -> None:
@@ -406,5 +406,7 @@ def _without_machine_paths(value: Any) -> Any:
     """Settings without `PRIVATE_SETTINGS`, at any depth, and only the name of the model that a run started from."""
     if isinstance(value, dict):
         kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in PRIVATE_SETTINGS}
-        return kept | {name: Path(kept[name]).name for name in ("init_from",) if kept.get(name)}
+        if kept.get("init_from"):
+            kept["init_from"] = Path(kept["init_from"]).name
+        return kept
     return [_without_machine_paths(inner) for inner in value] if isinstance(value, list) else value

@@ -21,17 +21,6 @@ MACHINE_SETTINGS = {
 NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["network"])
 # Removed, at any depth, before a checkpoint or a report is shared.
 PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
-REMOVED_OPTIONS = {("data", "elastic"): 0.0}  # section, option → the default at which old files still load
-ADDED_OPTIONS = {  # the values of options that older files lack
-    "model.network": None,
-    "model.compile": False,
-    "model.cuda_graph": None,
-    "data.split": "balanced",
-    "data.classes": "",
-    "data.fraction": 1.0,
-    "data.per_class": 0,
-    "data.handwriting": 0.0,
-}
 
 
 def recipes_dir() -> Path:
@@ -99,19 +88,3 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     machine = {option for options in MACHINE_SETTINGS.values() for option in options}
     return {option: value for option, value in flat.items() if option not in machine}
-
-
-def without_removed_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without options that no longer exist. Raises InputError where one is not at its old default.
-
-    >>> without_removed_options({"data": {"elastic": 0.0, "degrees": 10}})
-    {'data': {'degrees': 10}}
-    """
-    kept = dict(config)
-    for (section, option), default in REMOVED_OPTIONS.items():
-        values = kept.get(section)
-        if isinstance(values, dict) and option in values:
-            if values[option] != default:
-                raise InputError(f"{section}.{option}: expected {default}, got {values[option]}; it was removed")
-            kept[section] = {name: value for name, value in values.items() if name != option}
-    return kept

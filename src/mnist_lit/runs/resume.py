@@ -24,7 +24,7 @@ from mnist_lit.runs.folders import (
     remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
-from mnist_lit.runs.recipes import ADDED_OPTIONS, recipe_options, without_removed_options
+from mnist_lit.runs.recipes import recipe_options
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
@@ -36,7 +36,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
     """The newest of the runs, oldest first, that has this configuration and can be resumed, its checkpoint (None if it
     has none), whether it is finished, and the lock that holds it; None if there is no such run. A run that was killed
     before its first checkpoint starts again in its folder, unless an older one has a checkpoint."""
-    recipe = _recipe(load_yaml(config))
+    recipe = recipe_options(load_yaml(config))
     without_checkpoint, skipped = None, False
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
@@ -64,7 +64,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
 
 def check_same_recipe(members: Sequence[Path], config: str) -> None:
     """Raise InputError if a group's runs have a different recipe from this configuration; seeds may differ."""
-    recipe = _recipe(load_yaml(config)) | {"seed_everything": None}
+    recipe = recipe_options(load_yaml(config)) | {"seed_everything": None}
     for run in members:
         if (theirs := _recipe_of(run)) is not None and theirs | {"seed_everything": None} != recipe:
             raise InputError(f"{run} has a different recipe; the runs of a group may differ only in their seeds")
@@ -82,14 +82,10 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
         say(f"resume: {run} has a different recipe: {shown}{more}; starting from scratch", file=sys.stderr)
 
 
-def _recipe(config: dict[str, Any]) -> dict[str, Any]:
-    return ADDED_OPTIONS | recipe_options(without_removed_options(config))
-
-
 def _recipe_of(run: Path) -> dict[str, Any] | None:
     """A run's recipe; None if its configuration is missing or damaged."""
-    with suppress(TypeError, ValueError, yaml.YAMLError):
-        return _recipe(read_yaml(run / CONFIG_YAML))
+    with suppress(AttributeError, TypeError, ValueError, yaml.YAMLError):
+        return recipe_options(read_yaml(run / CONFIG_YAML))
     return None
 
 

@@ -92,33 +92,43 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     if script := SCRIPT.search(message):
         return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
-        name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
-        key = option[1] if option else "model.network" if NETWORK in message else name
-        prefix = f"{key}: " if key != name else ""
-        text = " ".join((reason[2] or reason[3]).split())
-        hint = ""
-        if key.startswith("trainer.") and text.startswith("No module named"):
-            hint = "; if it is in the working directory, set PYTHONPATH=."
-        elif text.startswith("No module named"):
-            hint = "; modules are searched for in installed packages and in the working directory"
-        elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
-            hint = did_you_mean(wrong[1], _parameters(given[1]))
-        return f"{prefix}{name}: {text}{hint}"
+        return _explain_refusal(message, reason, option)
     if wrong := WRONG_VALUE.match(message):
-        name, got = wrong.groups()
-        if nested := NESTED.match(got):
-            name, got = f"{name}.{nested[1]}", nested[2]
-        choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
-        expected = list(dict.fromkeys(filter(None, choices)))
-        if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
-            hint = did_you_mean(got, (known for known in valid if "." not in known))
-            if not hint and got.isidentifier() and got[0].isupper() and not keyword.iskeyword(got):
-                hint = f"; a class of your own is given with its module, as my_package.{got}"
-            return f"{name}: cannot take {got}{hint}"
-        return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
+        return _explain_value(message, wrong, valid)
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)
     return " ".join(message.split())
+
+
+def _explain_refusal(message: str, reason: re.Match[str], option: re.Match[str] | None) -> str:
+    """Why a class that was found refused its settings."""
+    name = reason[1] or next(iter(CLASS_PATH.findall(message)), option[1] if option else "")
+    key = option[1] if option else "model.network" if NETWORK in message else name
+    prefix = f"{key}: " if key != name else ""
+    text = " ".join((reason[2] or reason[3]).split())
+    hint = ""
+    if key.startswith("trainer.") and text.startswith("No module named"):
+        hint = "; if it is in the working directory, set PYTHONPATH=."
+    elif text.startswith("No module named"):
+        hint = "; modules are searched for in installed packages and in the working directory"
+    elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
+        hint = did_you_mean(wrong[1], _parameters(given[1]))
+    return f"{prefix}{name}: {text}{hint}"
+
+
+def _explain_value(message: str, wrong: re.Match[str], valid: Iterable[str]) -> str:
+    """Which values an option takes instead of the wrong one."""
+    name, got = wrong.groups()
+    if nested := NESTED.match(got):
+        name, got = f"{name}.{nested[1]}", nested[2]
+    choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
+    expected = list(dict.fromkeys(filter(None, choices)))
+    if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
+        hint = did_you_mean(got, (known for known in valid if "." not in known))
+        if not hint and got.isidentifier() and got[0].isupper() and not keyword.iskeyword(got):
+            hint = f"; a class of your own is given with its module, as my_package.{got}"
+        return f"{name}: cannot take {got}{hint}"
+    return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
 
 
 def _parameters(class_path: str) -> list[str]:

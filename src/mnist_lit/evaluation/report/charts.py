@@ -36,7 +36,7 @@ class Line:
     """A curve: its name, its CSS class and its points. With `radii` it is a scatter plot, without a connecting line."""
 
     name: str
-    look: str
+    css_class: str
     points: Sequence[Point]
     text: Callable[[float], str] = plain  # of a y value, for tooltips
     dots: bool = True  # whether dots are visible; tooltips work without

@@ -94,6 +94,15 @@ def create_app(
     async def docs() -> FileResponse:
         return FileResponse(PAGE / "docs.html")
 
+    _add_error_handlers(app)
+    app.mount("/swagger-ui", StaticFiles(directory=str(files("fastapi_offline") / "static")))  # nothing from the web
+    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount would hide that a route has another method
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer errors with one line of JSON."""
+
     @app.exception_handler(RequestValidationError)
     async def one_line(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -117,7 +126,3 @@ def create_app(
             return await no_such_path(request, HTTPException(404))
         detail = f"expected {(error.headers or {}).get('Allow', 'GET')}, got {request.method}"
         return JSONResponse({"detail": detail}, 405, error.headers)
-
-    app.mount("/swagger-ui", StaticFiles(directory=str(files("fastapi_offline") / "static")))  # nothing from the web
-    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount would hide that a route has another method
-    return app

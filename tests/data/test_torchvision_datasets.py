@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.data.torchvision_loaded import emnist_classes, load_from_torchvision
+from mnist_lit.data.torchvision_datasets import emnist_classes, load_from_torchvision
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 
