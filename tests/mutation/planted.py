@@ -150,7 +150,6 @@ PLANTED = {
         ('"trainer.callbacks.dirpath", "data', '"data'),
         ('("data.mirrors", "data.timeout")', '("data.mirrors",)'),
         ("if option not in machine", "if True"),
-        ("values[option] != default", "False"),
     ],
     ("runs/results.py", ""): [
         ("total = [sum(column) for", "total = [max(column) for"),
