@@ -99,8 +99,6 @@ class MNISTDataModule(pl.LightningDataModule):
         self.classes = chosen_classes(classes, self.all_classes)
         self.num_classes = len(self.classes)
         self.val_size = (validation_size(data_dir, self.classes) if dataset == "folder" else 0) or val_size
-        if (continental or handwriting) and self.classes != DIGITS:
-            raise InputError("data.continental, data.handwriting: expected 0 for classes that are not digits")
         self.digits: InMemoryDataset | None = None
         self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -112,21 +110,23 @@ class MNISTDataModule(pl.LightningDataModule):
             load_from_torchvision(self.dataset, self.split, self.data_dir, download=True)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split. Raises InputError if the sizes do not fit the data."""
-        if self.digits is not None:
-            return
+        """Read, and split unless the stage is "test" or "predict". Raises InputError if options do not fit the data."""
         folder = self.dataset == "folder"
-        data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
-        data = only_classes(data, self.classes)
-        total = len(data.train_labels)
+        if self.digits is None:
+            data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
+            self.digits = only_classes(data, self.classes)
+        if stage in ("test", "predict") or hasattr(self, "train_indices"):
+            return
+        if self.handwriting != HandwritingStyles() and self.classes != DIGITS:
+            raise InputError("data.continental, data.handwriting: expected 0 unless the classes are the digits 0 to 9")
+        data, total = self.digits, len(self.digits.train_labels)
         source = self.data_dir if folder else self.dataset
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
         self.val_size = data.val or self.val_size
         parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)
-        self.train_indices, self.val_indices = parts
-        left = len(self.train_indices)
+        left = len(parts[0])
         require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
-        self.digits = data
+        self.train_indices, self.val_indices = parts
 
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""

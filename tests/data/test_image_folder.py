@@ -169,5 +169,20 @@ def test_wrong_folders_are_rejected_in_one_line(cli: Cli) -> None:
 
 def test_continental_strokes_are_for_digits_only() -> None:
     shapes(train=1)
-    with pytest.raises(InputError, match=r"data\.handwriting: expected 0 for classes that are not digits"):
-        MNISTDataModule("my-shapes", "folder", continental=0.3)
+    with pytest.raises(InputError, match=r"data\.handwriting: expected 0 unless the classes are the digits 0 to 9"):
+        MNISTDataModule("my-shapes", "folder", continental=0.3).setup()
+
+
+def test_a_test_ignores_the_options_of_training() -> None:
+    """So that a model trained on MNIST can be tested on a few pictures."""
+    shapes(train=1, test=1)
+    data = MNISTDataModule("my-shapes", "folder", continental=0.3, val_size=5000, batch_size=256)
+    data.setup("test")
+    assert len(data.test_dataloader()) == 1
+    for stage in ("fit", "validate", None):
+        with pytest.raises(InputError, match=r"data\.continental"):
+            data.setup(stage)
+    small = MNISTDataModule("my-shapes", "folder", val_size=0, batch_size=2)
+    small.setup("test")
+    small.setup("fit")
+    assert len(small.train_dataloader()) == len(small.train_indices) // 2

@@ -192,7 +192,7 @@ def run_evaluation(
     """Score a checkpoint with `trainer.validate` or `trainer.test`. Raises InputError if its classes do not match."""
     with refusals(RunStart()):
         datamodule.prepare_data()
-        datamodule.setup()
+        datamodule.setup(evaluate.__name__)
         classes = Metadata.of(checkpoint).classes
         if classes != datamodule.classes:
             names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
