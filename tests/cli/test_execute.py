@@ -156,7 +156,7 @@ def callback(name: str, **settings: object) -> str:
         ("--data.split letters", "data.split: expected balanced unless data.dataset is emnist, got letters"),
         ("--optimizer Adam", "unknown option --optimizer; did you mean --model.optimizer?"),
         ("--lr_scheduler StepLR", "unknown option --lr_scheduler; did you mean --model.schedule?"),
-        ("--ckpt_path last", "no model at last; did you mean latest?"),
+        ("--ckpt_path latst", "no model at latst; did you mean latest?"),
         ("--ckpt_path pretrained", "cannot be resumed; start from it with --model.init_from pretrained"),
     ],
 )

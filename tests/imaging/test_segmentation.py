@@ -158,6 +158,15 @@ def test_a_zero_with_a_mark_inside_is_not_a_box() -> None:
     assert np.allclose(found.box, (60, 40, 131, 161), atol=2)
 
 
+def test_a_zero_with_a_slash_beside_other_digits_is_not_a_box() -> None:
+    row = page(420, 300)
+    for left in (80, 300):
+        write_seven(row, left, 100)
+    ImageDraw.Draw(row).ellipse((180, 98, 240, 200), outline=40, width=5)
+    ImageDraw.Draw(row).line((218, 130, 202, 170), 40, 5)
+    assert np.allclose(find_digits(row)[1].box, (180, 98, 241, 201), atol=2)
+
+
 def test_touching_digits_are_separated() -> None:
     touching = page(300)
     ImageDraw.Draw(touching).line((100, 100, 180, 100), 40, 6)

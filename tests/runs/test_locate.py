@@ -20,6 +20,10 @@ def test_a_model_is_a_file_a_run_the_newest_run_or_the_shipped_one() -> None:
         best.touch()
         for name in (None, "latest", f"version_{number}", f"lightning_logs/version_{number}", best):
             assert locate_model(name) == best
+        assert locate_model("last") == best  # the only one
+        last = best.with_name("last.ckpt")
+        last.touch()
+        assert locate_model("last") == last
 
 
 def test_an_unknown_model_is_refused_with_the_closest_name() -> None:

@@ -125,13 +125,14 @@ def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
 
 
 def test_the_last_config_wins_as_in_a_fit() -> None:
-    Path("one.yaml").write_text("trainer: {default_root_dir: one}")
+    Path("one.yaml").write_text("trainer: {default_root_dir: one, accelerator: cpu}")
     Path("two.yaml").write_text("trainer: {default_root_dir: two, accelerator: null}")
     configs = ["--config", "one.yaml", "--config", "two.yaml"]
     assert trainer_option(configs, "default_root_dir") == "two"
-    assert trainer_option(["--trainer.default_root_dir", "here", *configs], "default_root_dir") == "two"
     assert trainer_option([*configs, "--trainer.default_root_dir=here"], "default_root_dir") == "here"
-    assert trainer_option(["--config", "two.yaml", "--config", "one.yaml"], "accelerator") == ""
+    assert trainer_option(configs[:2], "accelerator") == "cpu"
+    assert trainer_option(configs, "accelerator") == ""
+    assert trainer_option([*configs, "--trainer.default_root_dir", "null"], "default_root_dir") == ""
 
 
 def test_commands_run_side_by_side_and_their_outputs_stay_apart(program: Callable[[str], None], tmp_path: Path) -> None:

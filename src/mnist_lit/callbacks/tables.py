@@ -39,7 +39,8 @@ class FitTable(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Print the run folder, now that no option can be refused any more."""
         if trainer.is_global_zero and self.start.run and not self.images:
-            resumed = f", resuming at step {trainer.global_step:,}" if trainer.global_step else ""
+            source = "" if self.start.continues else f" {trainer.ckpt_path}"
+            resumed = f", resuming{source} at step {trainer.global_step:,}" if trainer.global_step else ""
             self._since = " since the resume" if resumed else ""
             say(f"fit: {self.start.run}{resumed}", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):

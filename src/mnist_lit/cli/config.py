@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.locate import LATEST, locate_model
+from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.console import say
@@ -120,10 +120,11 @@ def resolve_options(command: str, config: Namespace) -> None:
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
     interval = config.trainer.val_check_interval
     require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
-    if not config.ckpt_path and str(config.model.init_from) == LATEST:
+    if not config.ckpt_path and str(config.model.init_from) in (LATEST, LAST):
         if config.resume or config.group or config.run:
-            raise InputError("model.init_from: expected a run or a file; `latest` may name a different run next time")
-        config.model.init_from = str(locate_model(LATEST))
+            name = config.model.init_from
+            raise InputError(f"model.init_from: expected a run or a file; `{name}` may name a different run next time")
+        config.model.init_from = str(locate_model(config.model.init_from))
     if config.resume and config.ckpt_path:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
     if config.seeds:

@@ -6,6 +6,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
     CHECKPOINTS,
     CONFIG_YAML,
+    LAST_CKPT,
     LOGS,
     best_checkpoint,
     group_members,
@@ -15,16 +16,20 @@ from mnist_lit.runs.folders import (
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import percent
 
-LATEST, PRETRAINED = "latest", "pretrained"  # the newest run's best checkpoint, and the shipped model
+LATEST, LAST = "latest", "last"  # the newest run's best checkpoint, and its last, as in Lightning
+PRETRAINED = "pretrained"  # the shipped model
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
 
 
 def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
-    """The file of a model given by path, run folder, run name, `latest` or `pretrained`; None means `latest` if there
-    is a run, otherwise `pretrained`. `shipped`: which file of the shipped model. Raises InputError if there is none."""
-    if model is None or str(model) == LATEST:
+    """The file of a model given by path, run folder, run name, `latest`, `last` or `pretrained`; None means `latest` if
+    there is a run, otherwise `pretrained`. `shipped`: which file of the shipped model. Raises InputError if there is
+    none."""
+    if model is None or str(model) in (LATEST, LAST):
         try:
-            return newest_checkpoint(Path(LOGS))
+            best = newest_checkpoint(Path(LOGS))
+            last = best.with_name(LAST_CKPT)
+            return last if str(model) == LAST and last.is_file() else best
         except InputError:
             if model:
                 raise
@@ -45,7 +50,7 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
     if Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
         raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {LATEST} or {PRETRAINED}")
-    hint = did_you_mean(str(model), [LATEST, PRETRAINED, *known_runs()])
+    hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *known_runs()])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
 
 

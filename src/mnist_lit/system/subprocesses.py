@@ -121,10 +121,11 @@ def trainer_option(args: Sequence[str], name: str) -> str:
     for option, value in pairwise([*args, ""]):  # the last one wins, as in a fit
         if option.partition("=")[0] == f"--trainer.{name}":
             given = option.partition("=")[2] if "=" in option else value
+            given = "" if given == "null" else given
         elif option == "--config":
             with suppress(AttributeError, yaml.YAMLError):
                 trainer = read_yaml(Path(value)).get("trainer") or {}
-                given = str(trainer.get(name) or given)
+                given = str(trainer[name] or "") if name in trainer else given
     return given
 
 
