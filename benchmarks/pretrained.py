@@ -31,7 +31,7 @@ from mnist_lit.runs.results import best_validation, read_predictions
 
 TERMS = (
     "Trained on MNIST by Yann LeCun, Corinna Cortes and Christopher Burges, made from NIST's Special Databases 1 and "
-    "3; MNIST is available under the terms of the Creative Commons Attribution-Share Alike 3.0 licence. "
+    "3; MNIST is available under the terms of the Creative Commons Attribution-Share Alike 3.0 license. "
     "No image of it is contained here."
 )
 
@@ -95,7 +95,7 @@ def training(members: list[Path]) -> dict[str, Any]:
             "sd": round(scores.sd, 6),
         },
         "calibration": {
-            "from": "the 5,000 training images that the run set aside",
+            "from": "the 5,000 training images that the run held out",
             "validation accuracy": validation and validation[0],
         },
         "terms": TERMS,

@@ -39,7 +39,7 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
 
 
-def test_a_fit_that_sets_no_images_aside_says_that_its_model_rejects_nothing(
+def test_a_fit_that_holds_out_no_images_says_that_its_model_rejects_nothing(
     cli: Cli, tiny_fit: tuple[str, ...]
 ) -> None:
     code, out, _ = cli(*tiny_fit, "--data.val_size", "0", "--trainer.max_steps", "1")

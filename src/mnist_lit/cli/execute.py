@@ -136,7 +136,7 @@ def run_fit(
     Raises InputError if the trainer refuses its options, or there is nothing to train.
     """
     with refusals(start):
-        if not start.finished:  # before other processes start, or they would wait for one whose data was refused
+        if not start.finished:  # before other processes start, or they would wait for one whose data were refused
             datamodule.prepare_data()
             datamodule.setup()
             check_callbacks(trainer, model, datamodule, resumes=bool(start.checkpoint or ckpt_path))

@@ -24,7 +24,7 @@ from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable, say
 from mnist_lit.system.regular_file import read_regular_file
 
-MIN_FILES = 100  # least number of files for a progress bar
+MIN_FILES = 100  # fewest files for which a progress bar is shown
 MAX_NAME_WIDTH = 60  # of the first column on the terminal
 NUMBER_WIDTH = 12  # of the second column with --many: most numbers are shorter
 MAX_LINE = 1 << 16  # bytes of a table's first line; names have a few thousand
@@ -136,7 +136,7 @@ def _write_table(
 
 
 def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
-    """Print a line per picture or, with `many`, per line of text, as soon as it is read. Formatted by hand: Rich takes
+    """Print a line per picture or, with `many`, per line of text, as soon as it is read. Not by Rich, which takes
     a millisecond per row, and there may be thousands."""
     name_width = min(max(len(printable(file)) for file in [*files, "file"]), MAX_NAME_WIDTH)
     title = "number" if many else "digit"

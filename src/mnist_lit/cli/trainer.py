@@ -58,10 +58,10 @@ def callbacks_of_evaluation(
     dataset, saved = config.data.dataset, config_of(checkpoint)["data"]
     names = ("dataset", "split", "classes")
     is_own = all(str(config.data[name]) == str(saved.get(name, config.data[name])) for name in names)
-    if is_own and dataset == "folder":  # the folder may have been changed since, or moved
+    if is_own and dataset == "folder":  # another folder counts as the run's own if it has the same pictures
         before, now = (Path(data.get("data_dir", "")).resolve() for data in (saved, config.data))
         if before != now:
-            datamodule.setup()
+            datamodule.setup("test")
             is_own = datamodule.fingerprint == metadata.data
     return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, None if is_own else dataset)
 

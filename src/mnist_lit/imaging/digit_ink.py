@@ -25,7 +25,7 @@ from mnist_lit.imaging.stroke_width import Mask
 
 CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
-SMALL, STRONG = 28, 100  # a picture that may be all edges: most pixels of its shorter side, least range of grays
+SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
 
