@@ -173,6 +173,16 @@ def test_continental_strokes_are_for_digits_only() -> None:
         MNISTDataModule("my-shapes", "folder", continental=0.3).setup()
 
 
+def test_test_pictures_alone_are_enough_for_a_test() -> None:
+    shapes(test=2)
+    data = MNISTDataModule("my-shapes", "folder", val_size=0)
+    data.setup("test")
+    images = [image for batch in data.test_dataloader() for image in batch[0]]
+    assert (len(images), data.classes) == (2 * data.num_classes, ("circle", "square", "triangle")[: data.num_classes])
+    with pytest.raises(InputError, match="expected less than the 0 images of my-shapes, got 0"):
+        data.setup("fit")
+
+
 def test_a_test_ignores_the_options_of_training() -> None:
     """So that a model trained on MNIST can be tested on a few pictures."""
     shapes(train=1, test=1)

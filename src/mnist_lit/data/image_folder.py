@@ -29,9 +29,10 @@ MAX_LISTED = 3  # files named in one error message
 
 
 def folder_classes(data_dir: str | Path) -> tuple[str, ...]:
-    """The class names: the folders in `train`, numbers in numeric order. Raises InputError for fewer than two."""
+    """The class names, numbers in numeric order: the folders in `train` or, without that folder, in `test`. Raises
+    InputError for fewer than two."""
     train = Path(data_dir, "train")
-    classes = _class_folders(train)
+    classes = _class_folders(train if train.is_dir() else Path(data_dir, "test"))
     if len(classes) < 2:
         found = f"{len(classes)} class folders" if train.is_dir() else "no such folder"
         raise InputError(f"expected pictures in {train}/CLASS/, a folder for each of two or more classes; got {found}")
@@ -49,14 +50,14 @@ def validation_size(data_dir: str | Path, classes: Sequence[str]) -> int:
 
 def load_image_folder(data_dir: str | Path) -> InMemoryDataset:
     """Read every picture; those of `val` are the last `InMemoryDataset.val` training images. Raises InputError if one
-    cannot be read or is blank, or if a class has no pictures in `train`."""
+    cannot be read or is blank, or if a class has no pictures in a folder `train`."""
     folder, classes = Path(data_dir), folder_classes(data_dir)
     splits = []
-    for split in ("train", "val", "test"):  # only the first is required
+    for split in ("train", "val", "test"):  # only the first is required, and none for a test
         if unknown := {*_class_folders(folder / split)} - {*classes}:
             raise InputError(f"{folder / split} has the class {min(unknown)}, {folder / 'train'} does not")
         by_class = [_pictures(folder / split / name) for name in classes]
-        if split == "train" and [] in by_class:
+        if split == "train" and [] in by_class and folder.joinpath(split).is_dir():
             raise InputError(f"expected pictures in {folder / split / classes[by_class.index([])]}, got none")
         splits.append([path for paths in by_class for path in paths])
     train, val, test = splits
