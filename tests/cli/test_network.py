@@ -96,6 +96,14 @@ def test_a_network_of_ones_own_goes_through_every_command(
     assert f"add --model.network {own[1]}" in error_line("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "3")
 
 
+def test_a_run_is_not_continued_with_another_network(error_line: ErrorLine, tiny_run: Path) -> None:
+    Path("own_residual.py").write_text(HERE)
+    last = tiny_run / "checkpoints/last.ckpt"
+    own = ("--model.network", "own_residual.Residual", "--trainer.max_epochs", "2")
+    expected = f"cannot resume from {last}: its weights do not fit the network that the options describe"
+    assert expected in error_line("fit", "--ckpt_path", str(last), *own)
+
+
 def test_a_hostile_class_path_in_a_checkpoint_is_never_imported(
     cli: Cli, error_line: ErrorLine, tiny_run: Path
 ) -> None:

@@ -181,6 +181,9 @@ def _train(
         used = start.checkpoint or ckpt_path
         if start.has_trained or not used or is_peer_failure(error):
             raise
+        if "loading state_dict" in str(error):
+            reason = "its weights do not fit the network that the options describe"
+            raise InputError(f"cannot resume from {used}: {reason}") from error
         reason = " ".join(str(error).split())[:100]
         reason += ", saved with another learning-rate schedule" if "lr_lambdas" in reason else ""
         raise InputError(f"cannot resume from {used} ({type(error).__name__}: {reason})") from error
