@@ -1,7 +1,7 @@
 """How well the shipped model reads photos of whole pages, all drawn here: ruled paper, shadows, sheets on a table.
 
     python benchmarks/pages.py --data_dir data
-    python benchmarks/pages.py --data_dir data --one  # digit in each photo, from 3 to 40 % of its height, read as one
+    python benchmarks/pages.py --data_dir data --one  # one digit in each photo, from 3 to 40 % of its height
 
 The digits are MNIST's training images, which the shipped model was trained on: this measures how digits are found and
 told apart on any background, not how well they are recognized. `KINDS` says what is special about each kind of page.

@@ -110,17 +110,26 @@ class MNISTDataModule(pl.LightningDataModule):
             load_from_torchvision(self.dataset, self.split, self.data_dir, download=True)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, and split unless the stage is "test" or "predict". Raises InputError if options do not fit the data."""
-        folder = self.dataset == "folder"
+        """Read and split. Raises InputError if options do not fit the data, unless the stage is "test" or "predict"."""
         if self.digits is None:
+            folder = self.dataset == "folder"
             data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
             self.digits = only_classes(data, self.classes)
-        if stage in ("test", "predict") or hasattr(self, "train_indices"):
+        try:
+            self._split(self.digits)
+        except InputError:
+            if stage not in ("test", "predict"):
+                raise
+
+    def _split(self, data: InMemoryDataset) -> None:
+        """Choose the images to train and to validate on."""
+        if hasattr(self, "train_indices"):
             return
         if self.handwriting != HandwritingStyles() and self.classes != DIGITS:
             raise InputError("data.continental, data.handwriting: expected 0 unless the classes are the digits 0 to 9")
-        data, total = self.digits, len(self.digits.train_labels)
-        source = self.data_dir if folder else self.dataset
+        total, source = len(data.train_labels), self.data_dir if self.dataset == "folder" else self.dataset
+        if not total:
+            raise InputError(f"expected pictures in {source}/train/CLASS/, got none")
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
         self.val_size = data.val or self.val_size
         parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)

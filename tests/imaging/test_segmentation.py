@@ -158,6 +158,19 @@ def test_a_zero_with_a_mark_inside_is_not_a_box() -> None:
     assert np.allclose(found.box, (60, 40, 131, 161), atol=2)
 
 
+@pytest.mark.parametrize(("zoom", "label"), [(0.45, 0.85), (0.5, 1.0), (0.55, 0.9)])
+@pytest.mark.parametrize("draw", ["rectangle", "ellipse"])
+def test_a_frame_as_high_as_the_digit_before_it_is_ignored(draw: str, zoom: float, label: float) -> None:
+    form = page(900, 300)
+    write_seven(form, 60, 150 - 50 * label, zoom=label, pen=6)
+    for left in (200, 350, 500, 650):
+        getattr(ImageDraw.Draw(form), draw)((left, 90, left + 120, 210), outline=40, width=4)
+        write_seven(form, left + 60 - 30 * zoom, 150 - 50 * zoom, zoom=zoom, pen=5)
+    assert len(find_digits(form)) == 5
+    (hypotheses,) = page_hypotheses(form)
+    assert all(right - left < 120 for left, _, right, _ in (one.box for one in hypotheses.found))  # no network can err
+
+
 def test_a_zero_with_a_slash_beside_other_digits_is_not_a_box() -> None:
     row = page(420, 300)
     for left in (80, 300):

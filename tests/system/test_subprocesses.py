@@ -130,6 +130,9 @@ def test_the_last_config_wins_as_in_a_fit() -> None:
     configs = ["--config", "one.yaml", "--config", "two.yaml"]
     assert trainer_option(configs, "default_root_dir") == "two"
     assert trainer_option([*configs, "--trainer.default_root_dir=here"], "default_root_dir") == "here"
+    for wrong in ("5", "[devices]", "{trainer: 5}", "{trainer: [devices]}"):
+        Path("wrong.yaml").write_text(wrong)
+        assert trainer_option([*configs, "--config", "wrong.yaml"], "default_root_dir") == "two"
     assert trainer_option(configs[:2], "accelerator") == "cpu"
     assert trainer_option(configs, "accelerator") == ""
     assert trainer_option([*configs, "--trainer.default_root_dir", "null"], "default_root_dir") == ""

@@ -66,8 +66,9 @@ class SaveBestAndLast(Checkpoint):
         assert self.start.run
         path = self.start.run / CHECKPOINTS / name
         if trainer.is_global_zero:
-            for replaced in (path, path.with_name(PREVIOUS_CKPT)) if name == LAST_CKPT else (path,):
-                remove_predictions(replaced)
+            remove_predictions(path)
+            if name == LAST_CKPT and path.exists():  # which becomes the previous one
+                remove_predictions(path.with_name(PREVIOUS_CKPT))
         trainer.save_checkpoint(path)
         self.due = self.due and name != LAST_CKPT
 

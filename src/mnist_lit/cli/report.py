@@ -7,7 +7,7 @@ from pathlib import Path
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.folders import CONFIG_YAML, LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
-from mnist_lit.runs.locate import LATEST
+from mnist_lit.runs.locate import LAST, LATEST
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
@@ -65,7 +65,7 @@ def main(command: str, args: list[str]) -> None:
 
 def _runs(model: str | None) -> tuple[Path, list[Path]]:
     """The folder to report on and its runs; a checkpoint outside a run stands for itself."""
-    if model in (None, LATEST):
+    if model in (None, LATEST, LAST):
         folder = run_of_checkpoint(newest_checkpoint(Path(LOGS)))
         with suppress(InputError):  # an unfinished group
             if members := finished_members(folder.parent):

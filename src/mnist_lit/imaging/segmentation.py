@@ -22,6 +22,7 @@ SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
 NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
 MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
 BOX = 8.0  # stroke widths: smallest box around a digit that touches it
+ROUND = 0.9  # least width of a circle that is not a zero, as a share of its height
 HIGHER = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
 FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which that is a frame and not a zero
 DIGIT_LIKE = 0.6  # lowest height of another digit
@@ -189,9 +190,13 @@ def _frames(found: Sequence[Component]) -> list[Component]:
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
     pairs = [pair for pair in nested if pair[1].height > MARK * pair[0].height and pair[0].encloses(pair[1])]
-    # A zero with a slash is as high as the digits beside it; a frame with a small digit is higher.
+    # A zero with a slash is narrow, and as high as the digits beside it.
     beside = typical_height([one for one in found if not any(_is_among(one, pair) for pair in pairs)])
-    frames = [one for one, inner in pairs if inner.height > FULL * one.height or one.height > HIGHER * beside]
+    frames = []
+    for one, inner in pairs:
+        is_large = inner.height > FULL * one.height or one.height > HIGHER * beside
+        if is_large or one.width > ROUND * one.height or corners(one.mask) >= 2:
+            frames.append(one)
     return [one for one in found if _is_among(one, frames)]
 
 

@@ -125,7 +125,7 @@ def trainer_option(args: Sequence[str], name: str) -> str:
         elif option == "--config":
             with suppress(AttributeError, yaml.YAMLError):
                 trainer = read_yaml(Path(value)).get("trainer") or {}
-                given = str(trainer[name] or "") if name in trainer else given
+                given = str(trainer.get(name, given) or "")
     return given
 
 
