@@ -138,7 +138,14 @@ def my_shapes() -> None:
     shape("triangle", seed=1000).save("photo.jpg")
 
 
-SETUPS = {"a_photo_of_a_seven": a_photo_of_a_seven, "shapes": my_shapes}
+def my_digits() -> None:
+    for digit in range(10):
+        Path(f"my-digits/test/{digit}").mkdir(parents=True)
+    a_photo_of_a_seven()
+    Path("photo.jpg").rename("my-digits/test/7/photo.jpg")
+
+
+SETUPS = {"a_photo_of_a_seven": a_photo_of_a_seven, "shapes": my_shapes, "my_digits": my_digits}
 
 
 class Runner:
