@@ -120,11 +120,11 @@ def resolve_options(command: str, config: Namespace) -> None:
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
     interval = config.trainer.val_check_interval
     require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
-    if not config.ckpt_path and str(config.model.init_from) in (LATEST, LAST):
+    source = str(config.model.init_from)
+    if not config.ckpt_path and source in (LATEST, LAST):
         if config.resume or config.group or config.run:
-            name = config.model.init_from
-            raise InputError(f"model.init_from: expected a run or a file; `{name}` may name a different run next time")
-        config.model.init_from = str(locate_model(config.model.init_from))
+            raise InputError(f"model.init_from: expected a run or a file; `{source}` may name a different run next time")
+        config.model.init_from = str(locate_model(source))
     if config.resume and config.ckpt_path:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
     if config.seeds:
