@@ -123,7 +123,9 @@ def resolve_options(command: str, config: Namespace) -> None:
     source = str(config.model.init_from)
     if not config.ckpt_path and source in (LATEST, LAST):
         if config.resume or config.group or config.run:
-            raise InputError(f"model.init_from: expected a run or a file; `{source}` may name a different run next time")
+            raise InputError(
+                f"model.init_from: expected a run or a file; `{source}` may name a different run next time"
+            )
         config.model.init_from = str(locate_model(source))
     if config.resume and config.ckpt_path:
         raise InputError("--resume auto finds its checkpoint itself; leave --ckpt_path out")
