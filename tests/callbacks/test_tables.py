@@ -26,12 +26,15 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     code, out, err = cli(*tiny_fit, "--trainer.max_epochs", "2")
     assert (code, err) == (0, "")
     printed = [line for line in out.splitlines() if line.strip()]
-    assert printed[0] == "fit: lightning_logs/version_0"
-    assert [line.split()[:2] for line in printed[1:3]] == [["epoch", "1/2"], ["epoch", "2/2"]]
-    lines = {line.split()[0]: line for line in printed[3:]}
+    assert printed[:2] == [
+        "fit: lightning_logs/version_0",
+        "fit: no --config, so every option that is not given has its default",
+    ]
+    assert [line.split()[:2] for line in printed[2:4]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    lines = {line.split()[0]: line for line in printed[4:]}
     assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]
-    printed_accuracy = re.search(r"val/acc (\d+ %)", printed[2])  # one of 64 images is more than a percent
+    printed_accuracy = re.search(r"val/acc (\d+ %)", printed[3])  # one of 64 images is more than a percent
     assert printed_accuracy
     assert re.fullmatch(r" +best val/acc +\d+ %  \(epoch [12]\)", lines["best"])
     assert "images/s" in lines["time"]

@@ -94,6 +94,12 @@ def test_the_trials_of_a_sweep_are_runs(cli: Cli) -> None:
     ]
 
 
+def test_a_folder_that_holds_only_sweeps_says_how_to_list_them(cli: Cli) -> None:
+    write(Path("lightning_logs/sweep_quickstart/trial_0"))
+    code, _, err = cli("runs")
+    assert (code, "`mnist-lit runs lightning_logs/sweep_quickstart` lists" in err) == (2, True)
+
+
 def test_json_has_the_numbers_of_every_run(cli: Cli) -> None:
     assert cli("runs", "--json")[0] == 2  # no folder
     Path("lightning_logs").mkdir()

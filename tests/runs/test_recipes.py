@@ -52,6 +52,12 @@ def test_an_unknown_recipe_is_refused_with_all_names(name: str) -> None:
         find_recipe(name)
 
 
+def test_a_folder_is_refused_as_such() -> None:
+    Path("docs").mkdir()
+    with pytest.raises(InputError, match=r"docs is a folder, not a config \(recipes: best,"):
+        find_recipe("docs")
+
+
 def test_machine_settings_are_not_options_of_a_recipe() -> None:
     trainer = {"max_epochs": 3, "accelerator": "gpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
     data = {"val_size": 1, "data_dir": "/data", "mirrors": [], "timeout": 1}

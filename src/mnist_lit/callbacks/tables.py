@@ -15,7 +15,7 @@ from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.metrics import require_numbers
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
-from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs
+from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs, recorded_command
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.console import percent, print_fields, print_table, say
@@ -43,6 +43,8 @@ class FitTable(Callback):
             resumed = f", resuming{source} at step {trainer.global_step:,}" if trainer.global_step else ""
             self._since = " since the resume" if resumed else ""
             say(f"fit: {self.start.run}{resumed}", flush=True)
+            if not resumed and "--config" not in recorded_command(self.start.run):
+                say("fit: no --config, so every option that is not given has its default", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
                 warning = "results may not be bit-identical to an uninterrupted run"
                 say(f"fit: trained so far with {before}; {warning}", flush=True)

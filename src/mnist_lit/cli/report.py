@@ -44,6 +44,10 @@ def main(command: str, args: list[str]) -> None:
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder, members = _runs(options.model)
+    target = options.output or folder / "report.html"
+    if not options.json:
+        with report_write_errors(target):
+            target.parent.stat()  # measuring takes a minute
     from mnist_lit.evaluation.report.activations import first_filters, layer_activations  # imports torch
     from mnist_lit.evaluation.report.build import build_report
     from mnist_lit.evaluation.report.page import render_page
@@ -57,7 +61,6 @@ def main(command: str, args: list[str]) -> None:
         return
     activations = layer_activations(report.network, report.images[0])
     page = render_page(report.numbers, report.images.cpu().numpy(), first_filters(report.network), activations).encode()
-    target = options.output or folder / "report.html"
     with report_write_errors(target):
         write_atomic(target, page)
     say(f"report: {target}, {len(page) / 1000:,.0f} kB")

@@ -105,7 +105,9 @@ def main(command: str, args: list[str]) -> None:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return
     if not summaries:
-        raise InputError(f"no run in {root}; {FIRST_RUN}")
+        sweep = next((folder for folder in sorted(root.iterdir()) if sweep_trials(folder)), None)
+        hint = f"`mnist-lit runs {sweep}` lists the trials of a sweep" if sweep else FIRST_RUN
+        raise InputError(f"no run in {root}; {hint}")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])
     if others := len(runs) - len(rows):

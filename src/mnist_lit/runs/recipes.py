@@ -41,6 +41,9 @@ def find_recipe(name: str) -> Path:
             if path.is_file():
                 return path
     names = recipe_names()
+    with suppress(OSError):
+        if Path(name).is_dir():
+            raise InputError(f"{name} is a folder, not a config (recipes: {', '.join(names)})")
     raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
 
 

@@ -125,8 +125,9 @@ def _explain_value(message: str, wrong: re.Match[str], valid: Iterable[str]) -> 
     expected = list(dict.fromkeys(filter(None, choices)))
     if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
         hint = did_you_mean(got, (known for known in valid if "." not in known))
-        if not hint and got.isidentifier() and got[0].isupper() and not keyword.iskeyword(got):
-            hint = f"; a class of your own is given with its module, as my_package.{got}"
+        is_class = got[:1].isupper() and not keyword.iskeyword(got)
+        if not hint and got.isidentifier() and (is_class or name == "model.network"):
+            hint = f"; a class of your own is given with its module, as my_package.{got if is_class else 'MyNet'}"
         return f"{name}: cannot take {got}{hint}"
     return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
 

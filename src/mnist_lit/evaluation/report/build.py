@@ -53,6 +53,7 @@ def build_report(
         data = datamodule_from_checkpoint(models[0].content, data_dir)
     loader, device = data.test_dataloader(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = loader.images.to(device), loader.labels.to(device)
+    say(f"report: measuring {run_name(folder.resolve())}, up to a minute per run", file=sys.stderr, flush=True)
     tested = []
     for path, model in zip(checkpoints, models, strict=True):
         require_same_data(model.content, data, path)
