@@ -112,7 +112,8 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    digits = _page_hypotheses(picture).digits() if max(pixels.shape[:2]) > DIGIT_SIDE else []
+    page = _lines_of_text(pixels, zoom) if max(pixels.shape[:2]) > DIGIT_SIDE else None
+    digits = page.digits() if page else []
     if len(digits) != 1:
         return single
     if not single.found:
@@ -132,7 +133,15 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
 # digit's largest piece has too little of the ink, or if the page has the same digit.
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
-    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    page = _lines_of_text(*_pixels(picture, PAGE_SIDE))
+    single = _coarse_hypotheses(picture, MAIN if page else 0)
+    if not page:
+        return single
+    return Hypotheses(page.lines, page.found + single.found, alone=_alone(single, page.found))
+
+
+def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypotheses | None:
+    """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
     margin = 0
     rough = first_ink(gray, PAGE)
@@ -140,9 +149,8 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
         margin = max(1, round(MARGIN * min(gray.shape)))
         gray = add_margin(gray, rough[1], margin)
         rough = first_ink(gray, PAGE)
-    single = _coarse_hypotheses(picture, MAIN if rough else 0)
     if not rough:
-        return single
+        return None
     ink = refine_ink(gray, *rough, PAGE)
     digits: list[Component] = []
     lines: list[list[Choice]] = []
@@ -151,8 +159,7 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    found = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
-    return Hypotheses(lines, found + single.found, alone=_alone(single, found))
+    return Hypotheses(lines, _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin))
 
 
 def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
