@@ -167,15 +167,16 @@ def page(rungs: Mapping[str, Any]) -> str:
 
 TEMPLATE = """# Recipes
 
-From the tutorial's recipe to ours, rung by rung. Muon brings its learning rates and weight decay with it, and the last
-rung changes five options of the augmentation; every other rung is one option. This page is written by
-`python benchmarks/ladder.py --data_dir data`.
+This page leads from the tutorial's recipe to ours in small steps, the rungs of a ladder. Muon brings its own learning
+rates and weight decay, and the last rung changes five augmentation options; every other rung changes one option.
+`python benchmarks/ladder.py --data_dir data` writes this page.
 
 - The network is the same on every rung: 593,200 parameters. Each rung keeps the options of all rungs above it.
 - Every rung trains on the same 55,000 images for one epoch with the same {seeds} seeds and is scored once, at its end,
   on the {val_size:,} validation images (mean ± sd over seeds). The test images were not read.
-- **Gain** is the difference from the rung above, in percentage points. It is marked where Welch's t-test over the
-  seeds, corrected for the number of rungs, finds no significant difference. With so few seeds, small ones go unnoticed.
+- **Gain** is the difference from the rung above, in percentage points. It is marked "not distinguishable" where
+  Welch's t-test over the seeds, corrected for the number of rungs, finds no significant difference. With so few seeds,
+  the test misses small differences.
 - **Seconds** are the median training time over the seeds ({machine}).
 
 | Rung | Validation accuracy | Gain | Seconds | Why |
@@ -187,7 +188,7 @@ rung changes five options of the augmentation; every other rung is one option. T
 that shrinks toward the end, and sharpness-aware minimization.
 
 The order matters: later changes have less left to gain, and one epoch is short. [decisions.md](decisions.md) lists the
-changes that were tried and left out.
+changes that were tried but not adopted.
 
 The tutorial's other bugs do not affect the weights: it monitors its epochs on the test set, divides its mean losses by
 the number of images a second time, and never fills its list of mistakes. `mnist-lit` fixes them.

@@ -92,7 +92,7 @@ def source_table() -> str:
     wrong, error = round(test["images"] * (1 - test["accuracy"])), 100 * math.sqrt(0.994 * 0.006 / 10_000)
     correct = _correct_by_epoch()
     rows = {
-        "layers, sizes, parameters, receptive fields": "the real network, by `cli/summary.py`; the blocks count again",
+        "layers, sizes, parameters, receptive fields": "`cli/summary.py`, on the real network; the code checks them",
         "60,000 and 10,000 images; 0.1307 and 0.3081": "MNIST, measured by `tests/end_to_end/test_mnist.py`",
         "0.1407 and 0.4081; 99.34 % and the other published scores": "the original's page and code",
         "15°, 22×22, batches of 512, 20 epochs": "`configs/tutorial.yaml` and `data/augmentation.py`",
@@ -103,7 +103,7 @@ def source_table() -> str:
         f"{_optimizers()['steps']} steps, and the charts of EMA, Muon and SAM": "`optimizers.json` (seed 0, n = 1)",
         f"{error:.2f} points": "√(p (1 − p) / n) for p = 99.4 % and n = 10,000",
         f"{wrong} wrong, {test['images'] - wrong:,} of {test['images']:,} right": "`provenance.json` of the shipped "
-        "model; the pictures count again",
+        "model; drawing the pictures counts them again",
         "the results": "the header of each recipe in `configs/`, with seeds, machine and date",
     }
     return "\n".join(

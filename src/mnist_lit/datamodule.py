@@ -38,8 +38,8 @@ class MNISTDataModule(pl.LightningDataModule):
         batch_size: images per training step over all devices.
         val_size: images held out from training for validation, stratified by class; 0 trains on all. A folder with
             a `val` subfolder uses its pictures instead.
-        split_seed: seed of that split, and of the subset below. Separate from the training seed, so that runs with
-            different seeds use the same images.
+        split_seed: seed of the validation split, and of the subset that `fraction` or `per_class` selects. Separate
+            from the training seed, so that runs with different seeds use the same images.
         fraction: train on this share of the training images, stratified by class; below 1 for learning curves.
         per_class: train on this many images of each class; 0 for all.
         degrees: rotate by up to ± this many degrees.

@@ -27,7 +27,7 @@ from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
 class MNISTModule(CapturingModule):
-    """The tutorial's network, or another one, trained and scored.
+    """Trains and scores the tutorial's network, or another one.
 
     It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Batches from
     `MNISTDataModule` also carry each image's position in the dataset, which makes training exact on any number of
@@ -46,7 +46,7 @@ class MNISTModule(CapturingModule):
         ema_decay: above 0, evaluate and save an exponential moving average of the weights.
         init: `default` is torch's initialization, `he` is Kaiming-normal.
         init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest` or
-            `pretrained`. fc2 is taken only if the number of classes matches. Ignored when a run resumes.
+            `pretrained`. fc2 is copied only if the number of classes matches. Ignored when a run resumes.
         dropout: share of the convolutions' features dropped before fc1.
         sam_rho: above 0, use sharpness-aware minimization with this radius; doubles the time per step.
         label_smoothing: share of each label spread evenly over all classes. Logged losses stay the plain NLL.

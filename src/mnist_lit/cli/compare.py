@@ -20,7 +20,7 @@ def main(command: str, args: list[str]) -> None:
     about = """Test whether two runs, or two groups of runs, differ on the same test images. Two runs: the exact McNemar
     test over images. Two groups: Welch's t-test over seeds. Score both with `mnist-lit test` first."""
     parser = CommandParser(command, about)
-    parser.add_argument("first", metavar="RUN", help="a run or a group: its folder, or its name, as version_3")
+    parser.add_argument("first", metavar="RUN", help="a run or a group: its folder, or its name, such as version_3")
     parser.add_argument("second", metavar="RUN", help="the run or group to compare it with")
     options = parser.parse_args(args)
     folders = find_run(options.first), find_run(options.second)

@@ -31,7 +31,7 @@ OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",
     "print_config": "print the complete configuration and exit",
-    "seed_everything": "seed of weights, order and augmentation; each is a function of it alone",
+    "seed_everything": "seed that alone determines the initial weights, order and augmentation",
     "ckpt_path": "resume this checkpoint in a new run folder: a path, last, or a run such as version_3 (its best)",
 }
 ROLE = re.compile(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")  # Sphinx's cross-references

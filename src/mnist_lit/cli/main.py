@@ -28,7 +28,7 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
     "report": ("report", "write one HTML page about a run: score, curves, mistakes, calibration, robustness"),
     "export": ("export", "write a checkpoint as one ONNX file that runs without torch"),
     "calibrate": ("calibrate", "calibrate a checkpoint's probabilities and rejection if `fit` could not"),
-    "sweep": ("sweep", "search over options in several processes, and choose by validation"),
+    "sweep": ("sweep", "search over options in several processes, and choose by validation accuracy"),
     "compare": ("compare", "test whether two runs, or two groups of seeds, differ on the test images"),
     "verify-resume": ("verify_resume", "train with and without kills, and compare the results bit for bit"),
     "runs": ("runs", "list all runs with their scores"),

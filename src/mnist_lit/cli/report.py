@@ -23,7 +23,7 @@ def main(command: str, args: list[str]) -> None:
     parser = CommandParser(
         command,
         "Write one HTML file about a run, or a group of seeds: score, curves, mistakes, calibration, robustness, "
-        "recipe. The file loads nothing from elsewhere. A run that was not tested yet is tested first.",
+        "recipe. The file loads nothing from elsewhere. A run that has not been tested yet is tested first.",
         KEYS,
     )
     newest = "default: the newest run, or its group, if that is complete"

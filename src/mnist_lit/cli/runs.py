@@ -31,7 +31,7 @@ KEYS = """\
   epochs, finished     epochs trained, and whether training ran to its end
   val_accuracy         of the best validation, in [0, 1]; val_epoch is its epoch, counted from 1
   test_accuracy        of the newest test, in [0, 1]; test_images is how many images it had
-  command              that began it"""
+  command              the command that started it"""
 
 
 class RunSummary(NamedTuple):

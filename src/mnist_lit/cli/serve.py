@@ -36,7 +36,7 @@ def main(command: str, args: list[str]) -> None:
     host = "address to listen on; 0.0.0.0 is every address of this machine (default: 127.0.0.1)"
     parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
-    names = "a host name that browsers may use, besides localhost and the address; repeat for several"
+    names = "a host name that browsers may use, besides localhost and the address they connect to; repeat for several"
     parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
     origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)

@@ -54,8 +54,8 @@ def main(command: str, args: list[str]) -> int:
 
 def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The sweep's own options, and the arguments for `fit`."""
-    about = """Try settings, one fit each, and choose by the best val/acc. Repeat the command to continue; run it
-    several times at once, also on other machines, to share the study. Other options go to `fit`."""
+    about = """Try combinations of settings, one fit each, and choose the one with the best val/acc. Repeat the command
+    to continue; run it several times at once, also on other machines, to share the study. Other options go to `fit`."""
     parser = CommandParser(command, about)
     parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE for fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
