@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mnist_lit.cli.report import _runs
+from mnist_lit.runs.results import read_predictions
 from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -54,6 +56,42 @@ def test_the_newest_group_is_reported_if_it_is_complete() -> None:
     assert _runs(None) == (members[1], [members[1]])
     members[1].joinpath("finished").touch()
     assert _runs(None) == _runs("latest") == (members[0].parent, members)
+
+
+def test_a_checkpoint_other_than_the_best_is_reported_itself() -> None:
+    run = Path("lightning_logs/version_0")
+    best, last = (run / f"checkpoints/{name}.ckpt" for name in ("best", "last"))
+    best.parent.mkdir(parents=True)
+    for path in (best, last, run / "config.yaml"):
+        path.touch()
+    assert _runs(str(last)) == _runs("last") == _runs("version_0/checkpoints/last.ckpt") == (run, [last])
+    assert _runs(str(best)) == _runs("latest") == _runs("version_0") == (run, [run])
+    best.unlink()
+    assert _runs(str(last)) == _runs("last") == (run, [run])  # a run without validation
+
+
+def test_a_checkpoints_page_is_about_it_and_leaves_the_runs_page(cli: Cli, tiny_run: Path) -> None:
+    checkpoints = tiny_run / "checkpoints"
+    other = torch.load(checkpoints / "best.ckpt")
+    for weights in other["state_dict"].values():
+        weights.mul_(0)
+    other["global_step"] = 1
+    torch.save(other, checkpoints / "epoch_1.ckpt")
+    tiny_run.joinpath("report.html").write_text("the run's", encoding="utf-8")
+    code, out, err = cli("report", str(checkpoints / "epoch_1.ckpt"), "--images", "3")
+    assert code == 0, err
+    assert out.startswith(f"report: {tiny_run}/report_epoch_1.html, ")
+    assert tiny_run.joinpath("report.html").read_text(encoding="utf-8") == "the run's"
+    page = tiny_run.joinpath("report_epoch_1.html").read_text(encoding="utf-8")
+    assert "<p>version_0, epoch_1.ckpt, started on " in page
+    assert "mnist-lit report lightning_logs/version_0/checkpoints/epoch_1.ckpt --json" in page
+    found = json.loads(cli("report", str(checkpoints / "epoch_1.ckpt"), "--images", "3", "--json")[1])
+    test, origin = read_predictions(tiny_run, "predictions_epoch_1.csv"), found["origin"]
+    assert test
+    assert found["test"]["right"] == test.right
+    assert (origin["steps"], origin["epochs"], origin["finished"]) == (1, 1, True)
+    assert origin["validation"]
+    assert found["curves"]["val/acc"]
 
 
 @pytest.mark.parametrize(

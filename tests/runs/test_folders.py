@@ -16,9 +16,11 @@ from mnist_lit.runs.folders import (
     finished_epochs,
     finished_members,
     group_members,
+    mark_finished,
     newest_checkpoint,
     predictions_name,
     remove_predictions,
+    report_name,
     run_name,
     run_of_checkpoint,
     validation_images,
@@ -88,6 +90,20 @@ def test_the_predictions_of_a_replaced_checkpoint_are_removed(
             run.joinpath(predictions_name(run / f"checkpoints/{name}.ckpt", dataset)).touch()
     remove_predictions(run / f"checkpoints/{replaced}.ckpt")
     assert [path.stem.removeprefix("predictions").removeprefix("_") for path in all_predictions(run)] == kept
+
+
+def test_epochs_are_stored_exactly(tmp_path: Path) -> None:
+    for epochs in (16, 0.5, 12345, 1_234_567, 1234.125):
+        mark_finished(tmp_path, epochs, 180)
+        assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (epochs, 180)
+
+
+def test_the_report_of_another_checkpoint_has_its_name(tmp_path: Path) -> None:
+    run = create_run(tmp_path)
+    paths = [save(run, f"{name}.ckpt") for name in ("last", "epoch_1", "best")]
+    names = ["report_last.html", "report_epoch_1.html", "report.html"]
+    assert [report_name(path) for path in paths] == names
+    assert report_name(None) == report_name(tmp_path / "mine.ckpt") == "report.html"
 
 
 def test_a_groups_runs_are_listed_by_seed() -> None:

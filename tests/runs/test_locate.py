@@ -1,6 +1,8 @@
 """A model's name stands for one file."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,10 @@ def test_the_shipped_model_knows_its_score() -> None:
     assert is_pretrained(PRETRAINED_DIR / "model.ckpt")
     assert not is_pretrained(Path("model.ckpt"))
     assert "seeds" in published_score()
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "test", "export"])
+def test_a_name_that_no_file_can_have_is_an_input_error(error_line: Callable[..., str], command: str) -> None:
+    more = ("version_0",) if command == "compare" else ()
+    name = "x" * 300
+    assert re.match(f"mnist-lit: no (model|run) .*at {name}", error_line(command, name, *more))

@@ -12,7 +12,7 @@ from typing import Any
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
-from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint
+from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint, paths_named
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import did_you_mean
@@ -126,7 +126,7 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:
-            groups = [path for path in (Path(value), Path(LOGS, value)) if group_members(path)]
+            groups = [path for path in paths_named(value) if group_members(path)]
             path = groups[0] if groups else locate_model(value)
             if command == "fit" and is_pretrained(path):
                 start = f"--model.init_from {PRETRAINED}"

@@ -6,8 +6,18 @@ from pathlib import Path
 
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.folders import CONFIG_YAML, LOGS, find_run, finished_members, newest_checkpoint, run_of_checkpoint
-from mnist_lit.runs.locate import LAST, LATEST
+from mnist_lit.runs.folders import (
+    CONFIG_YAML,
+    LOGS,
+    REPORT_HTML,
+    find_run,
+    finished_members,
+    newest_checkpoint,
+    paths_named,
+    report_name,
+    run_of_checkpoint,
+)
+from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
@@ -26,9 +36,10 @@ def main(command: str, args: list[str]) -> None:
         "recipe. The file loads nothing from elsewhere. A run that has not been tested yet is tested first.",
         KEYS,
     )
-    newest = "default: the newest run, or its group, if that is complete"
-    run = f"a run or a group of seeds by folder or name, latest, or a checkpoint ({newest})"
-    parser.add_model_argument(run)
+    parser.add_model_argument(
+        "a run or a group of seeds by folder or name, a checkpoint, or last, the newest run's last checkpoint "
+        "(default: latest, the newest run, or its group, if that is complete)"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE.html", help="where to write the page (default: report.html in the run)"
     )
@@ -44,7 +55,7 @@ def main(command: str, args: list[str]) -> None:
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     folder, members = _runs(options.model)
-    target = options.output or folder / "report.html"
+    target = options.output or folder / report_name(members[0] if members[0].is_file() else None)
     if not options.json:
         with report_write_errors(target):
             target.parent.stat()  # measuring takes a minute
@@ -67,16 +78,17 @@ def main(command: str, args: list[str]) -> None:
 
 
 def _runs(model: str | None) -> tuple[Path, list[Path]]:
-    """The folder to report on and its runs; a checkpoint outside a run stands for itself."""
-    if model in (None, LATEST, LAST):
+    """The folder to report on and its runs; any checkpoint but the best of a run stands for itself."""
+    if model in (None, LATEST):
         folder = run_of_checkpoint(newest_checkpoint(Path(LOGS)))
         with suppress(InputError):  # an unfinished group
             if members := finished_members(folder.parent):
                 return folder.parent, members
-    elif Path(model).is_file():
-        folder = run_of_checkpoint(Path(model))
-        if not folder.joinpath(CONFIG_YAML).is_file():
-            return folder, [Path(model)]
+    elif model == LAST or any(path.is_file() for path in paths_named(model)):
+        checkpoint = locate_model(model)
+        folder = run_of_checkpoint(checkpoint)
+        if not folder.joinpath(CONFIG_YAML).is_file() or report_name(checkpoint) != REPORT_HTML:
+            return folder, [checkpoint]
     else:
         folder = find_run(model)
     return folder, finished_members(folder) or [folder]

@@ -10,11 +10,13 @@ lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … 
     predictions_NAME.csv   the same of another checkpoint or dataset; removed when that checkpoint is replaced
     test/                  the scores of tests on the run's own dataset, for TensorBoard
     report.html            written by `mnist-lit report`, for a group in the group's folder
+    report_NAME.html       the same of another checkpoint than the best
     finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
                            how many images each validation had
     group.txt              in a group's folder: the command that its runs share
 """
 
+import os
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -25,7 +27,8 @@ from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.regular_file import read_regular_file
 
 LOGS = "lightning_logs"
-CONFIG_YAML, METRICS_CSV, PREDICTIONS_CSV = "config.yaml", "metrics.csv", "predictions.csv"
+CONFIG_YAML, METRICS_CSV = "config.yaml", "metrics.csv"
+PREDICTIONS_CSV, REPORT_HTML = "predictions.csv", "report.html"
 GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
 MAX_COMMAND = 1 << 16  # bytes
 MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole numbers
@@ -82,10 +85,10 @@ def mark_finished(run: Path, epochs: float, val_images: int | None) -> None:
 def format_epochs(epochs: float) -> str:
     """A number of epochs as it is written everywhere.
 
-    >>> format_epochs(16), format_epochs(0.5), format_epochs(7 / 3)
-    ('16', '0.5', '2.333')
+    >>> format_epochs(16), format_epochs(0.5), format_epochs(7 / 3), format_epochs(12345), format_epochs(0.006977)
+    ('16', '0.5', '2.333', '12345', '0.006977')
     """
-    return f"{epochs:.4g}"
+    return f"{epochs:.3f}".rstrip("0").rstrip(".") if epochs >= 1 else f"{epochs:.4g}"
 
 
 def is_finished(run: Path) -> bool:
@@ -146,9 +149,15 @@ def _numbered(root: Path, kind: str) -> list[Path]:
     return sorted(numbers, key=numbers.__getitem__)
 
 
+def paths_named(given: str | Path) -> list[Path]:
+    """What a person may mean by a name, a path or a file in `lightning_logs`, as far as it exists. A name may also be
+    too long for the file system."""
+    return [path for path in (Path(given), Path(LOGS, given)) if os.path.lexists(path)]
+
+
 def find_run(given: str) -> Path:
     """The run or group at a path, or of that name in `lightning_logs`. Raises InputError if there is neither."""
-    for path in (Path(given), Path(LOGS, given)):
+    for path in paths_named(given):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
     hint = did_you_mean(given, known_runs()) or "; `mnist-lit runs` lists the runs"
@@ -194,10 +203,24 @@ def predictions_name(checkpoint: Path | None, other_dataset: str | None) -> str:
     """The file of a test's predictions. `predictions.csv` is that of a run's best checkpoint on the dataset it was
     trained on, by which runs are compared; others are named `predictions_epoch_3.csv`, `predictions_last_kmnist.csv`
     and so on."""
+    return _file_name(PREDICTIONS_CSV, _other_than_best(checkpoint), other_dataset)
+
+
+def report_name(checkpoint: Path | None) -> str:
+    """The file of a report. `report.html` is that of a run's best checkpoint, others are named `report_epoch_3.html`
+    and so on."""
+    return _file_name(REPORT_HTML, _other_than_best(checkpoint))
+
+
+def _other_than_best(checkpoint: Path | None) -> str | None:
+    """The name of a checkpoint; None for a run's best one, and for one outside a run."""
     best = best_checkpoint(run_of_checkpoint(checkpoint)) if checkpoint else None
-    other = checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
-    stem, suffix = PREDICTIONS_CSV.split(".")
-    return f"{'_'.join(filter(None, (stem, other, other_dataset)))}.{suffix}"
+    return checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
+
+
+def _file_name(usual: str, *parts: str | None) -> str:
+    stem, suffix = usual.split(".")
+    return f"{'_'.join(filter(None, (stem, *parts)))}.{suffix}"
 
 
 def all_predictions(run: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from mnist_lit.runs.folders import (
     group_members,
     known_runs,
     newest_checkpoint,
+    paths_named,
 )
 from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import percent
@@ -36,18 +37,19 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             model = PRETRAINED
     if str(model) == PRETRAINED:
         return PRETRAINED_DIR / shipped
-    for path in (Path(model), Path(LOGS, model)):
+    named = paths_named(model)
+    for path in named:
         found = best_checkpoint(path) if path.is_dir() else path
         if found and found.is_file():
             return found
-    for path in (Path(model), Path(LOGS, model)):
+    for path in named:
         if files := sorted(path.glob(f"{CHECKPOINTS}/*.ckpt")):
             raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, as {files[-1]}")
         if runs := group_members(path):
             raise InputError(f"{path} is a group of runs; name one of them, as {runs[0]}")
         if path.joinpath(CONFIG_YAML).exists():
             raise InputError(f"{path} has no checkpoint")
-    if Path(model).exists():
+    if named and Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
         raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {LATEST} or {PRETRAINED}")
     hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *known_runs()])

@@ -42,7 +42,8 @@ def build_report(
     test_options: Sequence[str] = (),
     data_dir: str | None = None,
 ) -> Report:
-    """The report of a run, or of a group and its members. Raises InputError if the data or a test is not available.
+    """The report of a run, a group and its members, or a checkpoint in its folder. Raises InputError if the data or a
+    test is not available.
 
     network: one of your own, if the runs trained it; test_options: the options of `mnist-lit test` that name it.
     """
@@ -71,7 +72,7 @@ def build_report(
         "files": data.digits.files if data.digits else (),
         "test": scores.run_scores(tests[0], temperatures[0], rejected),
         "group": scores.group_scores(names, tests, temperatures) if group_members(folder) else None,
-        "curves": scores.training_curves(run_of_checkpoint(members[0]) if members[0].is_file() else members[0]),
+        "curves": scores.training_curves(folder if members[0].is_file() else members[0]),
         "robustness": robustness.measure_robustness(first.network, images, labels, robustness_images),
         "origin": provenance.provenance(named, members, first.content, data),
     }

@@ -16,6 +16,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
 from mnist_lit.runs.folders import (
+    CHECKPOINTS,
     CONFIG_YAML,
     LOGS,
     began_and_saved,
@@ -38,18 +39,19 @@ TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the 
 def provenance(
     folder: Path, members: Sequence[Path], content: Mapping[str, Any], data: MNISTDataModule
 ) -> dict[str, Any]:
-    """How a run, or a group and its members, was made. folder: absolute, for its name; content: the first member's
-    checkpoint; data: its data module, set up."""
-    run, metadata, settings = members[0], Metadata.of(content), config_of(content)
+    """How a run, or a group and its members, was made. folder: absolute, for its name; members: runs, or one of the
+    folder's checkpoints; content: the first member's checkpoint; data: its data module, set up."""
+    runs = [folder] if members[0].is_file() else members
+    run, metadata, settings = runs[0], Metadata.of(content), config_of(content)
     (began, _), best = began_and_saved(run), best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
     batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
     return {
         "recipe": _recipe(_recorded_words(folder)),
         "began": time.strftime("%Y-%m-%d", time.gmtime(began)) if began else None,
-        "seconds": _seconds(members),
+        "seconds": _seconds(runs),
         "epochs": trained_epochs(run),
-        "finished": all(map(is_finished, members)) if run.joinpath(CONFIG_YAML).exists() else None,
+        "finished": all(map(is_finished, runs)) if run.joinpath(CONFIG_YAML).exists() else None,
         "steps": int(content["global_step"]),
         "steps_per_epoch": math.ceil(batches / (settings["trainer"].get("accumulate_grad_batches") or 1)),
         "seed": settings["seed_everything"],
@@ -98,8 +100,9 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     """The commands for training, if the run recorded it, for testing, and for this report."""
     is_group, name = bool(group_members(folder)), run_name(folder)
     path = f"{LOGS}/{name}"
-    if members[0].is_file():  # a checkpoint outside a run
-        path = name = members[0].name
+    if members[0].is_file():
+        in_run = folder.joinpath(CONFIG_YAML).is_file()
+        path = name = f"{path}/{CHECKPOINTS}/{members[0].name}" if in_run else members[0].name
     commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
     if words := _recorded_words(folder):
         seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
