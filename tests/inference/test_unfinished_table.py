@@ -208,3 +208,21 @@ def test_the_end_on_a_full_disk_raises_no_second_error(begin: Callable[..., Unfi
         add(table, *FILES)
     table.close()
     begin().close()  # it is no longer locked
+
+
+def test_a_command_that_starts_when_another_ends_has_the_table_to_itself(
+    begin: Callable[..., UnfinishedTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = begin()
+    add(table, *FILES)
+    release, started = table._lock.release, []
+
+    def release_and_lose(*args: Any) -> None:
+        release(*args)
+        started.append(begin())
+
+    monkeypatch.setattr(table._lock, "release", release_and_lose)
+    table.finish()
+    with pytest.raises(InputError, match="another process"):
+        begin()
+    started[0].close()

@@ -22,7 +22,7 @@ from rich.progress import DownloadColumn, Progress
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.atomic_file import remove_partial_files, write_atomic
 from mnist_lit.system.console import say
-from mnist_lit.system.folder_lock import LOCK
+from mnist_lit.system.folder_lock import LOCK, remove_lock
 from mnist_lit.system.regular_file import read_regular_file
 
 DEFAULT_TIMEOUT = 600.0  # seconds per mirror and file; the largest file is 30 MB
@@ -237,9 +237,7 @@ def _folder_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink()
-        lock.release()
+        remove_lock(lock)
         for parent in created:
             with contextlib.suppress(OSError):
                 parent.rmdir()

@@ -17,7 +17,7 @@ from typing import Any
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import MAX_COUNT
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
-from mnist_lit.system.folder_lock import LOCK, lock_folder
+from mnist_lit.system.folder_lock import lock_folder, remove_lock
 from mnist_lit.system.regular_file import read_regular_file
 
 ROWS, PROGRESS = "rows", "progress.json"  # files in the folder
@@ -101,9 +101,8 @@ class UnfinishedTable:
         self._rows.close()
         self.folder.joinpath(ROWS).replace(self.path)
         self.folder.joinpath(PROGRESS).unlink()  # only now: if the table cannot be replaced, no work is lost
-        self._lock.release()  # only now, or the same command could start over with an empty table
+        remove_lock(self._lock)  # only now, or the same command could start over with an empty table
         with suppress(OSError):  # unless another command has started
-            self.folder.joinpath(LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Folders that one process at a time writes to."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,3 +23,11 @@ def lock_folder(folder: Path) -> FileLock | None:
     except (OSError, NotImplementedError):
         pass
     return lock
+
+
+def remove_lock(lock: FileLock) -> None:
+    """Remove a held lock's file, then release it: afterwards the file may be another process's lock. Windows removes no
+    file that is open; there, the release removes it."""
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
