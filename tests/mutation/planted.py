@@ -142,7 +142,7 @@ PLANTED = {
         ("name not in PRIVATE_SETTINGS", "True"),
         ("if len(layers) > 1:", "if len(layers) > 2:"),
         ("name in TRAINER_WORDS", "True"),
-        ('(*NETWORK_SETTINGS, "network")', '("network",)'),
+        ('(*DOWNLOAD_SETTINGS, "network")', '("network",)'),
         ('Path(kept["init_from"]).name', 'kept["init_from"]'),
     ],
     ("runs/recipes.py", ""): [

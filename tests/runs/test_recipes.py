@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from mnist_lit.errors import InputError
+from mnist_lit.experiments.sweep import RESERVED
 from mnist_lit.runs.recipes import (
+    DOWNLOAD_SETTINGS,
+    INVOCATION_OPTIONS,
     MACHINE_SETTINGS,
-    NETWORK_SETTINGS,
     PRIVATE_SETTINGS,
     command_line,
     find_recipe,
@@ -65,10 +67,10 @@ def test_machine_settings_are_not_options_of_a_recipe() -> None:
     assert recipe_options(config) == {"seed_everything": 0, "trainer.max_epochs": 3, "data.val_size": 1}
 
 
-def test_private_settings_are_the_paths_and_the_network() -> None:
+def test_private_settings_are_the_paths_and_the_downloads() -> None:
     assert {*PRIVATE_SETTINGS} == {"data_dir", "default_root_dir", "dirpath", "mirrors", "timeout"}
-    assert {*NETWORK_SETTINGS} == {"mirrors", "timeout"}
-    assert {*MACHINE_SETTINGS} == {"hardware", "paths", "network"}
+    assert {*DOWNLOAD_SETTINGS} == {"mirrors", "timeout"}
+    assert {*MACHINE_SETTINGS} == {"hardware", "paths", "downloads"}
 
 
 def test_every_other_setting_is_an_option_of_a_recipe() -> None:
@@ -82,3 +84,9 @@ def test_every_other_setting_is_an_option_of_a_recipe() -> None:
     for section in ("model", "data", "trainer"):
         expected |= {f"{section}.{name}": value for name, value in config[section].items() if name not in machine}
     assert options == expected
+
+
+def test_the_options_of_one_invocation_are_kept_out_of_recipes_and_sweeps(tiny_run: Path) -> None:
+    config = yaml.safe_load(tiny_run.joinpath("config.yaml").read_text(encoding="utf-8"))
+    assert not {*INVOCATION_OPTIONS} & {*config}
+    assert {*INVOCATION_OPTIONS} < {*RESERVED}

@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LAST, LATEST, locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, command_line
+from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, INVOCATION_OPTIONS, command_line
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.console import say
 from mnist_lit.system.yaml_file import limit_jsonargparse, load_yaml, read_written_yaml
@@ -158,7 +158,7 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     """The configuration that repeats this run as a `--config`: everything except the checkpoint it came from.
     Raises InputError if it could not be read again: jsonargparse accepts JSON beyond our limits on YAML."""
     config = config.clone()
-    for name in ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run"):
+    for name in INVOCATION_OPTIONS:
         config.pop(name, None)
     for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
         settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
@@ -181,7 +181,7 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
 def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed.
     Every run has the same ones, since TensorBoard takes the columns from one run; None stands for an unset value."""
-    unrelated = ("num_classes", "shuffle", "data_dir", "compile", "cuda_graph", *NETWORK_SETTINGS)
+    unrelated = ("num_classes", "shuffle", "data_dir", "compile", "cuda_graph", *DOWNLOAD_SETTINGS)
     settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
     settings["network"] = config.model.network and config.model.network["class_path"]
     return {name: None if value == "" else value for name, value in settings.items() if name not in unrelated}

@@ -15,7 +15,7 @@ import yaml
 
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.space import Range, Space, to_arguments
-from mnist_lit.runs.recipes import recipe_options
+from mnist_lit.runs.recipes import INVOCATION_OPTIONS, recipe_options
 from mnist_lit.runs.results import Validation, read_validations
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import percent, print_fields, print_table, say
@@ -29,17 +29,7 @@ if TYPE_CHECKING:
 STORAGE = "MNIST_LIT_STORAGE"  # the environment variable for a database URL: process lists do not show it
 TRIALS_CSV = "trials.csv"
 POLL = 0.5  # seconds between checks of a trial
-RESERVED = (
-    "seeds",
-    "seeds_at_once",
-    "group",
-    "run",
-    "resume",
-    "ckpt_path",
-    "print_config",
-    "trainer.fast_dev_run",
-    "trainer.logger",
-)
+RESERVED = (*INVOCATION_OPTIONS, "print_config", "trainer.fast_dev_run", "trainer.logger")
 
 
 def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space]:

@@ -29,7 +29,7 @@ from mnist_lit.model import TutorialCNN
 from mnist_lit.own_network import to_channels_last
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
-from mnist_lit.runs.recipes import NETWORK_SETTINGS, PRIVATE_SETTINGS
+from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, PRIVATE_SETTINGS
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.yaml_file import load_yaml
@@ -280,7 +280,7 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
             kept[section] = {
                 name: value
                 for name, value in stored[section].items()
-                if name not in (*NETWORK_SETTINGS, "network")
+                if name not in (*DOWNLOAD_SETTINGS, "network")
                 and isinstance(value, int | float | str)
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }

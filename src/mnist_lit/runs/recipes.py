@@ -16,11 +16,13 @@ from mnist_lit.system.console import printable
 MACHINE_SETTINGS = {
     "hardware": ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     "paths": ("trainer.default_root_dir", "trainer.callbacks.dirpath", "data.data_dir"),
-    "network": ("data.mirrors", "data.timeout"),
+    "downloads": ("data.mirrors", "data.timeout"),
 }
-NETWORK_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["network"])
+DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
+# Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
+INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
 # Removed, at any depth, before a checkpoint or a report is shared.
-PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *NETWORK_SETTINGS)
+PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *DOWNLOAD_SETTINGS)
 
 
 def recipes_dir() -> Path:
