@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_lit.data.image_folder import CACHE, folder_classes, load_image_folder
+from mnist_lit.data import image_folder
+from mnist_lit.data.image_folder import CACHE, IMAGING, folder_classes, load_image_folder
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.find_digits import center_digit
@@ -92,6 +93,25 @@ def test_pictures_are_converted_once_and_again_after_a_change(capsys: pytest.Cap
         assert load_image_folder("my-shapes").train_images.equal(changed.train_images), position
     Image.new("L", (224, 224)).save("my-shapes/train/circle/0.png.seen.png")  # as `predict --show` saves it
     assert len(load_image_folder("my-shapes").train_images) == 6
+
+
+def test_pictures_are_converted_again_by_other_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads() -> bool:
+        load_image_folder("my-shapes")
+        return "reading 6 pictures" in capsys.readouterr().out
+
+    shapes(train=2)
+    assert (reads(), reads()) == (True, False)
+    for name in ("cv2", "PIL"):
+        monkeypatch.setattr(f"{name}.__version__", "0.0.1")
+        assert (reads(), reads()) == (True, False)
+    shutil.copytree(IMAGING, "imaging")
+    monkeypatch.setattr(image_folder, "IMAGING", Path("imaging"))
+    assert not reads()
+    Path("imaging/ink.py").write_text("# changed", encoding="utf-8")
+    assert (reads(), reads()) == (True, False)
 
 
 def test_a_cache_that_no_folder_has_is_replaced_and_not_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,21 @@ def test_seeds_are_a_count_or_a_list(given: str, seeds: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["0", "", "-1", "five", "1,1", "3-1,5", "1-2-3", "1,,2", "4294967296,1", "20261124", "0-99999999999999999999"],
+    [
+        "0",
+        "",
+        "-1",
+        "five",
+        "1,1",
+        "3-1,5",
+        "1-2-3",
+        "1,,2",
+        "4294967296,1",
+        "20261124",
+        "0-99999999999999999999",
+        "9" * 5000,
+        "1-" + "9" * 5000,
+    ],
 )
 def test_other_seeds_are_refused(given: str) -> None:
     with pytest.raises(InputError, match="expected a number of seeds"):
@@ -251,5 +265,8 @@ def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytes
 def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., str]) -> None:
     assert "--seeds_at_once: expected 1 or more, got none" in error_line(
         *FIT, "--seeds", "2", "--seeds_at_once", "none"
+    )
+    assert "--seeds_at_once: expected 1 or more, got 999" in error_line(
+        *FIT, "--seeds", "2", "--seeds_at_once", "9" * 5000
     )
     assert "seeds_at_once: requires --seeds" in error_line(*FIT, "--seeds_at_once", "2")

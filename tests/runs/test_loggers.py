@@ -96,3 +96,11 @@ def test_a_damaged_byte_does_not_stop_a_run_from_resuming(tmp_path: Path) -> Non
     assert log_lengths(tmp_path) == {"metrics.csv": 2}
     truncate_logs(tmp_path, {"metrics.csv": 1})
     assert [row["step"] for row in rows(tmp_path)] == ["0"]
+
+
+def test_rows_are_counted_without_parsing_them(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_bytes(b"step\r\n" + b"9" * 200_000 + b"\r\n")  # more than the csv module reads in one cell
+    assert log_lengths(tmp_path) == {"metrics.csv": 1}
+    table.write_bytes(b"")
+    assert log_lengths(tmp_path) == {"metrics.csv": 0}

@@ -124,6 +124,17 @@ def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
     assert trainer_option(["--config", "gone.yaml"], "default_root_dir") == ""
 
 
+def test_a_trainer_option_may_be_in_a_section() -> None:
+    Path("trainer.yaml").write_text("default_root_dir: there")
+    section = ("--trainer", "{default_root_dir: here, max_epochs: 1}")
+    for args in (section, ("=".join(section),), (*section, "--trainer.max_epochs", "2"), (*section, "--trainer={}")):
+        assert trainer_option(args, "default_root_dir") == "here"
+    assert trainer_option([*section, "--trainer", "trainer.yaml"], "default_root_dir") == "there"
+    assert trainer_option([*section, "--trainer", "{default_root_dir: null}"], "default_root_dir") == ""
+    for wrong in ("5", "[devices]", "gone.yaml", "{", ""):
+        assert trainer_option([*section, "--trainer", wrong], "default_root_dir") == "here"
+
+
 def test_the_last_config_wins_as_in_a_fit() -> None:
     Path("one.yaml").write_text("trainer: {default_root_dir: one, accelerator: cpu}")
     Path("two.yaml").write_text("trainer: {default_root_dir: two, accelerator: null}")

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 
-from mnist_lit import __version__
 from mnist_lit.data.download import md5
 from mnist_lit.data.in_memory import InMemoryDataset
 from mnist_lit.errors import InputError, require
@@ -24,6 +25,7 @@ from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import say
 from mnist_lit.system.regular_file import read_regular_file
 
+IMAGING = Path(__file__).parents[1] / "imaging"  # the code that converts them
 CACHE = ".mnist-lit.npz"  # the converted images
 MAX_LISTED = 3  # files named in one error message
 
@@ -83,12 +85,13 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
-    """The converted pictures, uint8 (N, 28, 28): from the cache if names, sizes and modification times all match."""
+    """The converted pictures, uint8 (N, 28, 28): from the cache if names, sizes and modification times all match,
+    and the same code has converted them."""
     try:
         state = [(str(path.relative_to(folder)), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     except OSError as error:
         raise InputError(f"repair or remove {error.filename}: {error.strerror}") from error
-    key = md5(repr((__version__, state)).encode())
+    key = md5(repr((_converter(), state)).encode())
     # A damaged cache may raise almost anything; it is rewritten.
     limit = (len(files) + 100) * (IMAGE_SIZE**2 + 1)  # room for the key, the headers and the compressor's own bytes
     with contextlib.suppress(Exception), np.load(io.BytesIO(read_regular_file(folder / CACHE, limit))) as cache:
@@ -110,6 +113,11 @@ def _read_or_load_cached(folder: Path, files: list[Path]) -> NDArray[np.uint8]:
     with contextlib.suppress(OSError):  # a read-only folder gets no cache
         write_atomic(folder / CACHE, buffer.getbuffer())
     return images
+
+
+def _converter() -> tuple[str, ...]:
+    """What decides how a picture is converted: our code, and the versions of OpenCV and Pillow."""
+    return md5(b"".join(path.read_bytes() for path in sorted(IMAGING.glob("*.py")))), cv2.__version__, PIL.__version__
 
 
 def _read(path: Path) -> NDArray[np.uint8] | str:

@@ -24,6 +24,7 @@ from mnist_lit.system.subprocesses import (
 )
 
 MAX_SEEDS = 1000  # seeds in one part of --seeds
+NUMBER = r"\d{1,10}"  # `int` refuses thousands of digits
 MAX_AT_ONCE = 16  # processes on one GPU, each of which needs a gigabyte or so of its memory
 CONFLICTS = {
     "--seed_everything": "--seeds sets it",
@@ -47,8 +48,8 @@ def parse_seeds(given: str) -> list[int]:
     >>> parse_seeds("3"), parse_seeds("7,11"), parse_seeds("4-6")
     ([0, 1, 2], [7, 11], [4, 5, 6])
     """
-    parts = (f"0-{int(given) - 1}" if given.isdecimal() else given).split(",")
-    found = [match for part in parts if (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part))]
+    parts = (f"0-{int(given) - 1}" if re.fullmatch(NUMBER, given) else given).split(",")
+    found = [match for part in parts if (match := re.fullmatch(f"({NUMBER})(?:-({NUMBER}))?", part))]
     ranges = [range(int(match[1]), int(match[2] or match[1]) + 1) for match in found]
     if len(ranges) == len(parts) and all(part.stop <= 2**32 and 0 < len(part) <= MAX_SEEDS for part in ranges):
         seeds = [seed for part in ranges for seed in part]
@@ -140,7 +141,7 @@ def _seeds_at_once(given: str, seeds: int, accelerator: str) -> int:
     A GPU is idle most of the time while one process trains a network this small; a CPU is not.
     """
     if given:
-        require("--seeds_at_once", given, "1 or more", given.isdecimal() and int(given) > 0)
+        require("--seeds_at_once", given, "1 or more", bool(re.fullmatch(NUMBER, given)) and int(given) > 0)
         return min(int(given), seeds)
     return min(seeds, os.cpu_count() or 1, MAX_AT_ONCE) if accelerator != "cpu" and _visible_gpus() == 1 else 1
 

@@ -14,6 +14,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import METRICS_CSV
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text, read_csv_rows
+from mnist_lit.system.regular_file import read_regular_file
 
 TENSORBOARD_EVENTS = "events.out.tfevents.*"
 
@@ -95,7 +96,8 @@ def log_lengths(run: Path) -> dict[str, int]:
     """The length of each log: events in bytes, `metrics.csv` in rows, since a new column changes its bytes."""
     lengths = {path.name: path.stat().st_size for path in run.glob(TENSORBOARD_EVENTS)}
     if run.joinpath(METRICS_CSV).exists():
-        lengths[METRICS_CSV] = len(_read_rows(run / METRICS_CSV)) - 1
+        lines = read_regular_file(run / METRICS_CSV).count(b"\n")  # no name or number holds a line break
+        lengths[METRICS_CSV] = max(lines - 1, 0)
     return lengths
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 import yaml
 
 from mnist_lit.errors import InputError, StoppedBySignal
-from mnist_lit.system.yaml_file import read_yaml
+from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 # Variables that Lightning reads as numbers, some of them as soon as it is imported.
@@ -116,17 +116,25 @@ def last_line(printed: bytes) -> str:
 
 
 def trainer_option(args: Sequence[str], name: str) -> str:
-    """A trainer option of a fit with these arguments, from an option or a config; "" for the default."""
+    """A trainer option of a fit with these arguments, from an option, a section or a config; "" for the default."""
     given = ""
-    for option, value in pairwise([*args, ""]):  # the last one wins, as in a fit
-        if option.partition("=")[0] == f"--trainer.{name}":
-            given = option.partition("=")[2] if "=" in option else value
-            given = "" if given == "null" else given
-        elif option == "--config":
+    for arg, after in pairwise([*args, ""]):  # the last one wins, as in a fit
+        option, equals, value = arg.partition("=")
+        value = value if equals else after
+        if option == f"--trainer.{name}":
+            given = "" if value == "null" else value
+        elif option in ("--config", "--trainer"):
             with suppress(AttributeError, yaml.YAMLError):
-                trainer = read_yaml(Path(value)).get("trainer") or {}
-                given = str(trainer.get(name, given) or "")
+                given = str(_trainer_section(option, value).get(name, given) or "")
     return given
+
+
+def _trainer_section(option: str, value: str) -> Any:
+    """The trainer's options in a config, or in the text or file that `--trainer` is given."""
+    if option == "--config":
+        return read_yaml(Path(value)).get("trainer") or {}
+    content = load_yaml(value)
+    return read_yaml(Path(content)) if isinstance(content, str) else content
 
 
 def pop_option(args: Sequence[str], option: str) -> tuple[str, list[str]]:
