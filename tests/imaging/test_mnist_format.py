@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.imaging.find_digits import center_digit
-from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box
+from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, turn
 
 
 def test_the_longer_side_fills_the_box_and_the_aspect_ratio_is_kept() -> None:
@@ -38,6 +38,18 @@ def test_a_digit_heavy_on_one_side_keeps_all_of_its_ink() -> None:
 
 def test_a_dot_fills_the_box() -> None:
     assert (fit_to_box(np.array([[9]], np.uint8)) == 9).sum() == BOX_SIZE * BOX_SIZE
+
+
+@pytest.mark.parametrize("tone", [255, 9])
+def test_a_turned_digit_keeps_its_format(tone: int) -> None:
+    bar = np.zeros((40, 40), np.uint8)
+    bar[4:36, 17:23] = tone
+    rows, columns = turn(fit_to_box(bar), 45).nonzero()  # counterclockwise: the upper end goes left
+    assert np.corrcoef(rows, columns)[0, 1] > 0.8
+    assert BOX_SIZE - 1 <= np.ptp(rows) + 1 <= BOX_SIZE
+    rows, columns = turn(fit_to_box(bar), -90).nonzero()
+    assert np.ptp(columns) + 1 == BOX_SIZE
+    assert np.ptp(rows) + 1 <= 6
 
 
 def test_an_empty_image_is_rejected() -> None:

@@ -152,3 +152,25 @@ def test_the_one_digit_of_a_sheet_is_read(seven: NDArray[np.uint8]) -> None:
     ImageDraw.Draw(picture).line([(270, 180), (330, 180), (295, 280)], (40, 40, 60), 8, "curve")
     assert likeness(center_digit(picture), seven) > 0.9
     assert likeness(center_digit(write_seven(page(640, 480), 270, 180)), seven) > 0.9
+
+
+def test_an_empty_sheet_on_a_table_is_blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies on the table is not a digit."""
+    picture = sheet_on_table()
+    ImageDraw.Draw(picture).ellipse((590, 100, 625, 160), outline=(20, 20, 20), width=8)
+    assert not find_digits(picture)
+    assert not digit_hypotheses(picture).found
+    monkeypatch.setattr("mnist_lit.imaging.find_digits.PAPER", 1)
+    assert find_digits(picture)
+    assert digit_hypotheses(picture).found
+
+
+@pytest.mark.parametrize("shape", ["upright", "broad"])
+def test_a_thick_white_stroke_is_not_an_empty_sheet(shape: str) -> None:
+    picture = Image.new("RGB", (640, 480), (10, 10, 15))
+    corners = (
+        ((270, 40), (370, 45), (360, 440), (260, 435)) if shape == "upright" else ((140, 90), (500, 95), (290, 430))
+    )
+    ImageDraw.Draw(picture).polygon(corners, (240, 240, 240))
+    assert digit_hypotheses(picture).found
+    assert find_digits(picture)

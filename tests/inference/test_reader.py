@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mnist_lit.errors import InputError
+from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.locate import locate_model
 
@@ -17,6 +19,11 @@ def picture_of_a_one() -> Image.Image:
     image = Image.new("L", (120, 160), 235)
     ImageDraw.Draw(image).line([(70, 20), (60, 140)], fill=20, width=9)
     return image
+
+
+def constant_model(probabilities: NDArray[np.float32], outlier: float) -> Any:
+    """A model that gives every image the same probabilities (C,) and outlier score."""
+    return lambda images: (np.tile(probabilities, (len(images), 1)), np.full(len(images), outlier, np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +91,9 @@ def test_a_picture_of_several_digits_says_so(reader: DigitReader) -> None:
 
 
 def test_a_rejected_reading_claims_no_certainty(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    certain = np.eye(10, dtype=np.float32)[[3]]
+    certain = np.eye(10, dtype=np.float32)[3]
     for outlier, probability, status in ((0.2, 1.0, "ok"), (0.75, 0.25 + 0.075, "rejected"), (1.0, 0.1, "rejected")):
-        monkeypatch.setattr(reader, "model", lambda _, score=outlier: (certain, np.array([score], np.float32)))
+        monkeypatch.setattr(reader, "model", constant_model(certain, outlier))
         found = reader.read(picture_of_a_one())
         assert (found.digit if outlier < 1 else "3", found.status) == ("3", status)
         assert found.probability == pytest.approx(probability)
@@ -94,10 +101,10 @@ def test_a_rejected_reading_claims_no_certainty(reader: DigitReader, monkeypatch
 
 
 def test_a_score_at_the_threshold_is_accepted(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    certain = np.eye(10, dtype=np.float32)[[3]]
+    certain = np.eye(10, dtype=np.float32)[3]
     chosen = DigitReader(reader.model, reader.path, 0.25)
     for outlier, status in ((0.25, "ok"), (np.nextafter(0.25, 1, dtype=np.float32), "rejected")):
-        monkeypatch.setattr(chosen, "model", lambda _, score=outlier: (certain, np.array([score], np.float32)))
+        monkeypatch.setattr(chosen, "model", constant_model(certain, outlier))
         assert chosen.read(picture_of_a_one()).status == status
 
 
@@ -120,6 +127,45 @@ def test_a_letter_that_looks_like_a_digit_is_rejected_in_its_word(
     monkeypatch.setattr(chosen, "model", model)
     assert chosen.read(word.crop((66, 0, 94, 120))).status == "ok"  # the second letter
     assert {reading.status for reading in chosen.read_many(word)} == statuses
+
+
+def test_a_doubtful_digit_is_read_turned_unless_it_is_on_a_page(reader: DigitReader) -> None:
+    two = Image.new("L", (200, 200), 235)
+    pen = ImageDraw.Draw(two)
+    pen.arc((60, 30, 145, 115), 180, 20, 20, 11)
+    pen.line([(140, 90), (60, 165), (150, 165)], 20, 11, "curve")
+    tilted = two.rotate(-35, Image.Resampling.BICUBIC, expand=True, fillcolor=235)
+    alone, (on_page,) = reader.read(tilted), reader.read_many(tilted)
+    assert (alone.digit, alone.status, on_page.status) == ("2", "ok", "rejected")
+    assert np.allclose(alone.box, on_page.box, atol=2)
+    assert not np.array_equal(alone.image, on_page.image)  # it is what the network was shown
+
+
+@pytest.mark.parametrize(
+    ("upright", "turned", "digit"),
+    [
+        (0.49, (0.995, 0.5), "1"),
+        (0.49, (0.992, 0.995), "2"),
+        (0.49, (0.985, 0.5), "0"),  # not sure
+        (0.51, (0.995, 0.5), "0"),  # not doubtful
+    ],
+)
+def test_the_surest_turn_replaces_a_doubtful_reading(
+    upright: float, turned: tuple[float, float], digit: str, reader: DigitReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.zeros((3, 10), np.float32)
+    rows[[0, 1, 2], [0, 1, 2]] = upright, *turned
+    parts = iter((rows[:1], rows[1:]))
+    monkeypatch.setattr(reader, "model", lambda images: (next(parts), np.zeros(len(images), np.float32)))
+    assert reader.read(picture_of_a_one()).digit == digit
+
+
+def test_an_image_in_mnists_format_is_never_turned(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsure = np.full((1, 10), 0.1, np.float32)
+    parts = iter([(unsure, np.zeros(1, np.float32))])
+    monkeypatch.setattr(reader, "model", lambda _: next(parts))  # once
+    image = center_digit(picture_of_a_one())
+    assert np.array_equal(reader.read(image).image, image)
 
 
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:

@@ -47,6 +47,7 @@ class Hypotheses(NamedTuple):
     found: list[FoundDigit]  # what the choices look like
     beside: int = 0  # digits that seem to lie beside the requested one
     alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
+    in_mnist_format: bool = False  # the picture itself, which was not converted
 
     def choose(
         self, costs: Sequence[float] | None = None, rejected: Sequence[bool] = (), above: int = 0

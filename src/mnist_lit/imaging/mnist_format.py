@@ -13,6 +13,7 @@ BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCu
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box
 MIN_GRAY = 0.2  # least share of gray pixels in the ink of an MNIST digit: its strokes are antialiased
+TURN_ZOOM, TURN_INK = 3, 0.15  # enlargement of a digit to be turned, and the palest ink kept, as a share of the darkest
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
 
 
@@ -40,6 +41,16 @@ def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     image[top : top + height, left : left + width] = box
     return image
+
+
+def turn(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """A digit in MNIST's format, uint8 (28, 28), turned counterclockwise and fitted to the box again."""
+    side = TURN_ZOOM * IMAGE_SIZE
+    enlarged = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+    rotation = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
+    turned = np.asarray(cv2.warpAffine(enlarged, rotation, (side, side)), np.uint8)
+    turned[turned < TURN_INK * turned.max()] = 0  # the faint rim would make the digit smaller
+    return fit_to_box(turned)
 
 
 def draw_digit(strength: NDArray[np.float32], digit: Component) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, turn
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 256  # digits that are classified at once
 SMALLEST = 1e-4  # for comparing hypotheses: all probabilities below it are equally unlikely
+# The one digit of a picture is also read turned if its confidence is below DOUBTFUL; that counts if it is above SURE.
+DOUBTFUL, SURE = 0.5, 0.99
+TURNS = (-18, 18)  # degrees
 
 
 class Reading(NamedTuple):
@@ -40,6 +43,11 @@ class Reading(NamedTuple):
     image: Images  # the network's input, uint8 (28, 28), 0 = paper
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1
+
+    @property
+    def confidence(self) -> float:
+        """How likely the image is a digit, and the one that it is read as, in [0, 1]."""
+        return self.probability * (1 - self.outlier)
 
     def __repr__(self) -> str:  # without the image, whose 784 numbers would flood the screen
         values = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "image")
@@ -117,7 +125,9 @@ class DigitReader:
         """The readings of each picture, classified together: one, or every digit where the proposal asks for `many`."""
         found = [digit for proposal in proposals for sheet in proposal.sheets for digit in sheet.found]
         scores = self._scores(found)
-        decided, start = [], 0
+        decided: list[list[Reading]] = []
+        doubtful: list[int] = []
+        start = 0
         for sheets, size, many in proposals:
             chosen: list[Reading] = []
             for sheet in sheets:
@@ -128,10 +138,22 @@ class DigitReader:
                 for index, line, column, in_word in sheet.choose(costs, rejected, chosen[-1].line if chosen else 0):
                     digit = found[part][index]._replace(line=line, column=column)
                     chosen.append(self._reading(digit, *scores[part][index], in_word=in_word))
-            if not many and sheets[0].beside and chosen[0].status == "ok":
-                chosen = [chosen[0]._replace(message=f"{sheets[0].beside + 1} digits found")]
+            if chosen and not many and not sheets[0].in_mnist_format and chosen[0].confidence < DOUBTFUL:
+                doubtful.append(len(decided))
             decided.append(chosen if chosen or many else [self.blank(size)])
+        self._read_turned([decided[place] for place in doubtful])
+        for (sheets, _, many), readings in zip(proposals, decided, strict=True):
+            if not many and sheets[0].beside and readings[0].status == "ok":
+                readings[0] = readings[0]._replace(message=f"{sheets[0].beside + 1} digits found")
         return decided
+
+    def _read_turned(self, doubtful: Sequence[list[Reading]]) -> None:
+        """Replace the one reading of each picture, in place, where the turned digit is read with great confidence."""
+        turns = [(readings, degrees) for readings in doubtful for degrees in TURNS]
+        turned = [FoundDigit(readings[0].box, turn(readings[0].image, degrees)) for readings, degrees in turns]
+        for (readings, _), reading in zip(turns, self.readings(turned), strict=True):
+            if reading.confidence > max(SURE, readings[0].confidence):
+                readings[0] = reading
 
     def classify(self, images: Images, batch_size: int | None = None) -> Scores:
         """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]; one batch by default."""
