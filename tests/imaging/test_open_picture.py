@@ -100,6 +100,16 @@ def test_a_light_page_with_transparent_corners_stays_light() -> None:
     assert gray(open_picture(page))[19, 39] == 255
 
 
+def test_an_opaque_canvas_inside_a_wide_transparent_margin_is_paper() -> None:
+    drawing = Image.new("RGBA", (90, 90))
+    drawing.paste((255, 255, 255, 255), (25, 25, 65, 65))
+    drawing.paste((0, 0, 0, 255), (40, 35, 48, 55))
+    loaded = gray(open_picture(drawing))
+    assert (loaded[2, 2], loaded[30, 30], loaded[45, 44]) == (255, 255, 0)
+    drawing.paste((250, 250, 250, 255), (40, 35, 48, 55))  # of one tone: a white blot, or white ink
+    assert gray(open_picture(drawing))[2, 2] == 0
+
+
 @pytest.mark.parametrize(
     ("array", "white"),
     [

@@ -277,3 +277,55 @@ def test_punched_holes_are_not_zeros() -> None:
     punched = ring.copy()
     ImageDraw.Draw(punched).ellipse((40, 60, 120, 140), 40)
     assert [len(find_digits(picture)) for picture in (ring, punched)] == [4, 3]
+
+
+@pytest.mark.parametrize("gap", [0, 3, 5])
+def test_the_pieces_of_a_broken_stroke_stay_together(gap: int) -> None:
+    broken = write_seven(page(), 60, 50)
+    for top in (85, 115):
+        broken.paste(230, (0, top, 200, top + gap))
+    found = find_digit(broken)
+    assert found
+    assert np.allclose(found.box, (60, 46, 124, 152), atol=2)
+
+
+def test_a_digit_is_not_joined_to_the_one_beside_it() -> None:
+    pair = write_seven(write_seven(page(300), 60, 50), 155, 50)
+    ImageDraw.Draw(pair).rectangle((134, 80, 142, 130), 40)  # nor by what is between them
+    found = find_digit(pair)
+    assert found
+    assert found.box[2] - found.box[0] < 80
+
+
+@pytest.mark.parametrize("lines", [((170, 6),), ((170, 4), (184, 4)), ((30, 6),)])
+def test_lines_below_and_above_a_digit_do_not_belong_to_it(
+    lines: tuple[tuple[int, int], ...], seven: NDArray[np.uint8]
+) -> None:
+    underlined = write_seven(page(200, 220), 60, 50)
+    for top, pen in lines:
+        ImageDraw.Draw(underlined).line((35, top, 160, top), 40, pen)
+    assert likeness(center_digit(underlined), seven) > 0.9
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        [[(60, 50), (140, 50), (60, 150), (140, 150)]],  # a 2
+        [[(70, 70), (100, 50), (100, 150)], [(72, 150), (128, 150)]],  # a 1 with a base
+        [[(85, 50), (60, 110), (140, 110)], [(115, 80), (115, 160)]],  # a 4
+    ],
+)
+def test_the_foot_of_a_digit_is_not_an_underline(strokes: list[list[tuple[int, int]]]) -> None:
+    digit = page()
+    for stroke in strokes:
+        ImageDraw.Draw(digit).line(stroke, 40, 8, "curve")
+    found = find_digit(digit)
+    assert found
+    corners = np.array([corner for stroke in strokes for corner in stroke])
+    assert np.allclose(found.box, (*(corners.min(axis=0) - 4), *(corners.max(axis=0) + 4)), atol=4)
+
+
+def test_the_box_that_a_single_digit_touches_does_not_belong_to_it(seven: NDArray[np.uint8]) -> None:
+    boxed = write_seven(page(), 60, 50)
+    ImageDraw.Draw(boxed).rectangle((58, 30, 160, 170), outline=40, width=4)
+    assert likeness(center_digit(boxed), seven) > 0.9

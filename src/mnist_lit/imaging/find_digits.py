@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mnist_lit.imaging.components import components
 from mnist_lit.imaging.digit_ink import MARGIN, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import (
@@ -25,7 +26,7 @@ from mnist_lit.imaging.ink import (
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.ruling import remove_ruling
-from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, components, line_hypotheses
+from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.stroke_width import Mask, with_margin
 

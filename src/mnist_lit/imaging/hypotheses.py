@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 NEXT, BESIDE = 0.35, 0.7  # widest gap between letters of a word, and between neighboring words, in heights
 LOW = 0.4  # least height of a letter, as a share of its word's median
+SMALL_PRINT, LETTERED = 0.6, 0.15  # greatest height of small print; share of letters above which it is words
 LETTERS = 3  # least number of rejected pieces in a word
 
 
@@ -62,11 +63,29 @@ class Hypotheses(NamedTuple):
             digits = [choice.digit for choice in path if choice.digit is not None]
             number = chosen[-1].line + 1 if chosen else above + 1
             chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
+        chosen = self._without_small_print(chosen, rejected, above) if rejected else chosen
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
         others = [one.digit for one in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
             return [Chosen(alone[1], above + 1, 1)]
         return chosen
+
+    def _without_small_print(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
+        """The same without lines that are far lower than the others, unless nearly all of a line are digits."""
+        heights = np.array([box[3] - box[1] for box in (self.found[one.digit].box for one in chosen)], np.float64)
+        doubtful = np.array([rejected[one.digit] or one.in_word for one in chosen], bool)
+        if doubtful.all():
+            return list(chosen)
+        high = np.quantile(heights[~doubtful], 0.5, weights=heights[~doubtful] ** 2, method="inverted_cdf")
+        lines = np.array([one.line for one in chosen])
+        words = set()
+        for line in set(lines.tolist()):
+            here = lines == line
+            if np.median(heights[here]) < SMALL_PRINT * high and doubtful[here].sum() > max(1, LETTERED * here.sum()):
+                words.add(line)
+        kept = [one for one in chosen if one.line not in words]
+        numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
+        return [one._replace(line=numbers[one.line]) for one in kept]
 
     # Many letters look like digits, but seldom most letters of a word, let alone all of them.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:

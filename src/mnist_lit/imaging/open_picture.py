@@ -21,6 +21,7 @@ SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of phones, which store
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
+TONES = 16  # standard deviation in gray levels above which an opaque area is paper with ink, and not ink alone
 MIN_SPAN = 1e-30  # numbers that differ by less are one tone; float32 cannot hold 255 divided by it
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
@@ -166,10 +167,16 @@ def _normalize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _on_paper(picture: Image.Image) -> Image.Image:
-    """Blend with white or black paper: the picture's own tone if it is mostly opaque, else the opposite one."""
+    """Blend with white or black paper: the picture's own tone if it is mostly opaque, or has an opaque area with light
+    and dark in it, else the opposite one."""
     alpha = np.asarray(picture.getchannel("A"), np.float32)
-    light = float((np.asarray(picture.convert("RGB").convert("L")) * alpha).sum() / max(float(alpha.sum()), 1)) >= 128
-    paper = Image.new("RGBA", picture.size, "white" if light == (alpha.mean() > 128) else "black")
+    tones = np.asarray(picture.convert("RGB").convert("L"), np.float32)
+    total = max(float(alpha.sum()), 1)
+    mean = float((tones * alpha).sum()) / total
+    left, top, right, bottom = picture.getchannel("A").getbbox() or (0, 0, 1, 1)
+    is_area = alpha[top:bottom, left:right].mean() > 128
+    opaque = alpha.mean() > 128 or (is_area and float(((tones - mean) ** 2 * alpha).sum()) > TONES**2 * total)
+    paper = Image.new("RGBA", picture.size, "white" if (mean >= 128) == opaque else "black")
     paper.alpha_composite(picture)
     return paper.convert("RGB")
 

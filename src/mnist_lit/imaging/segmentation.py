@@ -9,17 +9,27 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.ink import Component, Ink, Strength, corners, label_components, ruled_lines
+from mnist_lit.imaging.components import (
+    WIDEST,
+    components,
+    erase,
+    gap_between,
+    is_among,
+    overlaps,
+    typical_height,
+    union,
+)
+from mnist_lit.imaging.ink import Component, Ink, Strength, corners, ruled_lines
 from mnist_lit.imaging.stroke_width import Mask, ink_distances
+from mnist_lit.imaging.text_lines import FRAGMENT, NEAR, find_commas, height_of_line, text_lines
 
-MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each piece is taken alone, or uncut
 # Shares of the picture's side.
 LINE, TABLE_LINE = 0.6, 0.25  # shortest ruled line around one digit, and around many
 LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the border; smallest digit on ruled paper
 # Shares of the digit's longer side, or of the page's typical digit height.
-SPECK, DASH = 0.12, 0.3  # largest dust, and height of the smallest digit
-NEAR, FRAMED = 0.25, 0.25  # largest gap between two strokes of a digit; smallest digit inside a frame
+SPECK, FRAMED = 0.12, 0.25  # largest dust; smallest digit inside a frame
+LINK = 0.1  # widest gap between two pieces of a broken stroke
 MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
 BOX = 8.0  # stroke widths: smallest box around a digit that touches it
 ROUND = 0.9  # least width of a circle that is not a zero, as a share of its height
@@ -28,14 +38,13 @@ FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which t
 DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
-FRAGMENT = 0.6  # height of the tallest part of a digit
+BAR = 3.0  # least width of an underline, as a share of its height
 WALL = 0.9  # least share of a frame's side that its walls cover
 DISK = 0.85  # least diameter of a circle inside a disk, as a share of its longer side
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
-SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 CUT_OFF = 0.3  # weight of ink that the border cuts off
 FAINT = 2.0  # strength of ink up to which it may be the blur between two digits
-WIDE, WIDEST = 0.8, 1.7  # widths from which on a component may be two digits, and up to which one is possible
+WIDE = 0.8  # width from which on a component may be two digits
 JOINT = 3.5  # stroke widths: thickest joint of two touching digits, for each stroke that it crosses
 MIDDLE = 0.3  # least distance of a cut through two strokes to the piece's sides, as a share of its width
 MAX_PIECES = 4  # of one digit
@@ -46,6 +55,7 @@ CUTS = (0.5, 1.0)  # per side that is cut through one stroke, and through two
 GAP = 6.0  # per gap as wide as a digit is high
 HEIGHT, WIDTH = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
+COMMA, PART = 4.0, 1.5  # of reading a comma as a digit, and as a part of one
 SKIP = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
 BLOT = 2.5  # heights of the lowest such piece
 
@@ -78,8 +88,12 @@ class SingleDigit(NamedTuple):
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another component; empty if
     there is no ink."""
+    if boxes := _boxes(components(ink.mask), ink.stroke):
+        walls = [wall for box in boxes for wall in _walls(box, ink.stroke)]
+        found = single_digit_hypotheses(ink._replace(mask=erase(ink.mask, walls)))
+        return found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
-    found = _largest_digits(_erase(ink.mask, lines))
+    found = _largest_digits(erase(ink.mask, lines))
     if not lines:
         return found
     first = next(iter(found.hypotheses), None)
@@ -87,7 +101,7 @@ def single_digit_hypotheses(ink: Ink) -> SingleDigit:
         return _largest_digits(ink.mask)
     ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, ink.mask.shape)]
     if len(ruled) < len(lines):
-        found = _largest_digits(_erase(ink.mask, ruled))
+        found = _largest_digits(erase(ink.mask, ruled))
     if ruled and len(lines) <= 2:  # they may also be the stem of a four that fills the picture
         found = found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
     return found
@@ -104,53 +118,32 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
     # Nor are several digits in a row or a column ruled lines: each stands alone and is about as high as the others.
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
-    apart = _erase(ink.mask, high) if lines else ink.mask
+    apart = erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
     walls = [wall for frame in _frames(all_ink) + _boxes(all_ink, ink.stroke) for wall in _walls(frame, ink.stroke)]
-    unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
+    unruled = components(erase(ink.mask, lines + walls)) if lines or walls else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
         long = [line for line in lines if line.size > RULE * typical]
         if len(long) == len(lines):
             break
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-        unruled = components(_erase(ink.mask, lines + walls)) if lines or walls else all_ink
+        unruled = components(erase(ink.mask, lines + walls)) if lines or walls else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
     frames = _frames(sized)
-    typical = typical_height([one for one in sized if not _is_among(one, frames)]) or typical
+    typical = typical_height([one for one in sized if not is_among(one, frames)]) or typical
     inside = [
         one
         for one in sized
-        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not _is_among(one, frames)
+        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not is_among(one, frames)
     ]
-    text = _text_lines(inside, typical)
-    found = [_segments(line, typical, ink) for line in text]
+    text = text_lines(inside, typical)
+    found = [_segments(line, height_of_line(line, typical), ink) for line in text]
     if sum(map(len, found)) > MAX_SEGMENTS:
         found = [[segment for segment in line if segment.stop == segment.first + 1] for line in found]
     if sum(map(len, found)) > MAX_SEGMENTS:
         return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
     return found
-
-
-def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
-    """The largest 8-connected components of a part of the page that starts at top and left."""
-    labels, stats = label_components(mask)
-    found = []
-    for number in np.sort(stats[1:, 4].argsort(kind="stable")[-MAX_COMPONENTS:] + 1).tolist():
-        x, y, width, height, _ = stats[number].tolist()
-        part = labels[y : y + height, x : x + width] == number
-        found.append(Component(top + y, left + x, top + y + height, left + x + width, part))
-    return found
-
-
-def typical_height(found: Sequence[Component]) -> float:
-    """Median size, weighted by ink, so that dust does not count; 0 if there are no components. A component wider than
-    any digit is several that touch, and counts with its height."""
-    if not found:
-        return 0.0
-    heights = [one.height if one.width > WIDEST * one.height else one.size for one in found]
-    sizes, areas = np.array([heights, [one.area for one in found]])
-    return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 
 
 def _largest_digits(mask: Mask) -> SingleDigit:
@@ -159,14 +152,18 @@ def _largest_digits(mask: Mask) -> SingleDigit:
         return SingleDigit([], 0)
     main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
     others = [one for one in found if one is not main and one.size >= SPECK * main.size and not one.encloses(main)]
-    near = [one for one in others if _gap(one, main, NEAR * main.size) <= NEAR * main.size]
+    near = [one for one in others if gap_between(one, main, NEAR * main.size) <= NEAR * main.size]
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
     inside = [one for one in near if one.clear_of_border(mask.shape) or not main.clear_of_border(mask.shape)]
-    hypotheses = [[main, *inside], [main]]
+    chain = _chain([main, *inside], [one for one in others if one.clear_of_border(mask.shape)])
+    without_bars = [one for one in chain if not _is_bar(one, main)]  # such as an underline
+    hypotheses = [without_bars, chain, [main, *inside], [main]]
     framed = [one for one in others if one.size > FRAMED * main.size and main.contains(one)]
     if framed:
         inner = max(framed, key=lambda one: one.area)
-        parts = [one for one in framed if one is inner or _gap(one, inner, NEAR * inner.size) <= NEAR * inner.size]
+        parts = [
+            one for one in framed if one is inner or gap_between(one, inner, NEAR * inner.size) <= NEAR * inner.size
+        ]
         hypotheses.insert(0 if _is_frame(main, inner, mask.shape) else 2, parts)
     hypotheses += [[main, *near]] if len(near) > len(inside) else []
     second = max((one for one in others if one.area > OTHER * main.area), key=lambda one: one.area, default=None)
@@ -175,13 +172,32 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     for parts in hypotheses:
         unique.setdefault(tuple(sorted(map(id, parts))), parts)
     first, *rest = unique.values()
-    digit = _union(first)
+    digit = union(first)
     beside = sum(
         DIGIT_LIKE < one.height / digit.height < 1 / DIGIT_LIKE and one.clear_of_border(mask.shape)
         for one in others
         if one not in first and not digit.contains(one)
     )
-    return SingleDigit([digit, *map(_union, rest)], beside)
+    return SingleDigit([digit, *map(union, rest)], beside)
+
+
+def _chain(digit: list[Component], others: Sequence[Component]) -> list[Component]:
+    """A digit's pieces with those others that continue it across narrow gaps, as long as it stays as narrow as a digit;
+    the first piece comes first."""
+    chain, more = list(digit), list(others)
+    while more:
+        whole = union(chain)
+        reach = LINK * whole.size
+        more = [
+            one
+            for one in others
+            if not is_among(one, chain)
+            and one.size < DIGIT_LIKE * union((whole, one)).size
+            and any(gap_between(one, part, reach) <= reach for part in chain)
+        ]
+        chain += more
+    whole = union(chain)
+    return chain if whole.width <= WIDEST * whole.height else digit
 
 
 def _frames(found: Sequence[Component]) -> list[Component]:
@@ -191,13 +207,13 @@ def _frames(found: Sequence[Component]) -> list[Component]:
     nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
     pairs = [pair for pair in nested if pair[1].height > MARK * pair[0].height and pair[0].encloses(pair[1])]
     # A zero with a slash is narrow, and as high as the digits beside it.
-    beside = typical_height([one for one in found if not any(_is_among(one, pair) for pair in pairs)])
+    beside = typical_height([one for one in found if not any(is_among(one, pair) for pair in pairs)])
     frames = []
     for one, inner in pairs:
         is_large = inner.height > FULL * one.height or one.height > HIGHER * beside
         if is_large or one.width > ROUND * one.height or corners(one.mask) >= 2:
             frames.append(one)
-    return [one for one in found if _is_among(one, frames)]
+    return [one for one in found if is_among(one, frames)]
 
 
 def _boxes(found: Sequence[Component], stroke: float) -> list[Component]:
@@ -209,11 +225,7 @@ def _is_box(one: Component, stroke: float) -> bool:
     walls = ruled_lines(one.mask, stroke, WALL)
     if min(sum(wall.axis == axis for wall in walls) for axis in (0, 1)) < 2:
         return False
-    return any(inside.height > MARK * one.height for inside in components(_erase(one.mask, walls)))
-
-
-def _is_among(one: Component, others: Sequence[Component]) -> bool:
-    return any(one is other for other in others)
+    return any(inside.height > MARK * one.height for inside in components(erase(one.mask, walls)))
 
 
 def _is_hole(one: Component) -> bool:
@@ -234,6 +246,13 @@ def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> boo
     return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > FULL * outer.size
 
 
+def _is_bar(one: Component, digit: Component) -> bool:
+    """Whether a low component lies above or below a digit and extends beyond it on both sides."""
+    apart = one.bottom <= digit.top + one.height or one.top >= digit.bottom - one.height
+    overhang = min(digit.left - one.left, one.right - digit.right)
+    return apart and one.width > BAR * one.height and overhang >= OVERHANG * digit.size
+
+
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:
     """Whether a line comes from the border and extends beyond the digit on both sides."""
     (start, stop), (first, last) = line.span(line.axis), digit.span(line.axis)
@@ -247,65 +266,6 @@ def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> b
     return all(any(start - reach <= end <= stop + reach for start, stop in crossing) for end in line.span(line.axis))
 
 
-def _erase(mask: Mask, lines: Sequence[Component]) -> Mask:
-    if not lines:
-        return mask
-    kept = mask.copy()
-    for line in lines:
-        kept[line.where] &= ~line.mask
-    return kept
-
-
-def _union(parts: Sequence[Component]) -> Component:
-    if len(parts) == 1:
-        return parts[0]
-    boxes = np.array([one[:4] for one in parts])
-    (top, left), (bottom, right) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    mask = np.zeros((bottom - top, right - left), bool)
-    for one in parts:
-        mask[one.top - top : one.bottom - top, one.left - left : one.right - left] |= one.mask
-    return Component(top, left, bottom, right, mask)
-
-
-def _overlaps(one: Component, other: Component) -> tuple[int, int]:
-    """How far two boxes overlap down and across, in pixels; negative = gap."""
-    down = min(one.bottom, other.bottom) - max(one.top, other.top)
-    return down, min(one.right, other.right) - max(one.left, other.left)
-
-
-def _gap(first: Component, second: Component, limit: float) -> float:
-    """The distance between the ink of two components in pixels; infinite if their boxes are beyond the limit."""
-    if min(_overlaps(first, second)) < -limit:  # the boxes' gap is at most that of the ink, and far faster to find
-        return math.inf
-    both = _union((first, second))
-    canvas = np.ones((both.height, both.width), np.uint8)
-    y, x = second.top - both.top, second.left - both.left
-    canvas[y : y + second.height, x : x + second.width] -= second.mask
-    distances = cv2.distanceTransform(canvas, cv2.DIST_L2, 3)
-    y, x = first.top - both.top, first.left - both.left
-    return float(distances[y : y + first.height, x : x + first.width][first.mask].min())
-
-
-def _text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
-    """Components by lines from the top, each from the left. From left to right each tall component joins the line whose
-    last ones are beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
-    lines: list[list[Component]] = []
-    for one in sorted((one for one in found if one.height >= DASH * typical), key=lambda one: one.left):
-        beside = [max(_overlaps(one, it)[0] / min(one.height, it.height) for it in line[-LAST:]) for line in lines]
-        if lines and max(beside) > SAME_LINE:
-            lines[beside.index(max(beside))].append(one)
-        else:
-            lines.append([one])
-    tall = [(other, line) for line in lines for other in line]
-    for one in found if tall else ():
-        if one.height < DASH * typical:
-            other, line = max(tall, key=lambda pair: min(_overlaps(one, pair[0])))
-            if min(_overlaps(one, other)) >= -NEAR * typical:
-                line.append(one)
-    lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
-    return [sorted(line, key=lambda one: one.left) for line in lines]
-
-
 def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segment]:
     """The hypotheses of one line of text, see `Segment`."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
@@ -314,6 +274,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             (leftmost, _), *others = _cut(part, typical, ink.stroke)
             pieces.append((leftmost, number, CUTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
+    commas = find_commas(line, typical)
     segments = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -325,14 +286,17 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
                 break
             cuts = group[0][2] + (pieces[stop][2] if stop < len(pieces) else 0.0)
             neighbors = [(one, other) for (one, a, _), (other, b, _) in itertools.pairwise(group) if a != b]
-            gaps = sum(min(max(0, -_overlaps(one, other)[1]) / typical, 1) for one, other in neighbors)
+            gaps = sum(min(max(0, -overlaps(one, other)[1]) / typical, 1) for one, other in neighbors)
             tall, wide = abs(math.log(height / typical)) - 0.5, math.log(width / height) + 0.2
             cost = cuts + GAP * gaps + HEIGHT * max(0.0, tall) + WIDTH * max(0.0, wide)
             if stop > first + 1 and cost > UNLIKELY:
                 continue
-            segments.append(Segment(first, stop, _union(parts), cost))
-            if stop == first + 1 and not FRAGMENT * typical <= height <= BLOT * typical:
-                segments.append(Segment(first, stop, None, SKIP))
+            comma = any(is_among(part, commas) for part in parts)
+            single = stop == first + 1
+            cost += comma * (COMMA if single else PART)
+            segments.append(Segment(first, stop, union(parts), cost))
+            if single and not FRAGMENT * typical <= height <= BLOT * typical:
+                segments.append(Segment(first, stop, None, 0.0 if comma else SKIP))
     return segments
 
 
@@ -344,9 +308,9 @@ def _parts(component: Component, typical: float, strength: Strength) -> list[Com
     tall = [part for part in strong if part.height >= FRAGMENT * typical]
     if len(tall) < 2:
         return [component]
-    apart = _erase(np.ones(mask.shape, bool), tall).view(np.uint8)
+    apart = erase(np.ones(mask.shape, bool), tall).view(np.uint8)
     _, nearest = cv2.distanceTransformWithLabels(apart, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
-    parts = [_union(components(mask & (nearest == number), top, left)) for number in range(1, len(tall) + 1)]
+    parts = [union(components(mask & (nearest == number), top, left)) for number in range(1, len(tall) + 1)]
     return sorted(parts, key=lambda part: part.left)
 
 
@@ -377,5 +341,5 @@ def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Comp
     for start, stop in itertools.pairwise(edges):
         if parts := components(mask[:, start:stop], top, left + start):
             inked = [part for part in parts if part.area > SCRAP * component.area / len(edges)]
-            pieces.append((_union(inked or parts), cuts.get(start, 0.0)))
+            pieces.append((union(inked or parts), cuts.get(start, 0.0)))
     return pieces

@@ -1,0 +1,75 @@
+"""Divide the components of a page into lines of text, which may be of different heights. NumPy and OpenCV only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mnist_lit.imaging.components import is_among, overlaps, typical_height
+from mnist_lit.imaging.ink import Component
+
+# Shares of the page's typical digit height.
+DASH, FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one
+NEAR = 0.25  # largest gap between two strokes of a digit
+SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
+SMALLER, LOWER, FEWEST = 0.5, 0.75, 3  # greatest height of a line of small digits, and of its highest; least number
+APART = 2.0  # widest gap between them, in heights
+SHORT, SLIM = 0.55, 0.8  # highest comma, and its greatest width, as a share of its height
+
+
+def text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
+    """Components by lines from the top, each from the left. From left to right each tall component joins the line whose
+    last ones are beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
+    commas = find_commas(found, typical)
+    small = _small_lines([one for one in found if not is_among(one, commas)], typical)
+    others = [one for one in found if not any(is_among(one, line) for line in small)]
+    low = [one for one in others if one.height < DASH * typical or is_among(one, commas)]
+    lines: list[list[Component]] = []
+    for one in sorted((one for one in others if not is_among(one, low)), key=lambda one: one.left):
+        beside = [max(overlaps(one, it)[0] / min(one.height, it.height) for it in line[-LAST:]) for line in lines]
+        if lines and max(beside) > SAME_LINE:
+            lines[beside.index(max(beside))].append(one)
+        else:
+            lines.append([one])
+    tall = [(other, line) for line in lines + small for other in line]
+    for one in low if tall else ():
+        other, line = max(tall, key=lambda pair: min(overlaps(one, pair[0])))
+        if min(overlaps(one, other)) >= -NEAR * typical:
+            line.append(one)
+    lines += small
+    lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
+    return [sorted(line, key=lambda one: one.left) for line in lines]
+
+
+def height_of_line(line: Sequence[Component], typical: float) -> float:
+    """The typical height of a line's digits if they are far smaller than those of other lines; else the page's."""
+    own = typical_height(line)
+    is_small = own < SMALLER * typical and sum(one.height >= FRAGMENT * own for one in line) >= FEWEST
+    return own if is_small else typical
+
+
+def _small_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
+    """The lines of at least three pieces side by side that are far smaller than the page's typical digit."""
+    lower = [one for one in found if one.height < LOWER * typical]
+    own = typical_height(lower)
+    if own >= typical or sum(one.height < SMALLER * typical for one in lower) < FEWEST:
+        return []
+    groups: list[list[Component]] = []
+    for line in text_lines(lower, own):
+        groups.append([])
+        for one in line:
+            if groups[-1] and -overlaps(groups[-1][-1], one)[1] > APART * own:
+                groups.append([])
+            groups[-1].append(one)
+    return [group for group in groups if height_of_line(group, typical) < typical]
+
+
+def find_commas(found: Sequence[Component], typical: float) -> list[Component]:
+    """The short strokes that begin beside the foot of a taller component and reach below it."""
+    short = [one for one in found if one.height <= SHORT * typical and one.width <= SLIM * one.height]
+    tall = [one for one in found if one.height >= FRAGMENT * typical] if short else []
+    return [one for one in short if any(_is_comma(one, digit, typical) for digit in tall)]
+
+
+def _is_comma(one: Component, digit: Component, typical: float) -> bool:
+    down, across = overlaps(one, digit)
+    return -NEAR * typical <= across <= 0 and 0 <= down <= one.height / 2 and one.bottom > digit.bottom

@@ -1,0 +1,54 @@
+"""Digits of a page are divided into lines, also where the lines differ in height."""
+
+import pytest
+from PIL import Image, ImageDraw
+
+from imaging.drawing import page, write_seven
+from mnist_lit.imaging.find_digits import find_digits, page_hypotheses
+
+
+def large_and_small(small: int = 5) -> Image.Image:
+    """Two large sevens, and below them a line of small ones, a fifth as high."""
+    picture = page(700, 700)
+    for left in (100, 380):
+        write_seven(picture, left, 60, zoom=3, pen=20)
+    for number in range(small):
+        write_seven(picture, 100 + 60 * number, 500, zoom=0.6, pen=5)
+    return picture
+
+
+def test_a_line_of_small_digits_below_large_ones_is_read() -> None:
+    assert [(found.line, found.column) for found in find_digits(large_and_small())] == [
+        *((1, column) for column in (1, 2)),
+        *((2, column) for column in range(1, 6)),
+    ]
+
+
+@pytest.mark.parametrize("rejected", [0, 1, 2, 4])
+def test_small_words_are_dropped_but_not_small_digits(rejected: int) -> None:
+    """At most one of a line's digits, or a seventh of them, may be doubtful."""
+    (hypotheses,) = page_hypotheses(large_and_small())
+    tops = [found.box[1] for found in hypotheses.found]
+    small = [place for place, top in enumerate(tops) if top > 450]
+    unlike = [place in small[:rejected] for place in range(len(tops))]
+    lines = [one.line for one in hypotheses.choose([0.0] * len(tops), unlike)]
+    assert lines == ([1, 1, 2, 2, 2, 2, 2] if rejected < 2 else [1, 1])
+
+
+def test_two_small_strokes_are_not_a_line_of_their_own() -> None:
+    assert len(find_digits(large_and_small(2))) == 2
+
+
+@pytest.mark.parametrize("height", [28, 36])
+def test_a_comma_is_not_a_one_on_a_line_of_its_own(height: int) -> None:
+    number = page(600, 260)
+    for left in (40, 220, 300, 380):
+        write_seven(number, left, 60)
+    ImageDraw.Draw(number).line((122, 155, 112, 155 + height), 40, 8)
+    assert [(found.line, found.column) for found in find_digits(number)] == [(1, column) for column in range(1, 5)]
+
+
+def test_a_short_one_beside_a_digit_is_not_a_comma() -> None:
+    number = write_seven(page(300, 260), 40, 60)
+    ImageDraw.Draw(number).line((130, 105, 126, 160), 40, 8)
+    assert len(find_digits(number)) == 2
