@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, PngImagePlugin, features
+from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin, features
 
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture, picture_names
@@ -98,6 +98,16 @@ def test_a_light_page_with_transparent_corners_stays_light() -> None:
     page = corner("black", "RGBA")
     page.paste((0, 0, 0, 0), (36, 16, 40, 20))
     assert gray(open_picture(page))[19, 39] == 255
+
+
+def test_bold_ink_with_light_edges_is_not_a_canvas() -> None:
+    """It fills more than half of its box, and its antialiased edges have the tone of the background."""
+    ink = Image.new("L", (60, 60))
+    ImageDraw.Draw(ink).ellipse((15, 15, 45, 45), outline=255, width=11)
+    rim = ink.filter(ImageFilter.GaussianBlur(1))
+    drawing = Image.merge("RGBA", [*[rim.point(lambda alpha: 255 - alpha)] * 3, rim])
+    loaded = gray(open_picture(drawing))
+    assert (loaded[2, 2], loaded[30, 20]) == (255, 0)
 
 
 def test_an_opaque_canvas_inside_a_wide_transparent_margin_is_paper() -> None:

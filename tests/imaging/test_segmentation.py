@@ -329,3 +329,16 @@ def test_the_box_that_a_single_digit_touches_does_not_belong_to_it(seven: NDArra
     boxed = write_seven(page(), 60, 50)
     ImageDraw.Draw(boxed).rectangle((58, 30, 160, 170), outline=40, width=4)
     assert likeness(center_digit(boxed), seven) > 0.9
+
+
+def test_a_box_of_separate_bars_is_searched_once() -> None:
+    """Its walls, as they are traced across the gaps, hold no ink that could be erased."""
+    eight = page(300, 300, 245)
+    draw = ImageDraw.Draw(eight)
+    for y in (50, 150, 250):
+        draw.rectangle((99, y - 8, 201, y + 8), 20)
+    for x in (95, 205):
+        for y in (50, 150):
+            draw.rectangle((x - 8, y + 4, x + 7, y + 96), 20)
+    assert find_digit(eight)
+    assert find_digits(eight)

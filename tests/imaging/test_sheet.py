@@ -154,15 +154,11 @@ def test_the_one_digit_of_a_sheet_is_read(seven: NDArray[np.uint8]) -> None:
     assert likeness(center_digit(write_seven(page(640, 480), 270, 180)), seven) > 0.9
 
 
-def test_an_empty_sheet_on_a_table_is_blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies on the table is not a digit."""
-    picture = sheet_on_table()
-    ImageDraw.Draw(picture).ellipse((590, 100, 625, 160), outline=(20, 20, 20), width=8)
-    assert not find_digits(picture)
-    assert not digit_hypotheses(picture).found
-    monkeypatch.setattr("mnist_lit.imaging.find_digits.PAPER", 1)
-    assert find_digits(picture)
-    assert digit_hypotheses(picture).found
+def test_the_inside_of_a_zero_that_fills_the_picture_is_not_an_empty_sheet() -> None:
+    zero = page(400, 600, 240)
+    ImageDraw.Draw(zero).rectangle((0, 0, 399, 599), outline=20, width=45)
+    assert digit_hypotheses(zero).found
+    assert find_digits(zero)
 
 
 @pytest.mark.parametrize("shape", ["upright", "broad"])

@@ -52,3 +52,12 @@ def test_a_short_one_beside_a_digit_is_not_a_comma() -> None:
     number = write_seven(page(300, 260), 40, 60)
     ImageDraw.Draw(number).line((130, 105, 126, 160), 40, 8)
     assert len(find_digits(number)) == 2
+
+
+def test_small_digits_beside_large_ones_stay_in_their_line() -> None:
+    price = page(900, 400)
+    for left in (60, 260):
+        write_seven(price, left, 60, zoom=2.5, pen=16)
+    for number in range(3):
+        write_seven(price, 480 + 80 * number, 62, zoom=0.95, pen=10)
+    assert [(found.line, found.column) for found in find_digits(price)] == [(1, column) for column in range(1, 6)]

@@ -35,7 +35,6 @@ HIGH = 0.6  # least height of a cropped number's digits, as a share of the pictu
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
 SOFT = 0.2  # least sharpness of a photo's edges; without any, there is only light and shadow
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
-PAPER, LONG = 0.25, 2.0  # least share of the picture, and greatest ratio of its sides, of a sheet that may be empty
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -79,17 +78,13 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     written = []
-    is_paper = False  # and not the stroke of a white digit
     for sheet in find_sheets(pixels):
-        height, width = sheet.pixels.shape[:2]
-        covers = height * width >= PAPER * pixels.shape[0] * pixels.shape[1]
-        is_paper |= covers and max(height, width) <= LONG * min(height, width)
         on_sheet = hypotheses(sheet.pixels)
         found = []
         for digit in on_sheet.found:
             found.append(digit._replace(box=_zoomed(sheet.in_picture(digit.box), zoom)))
         written += [on_sheet._replace(found=found)] if found else []
-    return written or ([Hypotheses([], [])] if is_paper else [hypotheses(picture)])
+    return written or [hypotheses(picture)]
 
 
 def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:

@@ -21,7 +21,11 @@ SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of phones, which store
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
-TONES = 16  # standard deviation in gray levels above which an opaque area is paper with ink, and not ink alone
+SOLID, FILLED = (
+    250,
+    0.95,
+)  # least alpha of opaque pixels, and least share of them in a canvas: ink fills less of its box
+TONES = 16  # standard deviation in gray levels above which a canvas has ink on it
 MIN_SPAN = 1e-30  # numbers that differ by less are one tone; float32 cannot hold 255 divided by it
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
@@ -167,16 +171,15 @@ def _normalize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _on_paper(picture: Image.Image) -> Image.Image:
-    """Blend with white or black paper: the picture's own tone if it is mostly opaque, or has an opaque area with light
-    and dark in it, else the opposite one."""
+    """Blend with white or black paper: the picture's own tone if it is mostly opaque, or a canvas with ink on it inside
+    a transparent margin; else the opposite one."""
     alpha = np.asarray(picture.getchannel("A"), np.float32)
     tones = np.asarray(picture.convert("RGB").convert("L"), np.float32)
-    total = max(float(alpha.sum()), 1)
-    mean = float((tones * alpha).sum()) / total
+    light = float((tones * alpha).sum() / max(float(alpha.sum()), 1)) >= 128
     left, top, right, bottom = picture.getchannel("A").getbbox() or (0, 0, 1, 1)
-    is_area = alpha[top:bottom, left:right].mean() > 128
-    opaque = alpha.mean() > 128 or (is_area and float(((tones - mean) ** 2 * alpha).sum()) > TONES**2 * total)
-    paper = Image.new("RGBA", picture.size, "white" if (mean >= 128) == opaque else "black")
+    solid = alpha[top:bottom, left:right] >= SOLID
+    is_canvas = solid.mean() > FILLED and tones[top:bottom, left:right][solid].std() > TONES
+    paper = Image.new("RGBA", picture.size, "white" if light == (alpha.mean() > 128 or is_canvas) else "black")
     paper.alpha_composite(picture)
     return paper.convert("RGB")
 

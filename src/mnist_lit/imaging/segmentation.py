@@ -88,10 +88,13 @@ class SingleDigit(NamedTuple):
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another component; empty if
     there is no ink."""
-    if boxes := _boxes(components(ink.mask), ink.stroke):
-        walls = [wall for box in boxes for wall in _walls(box, ink.stroke)]
-        found = single_digit_hypotheses(ink._replace(mask=erase(ink.mask, walls)))
-        return found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
+    walls = [wall for box in _boxes(components(ink.mask), ink.stroke) for wall in _walls(box, ink.stroke)]
+    found = _digits_on_lines(ink._replace(mask=erase(ink.mask, walls)))
+    return found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1]) if walls else found
+
+
+def _digits_on_lines(ink: Ink) -> SingleDigit:
+    """The same without the ruled lines that pass the digit."""
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
     found = _largest_digits(erase(ink.mask, lines))
     if not lines:

@@ -60,7 +60,14 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
             if groups[-1] and -overlaps(groups[-1][-1], one)[1] > APART * own:
                 groups.append([])
             groups[-1].append(one)
-    return [group for group in groups if height_of_line(group, typical) < typical]
+    tall = [one for one in found if one.height >= LOWER * typical]
+    small = [group for group in groups if height_of_line(group, typical) < typical]
+    return [group for group in small if not any(_is_beside(one, other) for one in group for other in tall)]
+
+
+def _is_beside(one: Component, other: Component) -> bool:
+    """Whether a component lies in the row of another one."""
+    return overlaps(one, other)[0] > SAME_LINE * min(one.height, other.height)
 
 
 def find_commas(found: Sequence[Component], typical: float) -> list[Component]:

@@ -16,7 +16,6 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
 from mnist_lit.runs.folders import (
-    CHECKPOINTS,
     CONFIG_YAML,
     LOGS,
     began_and_saved,
@@ -102,7 +101,7 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     path = f"{LOGS}/{name}"
     if members[0].is_file():
         in_run = folder.joinpath(CONFIG_YAML).is_file()
-        path = name = f"{path}/{CHECKPOINTS}/{members[0].name}" if in_run else members[0].name
+        path = name = f"{path}/{members[0].resolve().relative_to(folder)}" if in_run else members[0].name
     commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
     if words := _recorded_words(folder):
         seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
