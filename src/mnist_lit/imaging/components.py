@@ -35,19 +35,22 @@ def typical_height(found: Sequence[Component]) -> float:
 
 
 def is_among(one: Component, others: Sequence[Component]) -> bool:
+    """Whether the others include this very component; `in` would compare their masks."""
     return any(one is other for other in others)
 
 
-def erase(mask: Mask, lines: Sequence[Component]) -> Mask:
-    if not lines:
+def erase(mask: Mask, parts: Sequence[Component]) -> Mask:
+    """The ink without that of some components."""
+    if not parts:
         return mask
     kept = mask.copy()
-    for line in lines:
-        kept[line.where] &= ~line.mask
+    for part in parts:
+        kept[part.where] &= ~part.mask
     return kept
 
 
 def union(parts: Sequence[Component]) -> Component:
+    """Components as one."""
     if len(parts) == 1:
         return parts[0]
     boxes = np.array([one[:4] for one in parts])
