@@ -63,7 +63,8 @@ class Hypotheses(NamedTuple):
             digits = [choice.digit for choice in path if choice.digit is not None]
             number = chosen[-1].line + 1 if chosen else above + 1
             chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
-        chosen = self._without_small_print(chosen, rejected, above) if rejected else chosen
+        if rejected and len(self.lines) > 1:
+            chosen = self._without_small_print(chosen, rejected, above)
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
         others = [one.digit for one in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):

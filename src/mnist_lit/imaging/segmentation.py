@@ -20,7 +20,7 @@ from mnist_lit.imaging.components import (
     union,
 )
 from mnist_lit.imaging.ink import Component, Ink, Strength, corners, ruled_lines
-from mnist_lit.imaging.stroke_width import Mask, ink_distances
+from mnist_lit.imaging.stroke_width import ink_distances
 from mnist_lit.imaging.text_lines import FRAGMENT, NEAR, find_commas, height_of_line, text_lines
 
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each piece is taken alone, or uncut
@@ -39,6 +39,7 @@ DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 BAR = 3.0  # least width of an underline, as a share of its height
+RIM = 0.2  # depth of the rim of a component in which a box has its walls, as a share of its height or width
 WALL = 0.9  # least share of a frame's side that its walls cover
 DISK = 0.85  # least diameter of a circle inside a disk, as a share of its longer side
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
@@ -88,25 +89,30 @@ class SingleDigit(NamedTuple):
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another component; empty if
     there is no ink."""
-    walls = [wall for box in _boxes(components(ink.mask), ink.stroke) for wall in _walls(box, ink.stroke)]
-    found = _digits_on_lines(ink._replace(mask=erase(ink.mask, walls)))
-    return found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1]) if walls else found
+    all_ink = components(ink.mask)
+    walls = [wall for box in _boxes(all_ink, ink.stroke) for wall in _walls(box, ink.stroke)]
+    if not walls:
+        return _digits_on_lines(ink, all_ink)
+    unboxed = ink._replace(mask=erase(ink.mask, walls))
+    found = _digits_on_lines(unboxed, components(unboxed.mask))
+    return found._replace(hypotheses=found.hypotheses + _largest_digits(all_ink, ink.mask.shape).hypotheses[:1])
 
 
-def _digits_on_lines(ink: Ink) -> SingleDigit:
-    """The same without the ruled lines that pass the digit."""
+def _digits_on_lines(ink: Ink, all_ink: Sequence[Component]) -> SingleDigit:
+    """The same without the ruled lines that pass the digit. all_ink: the components of the ink."""
+    shape = ink.mask.shape
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
-    found = _largest_digits(erase(ink.mask, lines))
     if not lines:
-        return found
+        return _largest_digits(all_ink, shape)
+    found = _largest_digits(components(erase(ink.mask, lines)), shape)
     first = next(iter(found.hypotheses), None)
-    if not first or first.size < MIN_DIGIT * max(ink.mask.shape):
-        return _largest_digits(ink.mask)
-    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, ink.mask.shape)]
+    if not first or first.size < MIN_DIGIT * max(shape):
+        return _largest_digits(all_ink, shape)
+    ruled = [line for line in lines if len(lines) > 2 or _passes_digit(line, first, shape)]
     if len(ruled) < len(lines):
-        found = _largest_digits(erase(ink.mask, ruled))
+        found = _largest_digits(components(erase(ink.mask, ruled)), shape)
     if ruled and len(lines) <= 2:  # they may also be the stem of a four that fills the picture
-        found = found._replace(hypotheses=found.hypotheses + _largest_digits(ink.mask).hypotheses[:1])
+        found = found._replace(hypotheses=found.hypotheses + _largest_digits(all_ink, shape).hypotheses[:1])
     return found
 
 
@@ -149,16 +155,15 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     return found
 
 
-def _largest_digits(mask: Mask) -> SingleDigit:
-    found = components(mask)
+def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> SingleDigit:
     if not found:
         return SingleDigit([], 0)
-    main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(mask.shape) else CUT_OFF))
+    main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(shape) else CUT_OFF))
     others = [one for one in found if one is not main and one.size >= SPECK * main.size and not one.encloses(main)]
     near = [one for one in others if gap_between(one, main, NEAR * main.size) <= NEAR * main.size]
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
-    inside = [one for one in near if one.clear_of_border(mask.shape) or not main.clear_of_border(mask.shape)]
-    chain = _chain([main, *inside], [one for one in others if one.clear_of_border(mask.shape)])
+    inside = [one for one in near if one.clear_of_border(shape) or not main.clear_of_border(shape)]
+    chain = _chain([main, *inside], [one for one in others if one.clear_of_border(shape)])
     without_bars = [one for one in chain if not _is_bar(one, main)]  # such as an underline
     hypotheses = [without_bars, chain, [main, *inside], [main]]
     framed = [one for one in others if one.size > FRAMED * main.size and main.contains(one)]
@@ -167,7 +172,7 @@ def _largest_digits(mask: Mask) -> SingleDigit:
         parts = [
             one for one in framed if one is inner or gap_between(one, inner, NEAR * inner.size) <= NEAR * inner.size
         ]
-        hypotheses.insert(0 if _is_frame(main, inner, mask.shape) else 2, parts)
+        hypotheses.insert(0 if _is_frame(main, inner, shape) else 2, parts)
     hypotheses += [[main, *near]] if len(near) > len(inside) else []
     second = max((one for one in others if one.area > OTHER * main.area), key=lambda one: one.area, default=None)
     hypotheses += [[second]] if second and [second] not in hypotheses else []
@@ -177,7 +182,7 @@ def _largest_digits(mask: Mask) -> SingleDigit:
     first, *rest = unique.values()
     digit = union(first)
     beside = sum(
-        DIGIT_LIKE < one.height / digit.height < 1 / DIGIT_LIKE and one.clear_of_border(mask.shape)
+        DIGIT_LIKE < one.height / digit.height < 1 / DIGIT_LIKE and one.clear_of_border(shape)
         for one in others
         if one not in first and not digit.contains(one)
     )
@@ -225,10 +230,24 @@ def _boxes(found: Sequence[Component], stroke: float) -> list[Component]:
 
 
 def _is_box(one: Component, stroke: float) -> bool:
+    if not _has_ink_all_around(one):  # far faster to find than straight lines
+        return False
     walls = ruled_lines(one.mask, stroke, WALL)
     if min(sum(wall.axis == axis for wall in walls) for axis in (0, 1)) < 2:
         return False
     return any(inside.height > MARK * one.height for inside in components(erase(one.mask, walls)))
+
+
+def _has_ink_all_around(one: Component) -> bool:
+    """Whether nearly all rows and columns of a component have ink near both of their ends."""
+    down, across = max(1, round(RIM * one.height)), max(1, round(RIM * one.width))
+    sides = (
+        one.mask[:down].any(axis=0),
+        one.mask[-down:].any(axis=0),
+        one.mask[:, :across].any(axis=1),
+        one.mask[:, -across:].any(axis=1),
+    )
+    return min(float(side.mean()) for side in sides) >= WALL
 
 
 def _is_hole(one: Component) -> bool:
