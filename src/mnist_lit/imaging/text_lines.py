@@ -25,7 +25,7 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
     low = [one for one in others if one.height < DASH * typical or is_among(one, commas)]
     lines: list[list[Component]] = []
     for one in sorted((one for one in others if not is_among(one, low)), key=lambda one: one.left):
-        beside = [max(overlaps(one, it)[0] / min(one.height, it.height) for it in line[-LAST:]) for line in lines]
+        beside = [max(_shared_height(one, it) for it in line[-LAST:]) for line in lines]
         if lines and max(beside) > SAME_LINE:
             lines[beside.index(max(beside))].append(one)
         else:
@@ -62,12 +62,14 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
             groups[-1].append(one)
     tall = [one for one in found if one.height >= LOWER * typical]
     small = [group for group in groups if height_of_line(group, typical) < typical]
-    return [group for group in small if not any(_is_beside(one, other) for one in group for other in tall)]
+    return [
+        group for group in small if not any(_shared_height(one, other) > SAME_LINE for one in group for other in tall)
+    ]
 
 
-def _is_beside(one: Component, other: Component) -> bool:
-    """Whether a component lies in the row of another one."""
-    return overlaps(one, other)[0] > SAME_LINE * min(one.height, other.height)
+def _shared_height(one: Component, other: Component) -> float:
+    """How far two components overlap down, as a share of the lower one's height; negative = gap."""
+    return overlaps(one, other)[0] / min(one.height, other.height)
 
 
 def find_commas(found: Sequence[Component], typical: float) -> list[Component]:

@@ -1,5 +1,6 @@
 """The shipped recipes by name, and the settings that belong to a machine rather than to a recipe."""
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -38,14 +39,14 @@ def recipe_names() -> list[str]:
 
 def find_recipe(name: str) -> Path:
     """The config at a path, or the shipped recipe of that name. Raises InputError if there is neither."""
-    with suppress(OSError):  # not a possible file name
-        for path in (Path(name), recipes_dir() / f"{name}.yaml"):
-            if path.is_file():
-                return path
+    paths = (Path(name), recipes_dir() / f"{name}.yaml")
+    found = [path for path in paths if os.path.lexists(path)]  # none for a name that is too long
+    for path in found:
+        if path.is_file():
+            return path
     names = recipe_names()
-    with suppress(OSError):
-        if Path(name).is_dir():
-            raise InputError(f"{name} is a folder, not a config (recipes: {', '.join(names)})")
+    if any(path.is_dir() for path in found):
+        raise InputError(f"{name} is a folder, not a config (recipes: {', '.join(names)})")
     raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
 
 
