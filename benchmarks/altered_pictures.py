@@ -1,4 +1,4 @@
-"""Pictures as people take them: with a border, cropped, rotated, faint, in uneven light, or with another pen."""
+"""Pictures as people take them: with a border, cropped, rotated, faint, blurred, unevenly lit, or with another pen."""
 
 from collections.abc import Callable
 
@@ -61,6 +61,11 @@ def repenned(pixels: Pixels, box: Box, share: float) -> Pixels:
     return np.asarray((cv2.erode if dark == (share > 0) else cv2.dilate)(pixels, kernel))
 
 
+def blurred(pixels: Pixels, box: Box, share: float) -> Pixels:
+    """Out of focus: a Gaussian blur whose standard deviation is that share of the digit's longer side."""
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), share * max(box[2] - box[0], box[3] - box[1])))
+
+
 ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {
     "as it is": lambda pixels, box: pixels,
     "border of 5 %": lambda pixels, box: bordered(pixels, 0.05, 0.05, 0.05, 0.05),
@@ -76,6 +81,8 @@ ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {
     "contrast of 15 %": lambda pixels, box: faded(pixels, 0.15),
     "thinner pen, -2 %": lambda pixels, box: repenned(pixels, box, -0.02),
     "thicker pen, +8 %": lambda pixels, box: repenned(pixels, box, 0.08),
+    "blurred, 5 %": lambda pixels, box: blurred(pixels, box, 0.05),
+    "blurred, 9 %": lambda pixels, box: blurred(pixels, box, 0.09),
     "light from the left": lambda pixels, box: lit(pixels, lambda x, y: 1 - 0.6 * x),
     "vignette": lambda pixels, box: lit(pixels, lambda x, y: 1 - 1.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)),
     "hard shadow": lambda pixels, box: lit(pixels, lambda x, y: 0.5 + 0.5 / (1 + np.exp(30 * (x + 0.4 * y - 0.6)))),

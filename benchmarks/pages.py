@@ -60,6 +60,7 @@ class Kind(NamedTuple):
     shows_through: bool = False  # what is written on the back
     table: Callable[[Random, Array], Array] | None = None  # that the sheet lies on
     hand: bool = False  # over the sheet, but no digit
+    turned: float = 0  # the camera, in degrees
     cut_off: bool = False  # a part of the sheet, but no digit, is out of view
     light: Callable[[Random, Array, Array], Any] = lambda rng, x, y: 1  # times daylight
     noise: tuple[float, float] = (1, 4)  # gray levels
@@ -146,8 +147,9 @@ def place(rng: Random, ink: Array, kind: Kind) -> Array:
     sides = np.array(ink.shape[::-1])
     left, top, width, height = cv2.boundingRect((ink > 0.5).astype(np.uint8))
     while True:
-        scale, degrees, tilt = (rng.uniform(0.65, 0.95), 5, 0.03) if kind.table else (1.02, 3, 0)
-        turn = cv2.getRotationMatrix2D((0, 0), rng.normal(0, degrees), scale)[:, :2]
+        whole = 0.75 if kind.turned else 1.02  # of the sheet's size
+        scale, degrees, tilt = (rng.uniform(0.65, 0.95), 5, 0.03) if kind.table else (whole, 3, 0)
+        turn = cv2.getRotationMatrix2D((0, 0), rng.normal(kind.turned, degrees), scale)[:, :2]
         corners = (CORNERS - 0.5) * sides @ turn + sides * (0.5 + tilt * rng.uniform(-1, 1, (4, 2)))
         if kind.cut_off:
             corners[:, 0] += sides[0] * rng.choice([-1, 1]) * ((1 - scale) / 2 + rng.uniform(0.03, 0.12))
@@ -228,6 +230,8 @@ KINDS = {
     "lamp": Kind(light=lambda rng, x, y: 1 + 0.8 * np.exp(-(x**2 + y**2) / rng.uniform(0.02, 0.1))),  # a bright spot
     "dim": Kind(light=lambda rng, x, y: rng.uniform(0.25, 0.5), noise=(3, 8)),
     "blurred": Kind(blur=(2, 4)),
+    "out-of-focus": Kind(blur=(4, 6)),
+    "turned": Kind(turned=12),
     "small": Kind(zoom=0.35),
     "table": Kind(table=wood),
     "table-ruled": Kind(table=wood, ruling="lines"),

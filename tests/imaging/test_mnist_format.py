@@ -1,10 +1,13 @@
 """Digits are placed as MNIST's makers placed theirs."""
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from mnist_lit.data.datasets import load_dataset
+from mnist_lit.imaging import mnist_format
 from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, turn
 
@@ -50,6 +53,24 @@ def test_a_turned_digit_keeps_its_format(tone: int) -> None:
     rows, columns = turn(fit_to_box(bar), -90).nonzero()
     assert np.ptp(columns) + 1 == BOX_SIZE
     assert np.ptp(rows) + 1 <= 6
+
+
+def loops(image: Image.Image) -> int:
+    """The holes in what the network would see."""
+    return int(cv2.connectedComponents((center_digit(image) < 128).astype(np.uint8))[0]) - 2  # ink and paper
+
+
+@pytest.mark.parametrize("blur", [0, 4, 9])
+def test_a_blurred_eight_keeps_its_loops(blur: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    eight = Image.new("L", (200, 200), 230)
+    for top in (50, 95):
+        ImageDraw.Draw(eight).ellipse((70, top, 120, top + 55), None, 40, 14)
+    blurred = eight.filter(ImageFilter.GaussianBlur(blur))
+    sharpened, crisp = center_digit(blurred), blur < 9
+    assert loops(blurred) == 2
+    monkeypatch.setattr(mnist_format, "SHARPENING", 0)
+    assert (loops(blurred) == 2) == crisp
+    assert np.array_equal(center_digit(blurred), sharpened) == crisp
 
 
 def test_an_empty_image_is_rejected() -> None:

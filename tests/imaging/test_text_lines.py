@@ -61,3 +61,22 @@ def test_small_digits_beside_large_ones_stay_in_their_line() -> None:
     for number in range(3):
         write_seven(price, 480 + 80 * number, 62, zoom=0.95, pen=10)
     assert [(found.line, found.column) for found in find_digits(price)] == [(1, column) for column in range(1, 6)]
+
+
+@pytest.mark.parametrize("slope", [-0.3, -0.15, 0.15, 0.3])
+def test_the_lines_of_a_turned_page_slope(slope: float) -> None:
+    turned = page(1200, 1200)
+    for number in range(15):
+        down, across = divmod(number, 5)
+        write_seven(turned, 100 + 200 * across, 400 + 170 * down + slope * 200 * across)
+    lines = [(found.line, found.column) for found in find_digits(turned)]
+    assert lines == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
+
+
+def test_digits_all_over_a_page_have_no_common_slope() -> None:
+    scattered = page(1200, 1200)
+    places = [(320, 40), (600, 40), (940, 360), (640, 400), (400, 420), (500, 640), (340, 840), (560, 880)]
+    for left, top in places:
+        write_seven(scattered, left, top)
+    lines = [found.line for found in find_digits(scattered)]
+    assert lines == [1, 1, 2, 2, 2, 3, 4, 4]

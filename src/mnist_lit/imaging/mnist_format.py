@@ -13,6 +13,8 @@ BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCu
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box
 MIN_GRAY = 0.2  # least share of gray pixels in the ink of an MNIST digit: its strokes are antialiased
+BAND = 0.25  # of strengths around the edge of a stroke, as a share of the edge's
+BLURRED, WIDEST, SHARPENING = 12, 25, 3  # edges in a drawn digit: least width to sharpen, greatest sharpened, how much
 TURN_ZOOM, TURN_INK = 3, 0.15  # enlargement of a digit to be turned, and the palest ink kept, as a share of the darkest
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
 
@@ -60,9 +62,28 @@ def draw_digit(strength: NDArray[np.float32], digit: Component) -> NDArray[np.ui
     zoom = DRAWN_SIZE / digit.size
     height, width = (max(1, round(side * zoom)) for side in inked.shape)
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    drawn = cv2.resize(inked, (width, height), interpolation=how)
-    edge = min(1.0, float(drawn.max()) / 2)  # reducing a thin stroke makes it faint
-    return fit_to_box(normalize_stroke_width(drawn >= edge, BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
+    drawn = _sharpen(np.asarray(cv2.resize(inked, (width, height), interpolation=how)))
+    return fit_to_box(normalize_stroke_width(drawn >= _edge(drawn), BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
+
+
+def _edge(drawn: NDArray[np.float32]) -> float:
+    """The strength above which a drawn digit, see `draw_digit`, is ink: reducing a thin stroke makes it faint."""
+    return min(1.0, float(drawn.max()) / 2)
+
+
+# Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
+def _sharpen(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A drawn digit with sharper strokes if they are blurred. The edges' width is that of a band around them, its area
+    divided by the outline's length, extrapolated from the strengths in the band to those from paper to ink."""
+    edge, darkest = _edge(drawn), float(drawn.max())
+    ink = (drawn >= edge).view(np.uint8)
+    outline = ink.sum() - cv2.erode(ink, np.ones((3, 3), np.uint8)).sum()
+    band = ((drawn > (1 - BAND) * edge) & (drawn < (1 + BAND) * edge)).sum()
+    width = float(band / max(outline, 1)) * darkest / (2 * BAND * edge)
+    if width < BLURRED:
+        return drawn
+    blurred = cv2.GaussianBlur(drawn, (0, 0), min(width, WIDEST) / 2, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(drawn + SHARPENING * (drawn - blurred))
 
 
 def in_mnist_format(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

@@ -12,13 +12,43 @@ DASH, FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest par
 NEAR = 0.25  # largest gap between two strokes of a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 SMALLER, LOWER, FEWEST = 0.5, 0.75, 3  # greatest height of a line of small digits, and of its highest; least number
+BESIDE, NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
 APART = 2.0  # widest gap between them, in heights
+STEEPEST, AGREED = 0.5, 0.15  # slope of a line, and greatest median deviation from it
 SHORT, SLIM = 0.55, 0.8  # highest comma, and its greatest width, as a share of its height
 
 
 def text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
-    """Components by lines from the top, each from the left. From left to right each tall component joins the line whose
-    last ones are beside it; low ones, which are parts of digits, join the line of the nearest tall one."""
+    """Components by lines from the top, each from the left. The lines may slope."""
+    slope = _slope(found, typical)
+    falls = [round(slope * (one.left + one.right) / 2) for one in found]
+    level = [one._replace(top=one.top - fall, bottom=one.bottom - fall) for one, fall in zip(found, falls, strict=True)]
+    place = {id(leveled): one for leveled, one in zip(level, found, strict=True)}
+    return [[place[id(one)] for one in line] for line in _level_lines(level, typical)]
+
+
+# The median of the slopes between neighbors (Hashizume, Yeh and Rosenfeld 1986).
+def _slope(found: Sequence[Component], typical: float) -> float:
+    """How far the lines of text fall, in pixels per pixel to the right; 0 if neighbors do not agree."""
+    tall = [one for one in found if one.height >= FRAGMENT * typical]
+    centers = np.array([(one.left + one.right, one.top + one.bottom) for one in tall], np.float64).reshape(-1, 2) / 2
+    steps = []
+    for center in centers:
+        away = centers - center
+        away = away[away[:, 0] > BESIDE * typical]
+        away = away[np.hypot(*away.T) < NEIGHBOR * typical]
+        if len(away):
+            steps.append(away[np.hypot(*away.T).argmin()])
+    if len(steps) < FEWEST:
+        return 0.0
+    slopes = np.array([down / across for across, down in steps])
+    slope = float(np.median(slopes))
+    return slope if abs(slope) < STEEPEST and np.median(abs(slopes - slope)) < AGREED else 0.0
+
+
+def _level_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
+    """Components by level lines. From left to right each tall component joins the line whose last ones are beside it;
+    low ones, which are parts of digits, join the line of the nearest tall one."""
     commas = find_commas(found, typical)
     small = _small_lines([one for one in found if not is_among(one, commas)], typical)
     others = [one for one in found if not any(is_among(one, line) for line in small)]
@@ -54,7 +84,7 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     if own >= typical or sum(one.height < SMALLER * typical for one in lower) < FEWEST:
         return []
     groups: list[list[Component]] = []
-    for line in text_lines(lower, own):
+    for line in _level_lines(lower, own):
         groups.append([])
         for one in line:
             if groups[-1] and -overlaps(groups[-1][-1], one)[1] > APART * own:
