@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.imaging import mnist_format
-from mnist_lit.imaging.find_digits import center_digit
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, turn
 
 
@@ -55,22 +55,29 @@ def test_a_turned_digit_keeps_its_format(tone: int) -> None:
     assert np.ptp(rows) + 1 <= 6
 
 
-def loops(image: Image.Image) -> int:
-    """The holes in what the network would see."""
-    return int(cv2.connectedComponents((center_digit(image) < 128).astype(np.uint8))[0]) - 2  # ink and paper
+def loops(image: NDArray[np.uint8]) -> int:
+    """The holes in a digit."""
+    return int(cv2.connectedComponents((image < 128).astype(np.uint8))[0]) - 2  # ink and paper
 
 
-@pytest.mark.parametrize("blur", [0, 4, 9])
-def test_a_blurred_eight_keeps_its_loops(blur: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    eight = Image.new("L", (200, 200), 230)
+def eight(blur: float) -> Image.Image:
+    picture = Image.new("L", (200, 200), 230)
     for top in (50, 95):
-        ImageDraw.Draw(eight).ellipse((70, top, 120, top + 55), None, 40, 14)
-    blurred = eight.filter(ImageFilter.GaussianBlur(blur))
-    sharpened, crisp = center_digit(blurred), blur < 9
-    assert loops(blurred) == 2
-    monkeypatch.setattr(mnist_format, "SHARPENING", 0)
-    assert (loops(blurred) == 2) == crisp
-    assert np.array_equal(center_digit(blurred), sharpened) == crisp
+        ImageDraw.Draw(picture).ellipse((70, top, 120, top + 55), None, 40, 14)
+    return picture.filter(ImageFilter.GaussianBlur(blur))
+
+
+@pytest.mark.parametrize(("blur", "expected"), [(0, [2]), (4, [2]), (9, [0, 2])])
+def test_a_blurred_digit_is_also_drawn_sharpened(blur: int, expected: list[int]) -> None:
+    assert [loops(digit.image) for digit in digit_hypotheses(eight(blur)).found] == expected
+
+
+@pytest.mark.parametrize(("blurred", "expected"), [(1, [0, 2, 2]), (2, [2, 2, 2]), (3, [2, 2, 2])])
+def test_the_digits_of_a_page_are_sharpened_if_most_are_blurred(blurred: int, expected: list[int]) -> None:
+    line = Image.new("L", (600, 200), 230)
+    for place in range(3):
+        line.paste(eight(9 if place < blurred else 0), (200 * place, 0))
+    assert [loops(digit.image) for digit in find_digits(line)] == expected
 
 
 def test_an_empty_image_is_rejected() -> None:

@@ -35,6 +35,7 @@ HIGH = 0.6  # least height of a cropped number's digits, as a share of the pictu
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
 SOFT = 0.2  # least sharpness of a photo's edges; without any, there is only light and shadow
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
+SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -101,8 +102,10 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         beside = beside if cost else more
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
-        costs += [cost + SECOND * bool(rank) for rank, _ in ranked]
-        found += _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
+        drawn = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
+        for (rank, _), versions in zip(ranked, drawn, strict=True):
+            costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(versions))]
+            found += versions
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
     return Hypotheses([choices] if choices else [], found, beside)
 
@@ -160,7 +163,9 @@ def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypo
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    return Hypotheses(lines, _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin))
+    drawn = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
+    out_of_focus = sum(len(versions) > 1 for versions in drawn) > len(drawn) / 2
+    return Hypotheses(lines, [versions[-1 if out_of_focus else 0] for versions in drawn])
 
 
 def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
@@ -212,15 +217,17 @@ def _draw_all(
     shape: tuple[int, ...],
     top: int = 0,
     left: int = 0,
-) -> list[FoundDigit]:
+) -> list[list[FoundDigit]]:
+    """Each digit's versions, see `draw_digit`, with its place in the picture."""
     strength = with_margin(ink.strength, 2)
-    found = []
+    drawn = []
     for digit in digits:
         x, y = (
             _within(shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis))) for axis in (1, 0)
         )
-        found.append(FoundDigit(_zoomed((x[0], y[0], x[1], y[1]), zoom), draw_digit(strength, digit)))
-    return found
+        box = _zoomed((x[0], y[0], x[1], y[1]), zoom)
+        drawn.append([FoundDigit(box, image) for image in draw_digit(strength, digit)])
+    return drawn
 
 
 def _zoomed(box: tuple[float, float, float, float], zoom: tuple[float, float]) -> tuple[int, int, int, int]:

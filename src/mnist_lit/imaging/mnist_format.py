@@ -55,35 +55,42 @@ def turn(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     return fit_to_box(turned)
 
 
-def draw_digit(strength: NDArray[np.float32], digit: Component) -> NDArray[np.uint8]:
-    """A digit in MNIST's format and stroke width, uint8 (28, 28). strength: see `Ink`, with a margin of 2 pixels."""
+# Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
+def draw_digit(strength: NDArray[np.float32], digit: Component) -> list[NDArray[np.uint8]]:
+    """A digit in MNIST's format and stroke width, uint8 (28, 28), and if its strokes seem blurred, also sharpened.
+    strength: see `Ink`, with a margin of 2 pixels."""
     near = cv2.dilate(with_margin(digit.mask.view(np.uint8), 2), np.ones((3, 3), np.uint8))
     inked = strength[digit.top : digit.bottom + 4, digit.left : digit.right + 4] * near
     zoom = DRAWN_SIZE / digit.size
     height, width = (max(1, round(side * zoom)) for side in inked.shape)
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    drawn = _sharpen(np.asarray(cv2.resize(inked, (width, height), interpolation=how)))
-    return fit_to_box(normalize_stroke_width(drawn >= _edge(drawn), BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
+    drawn = np.asarray(cv2.resize(inked, (width, height), interpolation=how), np.float32)
+    edges = _width_of_edges(drawn)
+    if edges < BLURRED:
+        return [_with_usual_strokes(drawn)]
+    blurred = cv2.GaussianBlur(drawn, (0, 0), min(edges, WIDEST) / 2, borderType=cv2.BORDER_CONSTANT)
+    return [_with_usual_strokes(drawn), _with_usual_strokes(drawn + SHARPENING * (drawn - blurred))]
+
+
+def _with_usual_strokes(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The strengths of a drawn digit's ink (H, W) as uint8 (28, 28) with strokes of the usual width."""
+    ink = drawn >= _edge(drawn)
+    return fit_to_box(normalize_stroke_width(ink, BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
 
 
 def _edge(drawn: NDArray[np.float32]) -> float:
-    """The strength above which a drawn digit, see `draw_digit`, is ink: reducing a thin stroke makes it faint."""
+    """The strength above which a drawn digit is ink: reducing a thin stroke makes it faint."""
     return min(1.0, float(drawn.max()) / 2)
 
 
-# Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
-def _sharpen(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A drawn digit with sharper strokes if they are blurred. The edges' width is that of a band around them, its area
-    divided by the outline's length, extrapolated from the strengths in the band to those from paper to ink."""
-    edge, darkest = _edge(drawn), float(drawn.max())
+def _width_of_edges(drawn: NDArray[np.float32]) -> float:
+    """How many pixels it takes from paper to ink: the area of a band of strengths around the edge, divided by the
+    outline's length, and extrapolated from the strengths in the band to all."""
+    edge = _edge(drawn)
     ink = (drawn >= edge).view(np.uint8)
     outline = ink.sum() - cv2.erode(ink, np.ones((3, 3), np.uint8)).sum()
     band = ((drawn > (1 - BAND) * edge) & (drawn < (1 + BAND) * edge)).sum()
-    width = float(band / max(outline, 1)) * darkest / (2 * BAND * edge)
-    if width < BLURRED:
-        return drawn
-    blurred = cv2.GaussianBlur(drawn, (0, 0), min(width, WIDEST) / 2, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(drawn + SHARPENING * (drawn - blurred))
+    return float(band / max(outline, 1)) * float(drawn.max()) / (2 * BAND * edge)
 
 
 def in_mnist_format(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
