@@ -69,6 +69,17 @@ def test_a_seven_cropped_to_its_ink_keeps_its_bar() -> None:
     assert costs == [(SECOND, (0, 0, 12, 20)), (2 * SECOND, (0, 2, 11, 20))]
 
 
+@pytest.mark.parametrize("touching", [False, True])
+def test_a_dark_strip_beside_a_digit_that_touches_the_border_is_ignored(
+    seven: NDArray[np.uint8],
+    touching: bool,
+) -> None:
+    picture = write_seven(page(), 70, 104 if touching else 50)
+    strip = ImageDraw.Draw(picture)
+    strip.rectangle((0, 0, 35, 200), 40)
+    assert likeness(center_digit(picture), seven) > 0.9
+
+
 def test_a_frame_is_ignored(seven: NDArray[np.uint8]) -> None:
     framed = write_seven(page(), 70, 50)
     ImageDraw.Draw(framed).rectangle((20, 20, 180, 180), outline=40, width=5)

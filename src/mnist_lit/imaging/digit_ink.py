@@ -26,6 +26,7 @@ from mnist_lit.imaging.stroke_width import Mask
 CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
+BLUR = 1  # pixels between a frame and the paper inside it
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
 
@@ -71,9 +72,15 @@ def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
     if not inside:
         return inks
     ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
-    is_frame = sum(map(bool, depths)) > 1 or share_of_rim(ring) == 0
+    is_frame = sum(map(bool, depths)) > 1 or not _touches(ring, depths)
     framed = FoundInk(inside, top, left, 0.0 if is_frame else inks[0].cost + SECOND)
     return [*(one.less_likely(is_frame) for one in inks), framed]
+
+
+def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
+    """Whether the ink inside a frame of those depths, see `frame_depths`, is joined to it."""
+    lines = (rows[min(BLUR, len(rows) - 1)] for rows in (ring, ring[::-1], ring.T, ring.T[::-1]))
+    return any(line.any() for line, depth in zip(lines, depths, strict=True) if depth)
 
 
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.

@@ -25,6 +25,7 @@ from mnist_lit.imaging.ink import (
 )
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
+from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
@@ -79,7 +80,7 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     written = []
-    for sheet in find_sheets(pixels):
+    for sheet in find_panels(pixels) or find_sheets(pixels):
         on_sheet = hypotheses(sheet.pixels)
         found = []
         for digit in on_sheet.found:

@@ -1,0 +1,69 @@
+"""Pictures in a figure or a screenshot are found, and what only looks like one is not."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from imaging.drawing import likeness, page, write_seven
+from mnist_lit.imaging.find_digits import find_digit, find_digits
+from mnist_lit.imaging.panels import find_panels
+
+
+def figure(panel: Image.Image, *, ticks: bool = False, margin: int = 255) -> Image.Image:
+    """A panel as plotting libraries show it: on a plain margin, with its axes and a title if wanted."""
+    picture = Image.new("L", (panel.width + 120, panel.height + 100), margin)
+    picture.paste(panel, (70, 50))
+    if ticks:
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((69, 49, 70 + panel.width, 50 + panel.height), None, 0)
+        for place in range(0, panel.height, 40):
+            draw.line((64, 50 + place, 69, 50 + place), 0)
+            draw.text((40, 44 + place), str(place // 10), 0)
+        draw.text((110, 20), "Label: 1", 0)
+    return picture
+
+
+@pytest.mark.parametrize("ticks", [False, True])
+@pytest.mark.parametrize(("paper", "ink"), [(0, 255), (40, 200), (150, 50), (225, 30)])
+def test_a_digit_in_a_figure_is_read_as_without_its_margin(paper: int, ink: int, ticks: bool) -> None:
+    panel = write_seven(page(paper=paper), 70, 50, color=ink)
+    shown = figure(panel, ticks=ticks)
+    alone, one = find_digit(panel), find_digit(shown)
+    assert alone
+    assert one
+    for digit in (one, *find_digits(shown)):
+        assert likeness(digit.image, alone.image) > 0.98
+        assert np.allclose(digit.box, np.add(alone.box, (70, 50, 70, 50)), atol=2)
+    assert len(find_digits(shown)) == 1
+
+
+def test_the_panels_of_a_figure_are_read_in_order() -> None:
+    picture = Image.new("RGB", (700, 480), "white")
+    for number in range(6):
+        across, down = 20 + 230 * (number % 3), 20 + 230 * (number // 3)
+        picture.paste(write_seven(page(paper=0), 40 + 10 * number, 50, color=255), (across, down))
+    found = find_digits(picture)
+    assert len(find_panels(np.asarray(picture))) == 6
+    assert [digit.line for digit in found] == [1, 2, 3, 4, 5, 6]
+    assert [round((digit.box[0] - 36) / 240) for digit in found[:3]] == [0, 1, 2]
+
+
+def test_what_only_looks_like_a_panel_is_none() -> None:
+    bar, box, photo = page(paper=255), page(paper=255), page(paper=255)
+    ImageDraw.Draw(bar).rectangle((60, 20, 130, 180), 0)  # a one
+    ImageDraw.Draw(box).rectangle((20, 20, 180, 180), None, 0, 6)
+    ImageDraw.Draw(photo).rectangle((20, 20, 180, 180), 150)
+    noise = np.random.default_rng(0).normal(0, 6, (200, 200))
+    noisy = Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
+    turned = figure(page(paper=0)).rotate(4, fillcolor=255)
+    for picture in (bar, *(write_seven(one, 70, 50) for one in (page(paper=255), box, noisy)), turned):
+        assert find_panels(np.asarray(picture)) == []
+    assert find_digit(bar)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (12, 12), (13, 300)])
+def test_a_small_or_flat_picture_raises_no_error(shape: tuple[int, int]) -> None:
+    assert find_panels(np.zeros(shape, np.uint8)) == []
+    corner = np.full(shape, 255, np.uint8)
+    corner[shape[0] // 3 :, shape[1] // 3 :] = 0
+    assert find_panels(corner) == []
