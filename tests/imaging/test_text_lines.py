@@ -63,14 +63,35 @@ def test_small_digits_beside_large_ones_stay_in_their_line() -> None:
     assert [(found.line, found.column) for found in find_digits(price)] == [(1, column) for column in range(1, 6)]
 
 
+def lines_of(picture: Image.Image) -> list[tuple[int, int]]:
+    return [(found.line, found.column) for found in find_digits(picture)]
+
+
 @pytest.mark.parametrize("slope", [-0.3, -0.15, 0.15, 0.3])
 def test_the_lines_of_a_turned_page_slope(slope: float) -> None:
     turned = page(1200, 1200)
     for number in range(15):
         down, across = divmod(number, 5)
         write_seven(turned, 100 + 200 * across, 400 + 170 * down + slope * 200 * across)
-    lines = [(found.line, found.column) for found in find_digits(turned)]
-    assert lines == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
+    assert lines_of(turned) == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
+
+
+@pytest.mark.parametrize("rise", [4, 8, 12, 14, 16, 18, 20, 25])
+def test_numbers_far_apart_that_each_rise_are_on_level_lines(rise: int) -> None:
+    level = page(1500, 800)
+    for number in range(36):
+        down, place = divmod(number, 12)
+        across, digit = divmod(place, 4)
+        write_seven(level, 60 + 500 * across + 80 * digit, 150 + 190 * down - rise * digit)
+    assert lines_of(level) == [(line, column) for line in (1, 2, 3) for column in range(1, 13)]
+
+
+def test_steps_and_diagonals_are_not_lines() -> None:
+    for down, across in ((105, 220), (45, 150)):  # steeper than a page is held; too short to tell
+        steps = page(1500, 900)
+        for place in range(6 if down > 100 else 3):
+            write_seven(steps, 60 + across * place, 60 + down * place)
+        assert lines_of(steps) == ([(line, 1) for line in range(1, 7)] if down > 100 else [(1, 1), (1, 2), (1, 3)])
 
 
 def test_digits_all_over_a_page_have_no_common_slope() -> None:
@@ -78,5 +99,4 @@ def test_digits_all_over_a_page_have_no_common_slope() -> None:
     places = [(320, 40), (600, 40), (940, 360), (640, 400), (400, 420), (500, 640), (340, 840), (560, 880)]
     for left, top in places:
         write_seven(scattered, left, top)
-    lines = [found.line for found in find_digits(scattered)]
-    assert lines == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert [line for line, _ in lines_of(scattered)] == [1, 1, 2, 2, 2, 3, 4, 4]

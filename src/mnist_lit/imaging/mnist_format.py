@@ -90,7 +90,7 @@ def _width_of_edges(drawn: NDArray[np.float32]) -> float:
     ink = (drawn >= edge).view(np.uint8)
     outline = ink.sum() - cv2.erode(ink, np.ones((3, 3), np.uint8)).sum()
     band = ((drawn > (1 - BAND) * edge) & (drawn < (1 + BAND) * edge)).sum()
-    return float(band / max(outline, 1)) * float(drawn.max()) / (2 * BAND * edge)
+    return float(band / max(outline, 1)) * float(drawn.max()) / (2 * BAND * edge) if edge else 0.0
 
 
 def in_mnist_format(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:

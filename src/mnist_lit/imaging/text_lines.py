@@ -13,8 +13,11 @@ NEAR = 0.25  # largest gap between two strokes of a digit
 SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
 SMALLER, LOWER, FEWEST = 0.5, 0.75, 3  # greatest height of a line of small digits, and of its highest; least number
 BESIDE, NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
+ALIGNED = 0.25  # greatest difference of the heights of pieces in a line
 APART = 2.0  # widest gap between them, in heights
-STEEPEST, AGREED = 0.5, 0.15  # slope of a line, and greatest median deviation from it
+FLAT, STEEPEST = 0.08, 0.35  # slopes between which lines are not taken as level
+STEPS, MANY = 3, 1000  # least number of steps between neighbors, and most pieces for which they are looked for
+GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
 SHORT, SLIM = 0.55, 0.8  # highest comma, and its greatest width, as a share of its height
 
 
@@ -23,27 +26,30 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
     slope = _slope(found, typical)
     falls = [round(slope * (one.left + one.right) / 2) for one in found]
     level = [one._replace(top=one.top - fall, bottom=one.bottom - fall) for one, fall in zip(found, falls, strict=True)]
-    place = {id(leveled): one for leveled, one in zip(level, found, strict=True)}
-    return [[place[id(one)] for one in line] for line in _level_lines(level, typical)]
+    before = {id(after): one for after, one in zip(level, found, strict=True)}
+    return [[before[id(one)] for one in line] for line in _level_lines(level, typical)]
 
 
-# The median of the slopes between neighbors (Hashizume, Yeh and Rosenfeld 1986).
+# The median of the slopes between neighbors (Hashizume, Yeh and Rosenfeld 1986). Numbers on level lines may each rise,
+# too, and small differences between neighbors add up across a page, so the slope must also align what is far apart.
 def _slope(found: Sequence[Component], typical: float) -> float:
-    """How far the lines of text fall, in pixels per pixel to the right; 0 if neighbors do not agree."""
+    """How far the lines of text fall, in pixels per pixel to the right; 0 if they are level, or no lines."""
     tall = [one for one in found if one.height >= FRAGMENT * typical]
-    centers = np.array([(one.left + one.right, one.top + one.bottom) for one in tall], np.float64).reshape(-1, 2) / 2
-    steps = []
-    for center in centers:
-        away = centers - center
-        away = away[away[:, 0] > BESIDE * typical]
-        away = away[np.hypot(*away.T) < NEIGHBOR * typical]
-        if len(away):
-            steps.append(away[np.hypot(*away.T).argmin()])
-    if len(steps) < FEWEST:
+    if not STEPS < len(tall) <= MANY:
         return 0.0
-    slopes = np.array([down / across for across, down in steps])
-    slope = float(np.median(slopes))
-    return slope if abs(slope) < STEEPEST and np.median(abs(slopes - slope)) < AGREED else 0.0
+    centers = np.array([(one.left + one.right, one.top + one.bottom) for one in tall]) / 2
+    across, down = (centers[None] - centers[:, None]).transpose(2, 0, 1)
+    distances = np.where(across > BESIDE * typical, np.hypot(across, down), np.inf)
+    nearest = distances.argmin(axis=1)
+    starts = np.flatnonzero(distances.min(axis=1) < NEIGHBOR * typical)
+    if len(starts) < STEPS:
+        return 0.0
+    slope = float(np.median(down[starts, nearest[starts]] / across[starts, nearest[starts]]))
+    if not FLAT < abs(slope) < STEEPEST:
+        return 0.0
+    far = across > NEIGHBOR * typical
+    level, sloping = (np.count_nonzero(far & (abs(down - at * across) < ALIGNED * typical)) for at in (0, slope))
+    return slope if sloping > GAIN * level else 0.0
 
 
 def _level_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
