@@ -76,7 +76,7 @@ def test_the_lines_of_a_turned_page_slope(slope: float) -> None:
     assert lines_of(turned) == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
 
 
-@pytest.mark.parametrize("rise", [4, 8, 12, 14, 16, 18, 20, 25])
+@pytest.mark.parametrize("rise", [4, 12, 20, 27])
 def test_numbers_far_apart_that_each_rise_are_on_level_lines(rise: int) -> None:
     level = page(1500, 800)
     for number in range(36):
