@@ -82,7 +82,7 @@ def test_numbers_far_apart_that_each_rise_are_on_level_lines(rise: int) -> None:
     for number in range(36):
         down, place = divmod(number, 12)
         across, digit = divmod(place, 4)
-        write_seven(level, 60 + 500 * across + 80 * digit, 150 + 190 * down - rise * digit)
+        write_seven(level, 60 + 500 * across + 80 * digit, 100 + 230 * down - rise * digit)
     assert lines_of(level) == [(line, column) for line in (1, 2, 3) for column in range(1, 13)]
 
 
