@@ -7,18 +7,12 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.ink import border
 from mnist_lit.imaging.sheet import Pixels, Sheet
 
-PLAIN, DIFFERENT, CONTRAST = (
-    8,
-    12,
-    40,
-)  # gray levels: range of a margin's, least from it, and least range within a panel
+# Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
+PLAIN, DIFFERENT, CONTRAST = 8, 12, 40
 SIDE, SHARE = 12, 0.15  # shortest side of a panel, in pixels; least share of the picture in panels
 TICKS = 0.01  # widest ticks and letters beside a panel, as a share of the picture's longer side; at least 7 pixels
-EDGE, INSIDE = (
-    0.95,
-    0.75,
-)  # least share of a panel's sides that differs from the margin, and of those a bit further inside
-DEPTH = 0.04  # how far inside, as a share of the panel's shorter side
+EDGE, INSIDE = 0.95, 0.75  # least share of a panel's sides, and of lines inside it, that differs from the margin
+DEPTH = 0.04  # of these lines, as a share of the panel's shorter side
 INSET = 0.01  # by which a panel is cropped, as a share of its shorter side; at least a pixel
 
 
@@ -41,7 +35,7 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
         if min(width, height) < SIDE or not _is_filled(solid[top : top + height, left : left + width].view(bool)):
             continue
         panel = pixels[top + inset : top + height - inset, left + inset : left + width - inset]
-        if np.ptp(panel) >= CONTRAST:
+        if np.ptp(panel, axis=(0, 1)).max() >= CONTRAST:
             shift = np.array([[1.0, 0.0, left + inset], [0.0, 1.0, top + inset], [0.0, 0.0, 1.0]])
             panels.append((top + height / 2, left, Sheet(np.ascontiguousarray(panel), shift)))
     return [panel for _, _, panel in sorted(panels, key=lambda one: one[:2])]
