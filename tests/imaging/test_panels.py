@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from imaging.drawing import likeness, page, write_seven
 from mnist_lit.imaging.find_digits import find_digit, find_digits
@@ -61,6 +62,22 @@ def test_what_only_looks_like_a_panel_is_none() -> None:
     for picture in (bar, red, *(write_seven(one, 70, 50) for one in (page(paper=255), box, noisy)), turned):
         assert find_panels(np.asarray(picture)) == []
     assert find_digit(bar)
+
+
+def test_a_panel_may_be_as_small_as_an_image_of_mnist(images: Tensor) -> None:
+    for image in images[:20].numpy():
+        shown = np.pad(image, 20, constant_values=255)
+        (panel,) = find_panels(shown)
+        assert np.array_equal(panel.pixels, image[1:-1, 1:-1])
+
+
+def test_digits_beside_a_rectangle_are_read() -> None:
+    picture = page(640, 480, 245)
+    ImageDraw.Draw(picture).rectangle((60, 230, 580, 450), 180)
+    for left, top in ((120, 60), (260, 60), (120, 300)):
+        write_seven(picture, left, top)
+    assert find_panels(np.asarray(picture)) == []
+    assert [(digit.line, digit.column) for digit in find_digits(picture)] == [(1, 1), (1, 2), (2, 1)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (12, 12), (13, 300)])

@@ -5,19 +5,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.imaging.ink import border
-from mnist_lit.imaging.sheet import Pixels, Sheet
+from mnist_lit.imaging.sheet import Pixels, Sheet, in_reading_order
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
 PLAIN, DIFFERENT, CONTRAST = 8, 12, 40
-SIDE, SHARE = 12, 0.15  # shortest side of a panel, in pixels; least share of the picture in panels
-TICKS = 0.01  # widest ticks and letters beside a panel, as a share of the picture's longer side; at least 7 pixels
-EDGE, INSIDE = 0.95, 0.75  # least share of a panel's sides, and of lines inside it, that differs from the margin
-DEPTH = 0.04  # of these lines, as a share of the panel's shorter side
+SIDE, SHARE = 12, 0.1  # shortest side of a panel, in pixels; least share of the picture in panels
+TICKS = 0.01  # widest ticks and letters beside a panel, as a share of the picture's longer side; at least 3 pixels
+STRAIGHT, FILLED = 0.95, 0.55  # least shares of a panel's sides and of its area that differ from the margin
+LABEL = 0.25  # height of the highest label, as a share of the lowest panel's
 INSET = 0.01  # by which a panel is cropped, as a share of its shorter side; at least a pixel
 
 
 # A dark rectangle on a light margin looks like ink, and its digit like a hole. Only a figure has a margin without any
-# noise and a rectangle that is exactly upright, so photos and drawings are no panels.
+# noise and rectangles that are exactly upright, with nothing beside them but labels.
 def find_panels(pixels: Pixels) -> list[Sheet]:
     """The rectangles on a plain margin, (H, W) or (H, W, 3), in reading order, if there is something in them."""
     margin = border(pixels)
@@ -26,33 +26,39 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     different = _differs(pixels, np.median(margin, axis=0))
     if different.mean() < SHARE:
         return []
-    ticks = max(7, round(TICKS * max(different.shape)))
-    solid = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8))
+    ticks = max(3, round(TICKS * max(different.shape)))
+    solid = np.asarray(cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
-    panels = []
-    for left, top, width, height, _ in boxes[1:].tolist():
-        inset = max(1, round(INSET * min(width, height)))
-        if min(width, height) < SIDE or not _is_filled(solid[top : top + height, left : left + width].view(bool)):
-            continue
-        panel = pixels[top + inset : top + height - inset, left + inset : left + width - inset]
-        if np.ptp(panel, axis=(0, 1)).max() >= CONTRAST:
-            shift = np.array([[1.0, 0.0, left + inset], [0.0, 1.0, top + inset], [0.0, 0.0, 1.0]])
-            panels.append((top + height / 2, left, Sheet(np.ascontiguousarray(panel), shift)))
-    return [panel for _, _, panel in sorted(panels, key=lambda one: one[:2])]
+    panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, solid, *box)]
+    for left, top, width, height in panels:
+        different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
+    _, _, labels, _ = cv2.connectedComponentsWithStats(different)
+    if not panels or labels[1:, 3].max(initial=0) > LABEL * min(height for *_, height in panels):
+        return []
+    corners = [
+        np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
+        for x, y, width, height in panels
+    ]
+    return [_cut_out(pixels, *panel[[0, 2]].astype(int).ravel().tolist()) for panel in in_reading_order(corners)]
+
+
+def _is_panel(pixels: Pixels, solid: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> bool:
+    """Whether a component in a box is a rectangle, is more than a frame, and contains something."""
+    inside = slice(top, top + height), slice(left, left + width)
+    panel = solid[inside]
+    sides = (panel[0], panel[-1], panel[:, 0], panel[:, -1])
+    is_rectangle = min(float(side.mean()) for side in sides) >= STRAIGHT and panel.mean() >= FILLED
+    return bool(min(width, height) >= SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= CONTRAST)
+
+
+def _cut_out(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Sheet:
+    """The panel in a box without its sides."""
+    inset = max(1, round(INSET * min(right - left, bottom - top)))
+    panel = pixels[top + inset : bottom - inset, left + inset : right - inset]
+    return Sheet(np.ascontiguousarray(panel), np.array([[1.0, 0, left + inset], [0, 1, top + inset], [0, 0, 1]]))
 
 
 def _differs(pixels: Pixels, color: NDArray[np.float64] | np.float64) -> NDArray[np.uint8]:
     """Where a picture's color is not that of its margin: 0 or 1, (H, W)."""
     difference = cv2.absdiff(pixels, np.full_like(pixels, np.rint(color)))
     return np.asarray(difference.reshape(*pixels.shape[:2], -1).max(axis=2) > DIFFERENT).view(np.uint8)
-
-
-def _is_filled(panel: NDArray[np.bool_]) -> bool:
-    """Whether a rectangle has straight sides and is more than a frame. panel: where it differs from the margin."""
-    depth = max(2, round(DEPTH * min(panel.shape)))
-    outer, inner = (min(float(side.mean()) for side in _sides(panel, at)) for at in (0, depth))
-    return outer >= EDGE and inner >= INSIDE
-
-
-def _sides(mask: NDArray[np.bool_], depth: int) -> tuple[NDArray[np.bool_], ...]:
-    return mask[depth], mask[-1 - depth], mask[:, depth], mask[:, -1 - depth]

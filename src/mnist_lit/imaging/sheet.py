@@ -81,7 +81,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
                 if area.size < MOST * height * width and not _is_printed(small, writing, area, areas)
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            if found := _in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
+            if found := in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
                 return [sheet(pixels, corners * scale) for corners in found]
     return []
 
@@ -161,7 +161,7 @@ def _approximate(hull: NDArray[Any], tolerance: float) -> Corners:
     return np.asarray(np.roll(clockwise, -top, axis=0), np.float32)
 
 
-def _in_reading_order(found: list[Corners]) -> list[Corners]:
+def in_reading_order(found: list[Corners]) -> list[Corners]:
     """Polygons without those around others, in rows from the top, each from the left."""
     middles = [corners.mean(axis=0).tolist() for corners in found]
     kept = [
