@@ -61,4 +61,4 @@ def _cut_out(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Sh
 def _differs(pixels: Pixels, color: NDArray[np.float64] | np.float64) -> NDArray[np.uint8]:
     """Where a picture's color is not that of its margin: 0 or 1, (H, W)."""
     difference = cv2.absdiff(pixels, np.full_like(pixels, np.rint(color)))
-    return np.asarray(difference.reshape(*pixels.shape[:2], -1).max(axis=2) > DIFFERENT).view(np.uint8)
+    return np.asarray(np.maximum.reduce(cv2.split(difference)) > DIFFERENT).view(np.uint8)
