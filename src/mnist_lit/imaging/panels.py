@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import border
+from mnist_lit.imaging.ink import border, sides
 from mnist_lit.imaging.sheet import Pixels, Sheet, in_reading_order
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
@@ -46,8 +46,7 @@ def _is_panel(pixels: Pixels, solid: NDArray[np.uint8], left: int, top: int, wid
     """Whether a component in a box is a rectangle, is more than a frame, and contains something."""
     inside = slice(top, top + height), slice(left, left + width)
     panel = solid[inside]
-    sides = (panel[0], panel[-1], panel[:, 0], panel[:, -1])
-    is_rectangle = min(float(side.mean()) for side in sides) >= STRAIGHT and panel.mean() >= FILLED
+    is_rectangle = min(float(side.mean()) for side in sides(panel)) >= STRAIGHT and panel.mean() >= FILLED
     return bool(min(width, height) >= SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= CONTRAST)
 
 
