@@ -24,3 +24,10 @@ def likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Correlation of two images at the best shift by up to a pixel."""
     shifts = [np.roll(other, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
     return max(float(np.corrcoef(one.ravel(), shift.ravel())[0, 1]) for shift in shifts)
+
+
+def write_zero(picture: Image.Image, left: float, top: float, *, right_half: int = 40, color: int = 40) -> Image.Image:
+    """Draw a 0 of 60×100 pixels whose right half may have another color."""
+    for start, stop, ink in ((-90, 90, right_half), (90, 270, color)):
+        ImageDraw.Draw(picture).arc((left, top, left + 60, top + 100), start, stop, ink, 8)
+    return picture

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imaging.drawing import likeness, page, write_seven
+from imaging.drawing import likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.segmentation import SECOND
 
@@ -111,3 +111,26 @@ def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
     hypotheses = digit_hypotheses(255 - pixels if light_on_dark else pixels)
     found = next(found for found in hypotheses.found if np.allclose(found.box, (0, 0, 60, 100), atol=2))
     assert found.image[14, 14] == 0 < found.image[14].max()  # the hole
+
+
+def test_a_digit_with_a_faint_part_is_found_with_and_without_it() -> None:
+    zero = center_digit(write_zero(page(), 70, 50))
+    found = [digit.image for digit in digit_hypotheses(write_zero(page(), 70, 50, right_half=200)).found]
+    assert likeness(found[0], zero) < 0.9
+    assert max(likeness(image, zero) for image in found) > 0.95
+
+
+def test_faint_strokes_do_not_join_a_digit_to_what_is_far_larger() -> None:
+    joined = write_seven(page(400, 400), 170, 150)
+    plain = digit_hypotheses(joined)
+    ImageDraw.Draw(joined).line((197, 245, 20, 380, 380, 390), 200, 8)
+    assert [digit.box for digit in digit_hypotheses(joined).found] == [digit.box for digit in plain.found]
+
+
+def test_a_speck_is_not_found_instead_of_a_digit_that_touches_the_border() -> None:
+    picture = page(140, 180)
+    draw = ImageDraw.Draw(picture)
+    for stroke in ((28, 70, 80, 20, 70, 100), (36, 108, 139, 92)):
+        draw.line(stroke, 60, 8, "curve")
+    draw.ellipse((24, 104, 33, 113), outline=60, width=2)
+    assert all(digit.box[2] - digit.box[0] > 30 for digit in digit_hypotheses(picture).found)

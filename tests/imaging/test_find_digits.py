@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from imaging.drawing import likeness, page, write_seven
+from imaging.drawing import page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.open_picture import open_picture
@@ -179,3 +179,16 @@ def test_a_box_on_a_sheet_that_the_picture_shows_far_smaller_is_not_empty(monkey
     sheet = Sheet(np.asarray(one), np.diag((0.02, 0.02, 1.0)))
     monkeypatch.setattr("mnist_lit.imaging.find_digits.find_sheets", lambda pixels: [sheet])
     assert [found.box for found in find_digits(one)] == [(4, 2, 5, 6)]
+
+
+def test_a_digit_on_a_page_is_also_found_with_its_faint_part() -> None:
+    """The network chooses; a faint line that joins two digits belongs to neither."""
+    written = write_zero(write_seven(write_seven(page(600), 60, 50), 180, 50), 420, 50, right_half=200)
+    ImageDraw.Draw(written).line((100, 110, 218, 110), 200, 6)  # from the first seven to the second
+    (hypotheses,) = page_hypotheses(written)
+    (line,) = hypotheses.lines
+    found = [(choice.first, choice.cost, hypotheses.found[choice.digit]) for choice in line if choice.digit is not None]
+    (number, cost, faded), (same_number, same_cost, whole) = [one for one in found if one[2].box[0] > 400]
+    assert (number, cost) == (same_number, same_cost)
+    assert faded.box[2] < 460 < 475 < whole.box[2]
+    assert all(digit.box[2] - digit.box[0] < 80 for _, _, digit in found)

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imaging.drawing import SEVEN, likeness, page, write_seven
+from imaging.drawing import SEVEN, likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
-from mnist_lit.imaging.ink import PAGE, even_light, find_ink, to_gray
+from mnist_lit.imaging.ink import PAGE, even_light, find_ink, to_gray, with_faint_strokes
 
 
 def test_rough_paper_is_blank() -> None:
@@ -231,3 +231,31 @@ def test_other_pale_marks_are_not_ink(mark: tuple[tuple[float, ...], int, int], 
     assert ink
     assert alone
     assert ink.mask.sum() == pytest.approx(alone.mask.sum(), rel=0.02)
+
+
+def test_a_stroke_is_followed_to_where_it_is_faint() -> None:
+    ink = find_ink(np.asarray(write_zero(page(), 70, 50, right_half=200)))
+    whole = find_ink(np.asarray(write_zero(page(), 70, 50)))
+    assert ink
+    assert whole
+    right = np.s_[100 // ink.scale, 122 // ink.scale : 140 // ink.scale]
+    assert not ink.mask[right].any()  # the usual ink ends before
+    faint = with_faint_strokes(ink)
+    assert faint
+    assert np.count_nonzero(faint.mask & whole.mask) > 0.9 * np.count_nonzero(whole.mask)
+    assert np.count_nonzero(faint.mask) < 1.2 * np.count_nonzero(whole.mask)
+
+
+def test_what_is_as_faint_as_the_noise_is_not_followed() -> None:
+    noise = np.random.default_rng(0).normal(0, 14, (200, 200))
+    noisy = np.asarray(write_zero(page(), 70, 50, right_half=200)) + noise
+    ink = find_ink(noisy.clip(0, 255).astype(np.uint8))
+    assert ink
+    faint = with_faint_strokes(ink)
+    assert faint is None or not faint.mask[100 // ink.scale, 122 // ink.scale : 140 // ink.scale].any()
+
+
+def test_crisp_strokes_have_no_faint_ones() -> None:
+    ink = find_ink(np.asarray(write_seven(page(), 70, 50)))
+    assert ink
+    assert with_faint_strokes(ink) is None

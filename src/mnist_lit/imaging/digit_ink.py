@@ -19,13 +19,15 @@ from mnist_lit.imaging.ink import (
     has_full_side,
     refine_ink,
     share_of_rim,
+    with_faint_strokes,
 )
-from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
+from mnist_lit.imaging.segmentation import MIN_DIGIT, SECOND, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
 CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
+FULLER = 2.0  # greatest size of a digit with its faint strokes, as a multiple of that without
 BLUR = 1  # pixels between a frame and the paper inside it
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
@@ -59,7 +61,8 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
-    return _with_thin_strokes(gray, [(one, single_digit_hypotheses(one.ink)) for one in inks])
+    found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
+    return _with_thin_strokes(gray, _with_faint_strokes(found))
 
 
 def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
@@ -83,6 +86,18 @@ def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
     return any(line.any() for line, depth in zip(lines, depths, strict=True) if depth)
 
 
+def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
+    """The inks with their digits and, if the digit of the first one has faint strokes, the ink with these."""
+    first, digits = found[0] if found else (None, None)
+    faint = with_faint_strokes(first.ink) if first and digits and digits.hypotheses else None
+    if not first or not digits or not faint:
+        return found
+    fuller = single_digit_hypotheses(faint)
+    if fuller.hypotheses[0].size > FULLER * digits.hypotheses[0].size:
+        return found
+    return [*found, (first._replace(ink=faint), fuller)]
+
+
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.
 def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
     """The inks with their digits and, if the digit of the first one touches the border, the ink of thin strokes, which
@@ -100,8 +115,9 @@ def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) ->
 
 
 def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
-    """Whether there is a digit, and it does not touch the picture's border."""
-    return bool(digits.hypotheses) and digits.hypotheses[0].clear_of_border(ink.mask.shape)
+    """Whether there is a digit that does not touch the picture's border, and is no speck."""
+    first, shape = next(iter(digits.hypotheses), None), ink.mask.shape
+    return bool(first and first.clear_of_border(shape) and first.size >= MIN_DIGIT * max(shape))
 
 
 # A tightly cropped digit touches the border, where we look for tables, shadows and ruled lines. With a margin of paper

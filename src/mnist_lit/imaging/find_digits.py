@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_lit.imaging.components import components
-from mnist_lit.imaging.digit_ink import MARGIN, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.digit_ink import FULLER, MARGIN, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import (
     DIGIT,
@@ -22,6 +22,7 @@ from mnist_lit.imaging.ink import (
     first_ink,
     label_components,
     refine_ink,
+    with_faint_strokes,
 )
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
@@ -98,9 +99,9 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         return Hypotheses([], [])
     costs: list[float] = []
     found: list[FoundDigit] = []
-    beside = 0
-    for (ink, top, left, cost), (digits, more) in digit_inks(gray, certainty):
-        beside = beside if cost else more
+    inks = digit_inks(gray, certainty)
+    _, (_, beside) = min(inks, key=lambda one: one[0].cost, default=(None, ([], 0)))
+    for (ink, top, left, cost), (digits, _) in inks:
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
         drawn = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
@@ -165,8 +166,28 @@ def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypo
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
     drawn = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
+    if faint := with_faint_strokes(ink):
+        fuller = _with_faint_strokes(digits, ink, faint)
+        drawn += _draw_all(faint, [digit for _, digit in fuller], zoom, pixels.shape, -margin, -margin)
+        numbers = {place: number for number, (place, _) in enumerate(fuller, len(digits))}
+        for line in lines:
+            line += [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
     out_of_focus = sum(len(versions) > 1 for versions in drawn) > len(drawn) / 2
     return Hypotheses(lines, [versions[-1 if out_of_focus else 0] for versions in drawn])
+
+
+def _with_faint_strokes(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
+    """The places of those digits that have faint strokes but no more ink of any other, with these strokes."""
+    labels, stats = label_components(faint.mask)
+    inked = np.bincount(labels[ink.mask], minlength=len(stats))  # the area of the usual ink in each
+    found = []
+    for place, digit in enumerate(digits):
+        parts = np.unique(labels[digit.where][digit.mask])
+        left, top = stats[parts, :2].min(axis=0).tolist()
+        right, bottom = (stats[parts, :2] + stats[parts, 2:4]).max(axis=0).tolist()
+        if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= FULLER * digit.size:
+            found.append((place, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
+    return found
 
 
 def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:

@@ -26,6 +26,7 @@ DARKEST = 0.2  # light below this share of the brightest is evened out no furthe
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
+PALER = 1 / 3  # least strength of a stroke that continues much paler
 PALE, SIMILAR = 0.6, 2.0  # contrast of a paler ink, as a share of the threshold; factor by which its writing may differ
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
@@ -57,6 +58,8 @@ class Ink(NamedTuple):
 
     mask: Mask  # (H, W)
     strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
+    threshold: Strength  # (H, W): the contrast of strength 1
+    noise: float  # the contrast that noise may have
     stroke: float  # mean stroke width in pixels
     scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
@@ -181,6 +184,21 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
         original, sigma, size = cleared, stroke / 6, finer
         gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
     return ink
+
+
+# Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Just as pale are a shadow's edge,
+# what shows through the paper, and the traces of a compressed picture, so this ink is no more than a second hypothesis.
+def with_faint_strokes(ink: Ink) -> Ink | None:
+    """The ink with its strokes followed to where they are much paler; None if they end where they seem to."""
+    reach = 2 * round(ink.stroke / 4) + 3
+    beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
+    if not (beyond & (ink.strength >= PALER)).any():
+        return None
+    strength = ink.strength / np.maximum(PALER, ink.noise / ink.threshold)
+    labels, stats = label_components(strength >= 1)
+    inked = np.bincount(labels[ink.mask], minlength=len(stats)) > 0
+    inked[0] = False
+    return ink._replace(mask=inked[labels], strength=strength)
 
 
 def _reduce(gray: Gray, scale: int) -> Gray:
@@ -435,7 +453,9 @@ def _extract(
     pale = strength > PALE * threshold
     reach = round(2 * stroke) | 1
     peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
-    strength /= np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
+    noise *= MIN_SIGMAS
+    local = np.clip(FADED * peak, max(MIN_LOCAL * threshold, noise), threshold)
+    strength /= local
     if table.any():  # and its blurred edge, where dark spots have no paper around them
         edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
         strength[cv2.dilate(table.view(np.uint8), edge) > 0] = 0
@@ -456,7 +476,7 @@ def _extract(
     ruling = across[labels] & ~mask
     mask = (seeds > 0)[labels] & ~ruling
     strength[ruling] = 0
-    return Ink(mask, strength, stroke), paper
+    return Ink(mask, strength, local, noise, stroke), paper
 
 
 def _paler_writing(
