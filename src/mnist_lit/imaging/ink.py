@@ -186,8 +186,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
     return ink
 
 
-# Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. The edge of a shadow, what shows
-# through the paper and the artifacts of JPEG are as pale, so this ink is no more than a second hypothesis.
+# Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Shadows' edges, what shows
+# through the paper and JPEG's artifacts are as pale, so this ink is no more than a second hypothesis.
 def with_faint_strokes(ink: Ink) -> Ink | None:
     """The ink with its strokes followed to where they are much paler; None if they end where they seem to."""
     reach = 2 * round(ink.stroke / 4) + 3
