@@ -62,7 +62,8 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
-    return _with_thin_strokes(gray, _with_faint_strokes(found))
+    # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
+    return _with_thin_strokes(gray, found) or _with_faint_strokes(found) or found
 
 
 def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
@@ -87,28 +88,28 @@ def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
 
 
 def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
-    """The inks with their digits and, if the digit of the first one has faint strokes, the ink with these."""
+    """The inks with their digits and the first ink with its faint strokes; empty if that one's digit has none."""
     first, digits = found[0] if found else (None, None)
     faint = with_faint_strokes(first.ink) if first and digits and digits.hypotheses else None
     if not first or not digits or not faint:
-        return found
+        return []
     fuller = single_digit_hypotheses(faint)
-    if fuller.hypotheses[0].size > FULLER * digits.hypotheses[0].size:
-        return found
+    if not fuller.hypotheses or fuller.hypotheses[0].size > FULLER * digits.hypotheses[0].size:
+        return []
     return [*found, (first._replace(ink=faint), fuller)]
 
 
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.
 def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
-    """The inks with their digits and, if the digit of the first one touches the border, the ink of thin strokes, which
-    comes first if the first one covers a corner."""
+    """The inks with their digits and the ink of thin strokes, which comes first if the first ink covers a corner; empty
+    unless the first one's digit touches the border."""
     first, digits = found[0] if found else (None, None)
     if not first or not digits or first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
-        return found
+        return []
     ink = find_ink(gray, PAGE)
     thin = single_digit_hypotheses(ink) if ink else None
     if not ink or not thin or not _is_clear(ink, thin):
-        return found
+        return []
     if not corners(first.ink.mask):
         return [*found, (FoundInk(ink).less_likely(), thin)]
     return [(FoundInk(ink), thin), *((one.less_likely(), others) for one, others in found)]
