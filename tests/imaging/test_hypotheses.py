@@ -65,3 +65,13 @@ def test_one_letter_is_enough_in_a_word_beside_another() -> None:
     assert all(in_words([*[True] * 5, False, True], [*long, *after]))
     far = [(200, 0, 222, 30), (226, 0, 248, 30)]
     assert in_words([*[True] * 5, False], [*long, *far]) == [True] * 4 + [False] * 2
+
+
+def test_what_is_left_out_of_a_line_counts_in_its_usual_form() -> None:
+    """With its faint strokes, a speck may reach from a word to the digit beside it."""
+    boxes = [(0, 0, 10, 20), (12, 0, 22, 20), (24, 0, 34, 20), (36, 12, 40, 20), (62, 0, 72, 20), (36, 4, 58, 20)]
+    found = [FoundDigit(box, np.zeros((28, 28), np.uint8)) for box in boxes]
+    line = [*(Choice(place, place + 1, 0.0, place) for place in range(5)), Choice(3, 4, 0.0, None)]
+    fuller = Choice(3, 4, 0.0, 5)
+    chosen = Hypotheses([[*line, fuller]], found).choose([0.1, 0.1, 0.1, 9, 0.1, 9], [True] * 3 + [True, False, True])
+    assert [one.in_word for one in chosen] == [True, True, True, False]

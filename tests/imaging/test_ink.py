@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
-from mnist_lit.imaging.ink import PAGE, even_light, find_ink, to_gray, with_faint_strokes
+from mnist_lit.imaging.ink import PAGE, even_light, find_ink, follow_faint_strokes, to_gray
 
 
 def test_rough_paper_is_blank() -> None:
@@ -240,7 +240,7 @@ def test_a_stroke_is_followed_to_where_it_is_faint() -> None:
     assert whole
     right = np.s_[100 // ink.scale, 122 // ink.scale : 140 // ink.scale]
     assert not ink.mask[right].any()  # the usual ink ends before
-    faint = with_faint_strokes(ink)
+    faint = follow_faint_strokes(ink)
     assert faint
     assert np.count_nonzero(faint.mask & whole.mask) > 0.9 * np.count_nonzero(whole.mask)
     assert np.count_nonzero(faint.mask) < 1.2 * np.count_nonzero(whole.mask)
@@ -251,11 +251,25 @@ def test_what_is_as_faint_as_the_noise_is_not_followed() -> None:
     noisy = np.asarray(write_zero(page(), 70, 50, right_half=200)) + noise
     ink = find_ink(noisy.clip(0, 255).astype(np.uint8))
     assert ink
-    faint = with_faint_strokes(ink)
-    assert faint is None or not faint.mask[100 // ink.scale, 122 // ink.scale : 140 // ink.scale].any()
+    faint = follow_faint_strokes(ink)
+    assert faint
+    assert not faint.mask[100 // ink.scale, 122 // ink.scale : 140 // ink.scale].any()
 
 
 def test_crisp_strokes_have_no_faint_ones() -> None:
     ink = find_ink(np.asarray(write_seven(page(), 70, 50)))
     assert ink
-    assert with_faint_strokes(ink) is None
+    assert follow_faint_strokes(ink) is None
+
+
+def test_no_ink_is_too_faint_to_follow_itself() -> None:
+    """The noise may be above the threshold of the usual ink."""
+    seven = page(28, 28, paper=200)
+    ImageDraw.Draw(seven).line((7, 5, 21, 5, 14, 23), 40, 2)
+    noise = np.random.default_rng(9).normal(0, 40, (28, 28))
+    ink = find_ink((np.asarray(seven) + noise).clip(0, 255).astype(np.uint8))
+    assert ink
+    assert (ink.noise > 1).any()
+    faint = follow_faint_strokes(ink)
+    assert faint
+    assert not (ink.mask & ~faint.mask).any()

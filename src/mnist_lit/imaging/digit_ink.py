@@ -15,11 +15,11 @@ from mnist_lit.imaging.ink import (
     corners,
     find_ink,
     first_ink,
+    follow_faint_strokes,
     frame_depths,
     has_full_side,
     refine_ink,
     share_of_rim,
-    with_faint_strokes,
 )
 from mnist_lit.imaging.segmentation import MIN_DIGIT, SECOND, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
@@ -27,7 +27,7 @@ from mnist_lit.imaging.stroke_width import Mask
 CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
-FULLER = 2.0  # greatest size of a digit with its faint strokes, as a multiple of that without
+FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
 BLUR = 1  # pixels between a frame and the paper inside it
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
@@ -88,15 +88,15 @@ def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
 
 
 def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
-    """The inks with their digits and the first ink with its faint strokes; empty if that one's digit has none."""
-    first, digits = found[0] if found else (None, None)
-    faint = with_faint_strokes(first.ink) if first and digits and digits.hypotheses else None
-    if not first or not digits or not faint:
+    """The inks with their digits and the likeliest ink with its faint strokes; empty if its digit has none."""
+    if not found:
         return []
-    fuller = single_digit_hypotheses(faint)
-    if not fuller.hypotheses or fuller.hypotheses[0].size > FULLER * digits.hypotheses[0].size:
+    likeliest, digits = min(found, key=lambda one: one[0].cost)
+    faint = follow_faint_strokes(likeliest.ink) if digits.hypotheses else None
+    fuller = single_digit_hypotheses(faint).hypotheses[:1] if faint else []
+    if not faint or not fuller or fuller[0].size > FULLER * digits.hypotheses[0].size:
         return []
-    return [*found, (first._replace(ink=faint), fuller)]
+    return [*found, (likeliest._replace(ink=faint), SingleDigit(fuller, digits.beside))]
 
 
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.

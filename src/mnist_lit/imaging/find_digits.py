@@ -20,9 +20,9 @@ from mnist_lit.imaging.ink import (
     dark_on_light,
     edge_sharpness,
     first_ink,
+    follow_faint_strokes,
     label_components,
     refine_ink,
-    with_faint_strokes,
 )
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
@@ -100,7 +100,7 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     costs: list[float] = []
     found: list[FoundDigit] = []
     inks = digit_inks(gray, certainty)
-    _, (_, beside) = min(inks, key=lambda one: one[0].cost, default=(None, ([], 0)))
+    beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
     for (ink, top, left, cost), (digits, _) in inks:
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
@@ -166,18 +166,18 @@ def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypo
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
     drawn = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
-    if faint := with_faint_strokes(ink):
-        fuller = _with_faint_strokes(digits, ink, faint)
+    out_of_focus = sum(len(versions) > 1 for versions in drawn) > len(drawn) / 2
+    if faint := follow_faint_strokes(ink):
+        fuller = _fuller_digits(digits, ink, faint)
         drawn += _draw_all(faint, [digit for _, digit in fuller], zoom, pixels.shape, -margin, -margin)
         numbers = {place: number for number, (place, _) in enumerate(fuller, len(digits))}
         for line in lines:
             line += [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
-    out_of_focus = sum(len(versions) > 1 for versions in drawn) > len(drawn) / 2
     return Hypotheses(lines, [versions[-1 if out_of_focus else 0] for versions in drawn])
 
 
-def _with_faint_strokes(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
-    """The places of those digits that have faint strokes but no more ink of any other, with these strokes."""
+def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
+    """The place of each digit that no faint strokes join to other ink, and the digit with its faint strokes."""
     labels, stats = label_components(faint.mask)
     inked = np.bincount(labels[ink.mask], minlength=len(stats))  # the area of the usual ink in each
     found = []

@@ -92,7 +92,10 @@ class Hypotheses(NamedTuple):
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
         """The digits on a path through a line of text that belong to words. A word is a group of pieces close to each
         other of which at least three, and most, are rejected; in the words next to it, one rejected piece is enough."""
-        pieces = {one.first: one.digit for one in line if one.stop == one.first + 1 and one.digit is not None}
+        pieces: dict[int, int] = {}  # the first hypothesis about each
+        for first, stop, _, digit in line:
+            if stop == first + 1 and digit is not None:
+                pieces.setdefault(first, digit)
         words: list[tuple[float, list[tuple[int, int]]]] = []  # the gap before it; place and height of each piece
         last = (-math.inf, 0)  # the right end and the height of the piece before
         for first, _, _, digit in path:

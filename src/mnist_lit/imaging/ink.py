@@ -26,7 +26,7 @@ DARKEST = 0.2  # light below this share of the brightest is evened out no furthe
 MIN_SIGMAS, MIN_CONTRAST = 5.0, 12.0  # least contrast of ink, in standard deviations of the noise and in gray levels
 ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
 MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
-PALER = 1 / 3  # least strength of a stroke that continues much paler
+PALER = 1 / 3  # strength, instead of 1, down to which faint strokes are followed
 PALE, SIMILAR = 0.6, 2.0  # contrast of a paler ink, as a share of the threshold; factor by which its writing may differ
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
@@ -58,8 +58,7 @@ class Ink(NamedTuple):
 
     mask: Mask  # (H, W)
     strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
-    threshold: Strength  # (H, W): the contrast of strength 1
-    noise: float  # the contrast that noise may have
+    noise: Strength  # (H, W): the strength that noise may have
     stroke: float  # mean stroke width in pixels
     scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
@@ -187,17 +186,16 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
 
 
 # Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Shadows' edges, what shows
-# through the paper and JPEG's artifacts are as pale, so this ink is no more than a second hypothesis.
-def with_faint_strokes(ink: Ink) -> Ink | None:
-    """The ink with its strokes followed to where they are much paler; None if they end where they seem to."""
+# through the paper and JPEG's artifacts are as pale, so the network chooses between this ink and the usual one.
+def follow_faint_strokes(ink: Ink) -> Ink | None:
+    """The ink with what is much paler and continues it; None if there is nothing as pale beyond the strokes' edges."""
     reach = 2 * round(ink.stroke / 4) + 3
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     if not (beyond & (ink.strength >= PALER)).any():
         return None
-    strength = ink.strength / np.maximum(PALER, ink.noise / ink.threshold)
+    strength = np.asarray(ink.strength / ink.noise.clip(PALER, 1), np.float32)
     labels, stats = label_components(strength >= 1)
     inked = np.bincount(labels[ink.mask], minlength=len(stats)) > 0
-    inked[0] = False
     return ink._replace(mask=inked[labels], strength=strength)
 
 
@@ -453,8 +451,7 @@ def _extract(
     pale = strength > PALE * threshold
     reach = round(2 * stroke) | 1
     peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
-    noise *= MIN_SIGMAS
-    local = np.clip(FADED * peak, max(MIN_LOCAL * threshold, noise), threshold)
+    local = np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
     strength /= local
     if table.any():  # and its blurred edge, where dark spots have no paper around them
         edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
@@ -476,7 +473,7 @@ def _extract(
     ruling = across[labels] & ~mask
     mask = (seeds > 0)[labels] & ~ruling
     strength[ruling] = 0
-    return Ink(mask, strength, local, noise, stroke), paper
+    return Ink(mask, strength, np.float32(MIN_SIGMAS * noise) / local, stroke), paper
 
 
 def _paler_writing(
