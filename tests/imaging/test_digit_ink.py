@@ -125,12 +125,3 @@ def test_faint_strokes_do_not_join_a_digit_to_what_is_far_larger() -> None:
     plain = digit_hypotheses(joined)
     ImageDraw.Draw(joined).line((197, 245, 20, 380, 380, 390), 200, 8)
     assert [digit.box for digit in digit_hypotheses(joined).found] == [digit.box for digit in plain.found]
-
-
-def test_a_speck_is_not_found_instead_of_a_digit_that_touches_the_border() -> None:
-    picture = page(140, 180)
-    draw = ImageDraw.Draw(picture)
-    for stroke in ((28, 70, 80, 20, 70, 100), (36, 108, 139, 92)):
-        draw.line(stroke, 60, 8, "curve")
-    draw.ellipse((24, 104, 33, 113), outline=60, width=2)
-    assert all(digit.box[2] - digit.box[0] > 30 for digit in digit_hypotheses(picture).found)

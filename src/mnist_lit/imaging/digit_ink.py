@@ -21,7 +21,7 @@ from mnist_lit.imaging.ink import (
     refine_ink,
     share_of_rim,
 )
-from mnist_lit.imaging.segmentation import MIN_DIGIT, SECOND, SingleDigit, single_digit_hypotheses
+from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
 CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
@@ -116,9 +116,8 @@ def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) ->
 
 
 def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
-    """Whether there is a digit that does not touch the picture's border, and is no speck."""
-    first, shape = next(iter(digits.hypotheses), None), ink.mask.shape
-    return bool(first and first.clear_of_border(shape) and first.size >= MIN_DIGIT * max(shape))
+    """Whether there is a digit, and it does not touch the picture's border."""
+    return bool(digits.hypotheses) and digits.hypotheses[0].clear_of_border(ink.mask.shape)
 
 
 # A tightly cropped digit touches the border, where we look for tables, shadows and ruled lines. With a margin of paper
