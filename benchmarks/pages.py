@@ -53,6 +53,7 @@ class Kind(NamedTuple):
     gap: tuple[float, float] = (0.1, 0.9)  # between digits, as a share of their size
     pens: tuple[float, ...] = (0.35, 0.5, 0.62)  # from thick to thin, see `strokes`
     faint: bool = False  # the ink
+    pressure: float = 1  # least share of the ink's contrast where the pen hardly touches the paper
     ruling: str = ""  # "lines", "squares" or "dots"
     line: tuple[float, float] = (0.01, 0.04)  # thickness of its lines, radius of its dots; shares of a digit's size
     dark: float = 1  # times the lines' brightness
@@ -78,6 +79,7 @@ def write(rng: Random, data: InMemoryDataset, kind: Kind) -> tuple[Array, int, s
         left, text = int(rng.uniform(0.07, 0.3) * width), ""
         for index in rng.integers(len(data.train_labels), size=rng.integers(3, 10)):
             digit = strokes(data.train_images[index].numpy(), size * rng.uniform(0.85, 1.15) / 20, level)
+            digit = pressed(rng, digit, kind.pressure)
             upper, right = int(top + size * rng.normal(0.75, 0.05) - len(digit) / 2), left + digit.shape[1]
             if right > 0.93 * width:
                 break
@@ -97,6 +99,7 @@ def write_one(rng: Random, data: InMemoryDataset, kind: Kind) -> tuple[Array, in
     size = int(shape[0] * np.exp(rng.uniform(np.log(0.03), np.log(0.4))))
     index = rng.integers(len(data.train_labels))
     digit = strokes(data.train_images[index].numpy(), size / 20, rng.choice(kind.pens))
+    digit = pressed(rng, digit, kind.pressure)
     ink, (rows, columns) = np.zeros(shape, np.float32), digit.shape
     top, left = (int(rng.uniform(0.1, 0.9 - used / side) * side) for used, side in zip(digit.shape, shape, strict=True))
     ink[top : top + rows, left : left + columns] = digit
@@ -111,6 +114,14 @@ def strokes(image: Array, zoom: float, level: float) -> Array:
     ink = np.clip((smooth / np.maximum(peaks, 0.5 * smooth.max()) - level) * zoom * 1.5 + 0.5, 0, 1)
     left, top, width, height = cv2.boundingRect((ink > 0.5).astype(np.uint8))
     return np.asarray(ink[top : top + height, left : left + width])
+
+
+def pressed(rng: Random, ink: Array, least: float) -> Array:
+    """A digit's ink (H, W) with a contrast that varies smoothly from `least` to 1."""
+    if least == 1:
+        return ink
+    grid = rng.uniform(least, 1, (4, 4)).astype(np.float32)
+    return np.asarray(ink * cv2.resize(grid, ink.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def draw_sheet(rng: Random, ink: Array, size: int, kind: Kind) -> Array:
@@ -217,6 +228,7 @@ KINDS = {
     "plain": Kind(),
     "thin-pen": Kind(pens=(0.85,)),
     "faint": Kind(faint=True),
+    "uneven-pressure": Kind(pressure=0.1),
     "touching": Kind(gap=(-0.02, -0.02)),
     "ruled": Kind(ruling="lines"),
     "squared": Kind(ruling="squares"),
