@@ -103,8 +103,10 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
 def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple[FoundInk, SingleDigit]]:
     """The inks with their digits and the ink of thin strokes, which comes first if the first ink covers a corner; empty
     unless the first one's digit touches the border."""
-    first, digits = found[0] if found else (None, None)
-    if not first or not digits or first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
+    if not found:
+        return []
+    first, digits = found[0]
+    if first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
         return []
     ink = find_ink(gray, PAGE)
     thin = single_digit_hypotheses(ink) if ink else None
