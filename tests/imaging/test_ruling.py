@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from imaging.drawing import page, write_seven
+from imaging.drawing import likeness, page, write_seven
 from mnist_lit.imaging import find_digits as module
-from mnist_lit.imaging.find_digits import find_digits
+from mnist_lit.imaging.find_digits import center_digit, find_digits
 from mnist_lit.imaging.ruling import _chains, remove_ruling
 
 INSIDE = slice(40, -40), slice(40, -40)
@@ -184,3 +184,30 @@ def test_a_line_in_too_few_strips_is_not_fitted() -> None:
     assert _chains(peaks, np.linspace(-1, 1, 8), 0.5).shape == (0, 3)
     peaks[20] = True
     assert np.allclose(_chains(peaks, np.linspace(-1, 1, 8), 0.5), [[0, 0, 20]])
+
+
+@pytest.mark.parametrize("grid", [range(20, 200, 60), (), range(12, 200, 35)])
+def test_ruled_lines_are_removed(seven: NDArray[np.uint8], grid: range) -> None:
+    ruled = write_seven(page(), 70, 50)
+    draw = ImageDraw.Draw(ruled)
+    for at in grid:
+        draw.line((0, at, 199, at), 120, 2)
+        draw.line((at, 0, at, 199), 120, 2)
+    assert likeness(center_digit(ruled), seven) > 0.9
+
+
+@pytest.mark.parametrize("tilt", [0, 4, 9])
+def test_squared_paper_in_any_position_is_not_ink(seven: NDArray[np.uint8], tilt: float) -> None:
+    squared = Image.new("L", (1400, 1400), 230)
+    draw = ImageDraw.Draw(squared)
+    for at in range(0, 1400, 40):
+        draw.line((0, at, 1400, at), 170, 3)
+        draw.line((at, 0, at, 1400), 170, 3)
+    squared = squared.rotate(tilt, Image.Resampling.BICUBIC).crop((200, 200, 1200, 1000))
+    for left in (200, 500):
+        write_seven(squared, left, 300, zoom=1.5, pen=14)
+    found = find_digits(squared)
+    assert [(digit.line, digit.column) for digit in found] == [(1, 1), (1, 2)]
+    assert all(likeness(digit.image, seven) > 0.9 for digit in found)
+    alone = write_seven(squared.crop((600, 0, 1000, 400)), 170, 130, zoom=1.5, pen=14)
+    assert likeness(center_digit(alone), seven) > 0.9

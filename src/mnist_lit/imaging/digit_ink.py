@@ -6,21 +6,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.ink import (
-    DIGIT,
-    PAGE,
-    Gray,
-    Ink,
-    border,
-    corners,
-    find_ink,
-    first_ink,
-    follow_faint_strokes,
-    frame_depths,
-    has_full_side,
-    refine_ink,
-    share_of_rim,
-)
+from mnist_lit.imaging.border import border, corners, frame_depths, from_each_side, has_full_side, share_of_rim
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
+from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
@@ -83,7 +71,7 @@ def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
 
 def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
     """Whether the ink inside a frame of those depths, see `frame_depths`, is joined to it."""
-    lines = (rows[min(BLUR, len(rows) - 1)] for rows in (ring, ring[::-1], ring.T, ring.T[::-1]))
+    lines = (rows[min(BLUR, len(rows) - 1)] for rows in from_each_side(ring))
     return any(line.any() for line, depth in zip(lines, depths, strict=True) if depth)
 
 

@@ -7,23 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.imaging.components import components
+from mnist_lit.imaging.components import Component, components, label_components
 from mnist_lit.imaging.digit_ink import FULLER, MARGIN, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
-from mnist_lit.imaging.ink import (
-    DIGIT,
-    PAGE,
-    Component,
-    Gray,
-    Ink,
-    Look,
-    dark_on_light,
-    edge_sharpness,
-    first_ink,
-    follow_faint_strokes,
-    label_components,
-    refine_ink,
-)
+from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.panels import find_panels

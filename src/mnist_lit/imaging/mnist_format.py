@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.imaging.ink import Component
+from mnist_lit.imaging.components import Component
 from mnist_lit.imaging.stroke_width import normalize_stroke_width, with_margin
 
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import border, sides
+from mnist_lit.imaging.border import border, sides
 from mnist_lit.imaging.sheet import Pixels, Sheet, in_reading_order
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.

@@ -1,4 +1,5 @@
-"""Remove the lines, squares and dots that are printed on a page's paper. NumPy and OpenCV only."""
+"""Lines, squares and dots on a page's paper: remove printed ones, and find ruled lines in the ink. NumPy and OpenCV
+only."""
 
 from typing import NamedTuple
 
@@ -6,7 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import MIN_CONTRAST, MIN_SIGMAS, PHOTO, Gray, Strength, label_components
+from mnist_lit.imaging.components import Component, label_components
+from mnist_lit.imaging.gray import MIN_SIGMAS, PHOTO, Gray, Strength
+from mnist_lit.imaging.ink import MIN_CONTRAST, STROKES
 from mnist_lit.imaging.stroke_width import Mask
 
 Values = NDArray[np.float64]
@@ -210,3 +213,45 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
         return gray
     removed = cv2.dilate(small[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(removed, paper, gray)
+
+
+def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
+    """Straight lines longer than this share of the picture's side, within 7° of horizontal or vertical, without the ink
+    that crosses them: pixels count only where the ink is no thicker than the line."""
+    lines = []
+    reach = round(STROKES * stroke) | 1
+    for turned in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
+        # Like run-length smoothing (Wong et al. 1982): join long runs of ink over gaps, then label what is connected.
+        ink = turned.view(np.uint8)
+        columns_with_ink = np.flatnonzero(turned.any(axis=0))
+        if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < share * ink.shape[1] - 1:
+            continue
+        row = np.ones((1, reach), np.uint8)
+        padded = np.pad(ink, ((0, 0), (reach, reach)))  # of paper; OpenCV's own borders count as ink when it erodes
+        long = cv2.morphologyEx(padded, cv2.MORPH_OPEN, row)
+        if not long.any():
+            continue
+        joined = cv2.morphologyEx(long, cv2.MORPH_CLOSE, row)[:, reach:-reach]
+        labels, stats = label_components(np.ascontiguousarray(joined) > 0)
+        thickness = None
+        for number, (left, top, width, height, _) in enumerate(stats.tolist()):
+            if number == 0 or width < share * turned.shape[1] or height > width / STROKES:
+                continue
+            thickness = _run_lengths(turned.T).T if thickness is None else thickness
+            rows, columns = slice(top, top + height), slice(left, left + width)
+            usual = float(np.median(((labels[rows, columns] == number) & turned[rows, columns]).sum(axis=0)))
+            fringe = round(usual / 2) + 1  # rows above and below with the line's ragged edge
+            first, last = max(0, top - fringe), min(len(turned), top + height + fringe)
+            near = (labels[first:last, columns] == number).astype(np.uint8)
+            line = cv2.dilate(near, np.ones((2 * fringe + 1, 1), np.uint8)) > 0
+            line &= turned[first:last, columns] & (thickness[first:last, columns] <= 2 * (usual + 1))
+            found = Component(first, left, last, left + width, line)
+            lines.append(found if turned is mask else Component(left, first, left + width, last, line.T))
+    return lines
+
+
+def _run_lengths(mask: Mask) -> NDArray[np.int64]:
+    """For each pixel of the mask the length of its unbroken run in the row; 0 elsewhere."""
+    pixels = np.pad(mask, ((0, 0), (1, 1))).ravel()  # the padding ends every run with its row
+    lengths = np.diff(np.flatnonzero(np.diff(pixels)) + 1, prepend=0, append=len(pixels))
+    return np.repeat(lengths, lengths).reshape(len(mask), -1)[:, 1:-1] * mask

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mnist_lit.imaging.border import corners
 from mnist_lit.imaging.components import (
     WIDEST,
+    Component,
     components,
     erase,
     gap_between,
@@ -19,7 +21,9 @@ from mnist_lit.imaging.components import (
     typical_height,
     union,
 )
-from mnist_lit.imaging.ink import Component, Ink, Strength, corners, ruled_lines
+from mnist_lit.imaging.gray import Strength
+from mnist_lit.imaging.ink import Ink
+from mnist_lit.imaging.ruling import ruled_lines
 from mnist_lit.imaging.stroke_width import ink_distances
 from mnist_lit.imaging.text_lines import FRAGMENT, NEAR, find_commas, height_of_line, text_lines
 

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.ink import PHOTO, TABLE, border
+from mnist_lit.imaging.border import border
+from mnist_lit.imaging.gray import PHOTO
+from mnist_lit.imaging.ink import TABLE
 
 SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
 # In pixels of the reduced picture.

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_lit.imaging.components import is_among, overlaps, typical_height
-from mnist_lit.imaging.ink import Component
+from mnist_lit.imaging.components import Component, is_among, overlaps, typical_height
 
 # Shares of the page's typical digit height.
 DASH, FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one

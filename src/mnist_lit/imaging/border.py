@@ -1,0 +1,51 @@
+"""What lies along a picture's border. NumPy only."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.imaging.stroke_width import Mask
+
+FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
+
+
+def sides(pixels: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The outermost rows and columns of (H, W): top, bottom, left and right."""
+    return pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
+
+
+def border(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels of (H, W): (2 · H + 2 · W,)."""
+    return np.concatenate(sides(pixels))
+
+
+def share_of_rim(mask: Mask) -> float:
+    """The share of a picture's border that is ink."""
+    return float(border(mask).mean())
+
+
+def has_full_side(mask: Mask) -> bool:
+    """Whether any of a picture's sides is ink from corner to corner."""
+    return any(side.all() for side in sides(mask))
+
+
+def from_each_side(mask: Mask) -> tuple[Mask, ...]:
+    """The rows of (H, W) from the top and from the bottom, and its columns from the left and from the right."""
+    return mask, mask[::-1], mask.T, mask.T[::-1]
+
+
+def corners(mask: Mask) -> int:
+    """How many of a picture's corners are ink."""
+    return int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
+
+
+def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
+    """How many rows and columns of ink frame a picture: at its top, bottom, left and right."""
+    depths = []
+    for rows in from_each_side(mask):
+        limit = max(1, len(rows) // 4)
+        full = rows[:limit].mean(axis=1) >= FRAME
+        depths.append(int(full.argmin()) if not full.all() else limit)
+    top, bottom, left, right = depths
+    return top, bottom, left, right

@@ -1,0 +1,166 @@
+"""A picture in gray, with dark ink on evenly lit paper, and its edges. NumPy and OpenCV only."""
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]
+Strength = NDArray[np.float32]
+
+RIM = 0.1  # share of each side where a frame or a table may lie
+LIGHT_POINTS = 24  # points along the longer side to which the light is fitted
+DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the fit; light that varies less is kept
+SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
+DARKEST = 0.2  # light below this share of the brightest is evened out no further
+MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
+LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
+COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
+FLAT, COLORED = 4.0, 32.0  # gray levels by which a drawing's paper varies, and by which colored areas differ from it
+WIDE = 9  # width of the narrowest colored area that is not a stroke, in a picture of side 2 · COLORS_SIDE
+POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
+REACH = 8  # of the median filter that finds its background, in pixels to each side
+SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
+
+
+class Look(NamedTuple):
+    """What to look for. Shares of the picture's longer side."""
+
+    window: float  # what is wider is background
+    smallest: float  # the least size of any writing
+    coarse: int  # the longer side in pixels for a first look
+
+
+PHOTO = 320  # longer side in pixels of the smallest picture that may show a sheet of paper or its ruling
+DIGIT, PAGE = Look(0.5, 0.25, 160), Look(0.15, 0.02, 800)
+
+
+def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, float]:
+    """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
+    from 0 to 1, that ink and paper are not mixed up."""
+    gray = to_gray(pixels, look)
+    lightness = max((ink_lightness(gray, each) for each in dict.fromkeys((DIGIT, look))), key=abs)
+    return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
+
+
+def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
+    """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
+    on green paper can be as bright as the paper, but it differs along that axis. For strokes of several colors on paper
+    of one color, the largest difference from the paper counts instead."""
+    if pixels.ndim == 2:
+        return pixels
+    weights, colorful = _first_component(_shrunk(pixels, COLORS_SIDE).astype(np.float32))
+    if colorful or weights.min() < 0:
+        small = _shrunk(pixels, 2 * COLORS_SIDE)
+        paper = np.median(small, axis=(0, 1)).astype(np.float32)
+        difference = np.abs(small - paper).max(axis=2)
+        has_areas = (cv2.erode(difference, np.ones((WIDE, WIDE), np.uint8), borderValue=0) > COLORED).any()
+        if colorful and np.median(difference) <= FLAT and not has_areas:
+            contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
+            return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
+        # The color of a table, a hand or a highlighter does not count: only strokes change in a closing or an opening.
+        window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
+        light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
+        weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)
+    shift = -255 * float(np.minimum(weights, 0).sum())
+    return np.asarray(cv2.transform(pixels, np.append(weights, shift).astype(np.float32)[None]))
+
+
+def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of at most that height and width. Averages, so no stroke is left out."""
+    height, width = (min(length, side) for length in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
+    """The first principal component of (H, W, 3), brighter upwards, (3,), its absolute values summing to 1; and whether
+    the colors differ much along the second one, too."""
+    covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
+    variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is only one color
+    weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
+    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[1] > COLORFUL * variances[2]
+
+
+def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
+    """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
+    brighter."""
+    side = round(2 * REACH / look.window)  # fine enough for a background, and coarse enough for a fast median filter
+    gray = reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
+    middle, weight, _ = edges(gray.astype(np.float32))
+    coarse = reduce(gray, max(1, max(gray.shape) // side))
+    reach = min(round(look.window * max(coarse.shape) / 2), min(coarse.shape) - 1)
+    padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
+    background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    votes = weight * (background - middle)
+    rows, columns = (round(RIM * side) for side in gray.shape)
+    inside = votes[rows : len(votes) - rows, columns : votes.shape[1] - columns]
+    votes = inside if inside.any() else votes
+    return -float(votes.sum() / max(np.abs(votes).sum(), 1e-9))
+
+
+# Light from a window or a lens that darkens the corners changes the paper smoothly, like a polynomial in x and y. It is
+# fitted to the picture without thin strokes (a closing). Other ink, shadows and tables are darker than the fit, so they
+# are left out, and the fit is repeated.
+def even_light(gray: Gray) -> Gray:
+    """The picture (H, W) divided by the light on its paper, if that varies much."""
+    small = reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
+    reach = max(small.shape) // LIGHT_POINTS * 4 + 1
+    paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    height, width = (min(side, LIGHT_POINTS) for side in small.shape)
+    level = cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)
+    if level.min() > (1 - UNEVEN) * level.max():
+        return gray
+    terms = _polynomial(height, width)
+    fit, kept = level, np.ones(len(level), bool)
+    for _ in range(4):
+        fit = (terms @ np.linalg.lstsq(terms[kept], level[kept])[0]).clip(1)
+        fitted, kept = kept, level > (1 - DARKER) * fit
+        if kept.mean() < SMOOTH:
+            return gray
+        if (kept == fitted).all():  # the next fit would be the same
+            break
+    if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
+        return gray
+    light = np.maximum(fit / fit.max(), DARKEST).reshape(height, width).astype(np.float32)
+    return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _polynomial(height: int, width: int) -> NDArray[np.float64]:
+    """1, x, y, x², xy and y² at each of height × width points: (height · width, 6)."""
+    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"))
+    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
+
+
+def reduce(gray: Gray, scale: int) -> Gray:
+    """The picture with each side divided by `scale`."""
+    height, width = (max(1, round(side / scale)) for side in gray.shape)
+    return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
+
+
+def edges(gray: Strength) -> tuple[Strength, Strength, float]:
+    """Middle gray level of each 3×3 neighborhood, its weight (squared range above the noise), and the noise."""
+    rough = gray - np.asarray(cv2.blur(gray, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
+    # A quarter of the pixels has no edges even where a digit fills the picture.
+    noise = 3.14 * quantile(np.abs(sample(rough)), 0.25)
+    kernel = np.ones((3, 3), np.uint8)
+    low, high = np.asarray(cv2.erode(gray, kernel), np.float32), np.asarray(cv2.dilate(gray, kernel), np.float32)
+    weight = np.maximum(high - low - np.float32(MIN_SIGMAS * noise), np.float32(0)) ** 2
+    return (low + high) * np.float32(0.5), weight.astype(np.float32), noise
+
+
+def sample(values: NDArray[Any]) -> NDArray[Any]:
+    step = -(-values.size // SAMPLE)
+    while math.gcd(step, values.shape[-1]) > 1:  # otherwise only some columns would be sampled
+        step += 1
+    return values.ravel()[::step]
+
+
+def quantile(values: NDArray[Any], share: float) -> float:
+    """A quantile without interpolation, which would take longer than everything else here. Sorts, because
+    `np.partition` takes ten times as long if most values are equal."""
+    return float(np.sort(values)[int(share * (values.size - 1))])
