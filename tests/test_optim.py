@@ -281,3 +281,14 @@ def test_perturbed_weights_raise_the_loss_and_are_restored_bit_for_bit() -> None
         higher = F.nll_loss(network(images), labels).detach()
     assert float(higher - loss.detach()) == pytest.approx(1e-5 * float(gradient_norm), rel=1e-3)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_perturbed_weights_do_not_count_in_batch_normalization() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    inputs = torch.eye(3)
+    network(inputs).square().sum().backward()
+    before = copy.deepcopy(network.state_dict())
+    with perturbed_weights(network, 0.1):
+        network(inputs)
+        assert not network.state_dict()["1.running_mean"].equal(before["1.running_mean"])
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())

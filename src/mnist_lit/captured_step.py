@@ -76,9 +76,10 @@ class CapturingModule(LightningModule):
         """Begin a run. captured: replay its steps, or say once why not. plain: the class whose step is captured."""
         trainer = self.trainer
         self._captured, self._reads, self.latest_loss = None, DelayedReads(), None
-        if captured and (reason := why_not_captured(trainer, self, plain)):
+        reason = why_not_captured(trainer, self, plain) if captured else ""
+        if reason and trainer.is_global_zero:
             report_eager_steps(reason)
-        elif captured:
+        if captured and not reason:
             self._captured = CapturedStep(self, trainer.optimizers[0], trainer.train_dataloader)  # type: ignore[arg-type]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -21,7 +21,7 @@ from mnist_lit.data.image_folder import folder_classes, load_image_folder, valid
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
-from mnist_lit.data.torchvision_datasets import EmnistSplit, load_from_torchvision
+from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
 from mnist_lit.errors import InputError, require
 from mnist_lit.system.distributed import rank_and_world_size
 
@@ -107,7 +107,7 @@ class MNISTDataModule(pl.LightningDataModule):
         if self.digits is None and self.dataset in TORCHVISION_CLASSES:
             download_dataset(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
         elif self.digits is None and self.dataset in TORCHVISION_LOADED:
-            load_from_torchvision(self.dataset, self.split, self.data_dir, download=True)
+            download_from_torchvision(self.dataset, self.split, self.data_dir)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if options do not fit the data, unless the stage is "test" or "predict"."""

@@ -168,18 +168,23 @@ def update_ema(average: nn.Module, network: nn.Module, weight: float | Tensor) -
 def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
     """Move the weights by `rho` along their gradient inside the block, and restore them bit for bit afterwards.
 
+    Buffers are restored, too: batch normalization's running statistics describe the unmoved weights.
+
     Sharpness-aware minimization looks for flat minima: it minimizes the loss at the worst weights within distance rho,
     which to first order are the current ones plus rho · g / |g|. The gradient computed inside this block, applied to
     the weights outside it, is SAM's. That costs a second forward and backward pass per step.
     """
     gradients = {p.detach(): p.grad for p in network.parameters() if p.grad is not None}  # keys share memory with p
     weights, before = [*gradients], [weight.clone() for weight in gradients]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     norm = nn.utils.get_total_norm(gradients.values())
     torch._foreach_add_(weights, torch._foreach_mul([*gradients.values()], rho / (norm + 1e-12)))
     try:
         yield
     finally:
         torch._foreach_copy_(weights, before)
+        for buffer, value in buffers:
+            buffer.copy_(value)
 
 
 def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> Callable[[], Any]:

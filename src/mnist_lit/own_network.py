@@ -101,7 +101,7 @@ def class_name(network: nn.Module | str | None) -> str:
         name = network.rpartition(".")[2]
         raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
     if isinstance(network, type):
-        raise InputError(f"network: expected an instance, as {network.__name__}(), got the class")
+        raise InputError(f"network: expected an instance, such as {network.__name__}(), got the class")
     if not isinstance(network, nn.Module) or is_tutorial(network):
         return ""
     return f"{type(network).__module__}.{type(network).__qualname__}"

@@ -12,6 +12,7 @@ from torch import nn
 from mnist_lit.callbacks import calibration
 from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, save_checkpoint
 from mnist_lit.runs.start import RunStart
@@ -29,9 +30,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
-def save_run(name: str, **calibration: Any) -> Path:
+def save_run(name: str, data: MNISTDataModule, **calibration: Any) -> Path:
     """A run folder whose best and last checkpoints have this calibration, or none."""
-    metadata = Metadata("{}", "f00", tuple("0123456789"), {}, {}, {}, calibration=calibration or None)
+    metadata = Metadata("{}", data.fingerprint, tuple("0123456789"), {}, {}, {}, calibration=calibration or None)
     content = {"state_dict": {}, "hyper_parameters": {"num_classes": 10}, "global_step": 3}
     content[METADATA_KEY] = metadata.to_dict()
     Path(name).mkdir()
@@ -41,9 +42,9 @@ def save_run(name: str, **calibration: Any) -> Path:
 
 
 @pytest.fixture
-def run() -> Path:
+def run(digits_data: MNISTDataModule) -> Path:
     """A run whose calibration was killed."""
-    return save_run("run")
+    return save_run("run", digits_data)
 
 
 def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_validation_images(
@@ -70,9 +71,16 @@ def test_nothing_is_calibrated_twice_nor_without_validation_images_or_a_checkpoi
     run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
 ) -> None:
     callback, network = CalibrateBest(RunStart(run)), TutorialCNN()
-    callback.calibrate(save_run("calibrated", threshold=0.5), digits_data, network)
+    callback.calibrate(save_run("calibrated", digits_data, threshold=0.5), digits_data, network)
     callback.calibrate(run, MNISTDataModule(dataset="digits", val_size=0), network)
     callback.calibrate(Path("empty"), digits_data, network)
+    assert calls == []
+
+
+def test_changed_data_are_refused(run: Path, calls: list[dict[str, Any]]) -> None:
+    other = MNISTDataModule(dataset="digits", val_size=180, classes="0,1,2,3,4,5,6,7,8")
+    with pytest.raises(InputError, match=r"run/checkpoints/best\.ckpt was trained on different data"):
+        CalibrateBest(RunStart(run)).calibrate(run, other, TutorialCNN())
     assert calls == []
 
 

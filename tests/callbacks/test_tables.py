@@ -42,6 +42,19 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     assert lines["next"].split(maxsplit=1)[1] == "mnist-lit test"
 
 
+def test_the_next_command_names_a_resumed_run_that_is_not_the_newest(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    first, checkpoint = (*tiny_fit, "--trainer.max_epochs", "2"), "lightning_logs/version_0/checkpoints/best.ckpt"
+    cli(*first)
+    cli(*tiny_fit, "--trainer.max_epochs", "1")
+    run = Path("lightning_logs/version_0")
+    run.joinpath("finished").unlink()  # as if it had been killed in its last epoch
+    run.joinpath("checkpoints/previous.ckpt").replace(run / "checkpoints/last.ckpt")
+    code, out, _ = cli(*first, "--resume", "auto")
+    assert code == 0
+    (line,) = (line for line in out.splitlines() if line.strip().startswith("next "))
+    assert line.split(maxsplit=1)[1] == f"mnist-lit test --ckpt_path {checkpoint}"
+
+
 def test_a_fit_that_holds_out_no_images_says_that_its_model_rejects_nothing(
     cli: Cli, tiny_fit: tuple[str, ...]
 ) -> None:
@@ -50,7 +63,7 @@ def test_a_fit_that_holds_out_no_images_says_that_its_model_rejects_nothing(
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if line.strip()}
     assert lines["epochs"].startswith("0.5 ")
     assert lines["calibration"].startswith("none, so no image is rejected; ")
-    assert "mnist-lit calibrate --like" in lines["calibration"]
+    assert lines["calibration"].endswith("`mnist-lit calibrate lightning_logs/version_0 --like THAT_RUN`")
     assert Path("lightning_logs/version_0/finished").read_text() == "0.5\n"
     (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
     assert "  0.5  " in row

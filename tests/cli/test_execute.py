@@ -126,7 +126,7 @@ def callback(name: str, **settings: object) -> str:
         ("--trainer.callbacks nowhere.Mine", "'nowhere'; if it is in the working directory, set PYTHONPATH=."),
         ("--trainer.barebones true", "barebones"),
         ("--model.network networks.Nope", "Nope: module 'networks' has no attribute 'Nope'"),
-        ("--model.network networks.py", "expected a class, as my_package.MyNet, got the file networks.py"),
+        ("--model.network networks.py", "expected a class, such as my_package.MyNet, got the file networks.py"),
         ("--model.network nowhere.Net", "Net: No module named 'nowhere'"),
         (
             "--model.network networks.NotAModule",

@@ -201,6 +201,10 @@ def test_test_pictures_alone_are_enough_for_a_test() -> None:
     assert (len(images), data.classes) == (2 * data.num_classes, ("circle", "square", "triangle")[: data.num_classes])
     with pytest.raises(InputError, match="expected pictures in my-shapes/train/CLASS/, got none"):
         data.setup("fit")
+    for path in Path("my-shapes/test").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match="expected pictures in my-shapes/test/CLASS/, got none"):
+        MNISTDataModule("my-shapes", "folder", val_size=0).setup("test")
 
 
 def test_a_test_ignores_the_options_of_training() -> None:

@@ -1,6 +1,8 @@
 """EMNIST and QMNIST as torchvision reads them: orientation, labels from 0, class names. The files are made here."""
 
 import string
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from mnist_lit.data.datasets import load_dataset
+from mnist_lit.data.download import download_lock
 from mnist_lit.data.torchvision_datasets import emnist_classes, load_from_torchvision
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
@@ -67,3 +70,31 @@ def test_missing_files_give_one_line(tmp_path: Path, dataset: str) -> None:
     with pytest.raises(InputError, match=rf"data\.dataset: cannot read {dataset} in .*: ") as caught:
         load_from_torchvision(dataset, "digits", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloaded: list[object] = []
+    for name in ("download_url", "download_and_extract_archive"):
+        monkeypatch.setattr(
+            f"torchvision.datasets.mnist.{name}", lambda *args, **_: downloaded.append(args), raising=False
+        )
+    data = MNISTDataModule(str(tmp_path), "emnist", split="letters", val_size=0)
+    waiting = threading.Thread(target=data.prepare_data)
+    with download_lock(tmp_path / "EMNIST"):
+        waiting.start()
+        printed = ""
+        while "another process is downloading" not in printed:
+            time.sleep(0.01)
+            printed += capsys.readouterr().out
+        write_emnist(tmp_path, "letters", [1, 2])
+    waiting.join()
+    assert not downloaded
+    assert data.num_classes == 26
+
+
+def test_a_folder_that_cannot_be_made_gives_one_line(tmp_path: Path) -> None:
+    tmp_path.joinpath("file").touch()
+    with pytest.raises(InputError, match=r"cannot write to .*file/EMNIST: Not a directory"):
+        MNISTDataModule(str(tmp_path / "file"), "emnist", split="letters").prepare_data()

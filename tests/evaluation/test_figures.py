@@ -9,6 +9,7 @@ from mnist_lit.evaluation.figures import (
     GAP,
     LINE,
     MARGIN,
+    MOST,
     PALE,
     PAPER,
     RED,
@@ -66,6 +67,10 @@ def cell(picture: np.ndarray, true: int, predicted: int) -> list[int]:
     return [int(value) for value in picture[TOP + true * CELL + 3, MARGIN + predicted * CELL + 3]]
 
 
+def test_a_caption_of_any_length_is_drawn() -> None:
+    assert gallery(np.zeros((1, 28, 28), np.uint8), ["m" * 2000], columns=4).shape[1] == WIDTH
+
+
 def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     counts = np.diag([90, 100, 100])
     counts[0, 2] = 10
@@ -110,6 +115,16 @@ def test_colors_are_shares_of_a_row() -> None:
     assert cell(picture, 1, 1) == list(BLUE)
     root = [round(p + (c - p) * 0.5**0.5) for p, c in zip(PAPER, RED, strict=True)]
     assert cell(picture, 0, 1) == root
+
+
+def test_of_many_classes_those_with_the_most_mistakes_are_shown() -> None:
+    counts = np.diag([10] * 200)
+    counts[150, 199] = 3
+    picture = confusion_matrix(counts, [f"class {n}" for n in range(200)])
+    assert picture.shape == (TOP + MOST * CELL + GAP, MARGIN + MOST * CELL + GAP, 3)
+    red, green, _ = cell(picture, MOST - 2, MOST - 1)  # the last two of those shown
+    assert red > green + 50
+    assert cell(picture, MOST - 1, MOST - 1) == list(BLUE)
 
 
 def test_a_class_without_images_is_drawn() -> None:

@@ -175,6 +175,20 @@ def test_options_that_conflict_with_seeds_are_refused(cli: Cli, option: str, tmp
     assert f"{option} cannot be combined with --seeds" in err
 
 
+def test_conflicts_and_resume_are_also_found_in_a_config(cli: Cli, group: Path) -> None:
+    def fit(settings: str) -> tuple[int, str, str]:
+        Path("mine.yaml").write_text(settings)
+        return cli(*FIT, "--seeds", "2", "--config", "mine.yaml")
+
+    code, _, err = fit("trainer: {fast_dev_run: true}")
+    assert (code, "--trainer.fast_dev_run cannot be combined with --seeds" in err) == (2, True)
+    code, out, _ = fit("resume: auto\ntrainer: {fast_dev_run: false}")
+    code, again, _ = fit("resume: auto\ntrainer: {fast_dev_run: false}")
+    assert code == 0
+    assert f"{group.with_name('version_1')}" in out
+    assert again.count("is finished") == 2
+
+
 def test_a_refused_group_leaves_no_folder(cli: Cli) -> None:
     assert cli(*FIT, "--seeds", "2", "--model.lr", "-1")[0] == 2
     assert not any(Path("lightning_logs").glob("version_*"))

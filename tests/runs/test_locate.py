@@ -49,7 +49,7 @@ def test_a_run_without_a_checkpoint_and_a_group_say_so_and_are_not_suggested() -
     for name in ("version_7", run):
         with pytest.raises(InputError, match=f"^{run} has no checkpoint$"):
             locate_model(name)
-    with pytest.raises(InputError, match=f"^{group} is a group of runs; name one of them, as {group}/seed_0$"):
+    with pytest.raises(InputError, match=f"^{group} is a group of runs; name one of them, such as {group}/seed_0$"):
         locate_model("version_8")
     with pytest.raises(InputError, match="no model at version_70; expected"):
         locate_model("version_70")

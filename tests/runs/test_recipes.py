@@ -1,6 +1,7 @@
 """Recipes are found by name or path, and machine settings are not part of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -67,8 +68,18 @@ def test_machine_settings_are_not_options_of_a_recipe() -> None:
     assert recipe_options(config) == {"seed_everything": 0, "trainer.max_epochs": 3, "data.val_size": 1}
 
 
+@pytest.mark.parametrize(("section", "path"), [("logger", "save_dir"), ("callbacks", "dirpath")])
+def test_neither_are_the_paths_of_loggers_and_callbacks(section: str, path: str) -> None:
+    def recipe(**init_args: str) -> dict[str, Any]:
+        parts = [{"class_path": "Part", "init_args": init_args}]
+        return recipe_options({"trainer": {section: parts if section == "callbacks" else parts[0]}})
+
+    assert recipe(**{path: "/here"}) == recipe(**{path: "/there"})
+    assert recipe(monitor="val/acc") != recipe(monitor="val/loss")
+
+
 def test_private_settings_are_the_paths_and_the_downloads() -> None:
-    assert {*PRIVATE_SETTINGS} == {"data_dir", "default_root_dir", "dirpath", "mirrors", "timeout"}
+    assert {*PRIVATE_SETTINGS} == {"data_dir", "default_root_dir", "dirpath", "save_dir", "mirrors", "timeout"}
     assert {*DOWNLOAD_SETTINGS} == {"mirrors", "timeout"}
     assert {*MACHINE_SETTINGS} == {"hardware", "paths", "downloads"}
 

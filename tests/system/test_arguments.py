@@ -17,7 +17,7 @@ def test_other_frameworks_names_are_understood() -> None:
         ("Parser key \"a.b\":\n  Expected a <class 'path.Class'>. Got value: x", "a.b: cannot take x"),
         (
             'Parser key "model.network":\n  Not a subclass. Got value: my_package',
-            "model.network: cannot take my_package; a class of your own is given with its module, as my_package.MyNet",
+            "model.network: cannot take my_package; name a class of your own with its module, as in my_package.MyNet",
         ),
         ("Call to compute_fn of link 'a' failed: too\n  many", "too many"),
         ('Parser key "model":\nUnable to load config \'a.B\'\n  - Parser key "model": Unable to load config "a.B"',

@@ -16,12 +16,12 @@ from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.system.signals import raise_on_signal
 from mnist_lit.system.subprocesses import (
     check_launcher,
+    fit_option,
     launched_externally,
     pop_option,
     run_command,
     run_side_by_side,
     start_command,
-    trainer_option,
 )
 
 WAIT_FOR_SIGTERM = """
@@ -119,34 +119,43 @@ def test_an_option_is_removed_in_both_spellings() -> None:
 
 def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
     Path("mine.yaml").write_text("trainer: {default_root_dir: there}")
-    assert trainer_option(["--config", "mine.yaml"], "default_root_dir") == "there"
-    assert trainer_option(["--config", "mine.yaml", "--trainer.default_root_dir=here"], "default_root_dir") == "here"
-    assert trainer_option(["--config", "gone.yaml"], "default_root_dir") == ""
+    assert fit_option(["--config", "mine.yaml"], "trainer.default_root_dir") == "there"
+    assert (
+        fit_option(["--config", "mine.yaml", "--trainer.default_root_dir=here"], "trainer.default_root_dir") == "here"
+    )
+    assert fit_option(["--config", "gone.yaml"], "trainer.default_root_dir") == ""
 
 
 def test_a_trainer_option_may_be_in_a_section() -> None:
     Path("trainer.yaml").write_text("default_root_dir: there")
     section = ("--trainer", "{default_root_dir: here, max_epochs: 1}")
     for args in (section, ("=".join(section),), (*section, "--trainer.max_epochs", "2"), (*section, "--trainer={}")):
-        assert trainer_option(args, "default_root_dir") == "here"
-    assert trainer_option([*section, "--trainer", "trainer.yaml"], "default_root_dir") == "there"
-    assert trainer_option([*section, "--trainer", "{default_root_dir: null}"], "default_root_dir") == ""
+        assert fit_option(args, "trainer.default_root_dir") == "here"
+    assert fit_option([*section, "--trainer", "trainer.yaml"], "trainer.default_root_dir") == "there"
+    assert fit_option([*section, "--trainer", "{default_root_dir: null}"], "trainer.default_root_dir") == ""
     for wrong in ("5", "[devices]", "gone.yaml", "{", ""):
-        assert trainer_option([*section, "--trainer", wrong], "default_root_dir") == "here"
+        assert fit_option([*section, "--trainer", wrong], "trainer.default_root_dir") == "here"
 
 
 def test_the_last_config_wins_as_in_a_fit() -> None:
     Path("one.yaml").write_text("trainer: {default_root_dir: one, accelerator: cpu}")
     Path("two.yaml").write_text("trainer: {default_root_dir: two, accelerator: null}")
     configs = ["--config", "one.yaml", "--config", "two.yaml"]
-    assert trainer_option(configs, "default_root_dir") == "two"
-    assert trainer_option([*configs, "--trainer.default_root_dir=here"], "default_root_dir") == "here"
+    assert fit_option(configs, "trainer.default_root_dir") == "two"
+    assert fit_option([*configs, "--trainer.default_root_dir=here"], "trainer.default_root_dir") == "here"
     for wrong in ("5", "[devices]", "{trainer: 5}", "{trainer: [devices]}"):
         Path("wrong.yaml").write_text(wrong)
-        assert trainer_option([*configs, "--config", "wrong.yaml"], "default_root_dir") == "two"
-    assert trainer_option(configs[:2], "accelerator") == "cpu"
-    assert trainer_option(configs, "accelerator") == ""
-    assert trainer_option([*configs, "--trainer.default_root_dir", "null"], "default_root_dir") == ""
+        assert fit_option([*configs, "--config", "wrong.yaml"], "trainer.default_root_dir") == "two"
+    assert fit_option(configs[:2], "trainer.accelerator") == "cpu"
+    assert fit_option(configs, "trainer.accelerator") == ""
+    assert fit_option([*configs, "--trainer.default_root_dir", "null"], "trainer.default_root_dir") == ""
+
+
+def test_an_option_outside_any_section_is_found_in_a_config() -> None:
+    Path("mine.yaml").write_text("resume: auto\nfigures: false\ntrainer: {figures: true}")
+    assert fit_option(["--config", "mine.yaml"], "resume") == "auto"
+    assert fit_option(["--config", "mine.yaml", "--resume", "null"], "resume") == ""
+    assert fit_option(["--config", "mine.yaml"], "figures") == ""
 
 
 def test_commands_run_side_by_side_and_their_outputs_stay_apart(program: Callable[[str], None], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
+from mnist_lit.evaluation.checkpoint_data import require_same_data
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 from mnist_lit.runs.folders import best_checkpoint
@@ -26,11 +27,14 @@ class CalibrateBest(Callback):
             self.calibrate(self.start.run, trainer.datamodule, pl_module.network)  # type: ignore[attr-defined]
 
     def calibrate(self, run: Path, datamodule: MNISTDataModule, network: nn.Module) -> None:
-        """Calibrate a run's best checkpoint unless that was done before a kill."""
+        """Calibrate a run's best checkpoint unless that was done before a kill. Raises InputError for other data."""
         path = best_checkpoint(run)
-        if path and datamodule.val_size and not Metadata.of(load_checkpoint(path)).calibration:
-            datamodule.setup()
-            assert datamodule.digits
-            indices = datamodule.train_indices, datamodule.val_indices
-            own = None if is_tutorial(network) else network
-            calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)
+        content = load_checkpoint(path) if path and datamodule.val_size else {}
+        if not path or not content or Metadata.of(content).calibration:
+            return
+        datamodule.setup()
+        require_same_data(content, datamodule, path)
+        assert datamodule.digits
+        indices = datamodule.train_indices, datamodule.val_indices
+        own = None if is_tutorial(network) else network
+        calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)

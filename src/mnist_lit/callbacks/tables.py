@@ -15,12 +15,11 @@ from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.metrics import require_numbers
 from mnist_lit.runs.checkpoint import load_checkpoint, network_options
-from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs, recorded_command
+from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs, newest_checkpoint, recorded_command
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.console import percent, print_fields, print_table, say
 
-HOW_TO_CALIBRATE = "train the same recipe again with --data.val_size 5000, then `mnist-lit calibrate --like THAT_RUN`"
 MAX_CONFUSIONS = 5  # other classes listed per row
 
 
@@ -86,14 +85,21 @@ class FitTable(Callback):
             "checkpoint": str(checkpoint or "none"),
         }
         if checkpoint and not holds_out:
-            fields["calibration"] = f"none, so no image is rejected; {HOW_TO_CALIBRATE}"
+            calibrate = f"`mnist-lit calibrate {shlex.quote(str(run))} --like THAT_RUN`"
+            how = f"train the same recipe again with --data.val_size 5000, then {calibrate}"
+            fields["calibration"] = f"none, so no image is rejected; {how}"
         if checkpoint:
-            elsewhere = "" if checkpoint.parents[2] == Path(LOGS) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
+            named = "" if _is_newest(checkpoint) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
             own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
-            fields["next"] = f"mnist-lit test{elsewhere}{own}"
+            fields["next"] = f"mnist-lit test{named}{own}"
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"
         print_fields(fields)
+
+
+def _is_newest(checkpoint: Path) -> bool:
+    """Whether `mnist-lit test` chooses this checkpoint if none is named."""
+    return checkpoint.parents[2] == Path(LOGS) and checkpoint == newest_checkpoint(Path(LOGS))
 
 
 def _changed_since(history: Sequence[Mapping[str, str]]) -> str:

@@ -14,7 +14,7 @@ from mnist_lit.runs.recipes import command_line, find_recipe
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
 from mnist_lit.system.signals import DeferredSignals
-from mnist_lit.system.subprocesses import launched_externally, trainer_option
+from mnist_lit.system.subprocesses import fit_option, launched_externally
 
 
 def main(command: str, args: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(command: str, args: list[str]) -> int:
     fit_command = command_line(["fit", *fit])
     name = options.study or Path(options.config).stem
     require("--study", name, "a name of letters, digits, -, _ and .", bool(re.fullmatch(r"[\w.-]+", name)))
-    folder = Path(trainer_option(fit, "default_root_dir"), LOGS, f"sweep_{name}")
+    folder = Path(fit_option(fit, "trainer.default_root_dir"), LOGS, f"sweep_{name}")
     settings, space = check_space(fit, read_space(Path(options.space)))
     with storage_errors(options.storage, opening=True):
         study = Study(name, folder, options.storage, seed=options.seed)

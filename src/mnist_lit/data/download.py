@@ -80,7 +80,7 @@ def download_dataset(
         return
     folder = data_dir / TORCHVISION_CLASSES[dataset] / "raw"
     try:
-        with _folder_lock(folder):
+        with download_lock(folder):
             remove_partial_files(folder)
             urls = mirrors.split(",") if isinstance(mirrors, str) else mirrors
             for copies in _files_to_repair(dataset, data_dir):  # again: another process may have repaired some
@@ -219,7 +219,7 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
 # The lock file is removed at the end, and with it every folder made here that is still empty, so that a failed download
 # leaves nothing behind. A process that waits may therefore find that the folder has disappeared; it makes it again.
 @contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
+def download_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time into a folder, creating it if needed."""
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     lock = FileLock(folder / LOCK, thread_local=False)

@@ -63,6 +63,8 @@ def load_image_folder(data_dir: str | Path) -> InMemoryDataset:
             raise InputError(f"expected pictures in {folder / split / classes[by_class.index([])]}, got none")
         splits.append([path for paths in by_class for path in paths])
     train, val, test = splits
+    if not train + val + test:
+        raise InputError(f"expected pictures in {folder / 'test'}/CLASS/, got none")
     images = torch.from_numpy(_read_or_load_cached(folder, train + val + test))
     labels = torch.tensor([classes.index(path.parent.name) for path in train + val + test])
     n = len(train + val)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mnist_lit.data.download import download_lock
 from mnist_lit.errors import InputError
 
 EmnistSplit = Literal["balanced", "letters", "digits"]
@@ -17,6 +18,20 @@ def emnist_classes(split: EmnistSplit) -> tuple[str, ...]:
 
     names = EMNIST.classes_split_dict[split]
     return tuple(name for name in names if name != "N/A")  # letters are counted from 1
+
+
+def download_from_torchvision(dataset: str, split: EmnistSplit, data_dir: str | Path) -> None:
+    """Download a dataset unless its files are readable. Of concurrent processes, one downloads and the others wait.
+    Raises InputError on failure."""
+    try:
+        load_from_torchvision(dataset, split, data_dir)
+    except InputError:
+        folder = Path(data_dir, dataset.upper())
+        try:
+            with download_lock(folder):
+                load_from_torchvision(dataset, split, data_dir, download=True)
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def load_from_torchvision(

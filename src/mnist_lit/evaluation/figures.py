@@ -16,6 +16,7 @@ TEXT, LINE = 27, 32  # pixels of the font, and per line of text
 CELL, MARGIN, TOP = 60, 88, 120  # pixels of a matrix cell, left of the matrix, and above it
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
+MOST = 64  # classes of a confusion matrix
 STRONGEST = 8  # channels shown of a layer
 _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 
@@ -81,14 +82,21 @@ def png_url(image: NDArray[np.uint8], *, optimize: bool = False) -> str:
 
 
 def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row."""
-    classes, side = len(counts), len(counts) * CELL + GAP
+    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row. Of
+    more than `MOST` classes, those with the most mistakes are shown."""
     title = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} right"
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MOST])
+    axes = "down: true class; across: predicted"
+    if len(shown) < len(counts):
+        axes += f"; the {MOST} of {len(counts):,} classes with the most mistakes"
+    counts, shares, names = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)], [names[n] for n in shown]
+    classes, side = len(counts), len(counts) * CELL + GAP
     canvas, draw = _canvas(MARGIN + side, TOP + side, title)
-    draw.text((GAP, GAP + LINE), "down: true class; across: predicted", PALE, _font(TEXT), "lt")
+    draw.text((GAP, GAP + LINE), axes, PALE, _font(TEXT), "lt")
     labels = [name if len(name) <= 6 else f"{name[:5]}…" for name in names]
     down, across = _fitting_font(labels, MARGIN - 14), _fitting_font(labels, CELL - 4)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for true, label in enumerate(labels):
         y, center = TOP + true * CELL, MARGIN + true * CELL + CELL / 2
         draw.text((MARGIN - 10, y + CELL / 2), label, INK, down, "rm")
@@ -118,4 +126,4 @@ def _fitting_font(texts: Sequence[str], width: int) -> ImageFont.FreeTypeFont | 
 def _fitting_size(texts: Sequence[str], width: int) -> int:
     """The usual size of the font, or smaller where the longest line would be wider than this."""
     widest = max(_font(TEXT).getlength(line) for text in texts for line in text.splitlines())
-    return min(TEXT, int(TEXT * width / widest))
+    return max(1, min(TEXT, int(TEXT * width / widest)))

@@ -16,22 +16,22 @@ from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.console import percent, print_fields, say
 from mnist_lit.system.subprocesses import (
+    fit_option,
     launched_externally,
     pop_option,
     run_command,
     run_side_by_side,
-    trainer_option,
 )
 
 MAX_SEEDS = 1000  # seeds in one part of --seeds
 NUMBER = r"\d{1,10}"  # `int` refuses thousands of digits
 MAX_AT_ONCE = 16  # processes on one GPU, each of which needs a gigabyte or so of its memory
 CONFLICTS = {
-    "--seed_everything": "--seeds sets it",
-    "--ckpt_path": "several seeds start from scratch",
-    "--group": "--seeds creates its own group",
-    "--trainer.fast_dev_run": "a dry run leaves no scores to summarize",
+    "ckpt_path": "several seeds start from scratch",
+    "group": "--seeds creates its own group",
+    "trainer.fast_dev_run": "a dry run leaves no scores to summarize",
 }
+OFF = ("", "false", "0")
 
 
 def main(command: str, args: list[str]) -> int:
@@ -89,11 +89,14 @@ def _fit(args: list[str]) -> int:
     if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
         return run_command("fit", args)
     seeds = parse_seeds(given)
-    at_once = _seeds_at_once(together, len(seeds), trainer_option(args, "accelerator"))
-    if option := next((option for option in CONFLICTS if any(arg.partition("=")[0] == option for arg in args)), None):
-        raise InputError(f"{option} cannot be combined with --seeds: {CONFLICTS[option]}")
-    root = Path(trainer_option(args, "default_root_dir"), folders.LOGS)
-    resume, recipe = pop_option(args, "--resume")
+    at_once = _seeds_at_once(together, len(seeds), fit_option(args, "trainer.accelerator"))
+    if pop_option(args, "--seed_everything")[1] != args:  # a recipe's own is replaced
+        raise InputError("--seed_everything cannot be combined with --seeds, which sets it")
+    for option, reason in CONFLICTS.items():
+        if fit_option(args, option).lower() not in OFF:
+            raise InputError(f"--{option} cannot be combined with --seeds: {reason}")
+    root = Path(fit_option(args, "trainer.default_root_dir"), folders.LOGS)
+    resume, (_, recipe) = fit_option(args, "resume"), pop_option(args, "--resume")
     shared = command_line(["fit", *(arg for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
     if group is None:

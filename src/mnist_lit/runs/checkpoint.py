@@ -29,7 +29,7 @@ from mnist_lit.model import TutorialCNN
 from mnist_lit.own_network import to_channels_last
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
 from mnist_lit.runs.locate import locate_model
-from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, PRIVATE_SETTINGS
+from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, PRIVATE_SETTINGS, without_settings
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.yaml_file import load_yaml
@@ -402,11 +402,10 @@ def portable_config(config: str) -> str:
     return yaml.safe_dump(_without_machine_paths(load_yaml(config)), sort_keys=False)
 
 
-def _without_machine_paths(value: Any) -> Any:
-    """Settings without `PRIVATE_SETTINGS`, at any depth, and only the name of the model that a run started from."""
-    if isinstance(value, dict):
-        kept = {name: _without_machine_paths(inner) for name, inner in value.items() if name not in PRIVATE_SETTINGS}
-        if kept.get("init_from"):
-            kept["init_from"] = Path(kept["init_from"]).name
-        return kept
-    return [_without_machine_paths(inner) for inner in value] if isinstance(value, list) else value
+def _without_machine_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without `PRIVATE_SETTINGS`, and only the name of the model that a run started from."""
+    kept: dict[str, Any] = without_settings(settings, PRIVATE_SETTINGS)
+    for section in (kept, kept.get("model")):
+        if isinstance(section, dict) and section.get("init_from"):
+            section["init_from"] = Path(section["init_from"]).name
+    return kept

@@ -44,9 +44,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             return found
     for path in named:
         if files := sorted(path.glob(f"{CHECKPOINTS}/*.ckpt")):
-            raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, as {files[-1]}")
+            raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, such as {files[-1]}")
         if runs := group_members(path):
-            raise InputError(f"{path} is a group of runs; name one of them, as {runs[0]}")
+            raise InputError(f"{path} is a group of runs; name one of them, such as {runs[0]}")
         if path.joinpath(CONFIG_YAML).exists():
             raise InputError(f"{path} has no checkpoint")
     if named and Path(model).exists():

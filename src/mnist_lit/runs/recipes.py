@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +16,14 @@ from mnist_lit.system.console import printable
 # continues, whatever their values.
 MACHINE_SETTINGS = {
     "hardware": ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    "paths": ("trainer.default_root_dir", "trainer.callbacks.dirpath", "data.data_dir"),
+    "paths": ("trainer.default_root_dir", "trainer.logger.save_dir", "trainer.callbacks.dirpath", "data.data_dir"),
     "downloads": ("data.mirrors", "data.timeout"),
 }
 DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
 # Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
 INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
-# Removed, at any depth, before a checkpoint or a report is shared.
-PRIVATE_SETTINGS = (*(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"]), *DOWNLOAD_SETTINGS)
+PATH_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"])
+PRIVATE_SETTINGS = (*PATH_SETTINGS, *DOWNLOAD_SETTINGS)  # removed before a checkpoint or a report is shared
 
 
 def recipes_dir() -> Path:
@@ -84,7 +84,8 @@ def _one_line(before: str, arg: str) -> str:
 
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as a flat mapping from option to value, without the machine settings.
+    """A configuration as a flat mapping from option to value, without the machine settings and, in the arguments of
+    callbacks and loggers, without paths.
 
     >>> recipe_options({"seed_everything": 0, "data": {"val_size": 5000, "data_dir": "data"}})
     {'seed_everything': 0, 'data.val_size': 5000}
@@ -93,4 +94,15 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     machine = {option for options in MACHINE_SETTINGS.values() for option in options}
-    return {option: value for option, value in flat.items() if option not in machine}
+    return {option: without_settings(value, PATH_SETTINGS) for option, value in flat.items() if option not in machine}
+
+
+def without_settings(value: Any, names: Collection[str]) -> Any:
+    """A configuration, or a part of one, without the settings of these names at any depth.
+
+    >>> without_settings([{"init_args": {"dirpath": "/tmp", "monitor": "val/acc"}}], ["dirpath"])
+    [{'init_args': {'monitor': 'val/acc'}}]
+    """
+    if isinstance(value, Mapping):
+        return {name: without_settings(inner, names) for name, inner in value.items() if name not in names}
+    return [without_settings(inner, names) for inner in value] if isinstance(value, list) else value

@@ -77,7 +77,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
     >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: EarlyStoping', ["a.b", "EarlyStopping"])
     'a.b: cannot take EarlyStoping; did you mean EarlyStopping?'
     >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: MyNet', [])
-    'a.b: cannot take MyNet; a class of your own is given with its module, as my_package.MyNet'
+    'a.b: cannot take MyNet; name a class of your own with its module, as in my_package.MyNet'
     >>> explain_error('Parser key "a.b":\\n  Not a subclass. Got value: None', [])
     'a.b: cannot take None'
     """
@@ -90,7 +90,9 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         return f"unknown option {dashes}{name}{hint}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
-        return f"{option[1] if option else 'option'}: expected a class, as my_package.MyNet, got the file {script[1]}"
+        return (
+            f"{option[1] if option else 'option'}: expected a class, such as my_package.MyNet, got the file {script[1]}"
+        )
     if reason := next((found for found in CLASS_REASON.finditer(message) if found[1] != "Callback"), None):
         return _explain_refusal(message, reason, option)
     if wrong := WRONG_VALUE.match(message):
@@ -127,7 +129,7 @@ def _explain_value(message: str, wrong: re.Match[str], valid: Iterable[str]) -> 
         hint = did_you_mean(got, (known for known in valid if "." not in known))
         is_class = got[:1].isupper() and not keyword.iskeyword(got)
         if not hint and got.isidentifier() and (is_class or name == "model.network"):
-            hint = f"; a class of your own is given with its module, as my_package.{got if is_class else 'MyNet'}"
+            hint = f"; name a class of your own with its module, as in my_package.{got if is_class else 'MyNet'}"
         return f"{name}: cannot take {got}{hint}"
     return f"{name}: expected {' or '.join(expected)}, got {got}{did_you_mean(got, expected)}"
 

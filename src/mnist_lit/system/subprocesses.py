@@ -115,25 +115,32 @@ def last_line(printed: bytes) -> str:
     return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
 
 
-def trainer_option(args: Sequence[str], name: str) -> str:
-    """A trainer option of a fit with these arguments, from an option, a section or a config; "" for the default."""
+def fit_option(args: Sequence[str], option: str) -> str:
+    """The value of an option of a fit with these arguments, such as `trainer.devices`: given alone, in its section or
+    in a config; "" for the default."""
+    section, _, name = option.rpartition(".")
     given = ""
     for arg, after in pairwise([*args, ""]):  # the last one wins, as in a fit
-        option, equals, value = arg.partition("=")
+        word, equals, value = arg.partition("=")
         value = value if equals else after
-        if option == f"--trainer.{name}":
+        if word == f"--{option}":
             given = "" if value == "null" else value
-        elif option in ("--config", "--trainer"):
+        elif word == "--config" or (section and word == f"--{section}"):
             with suppress(AttributeError, yaml.YAMLError):
-                given = str(_trainer_section(option, value).get(name, given) or "")
+                settings = _config_section(Path(value), section) if word == "--config" else _section(value)
+                given = str(settings.get(name, given) or "")
     return given
 
 
-def _trainer_section(option: str, value: str) -> Any:
-    """The trainer's options in a config, or in the text or file that `--trainer` is given."""
-    if option == "--config":
-        return read_yaml(Path(value)).get("trainer") or {}
-    content = load_yaml(value)
+def _config_section(config: Path, section: str) -> Any:
+    """The options in a section of a config; those outside any for ""."""
+    content = read_yaml(config)
+    return content.get(section) or {} if section else content
+
+
+def _section(given: str) -> Any:
+    """The options in the text or the file that `--trainer` or another section is given."""
+    content = load_yaml(given)
     return read_yaml(Path(content)) if isinstance(content, str) else content
 
 

@@ -40,6 +40,11 @@ def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_dat
         ("fit --config=/mnt/me/r.yaml", "fit --config r.yaml"),
         ("fit --data.data_dir /data --trainer.default_root_dir=/logs --seed_everything 3", "fit --seed_everything 3"),
         ("fit --model.init_from '/mnt/my runs/best.ckpt'", "fit --model.init_from best.ckpt"),
+        ("fit --data '{data_dir: /data, batch_size: 8}'", """fit --data '{"batch_size": 8}'"""),
+        (
+            """fit --trainer.logger '{class_path: CSVLogger, init_args: {save_dir: /me, name: a}}'""",
+            """fit --trainer.logger '{"class_path": "CSVLogger", "init_args": {"name": "a"}}'""",
+        ),
     ],
 )
 def test_a_command_keeps_no_path(recorded: str, reported: str, trained: Path, digits_data: MNISTDataModule) -> None:

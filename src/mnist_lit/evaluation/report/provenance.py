@@ -1,6 +1,7 @@
 """Where a run comes from: its recipe, data and versions, and the commands that reproduce it. No local paths."""
 
 import inspect
+import json
 import math
 import shlex
 import time
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
@@ -25,8 +27,9 @@ from mnist_lit.runs.folders import (
     run_name,
     run_number,
 )
-from mnist_lit.runs.recipes import PRIVATE_SETTINGS
+from mnist_lit.runs.recipes import PRIVATE_SETTINGS, without_settings
 from mnist_lit.runs.results import best_validation, trained_epochs
+from mnist_lit.system.yaml_file import load_yaml
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
 TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the others are about the machine and logs
@@ -126,5 +129,14 @@ def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
             value = value if equals else next(rest, "")
             kept += [name, Path(value).name] if is_path else []
         else:
-            kept.append(word)
+            kept.append(f"{name}={_without_paths(value)}" if equals else _without_paths(word))
     return kept
+
+
+def _without_paths(value: str) -> str:
+    """A section of options, or the arguments of a class, in a command, without the paths of the machine."""
+    with suppress(ValueError, yaml.YAMLError):
+        content = load_yaml(value)
+        if isinstance(content, dict | list) and (kept := without_settings(content, PRIVATE_SETTINGS)) != content:
+            return json.dumps(kept, default=str)
+    return value
