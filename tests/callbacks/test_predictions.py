@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
 from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -53,6 +54,22 @@ def test_a_closed_pipe_costs_no_file(cli: Cli, tiny_run: Path, monkeypatch: pyte
     assert cli("test")[0] == 1
     assert len(tiny_run.joinpath("predictions.csv").read_text().splitlines()) == 361
     assert any(tiny_run.joinpath("test").iterdir())
+
+
+def test_nothing_is_written_if_a_fit_replaces_the_checkpoint_during_the_test(
+    cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_run / "checkpoints/best.ckpt"
+
+    def replace(*_: object) -> None:
+        content = load_checkpoint(checkpoint)
+        save_checkpoint({**content, "global_step": content["global_step"] + 1}, checkpoint)
+
+    monkeypatch.setattr("mnist_lit.callbacks.tables.ScoreTable.on_test_epoch_end", replace)
+    code, out, err = cli("test")
+    assert (code, err) == (2, f"mnist-lit: {checkpoint} was replaced while it was tested; repeat the command\n")
+    assert "test/acc" in out
+    assert not tiny_run.joinpath("predictions.csv").exists()
 
 
 def test_a_limited_test_does_not_overwrite_the_predictions(cli: Cli, tiny_run: Path) -> None:

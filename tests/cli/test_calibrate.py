@@ -9,6 +9,7 @@ import torch
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import THRESHOLD, load_calibrated
 from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -49,7 +50,17 @@ def test_another_runs_calibration_is_taken_only_if_its_data_are_the_same(
     assert cli(*fit, "--data.classes", "3,7")[0] == 0
     for model, like in (("version_0", "version_1"), ("version_1", "version_0")):
         line = error_line("calibrate", "--model", model, "--like", like)
-        assert line == f"mnist-lit: --like: expected a checkpoint trained on the same images and classes, got {like}\n"
+        path = f"lightning_logs/{like}/checkpoints/best.ckpt"
+        assert line == f"mnist-lit: --like: expected a checkpoint trained on the same images and classes, got {path}\n"
+    assert "is what would be calibrated; name the other run first" in error_line("calibrate", "--like", "version_1")
+
+
+def test_a_run_that_is_still_being_trained_is_left_alone(error_line: Callable[..., str], tiny_run: Path) -> None:
+    lock = lock_folder(tiny_run)
+    assert lock
+    line = error_line("calibrate", str(tiny_run))
+    assert line == f"mnist-lit: another process is training {tiny_run}; repeat the command when it has ended\n"
+    lock.release()
 
 
 def test_the_shipped_model_is_never_overwritten(cli: Cli) -> None:

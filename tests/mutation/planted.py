@@ -190,7 +190,7 @@ PLANTED = {
         ("torch.zeros(len(digits)), torch.ones(len(outliers))", "torch.ones(len(digits)), torch.zeros(len(outliers))"),
         ("calibrated.temperature.copy_(like.temperature)", "pass"),
         ("[:, 0] <= like.offset", "[:, 0] < like.offset"),
-        ("content if source == target else checkpoint.strip_for_sharing(content)", "content"),
+        ("content if same else checkpoint.strip_for_sharing(content)", "content"),
         ("bias.sub_(weight @ mean)", "pass"),
         ("with torch.random.fork_rng(devices=[]):", "if True:"),
     ],

@@ -103,7 +103,7 @@ def test_the_report_of_another_checkpoint_has_its_name(tmp_path: Path) -> None:
     paths = [save(run, f"{name}.ckpt") for name in ("last", "epoch_1", "best")]
     names = ["report_last.html", "report_epoch_1.html", "report.html"]
     assert [report_name(path) for path in paths] == names
-    assert report_name(None) == report_name(tmp_path / "mine.ckpt") == "report.html"
+    assert (report_name(None), report_name(tmp_path / "mine.ckpt")) == ("report.html", "report_mine.html")
 
 
 def test_a_groups_runs_are_listed_by_seed() -> None:

@@ -60,4 +60,4 @@ def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other
     predictions = run / predictions_name(None if shipped else checkpoint, other_dataset)
     table = ScoreTable(predictions, published_score() if shipped and not other_dataset else None, temperature)
     in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and not other_dataset else []
-    return [table, WritePredictions(predictions), *in_run]
+    return [table, WritePredictions(predictions, checkpoint, step), *in_run]

@@ -12,6 +12,7 @@ from torch import Tensor
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import InputError
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.csv_file import csv_text
 from mnist_lit.system.distributed import all_gather_objects
@@ -42,8 +43,10 @@ class WritesFile(Callback):
 class WritePredictions(WritesFile):
     """Write index, label, prediction, each class's probability and, for a folder of pictures, the file's name."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, checkpoint: Path | None = None, step: int = 0) -> None:
+        """checkpoint: the file that is tested, and step: its `global_step`. If a fit that is still running replaces the
+        file during the test, nothing is written."""
+        self.path, self.checkpoint, self.step = path, checkpoint, step
 
     def on_test_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -71,4 +74,6 @@ class WritePredictions(WritesFile):
             probabilities = [f"{p:.9g}" for p in row.tolist()]
             rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
         with self.raise_later(self.path):
+            if self.checkpoint and load_checkpoint(self.checkpoint)["global_step"] != self.step:
+                raise InputError(f"{self.checkpoint} was replaced while it was tested; repeat the command")
             write_atomic(self.path, csv_text(rows).encode())

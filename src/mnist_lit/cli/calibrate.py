@@ -1,12 +1,18 @@
 """`mnist-lit calibrate`: fit a checkpoint's temperature and outlier detector after training."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
+from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
+from mnist_lit.system.folder_lock import lock_folder
+
+if TYPE_CHECKING:
+    from torch import nn
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 
@@ -24,34 +30,54 @@ def main(command: str, args: list[str]) -> None:
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     source = locate_model(options.model or LATEST)
-    target = options.output or source
+    target, like = options.output or source, locate_model(options.like) if options.like else None
     if is_pretrained(target):
         raise InputError("the shipped model is never overwritten; add --output FILE")
+    if like and like.resolve() == source.resolve():
+        raise InputError(
+            f"--like: {like} is what would be calibrated; name the other run first: `calibrate RUN --like …`"
+        )
+    run = run_of_checkpoint(target)
+    is_run = run.joinpath(CONFIG_YAML).is_file()
+    lock = lock_folder(run) if is_run else None  # a fit would lose the best checkpoint that it saves meanwhile
+    if is_run and not lock:
+        raise InputError(f"another process is training {run}; repeat the command when it has ended")
+    try:
+        temperature = _calibrate(source, target, like, build_network(named), options.data_dir)
+    finally:
+        if lock:
+            lock.release()
+    too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
+    note = f" (that of {options.like})" if options.like else too_few
+    say(f"calibrated: {target}, temperature {temperature:.3f}{note}")
+
+
+def _calibrate(
+    source: Path, target: Path, like: Path | None, network: "nn.Module | None", data_dir: str | None
+) -> float:
+    """Calibrate a checkpoint, like another one if given, and save it; returns the temperature."""
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
 
     content = load_checkpoint(source)
-    data = datamodule_from_checkpoint(content, options.data_dir)
+    data = datamodule_from_checkpoint(content, data_dir)
     require_same_data(content, data, source)
     assert data.digits is not None
-    like, val, network = None, data.val_indices, build_network(named)
-    if options.like:
-        like, _, threshold, their_content = load_calibrated(locate_model(options.like), network)
+    reference, val = None, data.val_indices
+    if like:
+        reference, _, threshold, their_content = load_calibrated(like, network)
         same = [(metadata.data, metadata.classes) for metadata in map(Metadata.of, (content, their_content))]
         required = "a checkpoint trained on the same images and classes"
-        require("--like", options.like, required, same[0] == same[1])
+        require("--like", like, required, same[0] == same[1])
         if threshold == 1:
-            raise InputError(f"--like: expected a calibrated checkpoint, got {options.like}, which is not calibrated")
+            raise InputError(f"--like: expected a calibrated checkpoint, got {like}, which is not calibrated")
         val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
-            f"{source} was trained on all images, so none are left to calibrate on; add --like CHECKPOINT from a run "
-            "of the same recipe with data.val_size"
+            f"{source} was trained on all images, so none are left to calibrate on; name it, and add --like CHECKPOINT "
+            "from a run of the same recipe with data.val_size"
         )
     indices = data.train_indices, val
-    calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=like, network=network)
-    temperature = float(calibrated.temperature)
-    too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
-    note = f" (that of {options.like})" if options.like else too_few
-    say(f"calibrated: {target}, temperature {temperature:.3f}{note}")
+    calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=reference, network=network)
+    return float(calibrated.temperature)

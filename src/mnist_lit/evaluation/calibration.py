@@ -200,7 +200,8 @@ def calibrate_checkpoint(
     are_digits = data.classes == DIGITS and settings.get("dataset") != "folder"
     calibrated = calibrate(network, data, train, val, styles=styles, are_digits=are_digits, like=like)
     content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())
-    checkpoint.save_checkpoint(content if source == target else checkpoint.strip_for_sharing(content), target)
+    same = source.resolve() == target.resolve()
+    checkpoint.save_checkpoint(content if same else checkpoint.strip_for_sharing(content), target)
     return calibrated
 
 

@@ -213,9 +213,9 @@ def report_name(checkpoint: Path | None) -> str:
 
 
 def _other_than_best(checkpoint: Path | None) -> str | None:
-    """The name of a checkpoint; None for a run's best one, and for one outside a run."""
+    """The name of a checkpoint; None for a run's best one."""
     best = best_checkpoint(run_of_checkpoint(checkpoint)) if checkpoint else None
-    return checkpoint.stem if checkpoint and best and best.resolve() != checkpoint.resolve() else None
+    return checkpoint.stem if checkpoint and not (best and best.resolve() == checkpoint.resolve()) else None
 
 
 def _file_name(usual: str, *parts: str | None) -> str:
