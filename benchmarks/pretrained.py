@@ -24,9 +24,10 @@ from mnist_lit.cli.main import main as mnist_lit
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.evaluation.statistics import spread
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import BEST_CKPT, finished_members
 from mnist_lit.runs.locate import PRETRAINED, PRETRAINED_DIR
+from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.runs.results import best_validation, read_predictions
 
 TERMS = (

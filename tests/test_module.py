@@ -23,8 +23,9 @@ from mnist_lit.metrics import states
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import Muon, lr_factor
-from mnist_lit.runs.checkpoint import load_checkpoint, strip_for_sharing
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.sharing import strip_for_sharing
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -15,7 +15,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
 from mnist_lit.module import MNISTModule
 from mnist_lit.own_network import class_name, initialized, is_tutorial, log_probabilities
-from mnist_lit.runs.checkpoint import load_checkpoint, network_of
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.weights import network_of
 from plain import digits, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Skipping val loop", "ignore:.*does not have many workers")

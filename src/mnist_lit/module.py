@@ -21,8 +21,9 @@ from mnist_lit.errors import require
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
-from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, warm_start, with_ema_weights
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
+from mnist_lit.runs.weights import warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 

@@ -14,7 +14,8 @@ from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
-from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata, save_checkpoint
+from mnist_lit.runs.checkpoint import save_checkpoint
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.start import RunStart
 
 

@@ -20,8 +20,9 @@ from mnist_lit.callbacks.checkpoints import (
     validation_may_follow,
 )
 from mnist_lit.runs import checkpoint, versions
-from mnist_lit.runs.checkpoint import METADATA_KEY
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.results import Validation
+from mnist_lit.runs.sharing import strip_for_sharing
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.atomic_file import write_atomic
 
@@ -69,8 +70,8 @@ def test_a_run_that_is_resumed_on_another_machine_names_both(
         metadata = load(number)["mnist_lit"]
         assert (metadata["versions"], metadata["earlier"]) == ({**here, "cpu": "2 × abacus"}, [here])
         fit = ("fit", "--ckpt_path", "lightning_logs/version_2/checkpoints/last.ckpt", "--trainer.max_epochs", "3")
-    slim = checkpoint.strip_for_sharing(load(3))
-    assert checkpoint.Metadata.of(slim).earlier == (here,)
+    slim = strip_for_sharing(load(3))
+    assert Metadata.of(slim).earlier == (here,)
     assert cli("report", "version_3", "--images", "20")[0] == 0
     page = Path("lightning_logs/version_3/report.html").read_text(encoding="utf-8")
     assert f"Resumed: earlier steps were trained with cpu {here['cpu']}." in page

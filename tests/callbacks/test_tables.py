@@ -14,8 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mnist_lit.callbacks.figures import TensorBoardFigures
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint, with_metadata
+from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.metadata import METADATA_KEY, with_metadata
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -8,7 +8,8 @@ import torch
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import THRESHOLD, load_calibrated
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.results import read_predictions
 from shapes import shape, shapes
 

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, network_of, strip_for_sharing, warm_start
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.metadata import METADATA_KEY
+from mnist_lit.runs.sharing import strip_for_sharing
+from mnist_lit.runs.weights import network_of, warm_start
 
 Cli = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("small_calibration")

@@ -32,9 +32,10 @@ from mnist_lit.evaluation.calibration import (
 )
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.model import TutorialCNN, standardize
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint, save_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.metadata import METADATA_KEY
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,8 @@ import yaml
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.metadata import METADATA_KEY
 
 
 def test_the_split_is_the_runs_own(trained: Path, digits_data: MNISTDataModule) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from few_digits import FEW_DIGITS
 from mnist_lit.experiments.verify_resume import KillableFit, _kill, curve_difference, state_difference
-from mnist_lit.runs.checkpoint import METADATA_KEY
+from mnist_lit.runs.metadata import METADATA_KEY
 
 Cli = Callable[..., tuple[int, str, str]]
 FIT = [*FEW_DIGITS, "--trainer.max_epochs", "2"]

@@ -16,8 +16,8 @@ from mnist_lit.inference.export import BATCH_SIZES, TOLERANCE, max_difference, o
 from mnist_lit.inference.onnx_file import with_checksum
 from mnist_lit.inference.onnx_model import OnnxModel
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import Metadata
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.metadata import Metadata
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
 

@@ -7,49 +7,18 @@ import pickle
 import random
 import zipfile
 from contextlib import nullcontext
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import yaml
-from torch import nn
 
-from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.model import TutorialCNN
-from mnist_lit.module import MNISTModule
-from mnist_lit.own_network import class_name
-from mnist_lit.runs.checkpoint import (
-    METADATA_KEY,
-    AtomicCheckpointIO,
-    Metadata,
-    _check_zip,
-    config_of,
-    load_checkpoint,
-    load_weights,
-    network_of,
-    require_network,
-    save_checkpoint,
-    strip_for_sharing,
-    trained_weights,
-    warm_start,
-    with_ema_weights,
-)
+from mnist_lit.runs.checkpoint import AtomicCheckpointIO, _check_zip, load_checkpoint, save_checkpoint
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.resume import newest_readable
-from mnist_lit.runs.versions import run_versions
-
-METADATA = {"config": "model: {}\n", "data": "f00", "classes": ["0", "1"], "scores": {"val/acc": 0.5}, "curves": {}}
-
-
-def content() -> dict[str, Any]:
-    metadata = {**METADATA, "versions": {"mnist-lit": "2.0.0"}}
-    more = {"hyper_parameters": {"num_classes": 2}, "global_step": 3, METADATA_KEY: metadata}
-    return {"state_dict": nn.Linear(2, 1).state_dict(), **more}
+from runs.contents import content
 
 
 class Payload:
@@ -293,132 +262,6 @@ def test_a_missing_file_is_named() -> None:
         load_checkpoint("gone.ckpt")
 
 
-def test_weights_of_another_shape_are_refused() -> None:
-    with pytest.raises(InputError, match="do not fit"):
-        load_weights(nn.Linear(3, 1), content())
-
-
-def test_missing_ema_weights_are_the_networks_own() -> None:
-    one, two = torch.ones(2), torch.zeros(2)
-    expected = ["network.a", "ema.a"]
-    assert with_ema_weights({"network.a": one}, expected) == {"network.a": one, "ema.a": one}
-    both = {"network.a": one, "ema.a": two}
-    assert with_ema_weights(both, expected) == both
-    assert with_ema_weights({"network.a": one}, ["network.a"]) == {"network.a": one}
-
-
-def test_the_trained_weights_are_the_averaged_ones_if_there_are_any() -> None:
-    one, two = torch.ones(2), torch.zeros(2)
-    assert trained_weights({"state_dict": {"network.a.weight": one, "other": two}}) == {"a.weight": one}
-    assert trained_weights({"state_dict": {"network.a.weight": one, "ema.a.weight": two}}) == {"a.weight": two}
-
-
-class Own(nn.Sequential):
-    """A network of your own."""
-
-    def __init__(self, width: int = 4) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, 10))
-
-
-def of_own_network(model: str) -> dict[str, Any]:
-    """A checkpoint of a run that trained `Own`. model: the section of its configuration."""
-    weights = {f"network.{name}": value for name, value in Own().state_dict().items()}
-    hparams = {"num_classes": 10, "network": "my.models.Own"}
-    metadata = {**content()[METADATA_KEY], "config": f"model: {model}\n"}
-    return {"state_dict": weights, "hyper_parameters": hparams, METADATA_KEY: metadata}
-
-
-def test_a_network_of_your_own_is_loaded_into_the_one_that_is_given() -> None:
-    saved, network = of_own_network("{}"), Own()
-    assert not network.get_parameter("1.weight").equal(saved["state_dict"]["network.1.weight"])
-    assert network_of(saved, network) is network
-    assert network.get_parameter("1.weight").equal(saved["state_dict"]["network.1.weight"])
-    with pytest.raises(InputError, match="do not fit the network"):
-        network_of(saved, Own(width=5))
-
-
-def test_the_tutorials_network_needs_none() -> None:
-    network = TutorialCNN(3)
-    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
-    saved = {**content(), "state_dict": weights, "hyper_parameters": {"num_classes": 3, "network": ""}}
-    require_network(saved, None)
-    found = network_of(saved)
-    assert isinstance(found, TutorialCNN)
-    assert all(value.equal(weights[f"network.{name}"]) for name, value in found.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("model", "options"),
-    [
-        (
-            "{}",
-            "--model.network my.models.Own, and --model.network.NAME VALUE for each argument that it was given in "
-            "Python",
-        ),
-        ("{network: my.models.Own}", "--model.network my.models.Own"),
-        (
-            "{network: {class_path: my.models.Own, init_args: {width: 7}}}",
-            "--model.network my.models.Own --model.network.width 7",
-        ),
-        ("{network: {class_path: my.models.Own, init_args: [1]}}", "--model.network my.models.Own"),
-        (
-            "{network: {class_path: my.models.Own, init_args: {day: 2020-01-01}}}",
-            "--model.network my.models.Own --model.network.day '\"2020-01-01\"'",
-        ),
-    ],
-    ids=["an instance", "a name", "arguments", "damaged arguments", "an argument that JSON does not know"],
-)
-def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, options: str) -> None:
-    with pytest.raises(InputError, match=f"network is not the tutorial's; add {options}; in Python, pass network=Own"):
-        network_of(of_own_network(model))
-
-
-def test_the_class_of_a_network_is_stored_as_text() -> None:
-    assert class_name(Own()) == f"{__name__}.Own"
-    assert class_name(None) == class_name("") == ""
-    with pytest.raises(InputError, match=r"this checkpoint's network is my\.Own; load it with network=Own\(…\)"):
-        class_name("my.Own")
-
-
-def of_trainer(datamodule: object) -> Metadata:
-    scores = {"val/acc": torch.tensor(0.5)}
-    more = {"accumulate_grad_batches": 2, "precision": "32-true", "gradient_clip_val": None}
-    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores, **more)
-    return Metadata.of_trainer(trainer, MNISTModule(lr=0.25, seed=5).hparams)
-
-
-def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModule) -> None:
-    metadata = of_trainer(digits_data)
-    assert (metadata.data, metadata.classes) == (digits_data.fingerprint, tuple("0123456789"))
-    assert metadata.scores == {"val/acc": 0.5}
-    config = config_of({METADATA_KEY: metadata.to_dict()})
-    assert (config["seed_everything"], config["trainer"]) == (
-        5,
-        {"max_epochs": 3, "accumulate_grad_batches": 2, "precision": "32-true"},
-    )
-    assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
-    linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
-    assert not linked & (config["model"].keys() | config["data"].keys())
-    before = {"cpu": "2 × abacus"}
-    resumed = replace(metadata, earlier=(before,))
-    for one in (metadata, resumed):
-        stored = {METADATA_KEY: one.to_dict(), "hyper_parameters": {"num_classes": 10}}
-        assert Metadata.of(stored) == one
-    assert resumed.history == (before, metadata.versions)
-    again = Metadata.new("", "", [], {}, {}, [before, run_versions()])
-    assert again.earlier == (before,)  # this machine is named once
-    stored[METADATA_KEY]["earlier"] = ["abacus"]
-    with pytest.raises(InputError, match="metadata are damaged"):
-        Metadata.of(stored)
-
-
-def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:
-    for datamodule in (None, object()):
-        metadata = of_trainer(datamodule)
-        assert (metadata.data, metadata.classes) == ("", tuple("0123456789"))
-        assert config_of({METADATA_KEY: metadata.to_dict()})["data"] == {}
-
-
 @pytest.mark.parametrize(("count", "fits"), [(-1, False), (0, False), (1, True), (10_000, True), (10_001, False)])
 def test_the_number_of_classes_is_limited(count: int, fits: bool, tmp_path: Path) -> None:
     metadata = {**content()[METADATA_KEY], "classes": []}
@@ -473,100 +316,3 @@ def test_lightning_resumes_from_complete_checkpoints_only(missing: str, tmp_path
     save_checkpoint(complete, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match="has no training progress to resume from"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"classes": ["0", "0"]}, {"classes": ["0"]}, {"classes": ["0", 1]}, {"scores": None}, {"versions": None}],
-    ids=str,
-)
-def test_damaged_metadata_are_an_input_error(change: dict[str, Any]) -> None:
-    damaged = {**content()[METADATA_KEY], **change}
-    metadata = {name: value for name, value in damaged.items() if value is not None}
-    with pytest.raises(InputError, match="metadata are damaged"):
-        Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
-
-
-def test_classes_without_names_are_numbered() -> None:
-    older = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
-    assert Metadata.of({METADATA_KEY: older, "hyper_parameters": {"num_classes": 3}}).classes == ("0", "1", "2")
-
-
-CONFIG = """
-seed_everything: 3
-figures: true
-config: run.yaml
-model: {lr: 0.1, optimizer: sgd, network: my.Own, callbacks: [a], init_from: /me/runs/best.ckpt}
-data: {data_dir: /me/data, mirrors: http, timeout: 3, val_size: 5}
-trainer: {max_epochs: 2, precision: 16-mixed, strategy: my.Strategy, max_time: '1', default_root_dir: /me}
-"""
-
-
-def test_only_plain_settings_of_a_configuration_are_used() -> None:
-    assert config_of({METADATA_KEY: {"config": CONFIG}}) == {
-        "seed_everything": 3,
-        "figures": True,
-        "model": {"lr": 0.1, "optimizer": "sgd", "init_from": "/me/runs/best.ckpt"},
-        "data": {"data_dir": "/me/data", "val_size": 5},
-        "trainer": {"max_epochs": 2, "precision": "16-mixed", "max_time": "1"},
-    }
-
-
-@pytest.mark.parametrize("config", ["[1]", "model: {}", "seed_everything: x\nmodel: {}\ndata: {}\ntrainer: {}", "{"])
-def test_a_damaged_configuration_is_an_input_error(config: str) -> None:
-    with pytest.raises(InputError):
-        config_of({METADATA_KEY: {"config": config}})
-
-
-def test_a_shared_checkpoint_has_the_evaluated_weights_and_no_paths() -> None:
-    weights = {"network.a": torch.ones(2, 3).T, "ema.a": torch.zeros(2, 3).T}
-    hparams = {"num_classes": 2, "lr": 0.1, "init_from": "/me/runs/best.ckpt"}
-    metadata = {**content()[METADATA_KEY], "config": CONFIG}
-    full = {"state_dict": weights, "hyper_parameters": hparams, METADATA_KEY: metadata, "optimizer_states": [1]}
-    shared = strip_for_sharing({**full, "global_step": 7, "epoch": 2, "pytorch-lightning_version": "2.6.6"})
-    assert {*shared} == {"state_dict", "hyper_parameters", METADATA_KEY, "global_step", "epoch",
-                         "pytorch-lightning_version"}  # fmt: skip
-    assert [*shared["state_dict"]] == ["network.a"]
-    assert shared["state_dict"]["network.a"].equal(weights["ema.a"])
-    assert shared["state_dict"]["network.a"].is_contiguous()
-    assert shared["hyper_parameters"] == {"num_classes": 2, "lr": 0.1, "init_from": "best.ckpt"}
-    config = yaml.safe_load(shared[METADATA_KEY]["config"])
-    assert config["data"] == {"val_size": 5}
-    assert config["model"] == {**yaml.safe_load(CONFIG)["model"], "init_from": "best.ckpt"}
-    assert "/me" not in str(shared)
-    assert hparams["init_from"] == "/me/runs/best.ckpt"
-
-
-def warm_started(weights: dict[str, torch.Tensor], network: nn.Module, folder: Path) -> nn.Module:
-    save_checkpoint({**content(), "state_dict": {f"network.{k}": v for k, v in weights.items()}}, folder / "a.ckpt")
-    warm_start([network], str(folder / "a.ckpt"))
-    return network
-
-
-def test_a_warm_start_takes_every_layer_that_fits_and_leaves_the_output_layer(tmp_path: Path) -> None:
-    for classes in (10, 3):
-        source, network = Own(), nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.Linear(4, classes))
-        before = {name: value.clone() for name, value in network.state_dict().items()}
-        after = warm_started(source.state_dict(), network, tmp_path).state_dict()
-        expected = {**(source.state_dict() if classes == 10 else before)}
-        expected |= {name: value for name, value in source.state_dict().items() if name.startswith("1.")}
-        assert all(value.equal(expected[name]) for name, value in after.items())
-
-
-def test_a_warm_start_from_another_network_is_refused(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Linear(5, 10))
-    with pytest.raises(InputError, match=r"model\.init_from: .* does not match this network: 1\.weight is missing or"):
-        warm_started(Own().state_dict(), network, tmp_path)
-
-
-def test_a_plain_trainers_settings_are_stored_as_yaml_holds_them(digits_data: MNISTDataModule) -> None:
-    settings = {"none": None, "flag": True, "whole": np.int64(3), "share": np.float32(0.5), "text": "a",
-                "path": Path("b"), "object": object(), "num_classes": 3, "list": [1]}  # fmt: skip
-    metadata = {"settings": settings, "fingerprint": "f00", "classes": ()}
-    datamodule = SimpleNamespace(checkpoint_metadata=lambda: metadata)
-    stored = of_trainer(datamodule)
-    config = yaml.safe_load(stored.config)
-    assert config["data"] == {"none": None, "flag": True, "whole": 3, "share": 0.5, "text": "a", "path": "b"}
-    assert config["data"]["flag"] is True
-    assert config["trainer"]["gradient_clip_val"] is None
-    assert (stored.data, stored.classes, stored.curves) == ("f00", tuple("0123456789"), {})

@@ -12,8 +12,9 @@ from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.verify_resume import curve_difference, state_difference
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs, best_checkpoint
+from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.runs.resume import check_same_recipe, find_resumable, newest_readable, restore_run
 from mnist_lit.system.folder_lock import lock_folder
 

@@ -10,8 +10,9 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
 from mnist_lit.evaluation.checkpoint_data import require_same_data
 from mnist_lit.own_network import is_tutorial
-from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import best_checkpoint
+from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.start import RunStart
 
 

@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
-from mnist_lit.runs.checkpoint import METADATA_KEY, Metadata
 from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, mark_finished, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.start import RunStart
 
@@ -49,7 +49,7 @@ class SaveBestAndLast(Checkpoint):
     """Save `best.ckpt` after each validation better than all before it, `last.ckpt` after each epoch and at a stop.
 
     `every_n_steps` also saves within an epoch; `keep_epochs` also saves `epoch_1.ckpt` and so on. `config`, the run's
-    whole YAML, goes into every file, see `runs.checkpoint.Metadata`; without it the module describes itself.
+    whole YAML, goes into every file, see `runs.metadata.Metadata`; without it the module describes itself.
     """
 
     def __init__(

@@ -58,7 +58,8 @@ def _calibrate(
     """Calibrate a checkpoint, like another one if given, and save it; returns the temperature."""
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
-    from mnist_lit.runs.checkpoint import Metadata, load_checkpoint
+    from mnist_lit.runs.checkpoint import load_checkpoint
+    from mnist_lit.runs.metadata import Metadata
 
     content = load_checkpoint(source)
     data = datamodule_from_checkpoint(content, data_dir)

@@ -30,10 +30,11 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import Metadata, load_weights
 from mnist_lit.runs.folders import best_checkpoint, mark_finished
+from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
+from mnist_lit.runs.weights import load_weights
 from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.console import say

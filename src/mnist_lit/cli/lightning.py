@@ -17,9 +17,11 @@ from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.cli.trainer import begin_fit, callbacks_of_evaluation, callbacks_of_fit, trainer_arguments
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import config_of, load_checkpoint, require_network
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
+from mnist_lit.runs.metadata import config_of
 from mnist_lit.runs.start import RunStart
+from mnist_lit.runs.weights import require_network
 from mnist_lit.system.gpu import set_up_gpu
 from mnist_lit.system.malloc import keep_freed_memory
 from mnist_lit.system.signals import die_with_parent

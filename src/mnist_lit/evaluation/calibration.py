@@ -19,7 +19,10 @@ from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.metrics import require_numbers
 from mnist_lit.model import standardize
 from mnist_lit.own_network import is_tutorial, log_probabilities
-from mnist_lit.runs import checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint, require_finite, save_checkpoint
+from mnist_lit.runs.metadata import Metadata, config_of, with_metadata
+from mnist_lit.runs.sharing import strip_for_sharing
+from mnist_lit.runs.weights import network_of
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
@@ -158,9 +161,9 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
 
     network: one of your own, if the checkpoint was trained with it; a copy gets the weights.
     """
-    content = checkpoint.load_checkpoint(path)
-    network = checkpoint.network_of(content, copy.deepcopy(network))
-    metadata = checkpoint.Metadata.of(content)
+    content = load_checkpoint(path)
+    network = network_of(content, copy.deepcopy(network))
+    metadata = Metadata.of(content)
     count = len(metadata.classes)
     if not (entry := metadata.calibration):
         calibrated = CalibratedNetwork(network, count).eval().requires_grad_(False)
@@ -173,7 +176,7 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
         quadrants = width != CalibratedNetwork(network, count, quadrants=False).feature_count
         calibrated = CalibratedNetwork(network, count, quadrants=quadrants).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
-        checkpoint.require_finite({name: value.float() for name, value in state.items()})
+        require_finite({name: value.float() for name, value in state.items()})
         if not (complete and 0 <= threshold <= 1 and state["temperature"] > 0):
             raise ValueError
         calibrated.load_state_dict(state, strict=False)  # everything except the network
@@ -193,15 +196,15 @@ def calibrate_checkpoint(
     network: nn.Module | None = None,
 ) -> CalibratedNetwork:
     """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError or OSError."""
-    content = checkpoint.load_checkpoint(source)
-    network = checkpoint.network_of(content, copy.deepcopy(network)).eval()
-    settings = checkpoint.config_of(content)["data"]
+    content = load_checkpoint(source)
+    network = network_of(content, copy.deepcopy(network)).eval()
+    settings = config_of(content)["data"]
     styles = HandwritingStyles(settings.get("continental", 0.0), settings.get("handwriting", 0.0))
     are_digits = data.classes == DIGITS and settings.get("dataset") != "folder"
     calibrated = calibrate(network, data, train, val, styles=styles, are_digits=are_digits, like=like)
-    content = checkpoint.with_metadata(content, calibration=calibrated.checkpoint_entry())
+    content = with_metadata(content, calibration=calibrated.checkpoint_entry())
     same = source.resolve() == target.resolve()
-    checkpoint.save_checkpoint(content if same else checkpoint.strip_for_sharing(content), target)
+    save_checkpoint(content if same else strip_for_sharing(content), target)
     return calibrated
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import Metadata, config_of
+from mnist_lit.runs.metadata import Metadata, config_of
 
 
 def datamodule_from_checkpoint(

@@ -19,8 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import METADATA_KEY, load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, LOGS, METRICS_CSV, PREVIOUS_CKPT, all_runs
+from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.system.console import say
 from mnist_lit.system.csv_file import read_csv
 from mnist_lit.system.subprocesses import last_line, start_command

@@ -154,6 +154,7 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
 
 
 def sample(values: NDArray[Any]) -> NDArray[Any]:
+    """About `SAMPLE` of the values (…, W), spread evenly over all columns: (N,)."""
     step = -(-values.size // SAMPLE)
     while math.gcd(step, values.shape[-1]) > 1:  # otherwise only some columns would be sampled
         step += 1

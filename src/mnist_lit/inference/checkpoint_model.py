@@ -7,7 +7,7 @@ from torch import nn
 
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.inference.onnx_model import Images, Scores
-from mnist_lit.runs.checkpoint import config_of
+from mnist_lit.runs.metadata import config_of
 
 
 class CheckpointModel:

@@ -16,9 +16,10 @@ from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_file import check_file, with_checksum
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.checkpoint import Metadata, portable_config
 from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
+from mnist_lit.runs.metadata import Metadata
+from mnist_lit.runs.sharing import portable_config
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.yaml_file import load_yaml
 

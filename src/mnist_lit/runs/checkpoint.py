@@ -1,4 +1,4 @@
-"""Checkpoints: their contents, atomic saving and safe loading. No training.
+"""Save checkpoints atomically, and load them safely. No training.
 
 A checkpoint is Lightning's dictionary plus three entries of ours: `mnist_lit` (`Metadata`), `best` (the best validation
 so far, or None) and `train_scores` (what the current epoch has counted). All are plain scalars, strings and tensors, so
@@ -6,141 +6,25 @@ files load with `weights_only=True`: nothing in them can run code.
 """
 
 import io
-import json
 import math
-import shlex
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from itertools import chain, islice
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
-from torch import Tensor, nn
+from torch import Tensor
 
-from mnist_lit.errors import MAX_CLASSES, InputError, require_class_names
-from mnist_lit.model import TutorialCNN
-from mnist_lit.own_network import to_channels_last
+from mnist_lit.errors import MAX_CLASSES, InputError
 from mnist_lit.runs.folders import LAST_CKPT, PREVIOUS_CKPT
-from mnist_lit.runs.locate import locate_model
-from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, PRIVATE_SETTINGS, without_settings
-from mnist_lit.runs.versions import run_versions
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.system.atomic_file import write_atomic
-from mnist_lit.system.yaml_file import load_yaml
 
-METADATA_KEY = "mnist_lit"
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
-NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
 MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
-TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
-STORABLE = (bool, Integral, Real, str, Path, type(None))  # settings that `Metadata.of_trainer` records
-TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a checkpoint says about itself, stored under `checkpoint["mnist_lit"]`."""
-
-    config: str  # the run's whole config.yaml
-    data: str  # md5 of all images and labels
-    classes: tuple[str, ...]  # what labels 0 … C - 1 stand for
-    scores: Mapping[str, float]  # latest value of every logged metric
-    curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
-    versions: Mapping[str, str]  # see `versions.run_versions`
-    earlier: tuple[Mapping[str, str], ...] = ()  # those of processes before a resume, where different
-    calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
-
-    @classmethod
-    def new(
-        cls,
-        config: str,
-        data: str,
-        classes: Sequence[str],
-        scores: Mapping[str, Any],
-        curves: Mapping[str, int],
-        history: Sequence[Mapping[str, str]] = (),
-    ) -> Self:
-        """Metadata of a checkpoint that is being saved; scores may be scalar tensors. history: that of the checkpoint
-        that the run was resumed from."""
-        versions, numbers = run_versions(), {name: float(score) for name, score in scores.items()}
-        earlier = tuple(before for before in history if before != versions)
-        return cls(config, data, tuple(classes), numbers, dict(curves), versions, earlier)
-
-    @classmethod
-    def of(cls, checkpoint: Mapping[str, Any]) -> Self:
-        """Read a checkpoint's metadata. Raises InputError if it is damaged."""
-        stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
-        try:
-            count = int(checkpoint["hyper_parameters"]["num_classes"])
-            classes = require_class_names(stored.get("classes") or [*map(str, range(count))])  # older files name none
-            if len(classes) != count:
-                raise ValueError("class names")
-            required = {name: stored[name] for name in ("config", "data", *TABLES)}
-            settings = load_yaml(required["config"])
-            if not all(isinstance(settings.get(name, {}), dict) for name in ("model", "data", "trainer")):
-                raise TypeError("config")
-            if not isinstance(required["data"], str):
-                raise TypeError("data")
-            for name, kind in TABLES.items():
-                if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
-                    raise TypeError(name)
-            if any(length < 0 for length in required["curves"].values()):
-                raise ValueError("curves")
-            earlier = tuple(map(dict, stored.get("earlier", ())))
-            return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
-        except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
-
-    @property
-    def temperature(self) -> float | None:
-        """The calibration's temperature; None if there is no readable one."""
-        with suppress(LookupError, TypeError, ValueError):
-            return float((self.calibration or {})["state"]["temperature"])
-        return None
-
-    @classmethod
-    def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:
-        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data."""
-        describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
-        data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
-        training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
-        training["gradient_clip_val"] = trainer.gradient_clip_val
-        config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
-        derived = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
-        for name, section in config.items():
-            if isinstance(section, Mapping):
-                config[name] = {
-                    key: _plain(value)
-                    for key, value in section.items()
-                    if key not in derived and isinstance(value, STORABLE)
-                }
-        classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
-        text = yaml.safe_dump(config, sort_keys=False)
-        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
-
-    @property
-    def history(self) -> tuple[Mapping[str, str], ...]:
-        """What the weights were trained with, oldest first; more than one entry only after a resume elsewhere."""
-        return (*self.earlier, self.versions)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The stored form: plain containers, without `earlier` and `calibration` if they are empty."""
-        stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
-        stored |= {"classes": list(self.classes), "earlier": list(map(dict, self.earlier))}
-        return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
-
-
-def _plain(value: Any) -> bool | int | float | str | None:
-    """A STORABLE setting in a form that YAML can hold: NumPy's numbers as Python's, paths as text."""
-    if value is None or isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -259,153 +143,3 @@ def _check_zip(path: Path) -> None:
             raise zipfile.BadZipFile("overlapping entries")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} is damaged")
-
-
-def with_metadata(content: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    """The checkpoint with some metadata fields replaced."""
-    return {**content, METADATA_KEY: replace(Metadata.of(content), **changes).to_dict()}
-
-
-def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration a checkpoint was trained with, reduced to plain values: seed, `model`, `data`, `trainer`.
-
-    A string under `trainer` could name a class to import, so only numbers and a few known words are kept there. Raises
-    InputError if the configuration is damaged.
-    """
-    try:
-        stored = load_yaml(content[METADATA_KEY]["config"])
-        kept: dict[str, Any] = {"seed_everything": int(stored["seed_everything"])}
-        kept |= {name: value for name, value in stored.items() if isinstance(value, int)}
-        for section in ("model", "data", "trainer"):
-            kept[section] = {
-                name: value
-                for name, value in stored[section].items()
-                if name not in (*DOWNLOAD_SETTINGS, "network")
-                and isinstance(value, int | float | str)
-                and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
-            }
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise InputError("the checkpoint's own configuration is damaged") from error
-    return kept
-
-
-def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
-    """Load a checkpoint's weights into a module. Raises InputError if they do not fit.
-
-    A file without EMA weights, as `strip_for_sharing` makes it, holds only the weights used for evaluation.
-    """
-    try:
-        module.load_state_dict(with_ema_weights(content["state_dict"], module.state_dict()))
-    except (RuntimeError, TypeError) as error:
-        raise InputError(_misfit(content)) from error
-
-
-def _misfit(content: Mapping[str, Any]) -> str:
-    options = network_options(content)
-    trained = f"; it was trained with {options}{_unstored_arguments(content)}" if options else ""
-    return f"the checkpoint's weights do not fit the network that the options describe{trained}"
-
-
-def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """A checkpoint's weights; EMA weights that are expected but missing are copied from the network's."""
-    averaged = [name for name in expected if name.startswith(EMA_PREFIX)]
-    if not averaged or any(name.startswith(EMA_PREFIX) for name in weights):
-        return dict(weights)
-    return {**weights, **{name: weights.get(NETWORK_PREFIX + name.removeprefix(EMA_PREFIX)) for name in averaged}}
-
-
-def trained_weights(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's trained weights by their names in the network; the EMA weights if it has any."""
-    weights = content["state_dict"]
-    prefix = EMA_PREFIX if any(name.startswith(EMA_PREFIX) for name in weights) else NETWORK_PREFIX
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def network_options(content: Mapping[str, Any]) -> str:
-    """The options that name a checkpoint's network; empty for the tutorial's.
-
-    The checkpoint stores its class's name and arguments as text, so loading never imports anything.
-    """
-    if not (name := content.get("hyper_parameters", {}).get("network")):
-        return ""
-    settings = load_yaml(content[METADATA_KEY]["config"]).get("model", {}).get("network")
-    args = settings.get("init_args") if isinstance(settings, dict) else None
-    options = ["--model.network", str(name)]
-    for key, value in (args if isinstance(args, dict) else {}).items():
-        options += [f"--model.network.{key}", value if isinstance(value, str) else json.dumps(value, default=str)]
-    return shlex.join(options)
-
-
-def require_network(content: Mapping[str, Any], network: object | None) -> None:
-    """Raise InputError if a checkpoint's network is not the tutorial's and `network` is None."""
-    if network is None and (options := network_options(content)):
-        name = content["hyper_parameters"]["network"].rpartition(".")[2]
-        added = f"add {options}{_unstored_arguments(content)}; in Python, pass network={name}(…)"
-        raise InputError(f"this checkpoint's network is not the tutorial's; {added}")
-
-
-def _unstored_arguments(content: Mapping[str, Any]) -> str:
-    """What to add to `network_options` of a network that was passed as an instance: only its class is known."""
-    stored = load_yaml(content[METADATA_KEY]["config"]).get("model", {}).get("network")
-    return "" if stored else ", and --model.network.NAME VALUE for each argument that it was given in Python"
-
-
-def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> nn.Module:
-    """A checkpoint's trained network, using the EMA weights if it has any. Raises InputError if it is damaged.
-
-    network: where to load the weights if it is not the tutorial's network.
-    """
-    try:
-        require_network(content, network)
-        if network is None:
-            network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        network.float()  # in whatever precision it was trained
-        network.load_state_dict(trained_weights(content))
-    except InputError:
-        raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(_misfit(content)) from error
-    return to_channels_last(network)
-
-
-def warm_start(networks: Sequence[nn.Module], model: str) -> None:
-    """Load a trained model's weights into networks; the output layer only if the number of classes matches.
-
-    model: a checkpoint, a run, `latest` or `pretrained`. Raises InputError if there is no such model.
-    """
-    weights = trained_weights(load_checkpoint(locate_model(model)))
-    for network in networks:
-        own = network.state_dict()
-        fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
-        missing = [name for name in own if name not in fits]
-        layers = {name.rpartition(".")[0] for name in missing}  # none, or the output layer
-        if len(layers) > 1:
-            reason = f"{missing[0]} is missing or has a different shape"
-            raise InputError(f"model.init_from: {model} does not match this network: {reason}")
-        network.load_state_dict({k: v for k, v in fits.items() if k.rpartition(".")[0] not in layers}, strict=False)
-
-
-def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint for others: the weights used for evaluation, and the metadata without this machine's paths."""
-    weights = {name: value.contiguous() for name, value in trained_weights(content).items()}
-    names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
-    kept = {name: content[name] for name in names}
-    kept["hyper_parameters"] = _without_machine_paths(kept["hyper_parameters"])
-    kept["state_dict"] = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
-    return with_metadata(kept, config=portable_config(content[METADATA_KEY]["config"]))
-
-
-def portable_config(config: str) -> str:
-    """A run's YAML without the paths and addresses of the machine that it ran on."""
-    return yaml.safe_dump(_without_machine_paths(load_yaml(config)), sort_keys=False)
-
-
-def _without_machine_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without `PRIVATE_SETTINGS`, and only the name of the model that a run started from."""
-    kept: dict[str, Any] = without_settings(settings, PRIVATE_SETTINGS)
-    for section in (kept, kept.get("model")):
-        if isinstance(section, dict) and section.get("init_from"):
-            section["init_from"] = Path(section["init_from"]).name
-    return kept

@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import RESUME_KEYS, Metadata, load_checkpoint, save_checkpoint
+from mnist_lit.runs.checkpoint import RESUME_KEYS, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import (
     BEST_CKPT,
     CHECKPOINTS,
@@ -24,6 +24,7 @@ from mnist_lit.runs.folders import (
     remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
+from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.recipes import recipe_options
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder

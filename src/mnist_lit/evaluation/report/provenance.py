@@ -16,7 +16,6 @@ from lightning.pytorch import Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
-from mnist_lit.runs.checkpoint import Metadata, config_of, portable_config
 from mnist_lit.runs.folders import (
     CONFIG_YAML,
     LOGS,
@@ -27,8 +26,10 @@ from mnist_lit.runs.folders import (
     run_name,
     run_number,
 )
+from mnist_lit.runs.metadata import Metadata, config_of
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS, without_settings
 from mnist_lit.runs.results import best_validation, trained_epochs
+from mnist_lit.runs.sharing import portable_config
 from mnist_lit.system.yaml_file import load_yaml
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")

@@ -1,0 +1,150 @@
+"""A checkpoint's metadata: its run's configuration, data, classes, scores and versions."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from mnist_lit.errors import InputError, require_class_names
+from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS
+from mnist_lit.runs.versions import run_versions
+from mnist_lit.system.yaml_file import load_yaml
+
+METADATA_KEY = "mnist_lit"  # of a checkpoint's dictionary
+TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
+STORABLE = (bool, Integral, Real, str, Path, type(None))  # settings that `Metadata.of_trainer` records
+TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says about itself, stored under `checkpoint["mnist_lit"]`."""
+
+    config: str  # the run's whole config.yaml
+    data: str  # md5 of all images and labels
+    classes: tuple[str, ...]  # what labels 0 … C - 1 stand for
+    scores: Mapping[str, float]  # latest value of every logged metric
+    curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
+    versions: Mapping[str, str]  # see `versions.run_versions`
+    earlier: tuple[Mapping[str, str], ...] = ()  # those of processes before a resume, where different
+    calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
+
+    @classmethod
+    def new(
+        cls,
+        config: str,
+        data: str,
+        classes: Sequence[str],
+        scores: Mapping[str, Any],
+        curves: Mapping[str, int],
+        history: Sequence[Mapping[str, str]] = (),
+    ) -> Self:
+        """Metadata of a checkpoint that is being saved; scores may be scalar tensors. history: that of the checkpoint
+        that the run was resumed from."""
+        versions, numbers = run_versions(), {name: float(score) for name, score in scores.items()}
+        earlier = tuple(before for before in history if before != versions)
+        return cls(config, data, tuple(classes), numbers, dict(curves), versions, earlier)
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Self:
+        """Read a checkpoint's metadata. Raises InputError if it is damaged."""
+        stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
+        try:
+            count = int(checkpoint["hyper_parameters"]["num_classes"])
+            classes = require_class_names(stored.get("classes") or [*map(str, range(count))])  # older files name none
+            if len(classes) != count:
+                raise ValueError("class names")
+            required = {name: stored[name] for name in ("config", "data", *TABLES)}
+            settings = load_yaml(required["config"])
+            if not all(isinstance(settings.get(name, {}), dict) for name in ("model", "data", "trainer")):
+                raise TypeError("config")
+            if not isinstance(required["data"], str):
+                raise TypeError("data")
+            for name, kind in TABLES.items():
+                if not all(isinstance(key, str) and isinstance(value, kind) for key, value in required[name].items()):
+                    raise TypeError(name)
+            if any(length < 0 for length in required["curves"].values()):
+                raise ValueError("curves")
+            earlier = tuple(map(dict, stored.get("earlier", ())))
+            return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
+        except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
+
+    @property
+    def temperature(self) -> float | None:
+        """The calibration's temperature; None if there is no readable one."""
+        with suppress(LookupError, TypeError, ValueError):
+            return float((self.calibration or {})["state"]["temperature"])
+        return None
+
+    @classmethod
+    def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:
+        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data."""
+        describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
+        data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
+        training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
+        training["gradient_clip_val"] = trainer.gradient_clip_val
+        config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
+        derived = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
+        for name, section in config.items():
+            if isinstance(section, Mapping):
+                config[name] = {
+                    key: _plain(value)
+                    for key, value in section.items()
+                    if key not in derived and isinstance(value, STORABLE)
+                }
+        classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
+        text = yaml.safe_dump(config, sort_keys=False)
+        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
+
+    @property
+    def history(self) -> tuple[Mapping[str, str], ...]:
+        """What the weights were trained with, oldest first; more than one entry only after a resume elsewhere."""
+        return (*self.earlier, self.versions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stored form: plain containers, without `earlier` and `calibration` if they are empty."""
+        stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
+        stored |= {"classes": list(self.classes), "earlier": list(map(dict, self.earlier))}
+        return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    """A STORABLE setting in a form that YAML can hold: NumPy's numbers as Python's, paths as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else str(value)
+
+
+def with_metadata(content: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """The checkpoint with some metadata fields replaced."""
+    return {**content, METADATA_KEY: replace(Metadata.of(content), **changes).to_dict()}
+
+
+def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration a checkpoint was trained with, reduced to plain values: seed, `model`, `data`, `trainer`.
+
+    A string under `trainer` could name a class to import, so only numbers and a few known words are kept there. Raises
+    InputError if the configuration is damaged.
+    """
+    try:
+        stored = load_yaml(content[METADATA_KEY]["config"])
+        kept: dict[str, Any] = {"seed_everything": int(stored["seed_everything"])}
+        kept |= {name: value for name, value in stored.items() if isinstance(value, int)}
+        for section in ("model", "data", "trainer"):
+            kept[section] = {
+                name: value
+                for name, value in stored[section].items()
+                if name not in (*DOWNLOAD_SETTINGS, "network")
+                and isinstance(value, int | float | str)
+                and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
+            }
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError("the checkpoint's own configuration is damaged") from error
+    return kept

@@ -1,0 +1,103 @@
+"""A checkpoint's metadata describe its run, and are read only if they are intact."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
+from mnist_lit.module import MNISTModule
+from mnist_lit.runs.metadata import METADATA_KEY, Metadata, config_of
+from mnist_lit.runs.versions import run_versions
+from runs.contents import CONFIG, content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": ["0", "0"]}, {"classes": ["0"]}, {"classes": ["0", 1]}, {"scores": None}, {"versions": None}],
+    ids=str,
+)
+def test_damaged_metadata_are_an_input_error(change: dict[str, Any]) -> None:
+    damaged = {**content()[METADATA_KEY], **change}
+    metadata = {name: value for name, value in damaged.items() if value is not None}
+    with pytest.raises(InputError, match="metadata are damaged"):
+        Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
+
+
+def test_classes_without_names_are_numbered() -> None:
+    older = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
+    assert Metadata.of({METADATA_KEY: older, "hyper_parameters": {"num_classes": 3}}).classes == ("0", "1", "2")
+
+
+def test_only_plain_settings_of_a_configuration_are_used() -> None:
+    assert config_of({METADATA_KEY: {"config": CONFIG}}) == {
+        "seed_everything": 3,
+        "figures": True,
+        "model": {"lr": 0.1, "optimizer": "sgd", "init_from": "/me/runs/best.ckpt"},
+        "data": {"data_dir": "/me/data", "val_size": 5},
+        "trainer": {"max_epochs": 2, "precision": "16-mixed", "max_time": "1"},
+    }
+
+
+@pytest.mark.parametrize("config", ["[1]", "model: {}", "seed_everything: x\nmodel: {}\ndata: {}\ntrainer: {}", "{"])
+def test_a_damaged_configuration_is_an_input_error(config: str) -> None:
+    with pytest.raises(InputError):
+        config_of({METADATA_KEY: {"config": config}})
+
+
+def of_trainer(datamodule: object) -> Metadata:
+    scores = {"val/acc": torch.tensor(0.5)}
+    more = {"accumulate_grad_batches": 2, "precision": "32-true", "gradient_clip_val": None}
+    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores, **more)
+    return Metadata.of_trainer(trainer, MNISTModule(lr=0.25, seed=5).hparams)
+
+
+def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModule) -> None:
+    metadata = of_trainer(digits_data)
+    assert (metadata.data, metadata.classes) == (digits_data.fingerprint, tuple("0123456789"))
+    assert metadata.scores == {"val/acc": 0.5}
+    config = config_of({METADATA_KEY: metadata.to_dict()})
+    assert (config["seed_everything"], config["trainer"]) == (
+        5,
+        {"max_epochs": 3, "accumulate_grad_batches": 2, "precision": "32-true"},
+    )
+    assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
+    linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
+    assert not linked & (config["model"].keys() | config["data"].keys())
+    before = {"cpu": "2 × abacus"}
+    resumed = replace(metadata, earlier=(before,))
+    for one in (metadata, resumed):
+        stored = {METADATA_KEY: one.to_dict(), "hyper_parameters": {"num_classes": 10}}
+        assert Metadata.of(stored) == one
+    assert resumed.history == (before, metadata.versions)
+    again = Metadata.new("", "", [], {}, {}, [before, run_versions()])
+    assert again.earlier == (before,)  # this machine is named once
+    stored[METADATA_KEY]["earlier"] = ["abacus"]
+    with pytest.raises(InputError, match="metadata are damaged"):
+        Metadata.of(stored)
+
+
+def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:
+    for datamodule in (None, object()):
+        metadata = of_trainer(datamodule)
+        assert (metadata.data, metadata.classes) == ("", tuple("0123456789"))
+        assert config_of({METADATA_KEY: metadata.to_dict()})["data"] == {}
+
+
+def test_a_plain_trainers_settings_are_stored_as_yaml_holds_them(digits_data: MNISTDataModule) -> None:
+    settings = {"none": None, "flag": True, "whole": np.int64(3), "share": np.float32(0.5), "text": "a",
+                "path": Path("b"), "object": object(), "num_classes": 3, "list": [1]}  # fmt: skip
+    metadata = {"settings": settings, "fingerprint": "f00", "classes": ()}
+    datamodule = SimpleNamespace(checkpoint_metadata=lambda: metadata)
+    stored = of_trainer(datamodule)
+    config = yaml.safe_load(stored.config)
+    assert config["data"] == {"none": None, "flag": True, "whole": 3, "share": 0.5, "text": "a", "path": "b"}
+    assert config["data"]["flag"] is True
+    assert config["trainer"]["gradient_clip_val"] is None
+    assert (stored.data, stored.classes, stored.curves) == ("f00", tuple("0123456789"), {})
