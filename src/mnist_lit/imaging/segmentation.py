@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.border import corners
+from mnist_lit.imaging.boxes import boxes, frames, is_frame, walls
 from mnist_lit.imaging.components import (
     WIDEST,
     Component,
@@ -34,17 +34,10 @@ LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the bo
 # Shares of the digit's longer side, or of the page's typical digit height.
 SPECK, FRAMED = 0.12, 0.25  # largest dust; smallest digit inside a frame
 LINK = 0.1  # widest gap between two pieces of a broken stroke
-MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
-BOX = 8.0  # stroke widths: smallest box around a digit that touches it
-ROUND = 0.9  # least width of a circle that is not a zero, as a share of its height
-HIGHER = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
-FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which that is a frame and not a zero
 DIGIT_LIKE = 0.6  # lowest height of another digit
 OTHER = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 OVERHANG, RULE = 0.1, 2.0  # shortest overhang of a ruled line on either side of the digit; longest stroke of a digit
 BAR = 3.0  # least width of an underline, as a share of its height
-RIM = 0.2  # depth of the rim of a component in which a box has its walls, as a share of its height or width
-WALL = 0.9  # least share of a frame's side that its walls cover
 DISK = 0.85  # least diameter of a circle inside a disk, as a share of its longer side
 RULED = 0.1  # least share of a ruled line's ink that does not belong to a digit
 CUT_OFF = 0.3  # weight of ink that the border cuts off
@@ -94,10 +87,10 @@ def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """The largest component with the strokes near it, without them, what it frames, and another component; empty if
     there is no ink."""
     all_ink = components(ink.mask)
-    walls = [wall for box in _boxes(all_ink, ink.stroke) for wall in _walls(box, ink.stroke)]
-    if not walls:
+    boxed = [wall for box in boxes(all_ink, ink.stroke) for wall in walls(box, ink.stroke)]
+    if not boxed:
         return _digits_on_lines(ink, all_ink)
-    unboxed = ink._replace(mask=erase(ink.mask, walls))
+    unboxed = ink._replace(mask=erase(ink.mask, boxed))
     found = _digits_on_lines(unboxed, components(unboxed.mask))
     return found._replace(hypotheses=found.hypotheses + _largest_digits(all_ink, ink.mask.shape).hypotheses[:1])
 
@@ -133,22 +126,22 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]
-    walls = [wall for frame in _frames(all_ink) + _boxes(all_ink, ink.stroke) for wall in _walls(frame, ink.stroke)]
-    unruled = components(erase(ink.mask, lines + walls)) if lines or walls else all_ink
+    boxed = [wall for frame in frames(all_ink) + boxes(all_ink, ink.stroke) for wall in walls(frame, ink.stroke)]
+    unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
         long = [line for line in lines if line.size > RULE * typical]
         if len(long) == len(lines):
             break
         lines = long + [line for line in lines if _spans_cell(line, long, SPECK * typical)]
-        unruled = components(erase(ink.mask, lines + walls)) if lines or walls else all_ink
+        unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
-    frames = _frames(sized)
-    typical = typical_height([one for one in sized if not is_among(one, frames)]) or typical
+    around = frames(sized)
+    typical = typical_height([one for one in sized if not is_among(one, around)]) or typical
     inside = [
         one
         for one in sized
-        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not is_among(one, frames)
+        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not is_among(one, around)
     ]
     text = text_lines(inside, typical)
     found = [_segments(line, height_of_line(line, typical), ink) for line in text]
@@ -176,7 +169,7 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
         parts = [
             one for one in framed if one is inner or gap_between(one, inner, NEAR * inner.size) <= NEAR * inner.size
         ]
-        hypotheses.insert(0 if _is_frame(main, inner, shape) else 2, parts)
+        hypotheses.insert(0 if is_frame(main, inner, shape) else 2, parts)
     hypotheses += [[main, *near]] if len(near) > len(inside) else []
     second = max((one for one in others if one.area > OTHER * main.area), key=lambda one: one.area, default=None)
     hypotheses += [[second]] if second and [second] not in hypotheses else []
@@ -212,64 +205,10 @@ def _chain(digit: list[Component], others: Sequence[Component]) -> list[Componen
     return chain if whole.width <= WIDEST * whole.height else digit
 
 
-def _frames(found: Sequence[Component]) -> list[Component]:
-    """Components around others: boxes or circles around a digit, or rows of boxes with a digit in each."""
-    top, left, bottom, right = np.array([one[:4] for one in found]).reshape(-1, 4).T
-    around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
-    nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
-    pairs = [pair for pair in nested if pair[1].height > MARK * pair[0].height and pair[0].encloses(pair[1])]
-    # A zero with a slash is narrow, and as high as the digits beside it.
-    beside = typical_height([one for one in found if not any(is_among(one, pair) for pair in pairs)])
-    frames = []
-    for one, inner in pairs:
-        is_large = inner.height > FULL * one.height or one.height > HIGHER * beside
-        if is_large or one.width > ROUND * one.height or corners(one.mask) >= 2:
-            frames.append(one)
-    return [one for one in found if is_among(one, frames)]
-
-
-def _boxes(found: Sequence[Component], stroke: float) -> list[Component]:
-    """Boxes, or rows of boxes, that digits touch: straight lines on all four sides, and more ink inside."""
-    return [one for one in found if one.size > BOX * stroke and _is_box(one, stroke)]
-
-
-def _is_box(one: Component, stroke: float) -> bool:
-    if not _has_ink_all_around(one):  # far faster to find than straight lines
-        return False
-    walls = ruled_lines(one.mask, stroke, WALL)
-    if min(sum(wall.axis == axis for wall in walls) for axis in (0, 1)) < 2:
-        return False
-    return any(inside.height > MARK * one.height for inside in components(erase(one.mask, walls)))
-
-
-def _has_ink_all_around(one: Component) -> bool:
-    """Whether nearly all rows and columns of a component have ink near both of their ends."""
-    down, across = max(1, round(RIM * one.height)), max(1, round(RIM * one.width))
-    sides = (
-        one.mask[:down].any(axis=0),
-        one.mask[-down:].any(axis=0),
-        one.mask[:, :across].any(axis=1),
-        one.mask[:, -across:].any(axis=1),
-    )
-    return min(float(side.mean()) for side in sides) >= WALL
-
-
 def _is_hole(one: Component) -> bool:
     """Whether a component is as wide as it is high, and filled, as a punched hole or a bullet is."""
     square = min(one.height, one.width) >= DISK * one.size
     return square and 2 * float(ink_distances(one.mask).max()) >= DISK * one.size
-
-
-def _walls(frame: Component, stroke: float) -> list[Component]:
-    """The straight lines from side to side of a box or a row of boxes."""
-    lines = ruled_lines(frame.mask, stroke, WALL)
-    top, left = frame[:2]
-    return [Component(top + a, left + b, top + c, left + d, line) for a, b, c, d, line in lines]
-
-
-def _is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
-    """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > FULL * outer.size
 
 
 def _is_bar(one: Component, digit: Component) -> bool:
