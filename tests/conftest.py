@@ -78,7 +78,7 @@ def run_in_process(command: str, args: list[str], *, stdout: IO[bytes] | int | N
 def _commands_start_no_processes() -> Iterator[None]:
     """Reports, groups and sweeps run their commands in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnist_lit.cli.lightning.die_with_parent", lambda: None)  # not this process
+        patch.setattr("mnist_lit.cli.execute.die_with_parent", lambda: None)  # not this process
         for module in ("evaluation.report.build", "experiments.seeds", "experiments.sweep"):
             patch.setattr(f"mnist_lit.{module}.run_command", run_in_process)
         yield

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BaseFinetuning, ModelPruning
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
@@ -24,8 +24,8 @@ from torch import Tensor
 from mnist_lit import optim
 from mnist_lit.data.loaders import Batch, DeferredBatch, TrainLoader
 from mnist_lit.own_network import is_tutorial
+from mnist_lit.step_logging import LoggingModule
 from mnist_lit.system.console import say
-from mnist_lit.system.delayed_reads import DelayedReads
 
 WARM_UP = 3  # steps before the capture, while libraries choose kernels and the optimizer creates its state
 VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that are not baked into the graph
@@ -61,21 +61,16 @@ def _has_step_hooks(callback: Callback) -> bool:
     return any(function is not getattr(Callback, hook) for hook, function in own.items())
 
 
-class CapturingModule(LightningModule):
-    """A LightningModule whose steps can be replayed, and whose losses are logged without waiting for a GPU.
-
-    A captured step needs no gradients from Lightning.
-    """
+class CapturingModule(LoggingModule):
+    """A LightningModule whose steps can be replayed. A captured step needs no gradients from Lightning."""
 
     replays = False  # whether this batch's step is replayed
-    latest_loss: float | None = None  # at the latest logged step; on a GPU, at the logged step before it
     _captured: "CapturedStep | None" = None
-    _reads = DelayedReads()
 
     def start_steps(self, plain: type, *, captured: bool) -> None:
         """Begin a run. captured: replay its steps, or say once why not. plain: the class whose step is captured."""
-        trainer = self.trainer
-        self._captured, self._reads, self.latest_loss = None, DelayedReads(), None
+        trainer, self._captured = self.trainer, None
+        self.start_logging()
         reason = why_not_captured(trainer, self, plain) if captured else ""
         if reason and trainer.is_global_zero:
             report_eager_steps(reason)
@@ -105,30 +100,6 @@ class CapturingModule(LightningModule):
             optimizer_closure()
         else:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-
-    def logs_this_step(self) -> bool:
-        """Whether the loggers get this step's loss."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return bool(every) and (self.trainer.global_step + 1) % every == 0
-
-    def log_now(self, scalars: dict[str, float], step: int) -> None:
-        """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
-        if not self.trainer.sanity_checking:
-            for logger in self.loggers:
-                logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
-
-    def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
-        """Log a step's loss and learning rate; on a GPU, only once the next ones come."""
-
-        def log(value: float | None) -> None:
-            self.latest_loss = value
-            self.log_now({"lr": lr} if value is None else {"train/loss_step": value, "lr": lr}, step)
-
-        self._reads.add(loss, log)
-
-    def finish_logging(self) -> None:
-        """Log the values that are still on their way from the GPU."""
-        self._reads.flush()
 
 
 class CapturedStep:

@@ -142,14 +142,8 @@ class MNISTDataModule(pl.LightningDataModule):
         images, labels = self._tensors("train")
         shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
         plain = self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
-        options: Any = {
-            "seed": self.seed,
-            "shuffle": shuffle,
-            "augment": self.augment,
-            "capturable": plain,
-            **_rank_options(),
-        }
-        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
+        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
+        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options, **_rank_options())
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images held out for validation; an empty list if `val_size` is 0."""
@@ -201,5 +195,4 @@ class MNISTDataModule(pl.LightningDataModule):
 
 
 def _rank_options() -> dict[str, Any]:
-    rank, world_size = rank_and_world_size()
-    return {"rank": rank, "world_size": world_size}
+    return dict(zip(("rank", "world_size"), rank_and_world_size(), strict=True))

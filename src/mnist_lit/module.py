@@ -194,8 +194,8 @@ class MNISTModule(CapturingModule):
             total, per_epoch = self._planned_steps()
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
-        wanted = self.hparams["cuda_graph"]
-        self.start_steps(MNISTModule, captured=self.device.type == "cuda" if wanted is None else wanted)
+        captured = self.hparams["cuda_graph"]
+        self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
 
     def _planned_steps(self) -> tuple[float, float]:
         """The steps of the run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""

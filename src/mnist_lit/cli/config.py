@@ -15,6 +15,7 @@ from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
@@ -35,6 +36,12 @@ LEAST = {  # the smallest values of the trainer's options that Lightning does no
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
 
 limit_jsonargparse()
+
+# `typing` hands out one object for equal unions, in the order of whoever asked first. If that was a library with float
+# first, `--trainer.limit_train_batches 1` would be read as 1.0, which means all batches.
+for _name, _type in Trainer.__init__.__annotations__.items():
+    if _type == int | float | None:
+        Trainer.__init__.__annotations__[_name] = int | float | None
 
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:

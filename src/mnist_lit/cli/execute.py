@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.callbacks.checkpoints import epochs_trained, validated_images
 from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
 from mnist_lit.cli.config import is_rank_zero
+from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
@@ -39,9 +40,20 @@ from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.console import say
 from mnist_lit.system.distributed import is_peer_failure
+from mnist_lit.system.malloc import keep_freed_memory
+from mnist_lit.system.signals import die_with_parent
 
 INSTALLED = {"site-packages", "dist-packages"}
 REFUSALS = (MisconfigurationException, ValueError, TypeError, AttributeError, ModuleNotFoundError)
+
+
+def prepare_process(args: Sequence[str]) -> None:
+    """Set up a process that trains or evaluates: quiet, faster, and ending with the one that started it."""
+    silence_expected_messages()
+    keep_freed_memory()
+    launched = os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ
+    if launched or {"--group", "--run"} & {*args}:
+        die_with_parent()  # Lightning's launcher, torchrun, a group of seeds or a sweep
 
 
 def check_devices(trainer: Trainer) -> None:

@@ -1,6 +1,5 @@
 """`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.cli import config as options
-from mnist_lit.cli.execute import check_devices, refusals, run_evaluation, run_fit
+from mnist_lit.cli.execute import check_devices, prepare_process, refusals, run_evaluation, run_fit
 from mnist_lit.cli.help import format_help
-from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.cli.trainer import begin_fit, callbacks_of_evaluation, callbacks_of_fit, trainer_arguments
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
@@ -23,8 +21,6 @@ from mnist_lit.runs.metadata import config_of
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.weights import require_network
 from mnist_lit.system.gpu import set_up_gpu
-from mnist_lit.system.malloc import keep_freed_memory
-from mnist_lit.system.signals import die_with_parent
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 10,
@@ -35,20 +31,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 # Parameters of `Trainer.fit`, `validate` and `test` that are not options.
 NO_OPTIONS = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "verbose", "weights_only"}
 
-# `typing` hands out one object for equal unions, in the order of whoever asked first. If that was a library with float
-# first, `--trainer.limit_train_batches 1` would be read as 1.0, which means all batches.
-for _name, _type in Trainer.__init__.__annotations__.items():
-    if _type == int | float | None:
-        Trainer.__init__.__annotations__[_name] = int | float | None
-
 
 def main(command: str, args: list[str]) -> None:
     """Run one of the three commands. Raises InputError on wrong input."""
-    silence_expected_messages()
-    keep_freed_memory()
-    launched = os.environ.get("LOCAL_RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in os.environ
-    if launched or {"--group", "--run"} & {*args}:
-        die_with_parent()  # Lightning's launcher, torchrun, a group of seeds or a sweep
+    prepare_process(args)
     MNISTCLI([command, *args])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_lit.system.delayed_reads import DelayedReads
+from mnist_lit.step_logging import DelayedReads
 
 
 class OnGPU:

@@ -1,0 +1,74 @@
+"""Log each step's loss without making a GPU wait. Reading a number at once would first finish all queued work."""
+
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+Use = Callable[[float | None], None]
+
+
+class DelayedReads:
+    """Copies a scalar to the host, and uses it when the next one comes; by then the copy has long arrived.
+
+    Scalars on the CPU are used at once.
+    """
+
+    def __init__(self) -> None:
+        self._pending: tuple[Tensor, torch.cuda.Event, Use] | None = None
+
+    def add(self, value: Tensor | None, use: Use) -> None:
+        """Call `use` with this value, now or later; None stays None."""
+        self.flush()
+        if value is None or value.device.type != "cuda":
+            use(None if value is None else float(value))
+            return
+        copy = torch.empty((), dtype=value.dtype, pin_memory=True)
+        copy.copy_(value, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        self._pending = copy, arrived, use
+
+    def flush(self) -> None:
+        """Wait for the value that is still on its way, and use it."""
+        if self._pending:
+            copy, arrived, use = self._pending
+            self._pending = None
+            arrived.synchronize()
+            use(float(copy))
+
+
+class LoggingModule(LightningModule):
+    """A LightningModule that sends scalars to the loggers at once, and the losses of a GPU's steps as they arrive."""
+
+    latest_loss: float | None = None  # at the latest logged step; on a GPU, at the logged step before it
+    _reads = DelayedReads()
+
+    def start_logging(self) -> None:
+        """Begin a run."""
+        self._reads, self.latest_loss = DelayedReads(), None
+
+    def logs_this_step(self) -> bool:
+        """Whether the loggers get this step's loss."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return bool(every) and (self.trainer.global_step + 1) % every == 0
+
+    def log_now(self, scalars: dict[str, float], step: int) -> None:
+        """Send scalars to the loggers at once; `self.log` waits until after the callbacks, and so after a save."""
+        if not self.trainer.sanity_checking:
+            for logger in self.loggers:
+                logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
+
+    def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
+        """Log a step's loss and learning rate; on a GPU, only once the next ones come."""
+
+        def log(value: float | None) -> None:
+            self.latest_loss = value
+            self.log_now({"lr": lr} if value is None else {"train/loss_step": value, "lr": lr}, step)
+
+        self._reads.add(loss, log)
+
+    def finish_logging(self) -> None:
+        """Log the values that are still on their way from the GPU."""
+        self._reads.flush()
