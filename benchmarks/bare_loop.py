@@ -16,7 +16,7 @@ from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.system.malloc import keep_freed_memory
 
 BATCH, NUM_BATCHES = 512, 16  # images per step; prepared batches, used in turn
-WARMUP_STEPS = 3  # not timed; the other contestants' first steps are
+WARMUP_STEPS = 3  # not timed; the other variants' first steps are
 
 
 def train(data_dir: str, steps: int, *, captured: bool = False) -> float:

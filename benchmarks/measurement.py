@@ -1,6 +1,6 @@
 """What the benchmarks share: measured processes, comparison tables, JSON results and command-line options.
 
-Contestants run in turn for several rounds. Seconds drift on a shared machine; the ratio of two contestants measured in
+Variants run in turn for several rounds. Seconds drift on a shared machine; the ratio of two variants measured in
 the same round drifts much less.
 """
 
@@ -78,16 +78,16 @@ def maxrss_mib(maxrss: int) -> float:
 
 
 def report(name: str, unit: str, rounds: Mapping[str, list[float]], reference: str, output: Path | None) -> None:
-    """Print each contestant's median, range and median per-round ratio to the reference; save all values as JSON."""
+    """Print each variant's median, range and median per-round ratio to the reference; save all values as JSON."""
     machine = machine_info()
     cpu, threads = machine["cpu"], machine["threads"]
     print(f"{name}, {unit}; {cpu}, {threads} threads, torch {machine['torch']}, {machine['date']}\n")
-    print(f"| contestant | median | lowest – highest | ratio to {reference} (median of rounds) | n |")
+    print(f"| variant | median | lowest – highest | ratio to {reference} (median of rounds) | n |")
     print("|---|---|---|---|---|")
-    for contestant, values in rounds.items():
+    for variant, values in rounds.items():
         ratio = statistics.median(value / other for value, other in zip(values, rounds[reference], strict=True))
         span = f"{min(values):.4g} – {max(values):.4g}"
-        print(f"| {contestant} | {statistics.median(values):.4g} | {span} | {ratio:.4f} | {len(values)} |")
+        print(f"| {variant} | {statistics.median(values):.4g} | {span} | {ratio:.4f} | {len(values)} |")
     save_results(output, name, {"unit": unit, "rounds": rounds}, machine)
 
 

@@ -9,13 +9,13 @@ measures each process from start to end; of several processes the largest counts
 from pathlib import Path
 
 from measurement import benchmark_parser, fit, measure_command, report
-from throughput import NAMES, PLAIN, TUTORIAL, contestant_command
+from throughput import NAMES, PLAIN, TUTORIAL, variant_command
 
 BATCH_SIZES = (64, 128, 512)
 
 
 def main() -> None:
-    """Run every contestant in a process of its own, in turn."""
+    """Run every variant in a process of its own, in turn."""
     options = benchmark_parser(__doc__, data_dir="data", steps=50, rounds=3).parse_args()
     data_dir = str(Path(options.data_dir).resolve())
     rounds: dict[str, list[float]] = {}
@@ -25,9 +25,9 @@ def main() -> None:
         for size in BATCH_SIZES:
             run = fit("--config", "tutorial", "--data.batch_size", str(size), *limits)
             rounds.setdefault(f"`mnist-lit fit`, {size}", []).append(run.peak_mib)
-        for contestant in (TUTORIAL, PLAIN):
-            _, peak_mib, _ = measure_command(contestant_command(contestant, data_dir, options.steps))
-            rounds.setdefault(f"{NAMES[contestant]}, 512", []).append(peak_mib)
+        for variant in (TUTORIAL, PLAIN):
+            _, peak_mib, _ = measure_command(variant_command(variant, data_dir, options.steps))
+            rounds.setdefault(f"{NAMES[variant]}, 512", []).append(peak_mib)
     report("Peak memory", "MiB", rounds, "`mnist-lit fit`, 128", options.output)
 
 

@@ -1,4 +1,4 @@
-"""The tutorial's recipe as a first version with Lightning would look: a contestant for `mnist-lit fit`.
+"""The tutorial's recipe as a first version with Lightning would look: to compare with `mnist-lit fit`.
 
 Lightning's Trainer with its defaults, torchvision's dataset and transforms, a DataLoader with two workers.
 """

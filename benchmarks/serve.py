@@ -116,7 +116,7 @@ def run_threads(target: Callable[[], object], count: int = 1) -> Iterator[None]:
 
 
 def measure_speed(model: str, seconds: float) -> tuple[float, dict[str, list[dict[str, float]]]]:
-    """Seconds from the command to the first answer, and each contestant's figures with one client and with eight."""
+    """Seconds from the command to the first answer, and each variant's figures with one client and with eight."""
     reader = DigitReader.load(model)
     image = reader.read(PICTURE).image[np.newaxis]  # (1, 28, 28)
     pixels = json.dumps({"pixels": image.tolist()}).encode()
@@ -126,13 +126,13 @@ def measure_speed(model: str, seconds: float) -> tuple[float, dict[str, list[dic
             client = server.client()
             return lambda: server.predict(client, *body)
 
-        contestants: dict[str, Callable[[], Callable[[], object]]] = {
+        variants: dict[str, Callable[[], Callable[[], object]]] = {
             "`mnist-lit serve`, the picture": make_request,
             "`mnist-lit serve`, 28×28 pixels": lambda: make_request(pixels, "application/json"),
             "`DigitReader.read`, the picture": lambda: lambda: reader.read(PICTURE),
             "bare onnxruntime, 28×28 pixels": lambda: lambda: reader.classify(image),
         }
-        figures = {name: [run_clients(make, n, seconds) for n in (1, 8)] for name, make in contestants.items()}
+        figures = {name: [run_clients(make, n, seconds) for n in (1, 8)] for name, make in variants.items()}
     return server.seconds_to_first_answer, figures
 
 
@@ -248,7 +248,7 @@ def main() -> None:
     machine |= {package: importlib.metadata.version(package) for package in ("fastapi", "uvicorn", "onnxruntime")}
     versions = f"onnxruntime {machine['onnxruntime']}, uvicorn {machine['uvicorn']}"
     print(f"{machine['cpu']}, {versions}, {machine['date']}\n")
-    print("| contestant | clients | median ms | 99th percentile ms | per second | n |")
+    print("| variant | clients | median ms | 99th percentile ms | per second | n |")
     print("|---|---|---|---|---|---|")
     for name, rows in figures.items():
         for row in rows:

@@ -18,13 +18,13 @@ BARE, TUTORIAL, PLAIN = "bare", "tutorial", "lightning"
 NAMES = {BARE: "bare step loop", TUTORIAL: "the tutorial's loop", PLAIN: "plain Lightning"}
 
 
-def trainer_of(contestant: str) -> Callable[[str, int], float]:
-    """A contestant's training function: (data_dir, steps) → images per second."""
-    if contestant == BARE:
+def trainer_of(variant: str) -> Callable[[str, int], float]:
+    """A variant's training function: (data_dir, steps) → images per second."""
+    if variant == BARE:
         import bare_loop
 
         return bare_loop.train
-    if contestant == TUTORIAL:
+    if variant == TUTORIAL:
         import tutorial_loop
 
         return lambda data_dir, steps: tutorial_loop.train(data_dir, steps)[0]
@@ -33,20 +33,20 @@ def trainer_of(contestant: str) -> Callable[[str, int], float]:
     return plain_lightning.train
 
 
-def contestant_command(contestant: str, data_dir: str, steps: int) -> list[str]:
-    """The command that runs one contestant alone and prints its images per second on the last line."""
-    return [sys.executable, __file__, "--only", contestant, "--data_dir", data_dir, "--steps", str(steps)]
+def variant_command(variant: str, data_dir: str, steps: int) -> list[str]:
+    """The command that runs one variant alone and prints its images per second on the last line."""
+    return [sys.executable, __file__, "--only", variant, "--data_dir", data_dir, "--steps", str(steps)]
 
 
-def images_per_second(contestant: str, data_dir: str, steps: int) -> float:
-    """Run one contestant in a process of its own."""
-    command = contestant_command(contestant, data_dir, steps)
+def images_per_second(variant: str, data_dir: str, steps: int) -> float:
+    """Run one variant in a process of its own."""
+    command = variant_command(variant, data_dir, steps)
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(run.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Run the contestants in turn, each in a process of its own."""
+    """Run the variants in turn, each in a process of its own."""
     parser = benchmark_parser(__doc__, data_dir="data", steps=118, rounds=3)
     parser.add_argument("--only", choices=NAMES, help="run one of the others in this process and print its rate")
     parser.add_argument("--precision", help="add a second fit in this precision, for example bf16-mixed")
@@ -64,8 +64,8 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, precision in fits.items():
             rounds[name].append(fit(*fit_args, *precision).images_per_second)
-        for contestant, name in NAMES.items():
-            rounds[name].append(images_per_second(contestant, data_dir, options.steps))
+        for variant, name in NAMES.items():
+            rounds[name].append(images_per_second(variant, data_dir, options.steps))
     for reference in (NAMES[BARE], NAMES[TUTORIAL]):
         report("Training", "images/s", rounds, reference, options.output)
 

@@ -1,4 +1,4 @@
-"""The tutorial's own training loop, rewritten from its page: a contestant for `mnist-lit fit`.
+"""The tutorial's own training loop, rewritten from its page: to compare with `mnist-lit fit`.
 
 torchvision's dataset, PIL transforms per image in two worker processes, a hand-written loop. Credit:
 aakashvardhan/s5-pytorch-tutorial (MIT license). The network is ours, which is identical.

@@ -68,7 +68,7 @@ class CapturingModule(LoggingModule):
     _captured: "CapturedStep | None" = None
 
     def start_steps(self, plain: type, *, captured: bool) -> None:
-        """Begin a run. captured: replay its steps, or say once why not. plain: the class whose step is captured."""
+        """Begin a run. captured: replay its steps, or print why that is impossible. plain: the class to capture."""
         trainer, self._captured = self.trainer, None
         self.start_logging()
         reason = why_not_captured(trainer, self, plain) if captured else ""

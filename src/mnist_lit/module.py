@@ -1,6 +1,6 @@
 """The LightningModule: loss, metrics, optimizer and EMA weights of the tutorial's network.
 
-It reads top to bottom: construct, forward, train, validate and test, optimize. `optim` moves the weights and `metrics`
+It reads top to bottom: construct, forward, train, validate and test, optimize. `optim` updates the weights, `metrics`
 does the counting; callbacks handle checkpoints, figures and run folders.
 """
 

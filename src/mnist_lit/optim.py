@@ -1,4 +1,4 @@
-"""Everything that moves weights: optimizers by name, learning-rate schedules, Muon, SAM and EMA. torch only.
+"""Everything that updates the weights: optimizers by name, learning-rate schedules, Muon, SAM and EMA. torch only.
 
 Sources: for Muon, Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; for SAM, Foret
 et al. 2021, "Sharpness-aware minimization for efficiently improving generalization", section 2.

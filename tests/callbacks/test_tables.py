@@ -29,7 +29,7 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     printed = [line for line in out.splitlines() if line.strip()]
     assert printed[:2] == [
         "fit: lightning_logs/version_0",
-        "fit: no --config, so every option that is not given has its default",
+        "fit: no --config given; options that are not set use their defaults",
     ]
     assert [line.split()[:2] for line in printed[2:4]] == [["epoch", "1/2"], ["epoch", "2/2"]]
     lines = {line.split()[0]: line for line in printed[4:]}

@@ -81,7 +81,7 @@ def test_a_file_that_crashes_a_process_costs_its_own_row(monkeypatch: pytest.Mon
     files = ["one.png", "one.png", "one.png", "crash.png", "one.png"]
     found = [proposal for _, of_chunk in propose_chunks(files, many=False) for proposal in of_chunk]
     assert [isinstance(proposal, str) for proposal in found] == [file == "crash.png" for file in files]
-    assert found[3] == "could not be read (it crashed the program that opened it)"
+    assert found[3] == "could not be read (it crashed the image decoder)"
 
 
 def test_a_crash_before_the_next_chunk_is_given_away_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, 
 
 
 @pytest.mark.slow
-def test_every_contestant_trains_and_is_measured(mnist_dir: str) -> None:
+def test_every_variant_trains_and_is_measured(mnist_dir: str) -> None:
     out = run(str(FOLDER / "throughput.py"), "--data_dir", mnist_dir, "--steps", "2", "--rounds", "1")
     for name in ("`mnist-lit fit`", "bare step loop", "the tutorial's loop", "plain Lightning"):
         assert out.count(f"| {name} |") == 2, name

@@ -1,4 +1,4 @@
-"""What exact resume needs inside a fit: every process learns where to resume, and gradients are summed in one order."""
+"""Exact resume inside a fit: tell every process where to resume, and sum gradients in rank order."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""What ends a fit early: a signal, once the step is complete and saved, or a loss that is no longer finite."""
+"""Stop a fit early: on a signal, once the step is complete and saved, or when the loss is no longer finite."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The output that people read: one small table after a fit and one after an evaluation."""
+"""Printed summaries: one small table after a fit and one after an evaluation."""
 
 import shlex
 import time
@@ -44,7 +44,7 @@ class FitTable(Callback):
             self._since = " since the resume" if resumed else ""
             say(f"fit: {self.start.run}{resumed}", flush=True)
             if not resumed and "--config" not in recorded_command(self.start.run):
-                say("fit: no --config, so every option that is not given has its default", flush=True)
+                say("fit: no --config given; options that are not set use their defaults", flush=True)
             if resumed and (before := _changed_since(pl_module.trained_with)):
                 warning = "results may not be bit-identical to an uninterrupted run"
                 say(f"fit: trained so far with {before}; {warning}", flush=True)

@@ -61,9 +61,9 @@ def _conclusion(difference: Difference) -> str:
         return "Neither group varies over its seeds, so there is no variation to test their difference against."
     if difference.p >= SIGNIFICANT:
         often = f"{100 * difference.p:.0f} % of comparisons"
-        return f"A and B cannot be told apart: equally good networks would differ as much in {often}."
+        return f"No significant difference: two equally good networks would differ at least this much in {often}."
     better, worse = "BA" if difference.value > 0 else "AB"
-    return f"{better} is better than {worse}: two equally good networks would rarely differ as much."
+    return f"{better} is better than {worse}: two equally good networks would rarely differ this much."
 
 
 def _test_commands(folders: Sequence[Path]) -> str:

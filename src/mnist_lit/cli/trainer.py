@@ -1,4 +1,4 @@
-"""What the command line gives the Trainer: the run folder, and loggers, callbacks and plugins besides the user's."""
+"""Build the Trainer's arguments: the run folder, and our loggers, callbacks and plugins in addition to the user's."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
-"""Draw ones with an upstroke and sevens with a bar: common in much of the world, but rare in MNIST, which Americans
-wrote. A network that has never seen them reads such a one as a seven and such a seven as a four."""
+"""Draw ones with an upstroke and sevens with a bar: common in much of the world, but rare in MNIST, whose
+writers were American. A network that has never seen them reads such a one as a seven and such a seven as a four."""
 
 import torch
 from torch import Tensor

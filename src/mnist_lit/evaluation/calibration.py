@@ -139,7 +139,7 @@ def calibrate(
     # Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): one number divides all
     # log-probabilities, so the answers stay the same and only their confidence changes. It minimizes the NLL of images
     # that the network never saw. The search is over its logarithm, where halving and doubling are equally far. Only
-    # mistakes keep the temperature from falling: without any, the surest network has the lowest NLL.
+    # mistakes keep the temperature from falling: without any, the most confident network has the lowest NLL.
     log_probs, features = predict_batches(calibrated, data.train_images[val])
     with torch.no_grad():
         logits = calibrated.detector(features)[:, 0]

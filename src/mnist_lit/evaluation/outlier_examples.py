@@ -1,4 +1,4 @@
-"""Synthetic images that are not digits, made from digits or from nothing: what the detector learns to reject. They
+"""Synthetic images that are not digits, made from digits or from scratch: what the detector learns to reject. They
 include no garments and no letters in installed fonts, so those can measure how well rejection generalizes."""
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 # One string per symbol: strokes separated by commas, each the points of a smooth curve as x and y on a grid from 0 to
 # 9, y downwards. A corner is a point where one stroke ends and the next starts; a single point is a dot.
 # Left out because they look like a digit: D O o Q ° (0), I i J j l | / \ (1), Z z (2), З Э (3), y Ч (4), S s $ (5),
-# b б σ (6), > ] (7), B β (8), g q and an a of one storey (9).
+# b б σ (6), > ] (7), B β (8), g q and a single-story a (9).
 SYMBOLS = (
     *("09 40,40 89,26 66", "09 22 50 72 89,15 75", "09 40,40 89", "09 40,40 89,89 09"),  # A, A, Λ, Δ
     *("82 50 12 05 28 59 87", "81 40 03 06 49 88", "60 20 03 06 29 69"),  # C

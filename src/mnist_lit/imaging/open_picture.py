@@ -21,10 +21,8 @@ SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of phones, which store
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
-SOLID, FILLED = (
-    250,
-    0.95,
-)  # least alpha of opaque pixels, and least share of them in a canvas: ink fills less of its box
+SOLID = 250  # least alpha of opaque pixels
+FILLED = 0.95  # least share of them in a canvas: ink fills less of its box
 TONES = 16  # standard deviation in gray levels above which a canvas has ink on it
 MIN_SPAN = 1e-30  # numbers that differ by less are one tone; float32 cannot hold 255 divided by it
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")

@@ -96,7 +96,7 @@ class UnfinishedTable:
             self._save()
 
     def finish(self) -> None:
-        """Put the complete table in its place."""
+        """Move the finished table to its final path."""
         self._save()
         self._rows.close()
         self.folder.joinpath(ROWS).replace(self.path)

@@ -131,6 +131,6 @@ def _search_for_crash(files: Sequence[str], many: bool) -> list[Proposed]:  # no
             return alone.submit(propose_files, files, many).result()
         except BrokenProcessPool:
             if len(files) == 1:
-                return ["could not be read (it crashed the program that opened it)"]
+                return ["could not be read (it crashed the image decoder)"]
     half = len(files) // 2
     return [*_search_for_crash(files[:half], many), *_search_for_crash(files[half:], many)]

@@ -22,7 +22,7 @@ TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a checkpoint says about itself, stored under `checkpoint["mnist_lit"]`."""
+    """A checkpoint's metadata, stored under `checkpoint["mnist_lit"]`."""
 
     config: str  # the run's whole config.yaml
     data: str  # md5 of all images and labels

@@ -1,4 +1,4 @@
-"""A folder for a new run or group, which belongs to one process from its first moment."""
+"""Create the folder of a new run or group, locked by this process from the start."""
 
 import shutil
 from pathlib import Path

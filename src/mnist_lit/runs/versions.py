@@ -1,6 +1,6 @@
-"""What decides a run's bits besides its recipe, seed and data: the software, the machine and the number of threads.
+"""What determines a run's exact result besides recipe, seed and data: software, machine and number of threads.
 
-Every checkpoint records it, so it names no user and no host.
+Every checkpoint records it, so it must not contain user or host names.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Text for people, and aligned tables on standard output, in a pipe as at a terminal. Knows no domain terms."""
+"""Console output: sanitized text and aligned tables, the same in a pipe and on a terminal. Knows no domain terms."""
 
 import math
 import re

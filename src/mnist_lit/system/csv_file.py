@@ -1,4 +1,4 @@
-"""CSV files: one way to format them and one way to read them."""
+"""Format and read CSV files."""
 
 import csv
 import io

@@ -26,8 +26,8 @@ def lock_folder(folder: Path) -> FileLock | None:
 
 
 def remove_lock(lock: FileLock) -> None:
-    """Remove a held lock's file, then release it: afterwards the file may be another process's lock. Windows removes no
-    file that is open; there, the release removes it."""
+    """Remove a held lock's file, then release it: afterwards the file may be another process's lock. Windows cannot
+    delete an open file; there, releasing the lock does."""
     with suppress(OSError):
         Path(lock.lock_file).unlink()
     lock.release()

@@ -1,4 +1,4 @@
-"""What the command line sets on an NVIDIA GPU, so that nobody has to, and what a run records about it.
+"""Deterministic settings for NVIDIA GPUs, and the GPU details that a run records.
 
 By default cuDNN may choose convolutions that add in any order, and cuBLAS a workspace that differs between streams:
 the same training then ends with different bits each time. TensorFloat-32 rounds the factors of a product to 11 bits and

@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have put there: a pipe or a device never ends, and `open` would wait for it."""
+"""Read paths that are not trusted: opening a pipe may block, and reading a device may never end."""
 
 import errno
 import os

@@ -78,7 +78,7 @@ def read_text(path: Path) -> str:
 
 
 def limit_jsonargparse() -> None:
-    """Make jsonargparse as careful: it reads strings within a config, and files that they name, as YAML again."""
+    """Apply the same limits to jsonargparse, which parses strings in a config, and files they name, as YAML again."""
     from jsonargparse import _loaders_dumpers, _paths  # not every command needs it
 
     default: Any = _loaders_dumpers.get_yaml_default_loader()  # type: ignore[no-untyped-call]

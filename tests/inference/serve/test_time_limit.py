@@ -71,7 +71,7 @@ def test_an_unreadable_picture_keeps_its_process(processes: ProposalProcesses) -
 @pytest.mark.usefixtures("this_module_is_importable")
 def test_a_crash_costs_its_own_picture(processes: ProposalProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_limit, "_propose_each", crash)
-    with pytest.raises(InputError, match="crashed the program that opened it"):
+    with pytest.raises(InputError, match="crashed the image decoder"):
         processes.propose(picture(140), many=False)
     monkeypatch.undo()
     assert processes.propose(picture(140), many=False).sheets[0].found

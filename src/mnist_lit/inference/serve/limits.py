@@ -1,4 +1,4 @@
-"""What a request may cost and where it may come from: one ASGI middleware around the whole application.
+"""Limits on the size, time and origin of requests: one ASGI middleware around the whole application.
 
 Our own, because every refusal must be one line of JSON with our headers. Starlette's `TrustedHostMiddleware` and
 `RequestBodyLimitMiddleware` refuse in plain text; the first cannot allow the address that a client connected to, the

@@ -40,7 +40,7 @@ class ProposalProcesses:
             _stop(process, connection)
             if not isinstance(error, EOFError | OSError):
                 raise
-            raise ProcessEnded("expected a picture, got one that crashed the program that opened it") from error
+            raise ProcessEnded("expected a picture, got one that crashed the image decoder") from error
         if result is None:
             _stop(process, connection)
             raise ProcessEnded(f"reading the picture took longer than {self.seconds:g} s; make it smaller")
