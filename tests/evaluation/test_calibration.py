@@ -149,7 +149,7 @@ def test_digits_of_the_recipes_styles_train_the_detector(
     assert rejected[1] < rejected[0] / 2
 
 
-def test_some_of_the_digits_are_askew(
+def test_some_of_the_digits_are_rotated_and_slanted(
     calibrated: CalibratedNetwork, digits_data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, train = digits_data.digits, digits_data.train_indices
@@ -164,10 +164,10 @@ def test_some_of_the_digits_are_askew(
     monkeypatch.setattr(calibration, "make_outliers", watched)
     calibrate(calibrated.network, data, train, digits_data.val_indices)
     chosen = train.sort().values
-    askew = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
+    warped = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
     changed = (torch.from_numpy(seen[0]) != data.train_images[chosen]).flatten(1).any(dim=1)
-    assert changed.equal(askew)
-    assert float(askew.float().mean()) == pytest.approx(0.15, abs=0.05)
+    assert changed.equal(warped)
+    assert float(warped.float().mean()) == pytest.approx(0.15, abs=0.05)
 
 
 def test_the_detector_is_trained_like_a_plain_loop(calibrated: CalibratedNetwork, images: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
-from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, turn
+from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, rotate
 
 
 def test_the_longer_side_fills_the_box_and_the_aspect_ratio_is_kept() -> None:
@@ -47,10 +47,10 @@ def test_a_dot_fills_the_box() -> None:
 def test_a_turned_digit_keeps_its_format(tone: int) -> None:
     bar = np.zeros((40, 40), np.uint8)
     bar[4:36, 17:23] = tone
-    rows, columns = turn(fit_to_box(bar), 45).nonzero()  # counterclockwise: the upper end goes left
+    rows, columns = rotate(fit_to_box(bar), 45).nonzero()  # counterclockwise: the upper end goes left
     assert np.corrcoef(rows, columns)[0, 1] > 0.8
     assert BOX_SIZE - 1 <= np.ptp(rows) + 1 <= BOX_SIZE
-    rows, columns = turn(fit_to_box(bar), -90).nonzero()
+    rows, columns = rotate(fit_to_box(bar), -90).nonzero()
     assert np.ptp(columns) + 1 == BOX_SIZE
     assert np.ptp(rows) + 1 <= 6
 

@@ -53,14 +53,14 @@ SYMBOLS = (
 )
 PRINTED = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx&@#%?!+=*"  # drawn with Pillow's font
 CONFUSED, TIMES = "AGLUYau", 4  # those most often misread as digits, drawn TIMES as often as the others
-JITTER, SLANT, TURN, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
+JITTER, SLANT, ROTATION, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
 SERIF_SHARE, SERIF = 0.35, (0.6, 1.6)  # share of the symbols with serifs, and half their length in grid units
 POINTS = 150  # of a stroke
 FONT_SIZE, SIDE = 64, 112  # pixels
 
 
 def symbol_path(rng: np.random.Generator) -> NDArray[np.float64]:
-    """The points of a random symbol in the unit square, (2, N) as rows and columns: slanted, turned, a bit deformed."""
+    """The points of a random symbol in the unit square, (2, N) as rows, columns: slanted, rotated, a bit deformed."""
     jitter = rng.normal(0, JITTER, (10, 10, 2))  # of each grid point, so that strokes that meet still do
     strokes = [_curve(stroke, jitter) for stroke in SYMBOLS[rng.integers(len(SYMBOLS))].split(",")]
     if rng.random() < SERIF_SHARE:
@@ -68,20 +68,20 @@ def symbol_path(rng: np.random.Generator) -> NDArray[np.float64]:
         strokes += [end + half for stroke in strokes for end in (stroke[0], stroke[-1])]
     x, y = np.concatenate(strokes).T
     x = x * rng.uniform(*ASPECT) + y * rng.uniform(-SLANT, SLANT)
-    turn = rng.uniform(-TURN, TURN)
-    path = np.stack((y * np.cos(turn) + x * np.sin(turn), x * np.cos(turn) - y * np.sin(turn)))
+    angle = rng.uniform(-ROTATION, ROTATION)
+    path = np.stack((y * np.cos(angle) + x * np.sin(angle), x * np.cos(angle) - y * np.sin(angle)))
     low, size = path.min(axis=1, keepdims=True), np.ptp(path, axis=1)
     return np.asarray((path - low) / size.max())
 
 
 def printed_symbol(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A character of Pillow's own font, uint8 (112, 112): slanted, turned, bolder or thinner."""
+    """A character of Pillow's own font, uint8 (112, 112): slanted, rotated, bolder or thinner."""
     image, middle = Image.new("L", (SIDE, SIDE)), SIDE / 2
     characters = PRINTED + CONFUSED * (TIMES - 1)
     character, bold = characters[rng.integers(len(characters))], int(rng.integers(6))
     ImageDraw.Draw(image).text((middle, middle), character, 255, _font(), anchor="mm", stroke_width=bold)
-    turn = rng.uniform(-TURN, TURN)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    angle = rng.uniform(-ROTATION, ROTATION)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = rotation @ np.array([[1, 0], [rng.uniform(-SLANT, SLANT), 1 / rng.uniform(*ASPECT)]])
     ink = affine_transform(np.asarray(image, float), matrix, middle - matrix @ (middle, middle), order=1)
     # Blurred differently along each axis and cut off at some level: thicker or thinner strokes, contrast between them.

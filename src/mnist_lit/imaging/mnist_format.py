@@ -15,7 +15,8 @@ DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are norma
 MIN_GRAY = 0.2  # least share of gray pixels in the ink of an MNIST digit: its strokes are antialiased
 BAND = 0.25  # of strengths around the edge of a stroke, as a share of the edge's
 BLURRED, WIDEST, SHARPENING = 12, 25, 3  # edges in a drawn digit: least width to sharpen, greatest sharpened, how much
-TURN_ZOOM, TURN_INK = 3, 0.15  # enlargement of a digit to be turned, and the palest ink kept, as a share of the darkest
+# Enlargement of a digit that is rotated, and the palest ink kept, as a share of the darkest.
+ROTATION_ZOOM, ROTATION_INK = 3, 0.15
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
 
 
@@ -45,14 +46,14 @@ def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image
 
 
-def turn(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    """A digit in MNIST's format, uint8 (28, 28), turned counterclockwise and fitted to the box again."""
-    side = TURN_ZOOM * IMAGE_SIZE
+def rotate(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """A digit in MNIST's format, uint8 (28, 28), rotated counterclockwise and fitted to the box again."""
+    side = ROTATION_ZOOM * IMAGE_SIZE
     enlarged = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
-    rotation = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
-    turned = np.asarray(cv2.warpAffine(enlarged, rotation, (side, side)), np.uint8)
-    turned[turned < TURN_INK * turned.max()] = 0  # the faint rim would make the digit smaller
-    return fit_to_box(turned)
+    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
+    rotated = np.asarray(cv2.warpAffine(enlarged, matrix, (side, side)), np.uint8)
+    rotated[rotated < ROTATION_INK * rotated.max()] = 0  # the faint rim would make the digit smaller
+    return fit_to_box(rotated)
 
 
 # Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.

@@ -220,10 +220,10 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
     that crosses them: pixels count only where the ink is no thicker than the line."""
     lines = []
     reach = round(STROKES * stroke) | 1
-    for turned in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
+    for transposed in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
         # Like run-length smoothing (Wong et al. 1982): join long runs of ink over gaps, then label what is connected.
-        ink = turned.view(np.uint8)
-        columns_with_ink = np.flatnonzero(turned.any(axis=0))
+        ink = transposed.view(np.uint8)
+        columns_with_ink = np.flatnonzero(transposed.any(axis=0))
         if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < share * ink.shape[1] - 1:
             continue
         row = np.ones((1, reach), np.uint8)
@@ -235,18 +235,18 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
         labels, stats = label_components(np.ascontiguousarray(joined) > 0)
         thickness = None
         for number, (left, top, width, height, _) in enumerate(stats.tolist()):
-            if number == 0 or width < share * turned.shape[1] or height > width / STROKES:
+            if number == 0 or width < share * transposed.shape[1] or height > width / STROKES:
                 continue
-            thickness = _run_lengths(turned.T).T if thickness is None else thickness
+            thickness = _run_lengths(transposed.T).T if thickness is None else thickness
             rows, columns = slice(top, top + height), slice(left, left + width)
-            usual = float(np.median(((labels[rows, columns] == number) & turned[rows, columns]).sum(axis=0)))
+            usual = float(np.median(((labels[rows, columns] == number) & transposed[rows, columns]).sum(axis=0)))
             fringe = round(usual / 2) + 1  # rows above and below with the line's ragged edge
-            first, last = max(0, top - fringe), min(len(turned), top + height + fringe)
+            first, last = max(0, top - fringe), min(len(transposed), top + height + fringe)
             near = (labels[first:last, columns] == number).astype(np.uint8)
             line = cv2.dilate(near, np.ones((2 * fringe + 1, 1), np.uint8)) > 0
-            line &= turned[first:last, columns] & (thickness[first:last, columns] <= 2 * (usual + 1))
+            line &= transposed[first:last, columns] & (thickness[first:last, columns] <= 2 * (usual + 1))
             found = Component(first, left, last, left + width, line)
-            lines.append(found if turned is mask else Component(left, first, left + width, last, line.T))
+            lines.append(found if transposed is mask else Component(left, first, left + width, last, line.T))
     return lines
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, turn
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, rotate
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 256  # digits that are classified at once
 SMALLEST = 1e-4  # for comparing hypotheses: all probabilities below it are equally unlikely
-# The one digit of a picture is also read turned if its confidence is below DOUBTFUL; that counts if it is above SURE.
+# The one digit of a picture is also read rotated if its confidence is below DOUBTFUL; that counts if it is above SURE.
 DOUBTFUL, SURE = 0.5, 0.99
-TURNS = (-18, 18)  # degrees
+ROTATIONS = (-18, 18)  # degrees
 
 
 class Reading(NamedTuple):
@@ -141,17 +141,17 @@ class DigitReader:
             if chosen and not many and not sheets[0].in_mnist_format and chosen[0].confidence < DOUBTFUL:
                 doubtful.append(len(decided))
             decided.append(chosen if chosen or many else [self.blank(size)])
-        self._read_turned([decided[place] for place in doubtful])
+        self._read_rotated([decided[place] for place in doubtful])
         for (sheets, _, many), readings in zip(proposals, decided, strict=True):
             if not many and sheets[0].beside and readings[0].status == "ok":
                 readings[0] = readings[0]._replace(message=f"{sheets[0].beside + 1} digits found")
         return decided
 
-    def _read_turned(self, doubtful: Sequence[list[Reading]]) -> None:
-        """Replace the one reading of each picture, in place, where the turned digit is read with great confidence."""
-        turns = [(readings, degrees) for readings in doubtful for degrees in TURNS]
-        turned = [FoundDigit(readings[0].box, turn(readings[0].image, degrees)) for readings, degrees in turns]
-        for (readings, _), reading in zip(turns, self.readings(turned), strict=True):
+    def _read_rotated(self, doubtful: Sequence[list[Reading]]) -> None:
+        """Replace the one reading of each picture, in place, where the rotated digit is read with great confidence."""
+        rotations = [(readings, degrees) for readings in doubtful for degrees in ROTATIONS]
+        rotated = [FoundDigit(readings[0].box, rotate(readings[0].image, degrees)) for readings, degrees in rotations]
+        for (readings, _), reading in zip(rotations, self.readings(rotated), strict=True):
             if reading.confidence > max(SURE, readings[0].confidence):
                 readings[0] = reading
 
