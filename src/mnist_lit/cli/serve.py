@@ -33,20 +33,22 @@ def main(command: str, args: list[str]) -> None:
     parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
     model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
     parser.add_model_argument(model, positional=False)
-    host = "address to listen on; 0.0.0.0 is every address of this machine (default: 127.0.0.1)"
+    host = "address to listen on; 0.0.0.0 is every address of this machine (default: %(default)s)"
     parser.add_argument("--host", default="127.0.0.1", help=host)
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: 8000)")
+    port = "port to listen on; 0 picks a free one (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=8000, help=port)
     names = "a host name that browsers may use, besides localhost and the address they connect to; repeat for several"
     parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
     origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
     parser.add_threshold_argument()
-    parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: 2)")
-    parser.add_argument("--max_mb", type=int, default=20, help="the largest upload, in MiB, up to 200 (default: 20)")
-    longest = "maximum time to find a picture's digits, in seconds (default: 10)"
+    parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: %(default)s)")
+    largest = "the largest upload, in MiB, up to 200 (default: %(default)s)"
+    parser.add_argument("--max_mb", type=int, default=20, help=largest)
+    longest = "maximum time to find a picture's digits, in seconds (default: %(default)s)"
     parser.add_argument("--max_seconds", type=int, default=10, help=longest)
     timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
-    parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: 15)")
+    parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: %(default)s)")
     options = parser.parse_args(args)
     check_threshold("--threshold", options.threshold)
     for name, most in MOST.items():

@@ -16,8 +16,10 @@ def main(command: str, args: list[str]) -> int:
         "Train once uninterrupted and once with kills at random moments; compare bit for bit.",
         epilog="All other options go to `mnist-lit fit`. Exit code 0: equal; 1: different; 2: wrong options.",
     )
-    parser.add_argument("--kills", type=int, default=5, help="how often to kill the second run (default: 5)")
-    parser.add_argument("--kill_seed", type=int, default=0, help="the seed for the moments of the kills (default: 0)")
+    parser.add_argument("--kills", type=int, default=5, help="how often to kill the second run (default: %(default)s)")
+    parser.add_argument(
+        "--kill_seed", type=int, default=0, help="the seed for the moments of the kills (default: %(default)s)"
+    )
     parser.add_argument("--folder", type=Path, help="the folder to keep both runs in (default: remove them)")
     options, fit = parser.parse_known_args(args)
     if any(arg.partition("=")[0] == "--seeds" for arg in fit):
