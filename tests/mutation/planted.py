@@ -178,8 +178,9 @@ PLANTED = {
     ("callbacks/calibration.py", ""): [
         ("datamodule.train_indices, datamodule.val_indices", "datamodule.val_indices, datamodule.train_indices"),
         ("datamodule.train_indices, datamodule.val_indices", "datamodule.train_indices, datamodule.train_indices"),
-        ("datamodule.val_size and not", "not"),
-        ("and not Metadata.of(load_checkpoint(path)).calibration", ""),
+        ("if path and datamodule.val_size else", "if path else"),
+        ("or Metadata.of(content).calibration", ""),
+        ("    require_same_data(content, datamodule, path)", "    pass"),
         ("path = best_checkpoint(run)", "path = run / 'checkpoints/last.ckpt'"),
     ],
     ("evaluation/calibration.py", ""): [
