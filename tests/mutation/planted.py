@@ -8,7 +8,7 @@ MODULES = {
     "runs/resume.py": "runs/test_resume.py",
     "runs/recipes.py": "runs/test_recipes.py",
     "runs/checkpoint.py": "runs/test_checkpoint.py",
-    "runs/metadata.py": "runs/test_metadata.py",
+    "runs/metadata.py": "runs/test_metadata.py runs/test_checkpoint.py runs/test_sharing.py",
     "runs/weights.py": "runs/test_weights.py",
     "runs/sharing.py": "runs/test_sharing.py",
     "runs/results.py": "runs/test_results.py",
