@@ -157,8 +157,13 @@ def run_fit(
             remove_partial_files(start.run)
             if start.continues:
                 start.checkpoint = restore_run(start.run, start.checkpoint, datamodule.fingerprint)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
+        path: Any = broadcast.path if resume else ckpt_path
         try:
-            _train(trainer, model, datamodule, start, ckpt_path=ckpt_path, resume=resume)
+            if not (start.finished and _launches_processes(trainer)):  # then no other process need start
+                with _explained_resume(start, ckpt_path):
+                    trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
         finally:
             if lock:
                 lock.release()
@@ -171,23 +176,11 @@ def run_fit(
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 
 
-def _train(
-    trainer: Trainer,
-    model: MNISTModule,
-    datamodule: MNISTDataModule,
-    start: RunStart,
-    *,
-    ckpt_path: str | None,
-    resume: bool,
-) -> None:
-    """Run `trainer.fit`, unless the run is finished. Raises InputError if a checkpoint does not fit."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
-    path: Any = broadcast.path if resume else ckpt_path
-    if start.finished and _launches_processes(trainer):
-        return  # before any other process is started
+@contextmanager
+def _explained_resume(start: RunStart, ckpt_path: str | None) -> Iterator[None]:
+    """Raise InputError if a checkpoint does not fit; end quietly if the run turns out to be finished."""
     try:
-        trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        yield
     except RunFinished:
         pass
     except (LookupError, AttributeError, RuntimeError, TypeError) as error:
