@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
+from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
@@ -38,7 +38,7 @@ def main(command: str, args: list[str]) -> None:
             f"--like: {like} is what would be calibrated; name the other run first: `calibrate RUN --like …`"
         )
     run = run_of_checkpoint(target)
-    is_run = run.joinpath(CONFIG_YAML).is_file()
+    is_run = target.parent.name == CHECKPOINTS and run.joinpath(CONFIG_YAML).is_file()
     lock = lock_folder(run) if is_run else None  # a fit would lose the best checkpoint that it saves meanwhile
     if is_run and not lock:
         raise InputError(f"another process is training {run}; repeat the command when it has ended")
