@@ -53,7 +53,7 @@ def test_another_runs_calibration_is_taken_only_if_its_data_are_the_same(
         line = error_line("calibrate", "--model", model, "--like", like)
         path = f"lightning_logs/{like}/checkpoints/best.ckpt"
         assert line == f"mnist-lit: --like: expected a checkpoint trained on the same images and classes, got {path}\n"
-    assert "is what would be calibrated; name the other run first" in error_line("calibrate", "--like", "version_1")
+    assert "is the checkpoint to calibrate; name that first" in error_line("calibrate", "--like", "version_1")
 
 
 def test_a_run_that_is_still_being_trained_is_left_alone(error_line: Callable[..., str], tiny_run: Path) -> None:

@@ -87,7 +87,9 @@ class FitTable(Callback):
         }
         if checkpoint and not holds_out:
             calibrate = f"`mnist-lit calibrate {shlex.quote(str(run))} --like THAT_RUN`"
-            how = f"train the same recipe again with --data.val_size 5000, then {calibrate}"
+            images = len(getattr(trainer.datamodule, "train_indices", ()))  # type: ignore[attr-defined]
+            size = min(5000, images // 10)
+            how = f"train the same recipe again with --data.val_size {size}, then {calibrate}"
             fields["calibration"] = f"none, so no image is rejected; {how}"
         if checkpoint:
             named = "" if _is_newest(checkpoint) else f" --ckpt_path {shlex.quote(str(checkpoint))}"

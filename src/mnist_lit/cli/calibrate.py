@@ -35,7 +35,7 @@ def main(command: str, args: list[str]) -> None:
         raise InputError("the shipped model is never overwritten; add --output FILE")
     if like and like.resolve() == source.resolve():
         raise InputError(
-            f"--like: {like} is what would be calibrated; name the other run first: `calibrate RUN --like …`"
+            f"--like: {like} is the checkpoint to calibrate; name that first, as in `calibrate RUN --like OTHER`"
         )
     run = run_of_checkpoint(target)
     is_run = target.parent.name == CHECKPOINTS and run.joinpath(CONFIG_YAML).is_file()
