@@ -31,11 +31,23 @@ def cropped(pixels: Pixels, box: Box, margin: float) -> Pixels:
 
 
 def rotated(pixels: Pixels, degrees: float) -> Pixels:
-    """The whole picture turned counterclockwise, on paper of its border's color."""
+    """The whole picture rotated counterclockwise, on paper of its border's color."""
     rim = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     color = tuple(int(value) for value in np.median(rim, axis=0))
     picture = Image.fromarray(pixels).rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=color)
     return np.asarray(picture)
+
+
+def on_table(pixels: Pixels, degrees: float) -> Pixels:
+    """The whole picture as a card, rotated counterclockwise, on a dark, slightly noisy table."""
+    height, width = pixels.shape[:2]
+    margin = round(0.4 * min(height, width))
+    size = width + 2 * margin, height + 2 * margin
+    matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), degrees, 1)
+    matrix[:, 2] += matrix[:, :2] @ (margin, margin)
+    card, share = (cv2.warpAffine(one, matrix, size) for one in (pixels, np.ones((height, width), np.float32)))
+    table = np.asarray(TABLE) + np.random.default_rng(0).normal(0, 4, card.shape)
+    return np.asarray((table * (1 - share[..., None]) + card * share[..., None]).clip(0, 255), np.uint8)
 
 
 def faded(pixels: Pixels, contrast: float) -> Pixels:
@@ -70,6 +82,7 @@ ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {
     "as it is": lambda pixels, box: pixels,
     "border of 5 %": lambda pixels, box: bordered(pixels, 0.05, 0.05, 0.05, 0.05),
     "border of 10 % right and below": lambda pixels, box: bordered(pixels, 0, 0.1, 0.1, 0),
+    "a card on a table": lambda pixels, box: on_table(pixels, 8),
     "cropped, margin of 10 %": lambda pixels, box: cropped(pixels, box, 0.1),
     "cropped, margin of 3 %": lambda pixels, box: cropped(pixels, box, 0.03),
     "cropped to the digit": lambda pixels, box: cropped(pixels, box, 0),
