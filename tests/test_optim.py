@@ -285,10 +285,13 @@ def test_perturbed_weights_raise_the_loss_and_are_restored_bit_for_bit() -> None
 
 def test_perturbed_weights_do_not_count_in_batch_normalization() -> None:
     network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    network.register_buffer("constant", torch.ones(1).expand(4))  # cannot be written to
+    network.register_buffer("reassigned", torch.zeros(1))
     inputs = torch.eye(3)
     network(inputs).square().sum().backward()
     before = copy.deepcopy(network.state_dict())
     with perturbed_weights(network, 0.1):
         network(inputs)
+        network.reassigned = torch.ones(1)
         assert not network.state_dict()["1.running_mean"].equal(before["1.running_mean"])
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())

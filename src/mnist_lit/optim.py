@@ -176,15 +176,18 @@ def perturbed_weights(network: nn.Module, rho: float) -> Iterator[None]:
     """
     gradients = {p.detach(): p.grad for p in network.parameters() if p.grad is not None}  # keys share memory with p
     weights, before = [*gradients], [weight.clone() for weight in gradients]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    parts = [(module, *item) for module in network.modules() for item in module.named_buffers(recurse=False)]
+    buffers = [(module, name, buffer, buffer.clone()) for module, name, buffer in parts]
     norm = nn.utils.get_total_norm(gradients.values())
     torch._foreach_add_(weights, torch._foreach_mul([*gradients.values()], rho / (norm + 1e-12)))
     try:
         yield
     finally:
         torch._foreach_copy_(weights, before)
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        for module, name, buffer, value in buffers:
+            if 0 not in buffer.stride():  # an expanded one cannot be written to
+                buffer.copy_(value)
+            setattr(module, name, buffer)
 
 
 def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> Callable[[], Any]:

@@ -8,9 +8,8 @@ import torch
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import THRESHOLD, load_calibrated
-from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
 from mnist_lit.runs.metadata import METADATA_KEY
-from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -56,12 +55,17 @@ def test_another_runs_calibration_is_taken_only_if_its_data_are_the_same(
     assert "is the checkpoint to calibrate; name that first" in error_line("calibrate", "--like", "version_1")
 
 
-def test_a_run_that_is_still_being_trained_is_left_alone(error_line: Callable[..., str], tiny_run: Path) -> None:
-    lock = lock_folder(tiny_run)
-    assert lock
+def test_a_checkpoint_that_a_fit_replaces_meanwhile_is_left_alone(
+    error_line: Callable[..., str], tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_run / "checkpoints/best.ckpt"
+    content = load_checkpoint(path)
+    monkeypatch.setattr(
+        "mnist_lit.evaluation.calibration.calibrate", lambda *_, **__: save_checkpoint({**content, "epoch": 9}, path)
+    )
     line = error_line("calibrate", str(tiny_run))
-    assert line == f"mnist-lit: another process is training {tiny_run}; repeat the command when it has ended\n"
-    lock.release()
+    assert line == f"mnist-lit: {path} was replaced while it was calibrated; repeat the command\n"
+    assert load_checkpoint(path)["epoch"] == 9
 
 
 def test_the_shipped_model_is_never_overwritten(cli: Cli) -> None:

@@ -81,15 +81,19 @@ def test_of_two_processes_one_downloads_and_the_other_waits(
             f"torchvision.datasets.mnist.{name}", lambda *args, **_: downloaded.append(args), raising=False
         )
     data = MNISTDataModule(str(tmp_path), "emnist", split="letters", val_size=0)
-    waiting = threading.Thread(target=data.prepare_data)
+    waiting = threading.Thread(target=data.prepare_data, daemon=True)
+    deadline = time.monotonic() + 60
     with download_lock(tmp_path / "EMNIST"):
         waiting.start()
         printed = ""
         while "another process is downloading" not in printed:
+            assert waiting.is_alive()
+            assert time.monotonic() < deadline
             time.sleep(0.01)
             printed += capsys.readouterr().out
         write_emnist(tmp_path, "letters", [1, 2])
-    waiting.join()
+    waiting.join(60)
+    assert not waiting.is_alive()
     assert not downloaded
     assert data.num_classes == 26
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from mnist_lit.data.augmentation import DRAWS
 from mnist_lit.data.handwriting import HandwritingStyles
-from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
+from mnist_lit.data.keyed_random import CALIBRATION, SLANT, permutation, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation import calibration
@@ -164,7 +164,7 @@ def test_some_of_the_digits_are_rotated_and_slanted(
     monkeypatch.setattr(calibration, "make_outliers", watched)
     calibrate(calibrated.network, data, train, digits_data.val_indices)
     chosen = train.sort().values
-    warped = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)[:, DRAWS] < 0.15
+    warped = uniform(0, 0, chosen, DRAWS + 1, stream=SLANT)[:, DRAWS] < 0.15
     changed = (torch.from_numpy(seen[0]) != data.train_images[chosen]).flatten(1).any(dim=1)
     assert changed.equal(warped)
     assert float(warped.float().mean()) == pytest.approx(0.15, abs=0.05)

@@ -183,6 +183,7 @@ def test_conflicts_and_resume_are_also_found_in_a_config(cli: Cli, group: Path) 
     code, _, err = fit("trainer: {fast_dev_run: true}")
     assert (code, "--trainer.fast_dev_run cannot be combined with --seeds" in err) == (2, True)
     code, out, _ = fit("resume: auto\ntrainer: {fast_dev_run: false}")
+    assert code == 0
     code, again, _ = fit("resume: auto\ntrainer: {fast_dev_run: false}")
     assert code == 0
     assert f"{group.with_name('version_1')}" in out

@@ -129,7 +129,7 @@ def test_a_letter_that_looks_like_a_digit_is_rejected_in_its_word(
     assert {reading.status for reading in chosen.read_many(word)} == statuses
 
 
-def test_a_doubtful_digit_is_read_turned_unless_it_is_on_a_page(reader: DigitReader) -> None:
+def test_a_doubtful_digit_is_read_rotated_unless_it_is_on_a_page(reader: DigitReader) -> None:
     two = Image.new("L", (200, 200), 235)
     pen = ImageDraw.Draw(two)
     pen.arc((60, 30, 145, 115), 180, 20, 20, 11)
@@ -142,7 +142,7 @@ def test_a_doubtful_digit_is_read_turned_unless_it_is_on_a_page(reader: DigitRea
 
 
 @pytest.mark.parametrize(
-    ("upright", "turned", "digit"),
+    ("upright", "rotated", "digit"),
     [
         (0.49, (0.995, 0.5), "1"),
         (0.49, (0.992, 0.995), "2"),
@@ -151,16 +151,16 @@ def test_a_doubtful_digit_is_read_turned_unless_it_is_on_a_page(reader: DigitRea
     ],
 )
 def test_the_surest_turn_replaces_a_doubtful_reading(
-    upright: float, turned: tuple[float, float], digit: str, reader: DigitReader, monkeypatch: pytest.MonkeyPatch
+    upright: float, rotated: tuple[float, float], digit: str, reader: DigitReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.zeros((3, 10), np.float32)
-    rows[[0, 1, 2], [0, 1, 2]] = upright, *turned
+    rows[[0, 1, 2], [0, 1, 2]] = upright, *rotated
     parts = iter((rows[:1], rows[1:]))
     monkeypatch.setattr(reader, "model", lambda images: (next(parts), np.zeros(len(images), np.float32)))
     assert reader.read(picture_of_a_one()).digit == digit
 
 
-def test_an_image_in_mnists_format_is_never_turned(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_in_mnists_format_is_never_rotated(reader: DigitReader, monkeypatch: pytest.MonkeyPatch) -> None:
     unsure = np.full((1, 10), 0.1, np.float32)
     parts = iter([(unsure, np.zeros(1, np.float32))])
     monkeypatch.setattr(reader, "model", lambda _: next(parts))  # once

@@ -36,7 +36,7 @@ PLANTED = {
         ("stream: int = ORDER", "stream: int = SPLIT"),
         (".argsort(stable=True)", " % size"),
         ("_bits(torch.tensor([index]), seed, stream, epoch)", "_bits(torch.tensor([index]), seed, stream, 0)"),
-        ("CONTINENTAL, CORRUPTION, HANDWRITING, ASKEW", "CONTINENTAL, CORRUPTION, ASKEW, HANDWRITING"),
+        ("CONTINENTAL, CORRUPTION, HANDWRITING, SLANT", "CONTINENTAL, CORRUPTION, SLANT, HANDWRITING"),
     ],
     ("datamodule.py", "test_datamodule.py"): [
         ("DRAWS, stream=AUGMENTATION)", "DRAWS, stream=0)"),
@@ -157,7 +157,7 @@ PLANTED = {
     ("runs/recipes.py", ""): [
         ('"data.data_dir")', '"data.data_dir", "data.batch_size")'),
         ('"trainer.callbacks.dirpath", "data', '"data'),
-        ("without_settings(value, PATH_SETTINGS) for", "value for"),
+        ("without_settings(kept[option], PATH_SETTINGS) for", "kept[option] for"),
         ('("data.mirrors", "data.timeout")', '("data.mirrors",)'),
         ("if option not in machine", "if True"),
     ],
@@ -180,7 +180,7 @@ PLANTED = {
         ("datamodule.train_indices, datamodule.val_indices", "datamodule.train_indices, datamodule.train_indices"),
         ("if path and datamodule.val_size else", "if path else"),
         ("or Metadata.of(content).calibration", ""),
-        ("    require_same_data(content, datamodule, path)", "    pass"),
+        ('    require_same_data(content, datamodule, path, "--data.data_dir")', "    pass"),
         ("path = best_checkpoint(run)", "path = run / 'checkpoints/last.ckpt'"),
     ],
     ("evaluation/calibration.py", ""): [

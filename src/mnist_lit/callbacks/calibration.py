@@ -34,7 +34,7 @@ class CalibrateBest(Callback):
         if not path or not content or Metadata.of(content).calibration:
             return
         datamodule.setup()
-        require_same_data(content, datamodule, path)
+        require_same_data(content, datamodule, path, "--data.data_dir")
         assert datamodule.digits
         indices = datamodule.train_indices, datamodule.val_indices
         own = None if is_tutorial(network) else network

@@ -85,15 +85,15 @@ class FitTable(Callback):
             "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else without,
             "checkpoint": str(checkpoint or "none"),
         }
+        own = f" {network_options(load_checkpoint(checkpoint))}" if checkpoint and pl_module.hparams["network"] else ""
         if checkpoint and not holds_out:
-            calibrate = f"`mnist-lit calibrate {shlex.quote(str(run))} --like THAT_RUN`"
+            calibrate = f"`mnist-lit calibrate {shlex.quote(str(run))} --like THAT_RUN{own}`"
             images = len(getattr(trainer.datamodule, "train_indices", ()))  # type: ignore[attr-defined]
-            size = min(5000, images // 10)
+            size = max(1, min(5000, images // 10))
             how = f"train the same recipe again with --data.val_size {size}, then {calibrate}"
             fields["calibration"] = f"none, so no image is rejected; {how}"
         if checkpoint:
             named = "" if _is_newest(checkpoint) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
-            own = f" {network_options(load_checkpoint(checkpoint))}" if pl_module.hparams["network"] else ""
             fields["next"] = f"mnist-lit test{named}{own}"
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"

@@ -1,18 +1,12 @@
 """`mnist-lit calibrate`: fit a checkpoint's temperature and outlier detector after training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
-from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, run_of_checkpoint
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
-from mnist_lit.system.folder_lock import lock_folder
-
-if TYPE_CHECKING:
-    from torch import nn
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 
@@ -23,8 +17,8 @@ def main(command: str, args: list[str]) -> None:
     automatically if images are held out for validation."""
     parser = CommandParser(command, about)
     parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
-    reference = "a calibrated checkpoint of the same recipe, for a run that held out no images"
-    parser.add_argument("--like", metavar="CHECKPOINT", help=reference)
+    other = "a calibrated checkpoint of the same recipe, for a run that held out no images"
+    parser.add_argument("--like", metavar="CHECKPOINT", help=other)
     parser.add_argument("--output", type=Path, help="write a slim checkpoint there instead of changing this one")
     parser.add_data_dir_argument()
     named, args = split_network_options(args)
@@ -37,35 +31,16 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(
             f"--like: {like} is the checkpoint to calibrate; name that first, as in `calibrate RUN --like OTHER`"
         )
-    run = run_of_checkpoint(target)
-    is_run = target.parent.name == CHECKPOINTS and run.joinpath(CONFIG_YAML).is_file()
-    lock = lock_folder(run) if is_run else None  # a fit would lose the best checkpoint that it saves meanwhile
-    if is_run and not lock:
-        raise InputError(f"another process is training {run}; repeat the command when it has ended")
-    try:
-        temperature = _calibrate(source, target, like, build_network(named), options.data_dir)
-    finally:
-        if lock:
-            lock.release()
-    too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
-    note = f" (that of {options.like})" if options.like else too_few
-    say(f"calibrated: {target}, temperature {temperature:.3f}{note}")
-
-
-def _calibrate(
-    source: Path, target: Path, like: Path | None, network: "nn.Module | None", data_dir: str | None
-) -> float:
-    """Calibrate a checkpoint, like another one if given, and save it; returns the temperature."""
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import load_checkpoint
     from mnist_lit.runs.metadata import Metadata
 
     content = load_checkpoint(source)
-    data = datamodule_from_checkpoint(content, data_dir)
+    data = datamodule_from_checkpoint(content, options.data_dir)
     require_same_data(content, data, source)
     assert data.digits is not None
-    reference, val = None, data.val_indices
+    reference, val, network = None, data.val_indices, build_network(named)
     if like:
         reference, _, threshold, their_content = load_calibrated(like, network)
         same = [(metadata.data, metadata.classes) for metadata in map(Metadata.of, (content, their_content))]
@@ -76,9 +51,12 @@ def _calibrate(
         val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
-            f"{source} was trained on all images, so none are left to calibrate on; name it, and add --like CHECKPOINT "
-            "from a run of the same recipe with data.val_size"
+            f"{source} was trained on all images, so none are left to calibrate on; train the same recipe with "
+            f"data.val_size, then `mnist-lit calibrate {source} --like THAT_RUN`"
         )
     indices = data.train_indices, val
     calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=reference, network=network)
-    return float(calibrated.temperature)
+    temperature = float(calibrated.temperature)
+    too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
+    note = f" (that of {options.like})" if options.like else too_few
+    say(f"calibrated: {target}, temperature {temperature:.3f}{note}")

@@ -54,8 +54,8 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     at_once = "Seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16."
     parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
     parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
+    parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
     if command == "fit":
-        parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
         parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
         parser.add_argument("--seeds_at_once", type=int | None, default=None, help=at_once)
         for option in INTERNAL:

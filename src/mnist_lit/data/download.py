@@ -228,6 +228,8 @@ def download_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=patience)
+        except NotImplementedError:  # the file system has no locks
+            break
         except FileNotFoundError:  # the process that held the lock removed the empty folder
             continue
         except Timeout:

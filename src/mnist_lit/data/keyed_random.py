@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # Streams: one number per use, so that no two uses share random numbers. Never renumber them: 4 was an elastic warp's.
-ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, ASKEW = (
+ORDER, AUGMENTATION, DROPOUT, SPLIT, _RESERVED_ELASTIC, CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, SLANT = (
     range(10)
 )
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset
-from mnist_lit.data.keyed_random import ASKEW, CALIBRATION, permutation, uniform
+from mnist_lit.data.keyed_random import CALIBRATION, SLANT, permutation, uniform
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.outlier_examples import make_outliers
 from mnist_lit.metrics import require_numbers
@@ -23,6 +23,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint, require_finite, save_chec
 from mnist_lit.runs.metadata import Metadata, config_of, with_metadata
 from mnist_lit.runs.sharing import strip_for_sharing
 from mnist_lit.runs.weights import network_of
+from mnist_lit.system.regular_file import file_state
 
 COVERAGE = 0.999  # share of the real digits that the detector accepts
 MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
@@ -127,7 +128,7 @@ def calibrate(
     images, labels = data.train_images[chosen], data.train_labels[chosen]
     for batch in torch.split(torch.arange(len(chosen)), BATCH):  # drawing digits takes memory
         images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
-    draws = uniform(0, 0, chosen, DRAWS + 1, stream=ASKEW)
+    draws = uniform(0, 0, chosen, DRAWS + 1, stream=SLANT)
     warped = draws[:, DRAWS] < SHARE_WARPED
     images[warped] = WARP(images[warped], draws[warped, :DRAWS])
     count = -(-len(images) // 2)
@@ -196,13 +197,17 @@ def calibrate_checkpoint(
     like: CalibratedNetwork | None = None,
     network: nn.Module | None = None,
 ) -> CalibratedNetwork:
-    """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError or OSError."""
+    """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError, also if a fit
+    replaces the checkpoint meanwhile, or OSError."""
+    before = file_state(source)
     content = load_checkpoint(source)
     network = network_of(content, copy.deepcopy(network)).eval()
     settings = config_of(content)["data"]
     styles = HandwritingStyles(settings.get("continental", 0.0), settings.get("handwriting", 0.0))
     are_digits = data.classes == DIGITS and settings.get("dataset") != "folder"
     calibrated = calibrate(network, data, train, val, styles=styles, are_digits=are_digits, like=like)
+    if file_state(source) != before:
+        raise InputError(f"{source} was replaced while it was calibrated; repeat the command")
     content = with_metadata(content, calibration=calibrated.checkpoint_entry())
     same = source.resolve() == target.resolve()
     save_checkpoint(content if same else strip_for_sharing(content), target)

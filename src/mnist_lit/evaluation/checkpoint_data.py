@@ -28,8 +28,10 @@ def datamodule_from_checkpoint(
     return data
 
 
-def require_same_data(content: dict[str, Any], data: MNISTDataModule, checkpoint: str | Path) -> None:
-    """Raise InputError unless `data` holds exactly what the checkpoint was trained on."""
+def require_same_data(
+    content: dict[str, Any], data: MNISTDataModule, checkpoint: str | Path, option: str = "--data_dir"
+) -> None:
+    """Raise InputError unless `data` holds exactly what the checkpoint was trained on. option: names its folder."""
     if Metadata.of(content).data != data.fingerprint:
-        hint = "pass the folder of its data as --data_dir"
+        hint = f"pass the folder of its data as {option}"
         raise InputError(f"{checkpoint} was trained on different data from that in {data.data_dir}; {hint}")

@@ -16,7 +16,7 @@ TEXT, LINE = 27, 32  # pixels of the font, and per line of text
 CELL, MARGIN, TOP = 60, 88, 120  # pixels of a matrix cell, left of the matrix, and above it
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
-MOST = 64  # classes of a confusion matrix
+MOST = 64  # classes shown in a confusion matrix at most
 STRONGEST = 8  # channels shown of a layer
 _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 

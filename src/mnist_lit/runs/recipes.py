@@ -85,7 +85,7 @@ def _one_line(before: str, arg: str) -> str:
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as a flat mapping from option to value, without the machine settings and, in the arguments of
-    callbacks and loggers, without paths.
+    callbacks, loggers and profilers, without paths.
 
     >>> recipe_options({"seed_everything": 0, "data": {"val_size": 5000, "data_dir": "data"}})
     {'seed_everything': 0, 'data.val_size': 5000}
@@ -94,7 +94,9 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     machine = {option for options in MACHINE_SETTINGS.values() for option in options}
-    return {option: without_settings(value, PATH_SETTINGS) for option, value in flat.items() if option not in machine}
+    kept = {option: value for option, value in flat.items() if option not in machine}
+    parts = ("trainer.callbacks", "trainer.logger", "trainer.profiler")
+    return kept | {option: without_settings(kept[option], PATH_SETTINGS) for option in parts if option in kept}
 
 
 def without_settings(value: Any, names: Collection[str]) -> Any:

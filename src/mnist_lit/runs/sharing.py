@@ -17,17 +17,17 @@ def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
     weights = {name: value.contiguous() for name, value in trained_weights(content).items()}
     names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
     kept = {name: content[name] for name in names}
-    kept["hyper_parameters"] = _without_machine_paths(kept["hyper_parameters"])
+    kept["hyper_parameters"] = without_machine_paths(kept["hyper_parameters"])
     kept["state_dict"] = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
     return with_metadata(kept, config=portable_config(content[METADATA_KEY]["config"]))
 
 
 def portable_config(config: str) -> str:
     """A run's YAML without the paths and addresses of the machine that it ran on."""
-    return yaml.safe_dump(_without_machine_paths(load_yaml(config)), sort_keys=False)
+    return yaml.safe_dump(without_machine_paths(load_yaml(config)), sort_keys=False)
 
 
-def _without_machine_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_machine_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without `PRIVATE_SETTINGS`, and only the name of the model that a run started from."""
     kept: dict[str, Any] = without_settings(settings, PRIVATE_SETTINGS)
     for section in (kept, kept.get("model")):

@@ -15,3 +15,12 @@ def read_regular_file(path: Path, max_bytes: int = -1, start: int = 0) -> bytes:
             raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
         file.seek(start)
         return file.read(max_bytes)
+
+
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """What differs once another file takes a file's place: its inode, size and time; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

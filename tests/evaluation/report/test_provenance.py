@@ -38,6 +38,11 @@ def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_dat
     [
         ("fit --config /mnt/me/r.yaml --model.lr 0.1", "fit --config r.yaml --model.lr 0.1"),
         ("fit --config=/mnt/me/r.yaml", "fit --config r.yaml"),
+        (
+            "fit --trainer /mnt/me/t.yaml --trainer.logger=/mnt/me/l.yaml",
+            "fit --trainer t.yaml --trainer.logger=l.yaml",
+        ),
+        ("fit --model '{init_from: /mnt/me/a.ckpt}'", """fit --model '{"init_from": "a.ckpt"}'"""),
         ("fit --data.data_dir /data --trainer.default_root_dir=/logs --seed_everything 3", "fit --seed_everything 3"),
         ("fit --model.init_from '/mnt/my runs/best.ckpt'", "fit --model.init_from best.ckpt"),
         ("fit --data '{data_dir: /data, batch_size: 8}'", """fit --data '{"batch_size": 8}'"""),

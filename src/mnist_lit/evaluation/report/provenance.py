@@ -29,7 +29,7 @@ from mnist_lit.runs.folders import (
 from mnist_lit.runs.metadata import Metadata, config_of
 from mnist_lit.runs.recipes import PRIVATE_SETTINGS, without_settings
 from mnist_lit.runs.results import best_validation, trained_epochs
-from mnist_lit.runs.sharing import portable_config
+from mnist_lit.runs.sharing import portable_config, without_machine_paths
 from mnist_lit.system.yaml_file import load_yaml
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
@@ -135,9 +135,14 @@ def _portable(words: Sequence[str], *, own_pictures: bool) -> list[str]:
 
 
 def _without_paths(value: str) -> str:
-    """A section of options, or the arguments of a class, in a command, without the paths of the machine."""
+    """A word of a command, or an option's value, without the paths of the machine: a file keeps its own name, a section
+    of options or a class's arguments lose them."""
+    if Path(value).is_absolute() or value.startswith("~"):
+        return Path(value).name
     with suppress(ValueError, yaml.YAMLError):
         content = load_yaml(value)
-        if isinstance(content, dict | list) and (kept := without_settings(content, PRIVATE_SETTINGS)) != content:
+        if isinstance(content, dict) and (kept := without_machine_paths(content)) != content:
             return json.dumps(kept, default=str)
+        if isinstance(content, list) and (parts := without_settings(content, PRIVATE_SETTINGS)) != content:
+            return json.dumps(parts, default=str)
     return value
