@@ -105,9 +105,11 @@ def _ink_on_card(gray: Gray, ink: Ink) -> FoundInk | None:
     (outline, *_), _ = cv2.findContours((labels == largest).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     area = cv2.contourArea(outline)
     _, sides, _ = cv2.minAreaRect(outline)
-    if min(sides) < CARD_SIDE or area < RECTANGLE * sides[0] * sides[1] or stats[largest, 4] < PLAIN * area:
+    if min(sides) < CARD_SIDE or area < RECTANGLE * sides[0] * sides[1]:
         return None
     card = cv2.fillPoly(np.zeros(ink.mask.shape, np.uint8), [outline], 1)
+    if ink.mask[card > 0].mean() < PLAIN:
+        return None
     card = cv2.erode(card, np.ones((2 * CARD_EDGE + 1, 2 * CARD_EDGE + 1), np.uint8))
     inside = cv2.resize(card, gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     paper = np.median(255 - gray[inside])
