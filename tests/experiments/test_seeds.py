@@ -188,6 +188,9 @@ def test_conflicts_and_resume_are_also_found_in_a_config(cli: Cli, group: Path) 
     assert code == 0
     assert f"{group.with_name('version_1')}" in out
     assert again.count("is finished") == 2
+    code, out, err = cli(*FIT, "--seeds", "1,7", "--config", "mine.yaml")
+    assert (code, err) == (0, "")  # neither seed is compared with the others' recipes
+    assert "also 0, trained by earlier commands" in out
 
 
 def test_a_refused_group_leaves_no_folder(cli: Cli) -> None:

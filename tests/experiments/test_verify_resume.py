@@ -57,7 +57,7 @@ def test_without_the_planted_difference_all_is_equal(cli: Cli) -> None:
     code, out, _ = cli("verify-resume", *FIT, *args)
     assert code == 0, out
     assert "equal: " in out
-    assert "killed: 5 times (1 while training, 1 during a save, 1 during a validation, 1 in the first second" in out
+    assert "kills: 5 (1 while training, 1 during a save, 1 during a validation, 1 in the first second" in out
     assert {path.name for path in Path("kept").iterdir()} == {"uninterrupted", "killed"}
 
 

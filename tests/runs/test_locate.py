@@ -31,7 +31,7 @@ def test_a_model_is_a_file_a_run_the_newest_run_or_the_shipped_one() -> None:
 def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
     with pytest.raises(InputError, match="no model at pretraned; did you mean pretrained"):
         locate_model("pretraned")
-    with pytest.raises(InputError, match="no model at x; expected a file, a run, latest or pretrained"):
+    with pytest.raises(InputError, match="no model at x; expected a file, a run, latest, last or pretrained"):
         locate_model("x")
     Path("folder").mkdir()
     with pytest.raises(InputError, match="no model at folder, which is a folder without a checkpoint; expected a file"):

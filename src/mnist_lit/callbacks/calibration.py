@@ -14,6 +14,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import best_checkpoint
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import say
 
 
 class CalibrateBest(Callback):
@@ -38,4 +39,5 @@ class CalibrateBest(Callback):
         assert datamodule.digits
         indices = datamodule.train_indices, datamodule.val_indices
         own = None if is_tutorial(network) else network
+        say(f"fit: calibrating {path}, which may take a minute or two", flush=True)
         calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)

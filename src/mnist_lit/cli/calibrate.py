@@ -1,5 +1,6 @@
 """`mnist-lit calibrate`: fit a checkpoint's temperature and outlier detector after training."""
 
+import sys
 from pathlib import Path
 
 from mnist_lit.cli.network import build_network, split_network_options
@@ -9,6 +10,7 @@ from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors
+NOT_IN_RECIPE = {"seed_everything": None, "data.val_size": None}  # what such runs may differ in
 
 
 def main(command: str, args: list[str]) -> None:
@@ -34,7 +36,8 @@ def main(command: str, args: list[str]) -> None:
     from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import load_checkpoint
-    from mnist_lit.runs.metadata import Metadata
+    from mnist_lit.runs.metadata import Metadata, config_of
+    from mnist_lit.runs.recipes import differences, recipe_options
 
     content = load_checkpoint(source)
     data = datamodule_from_checkpoint(content, options.data_dir)
@@ -48,12 +51,16 @@ def main(command: str, args: list[str]) -> None:
         require("--like", like, required, same[0] == same[1])
         if threshold == 1:
             raise InputError(f"--like: expected a calibrated checkpoint, got {like}, which is not calibrated")
+        mine, theirs = (recipe_options(config_of(one)) for one in (content, their_content))
+        if others := differences({**theirs, **NOT_IN_RECIPE}, {**mine, **NOT_IN_RECIPE}):
+            say(f"calibrate: {like} has a different recipe, so its temperature may not suit: {others}", file=sys.stderr)
         val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
     elif not data.val_size:
         raise InputError(
             f"{source} was trained on all images, so none are left to calibrate on; train the same recipe with "
             f"data.val_size, then `mnist-lit calibrate {source} --like THAT_RUN`"
         )
+    say(f"calibrate: {source}, which may take a minute or two", flush=True)
     indices = data.train_indices, val
     calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=reference, network=network)
     temperature = float(calibrated.temperature)

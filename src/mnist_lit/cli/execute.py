@@ -168,7 +168,9 @@ def run_fit(
             if lock:
                 lock.release()
         if not (start.has_trained or start.continues or start.finished):
-            raise InputError("nothing to train: the run is already complete, or its limits allow no steps")
+            raise InputError(
+                "nothing to train: the run is complete, or its limits allow no steps; set trainer.max_epochs higher"
+            )
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
                 mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))

@@ -114,7 +114,9 @@ def _write_table(
     elif path.exists():
         say(f"predict: {path} will be replaced once every file is read", file=sys.stderr)
     try:
-        with Progress(console=Console(stderr=True), transient=True, disable=len(files) < MIN_FILES) as progress:
+        console = Console(stderr=True)
+        hidden = len(files) < MIN_FILES or not console.is_terminal
+        with Progress(console=console, transient=True, disable=hidden) as progress:
             task = progress.add_task("reading", total=len(files), completed=table.done)
             for rows in read_files(reader, files[table.done :], many=many, shown=shown):
                 with report_write_errors(path):

@@ -116,10 +116,15 @@ def _fit(args: list[str]) -> int:
     finally:
         if not folders.group_members(group):
             shutil.rmtree(group, ignore_errors=True)
-    scores = [best[0] for run in folders.group_members(group) if (best := best_validation(run))]
+    members = folders.group_members(group)
+    before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
+    scores = [best[0] for run in members if (best := best_validation(run))]
     best_scores = str(spread(scores)) if scores else "none: no validation"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
-    print_fields({"group": str(group), "best val/acc": best_scores, "next": test})
+    fields = {"group": str(group), "best val/acc": best_scores, "next": test}
+    if before:
+        fields["seeds"] = f"also {', '.join(map(str, before))}, trained by earlier commands"
+    print_fields(fields)
     return 0
 
 

@@ -57,7 +57,9 @@ def verify_resume(fit: Sequence[str], kills: int, seed: int, folder: Path) -> in
         say(f"kill {number + 1}: {moment}", flush=True)
     resumed = killed.finish()
     listed = ", ".join(f"{count} {moment}" for moment, count in counts.items())
-    say(f"killed: {counts.total()} times" + (f" ({listed})" if listed else ""))
+    missed = kills - counts.total()
+    early = f"; the fit ended before {'another kill' if missed == 1 else f'{missed} more kills'}" if missed else ""
+    say(f"kills: {counts.total()}" + (f" ({listed})" if listed else "") + early)
     if kills and not listed:
         say("nothing was verified: the fit ended before it could be killed; train for longer")
         return 1

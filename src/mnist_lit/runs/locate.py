@@ -19,6 +19,7 @@ from mnist_lit.system.console import percent
 
 LATEST, LAST = "latest", "last"  # the newest run's best checkpoint, and its last, as in Lightning
 PRETRAINED = "pretrained"  # the shipped model
+OTHERS = f"{LATEST}, {LAST} or {PRETRAINED}"
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
 
 
@@ -51,9 +52,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             raise InputError(f"{path} has no checkpoint")
     if named and Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
-        raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {LATEST} or {PRETRAINED}")
+        raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {OTHERS}")
     hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *known_runs()])
-    raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {LATEST} or {PRETRAINED}'}")
+    raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {OTHERS}'}")
 
 
 def is_pretrained(path: Path) -> bool:

@@ -22,6 +22,7 @@ MACHINE_SETTINGS = {
 DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
 # Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
 INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
+MAX_DIFFERENCES = 3  # shown between two recipes
 PATH_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"])
 PRIVATE_SETTINGS = (*PATH_SETTINGS, *DOWNLOAD_SETTINGS)  # removed before a checkpoint or a report is shared
 
@@ -97,6 +98,18 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {option: value for option, value in flat.items() if option not in machine}
     parts = ("trainer.callbacks", "trainer.logger", "trainer.profiler")
     return kept | {option: without_settings(kept[option], PATH_SETTINGS) for option in parts if option in kept}
+
+
+def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """The first differences between two recipes, see `recipe_options`; empty if they are the same.
+
+    >>> differences({"model.lr": 0.1, "data.val_size": 5000}, {"model.lr": 0.2, "data.val_size": 5000})
+    'model.lr 0.1, not 0.2'
+    """
+    pairs = {name: (theirs.get(name), mine.get(name)) for name in sorted({*theirs, *mine}, key=str)}
+    found = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
+    more = f" and {len(found) - MAX_DIFFERENCES} others" if len(found) > MAX_DIFFERENCES else ""
+    return "; ".join(found[:MAX_DIFFERENCES]) + more
 
 
 def without_settings(value: Any, names: Collection[str]) -> Any:

@@ -25,12 +25,10 @@ from mnist_lit.runs.folders import (
 )
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.metadata import Metadata
-from mnist_lit.runs.recipes import recipe_options
+from mnist_lit.runs.recipes import differences, recipe_options
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
-
-MAX_DIFFERENCES = 3  # printed between two recipes
 
 
 def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None, bool, FileLock] | None:
@@ -75,12 +73,8 @@ def _print_differences(runs: Sequence[Path], recipe: dict[str, Any]) -> None:
     """Say why the newest run is not resumed if its recipe differs: starting from scratch may come as a surprise."""
     readable = ((run, theirs) for run in reversed(runs) if (theirs := _recipe_of(run)) is not None)
     run, theirs = next(readable, (None, recipe))  # without one there is nothing to compare
-    pairs = {name: (theirs.get(name), recipe.get(name)) for name in sorted({*theirs, *recipe}, key=str)}
-    differences = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
-    if differences:
-        more = f" and {len(differences) - MAX_DIFFERENCES} others" if len(differences) > MAX_DIFFERENCES else ""
-        shown = "; ".join(differences[:MAX_DIFFERENCES])
-        say(f"resume: {run} has a different recipe: {shown}{more}; starting from scratch", file=sys.stderr)
+    if others := differences(theirs, recipe):
+        say(f"resume: {run} has a different recipe: {others}; starting from scratch", file=sys.stderr)
 
 
 def _recipe_of(run: Path) -> dict[str, Any] | None:

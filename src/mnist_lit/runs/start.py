@@ -31,9 +31,9 @@ def begin_run(
     config: the whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a
     sweep has chosen. Raises InputError if the folder cannot be made or belongs to a different recipe."""
     ungrouped = [found for found in folders.all_runs(logs) if found.parent == logs]
-    candidates = [run] if run else folders.group_members(group) if group else ungrouped
+    candidates = [run] if run else [group / f"seed_{seed}"] if group else ungrouped
     if group:
-        check_same_recipe(candidates, config)
+        check_same_recipe(folders.group_members(group), config)
     if resume and (found := find_resumable(candidates, config)):
         folder, checkpoint, finished, held = found
         return RunStart(folder, checkpoint, continues=not finished, finished=finished), held

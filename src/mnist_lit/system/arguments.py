@@ -35,6 +35,8 @@ REWORDED = {
     "such as --model.lr 0.1; a network of your own is --model.network package.Class",
     r"Call to compute_fn of link .* failed: ": "",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
+    r"You restored a checkpoint with current_epoch=\d+, but you have set Trainer\(max_epochs=(\d+)\)\.": "the "
+    r"checkpoint has been trained for more epochs than trainer.max_epochs, which is \1; set it higher",
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
@@ -49,6 +51,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     '; did you mean model.lr?'
     >>> did_you_mean("data.learning_rate", ["model.init", "model.lr", "data.val_size"])
     '; did you mean model.lr?'
+    >>> did_you_mean("ckpt", ["ckpt_path", "seed_everything"])
+    '; did you mean ckpt_path?'
     >>> did_you_mean("data.num_workers", ["trainer.num_nodes", "data.val_size"])
     ''
     """
@@ -60,6 +64,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     if leaf not in leaves and any(full.startswith(f"{section}.") for full in leaves.values()):
         leaves = {near: full for near, full in leaves.items() if full.startswith(f"{section}.")}
     matches = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.65)
+    matches = matches or [known for known in leaves if len(leaf) > 3 and known.startswith(leaf)]
     return f"; did you mean {leaves[matches[0]]}?" if matches else ""
 
 
