@@ -17,8 +17,8 @@ CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
 FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
-CARD_SIDE, CARD_EDGE = 12, 2  # pixels of a first look: shortest side of a card, and blur at its edge
-RECTANGLE, PLAIN = 0.9, 0.7  # least shares: of its smallest rectangle that a card fills, and of the card without ink
+CARD_SIDE, CARD_EDGE = 12, 1  # pixels of a first look: shortest side of a card, and blur at its edge
+RECTANGLE, PLAIN = 0.85, 0.7  # least shares: of its smallest rectangle that a card fills, and of the card without ink
 BLUR = 1  # pixels between a frame and the paper inside it
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
@@ -41,7 +41,7 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     are not mixed up; see `dark_on_light`."""
     first = first_ink(gray, DIGIT)
     rim = share_of_rim(first[0].mask) if first else 0.0
-    doubtful = not first or certainty < CERTAIN or corners(first[0].mask) > 2
+    doubtful = not first or not first[0].mask.any() or certainty < CERTAIN or corners(first[0].mask) > 2
     other = first_ink(255 - gray, DIGIT) if doubtful or rim > RIM_INK else None
     cropped = _cropped_inks(gray, first, other if certainty < CERTAIN or rim > RIM_INK else None)
     inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
@@ -52,7 +52,8 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
-    if first and (card := _ink_on_card(gray, first[0])):
+    cards = (_ink_on_card(*look) for look in ((gray, first), (255 - gray, other)))
+    if card := next(filter(None, cards), None):
         inks = [card, *(one.less_likely() for one in inks)]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
     # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
@@ -93,12 +94,13 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
 
 
 # In a small picture, where no sheet of paper is looked for, a card on a dark table looks like light ink.
-def _ink_on_card(gray: Gray, ink: Ink) -> FoundInk | None:
-    """The ink on a card if the largest component, of a first look, is one: an upright or rotated rectangle with lighter
-    ink on it."""
-    labels, stats = label_components(ink.mask)
-    if len(stats) < 2:
+def _ink_on_card(gray: Gray, look: tuple[Ink, Gray] | None) -> FoundInk | None:
+    """The ink on a card if the largest component of a first look is one: a rectangle, perhaps rotated, with lighter ink
+    on it."""
+    if not look or not look[0].mask.any():
         return None
+    ink, _ = look
+    labels, stats = label_components(ink.mask)
     largest = 1 + int(stats[1:, 4].argmax())
     if not clear_of_border(stats[largest : largest + 1], ink.mask.shape).all():
         return None
