@@ -52,9 +52,10 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
-    cards = (_ink_on_card(*look) for look in ((gray, first), (255 - gray, other)))
-    if card := next(filter(None, cards), None):
+    if card := _ink_on_card(gray, first):
         inks = [card, *(one.less_likely() for one in inks)]
+    elif card := _ink_on_card(255 - gray, other):
+        inks = [*inks, card]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
     # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
     return _with_thin_strokes(gray, found) or _with_faint_strokes(found) or found
