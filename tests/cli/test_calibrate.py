@@ -25,7 +25,9 @@ def test_a_run_on_all_images_takes_temperature_and_coverage_from_another(
     assert "trained on all images" in err
     code, out, err = cli("calibrate", "--like", str(trained), "--output", "slim.ckpt")
     assert code == 0
-    assert f"calibrate: {trained}/checkpoints/best.ckpt has a different recipe, so its temperature may not suit: " in err
+    assert (
+        f"calibrate: {trained}/checkpoints/best.ckpt has a different recipe, so its temperature may not suit: " in err
+    )
     settings = load_checkpoint(trained / "checkpoints" / "best.ckpt")[METADATA_KEY]["calibration"]
     slim = load_checkpoint("slim.ckpt")
     assert f"temperature {float(settings['state']['temperature']):.3f}" in out
