@@ -69,7 +69,8 @@ class CapturingModule(LoggingModule):
 
     def start_steps(self, plain: type, *, captured: bool) -> None:
         """Begin a run. captured: replay its steps, or print why that is impossible. plain: the class to capture."""
-        trainer, self._captured = self.trainer, None
+        trainer = self.trainer
+        self._captured = None
         self.start_logging()
         reason = why_not_captured(trainer, self, plain) if captured else ""
         if reason and trainer.is_global_zero:

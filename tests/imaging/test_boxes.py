@@ -1,31 +1,39 @@
 """Boxes, circles and frames around digits are ignored, and zeros with a mark inside are not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits, page_hypotheses
 
 
+def sevens_in(
+    shape: str, form: Image.Image, lefts: Sequence[int], top: int, box: Sequence[int], width: int
+) -> Image.Image:
+    """Sevens on a form, each in a shape of lines of that width. box: the shape's left and right edges are relative to
+    the seven's left edge, its top and bottom are the form's."""
+    for left in lefts:
+        write_seven(form, left, top)
+        around = (left + box[0], box[1], left + box[2], box[3])
+        getattr(ImageDraw.Draw(form), shape)(around, outline=40, width=width)
+    return form
+
+
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
 def test_large_boxes_and_circles_around_digits_are_ignored(shape: str) -> None:
-    form = page(920, 400)
-    for left in (120, 420, 720):
-        write_seven(form, left, 150)
-        getattr(ImageDraw.Draw(form), shape)((left - 80, 60, left + 150, 350), outline=40, width=5)
+    form = sevens_in(shape, page(920, 400), (120, 420, 720), 150, (-80, 60, 150, 350), 5)
     boxes = [found.box for found in find_digits(form)]
     assert np.allclose([box[:2] for box in boxes], [(left - 4, 146) for left in (120, 420, 720)], atol=4)
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_boxes_that_digits_touch_are_ignored(side: int) -> None:
-    form = page(620, 300)
     lefts = 80, 240, 400
-    for left in lefts:
-        write_seven(form, left, 100)
-        ImageDraw.Draw(form).rectangle((left - 30 * side, 75, left + 92 - 30 * side, 225), outline=40, width=4)
+    form = sevens_in("rectangle", page(620, 300), lefts, 100, (-30 * side, 75, 92 - 30 * side, 225), 4)
     boxes = [found.box for found in find_digits(form)]
     assert np.allclose([box[:2] for box in boxes], [(left, 98) for left in lefts], atol=6)
 
@@ -62,10 +70,7 @@ def test_a_zero_with_a_slash_beside_other_digits_is_not_a_box() -> None:
 
 @pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
 def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
-    form = page(480, 200)
-    for left in (60, 200, 340):
-        write_seven(form, left, 50)
-        getattr(ImageDraw.Draw(form), shape)((left - 30, 20, left + 90, 180), outline=40, width=3)
+    form = sevens_in(shape, page(480, 200), (60, 200, 340), 50, (-30, 20, 90, 180), 3)
     assert [(found.line, found.column) for found in find_digits(form)] == [(1, 1), (1, 2), (1, 3)]
     assert all(found.box[2] - found.box[0] < 80 for found in find_digits(form))
 

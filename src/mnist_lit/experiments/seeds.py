@@ -96,7 +96,8 @@ def _fit(args: list[str]) -> int:
         if fit_option(args, option).lower() not in OFF:
             raise InputError(f"--{option} cannot be combined with --seeds: {reason}")
     root = Path(fit_option(args, "trainer.default_root_dir"), folders.LOGS)
-    resume, (_, recipe) = fit_option(args, "resume"), pop_option(args, "--resume")
+    resume = fit_option(args, "resume")
+    _, recipe = pop_option(args, "--resume")
     shared = command_line(["fit", *(arg for arg in recipe if arg != "--debug")])
     group = _find_group(root, shared) if resume else None
     if group is None:

@@ -1,5 +1,5 @@
 """Prove that a killed run resumes exactly: train once uninterrupted and once with kills, and compare bit for bit.
-The fits are subprocesses, killed with SIGKILL. SIGKILL gives a process no chance to clean up, so what survives it also
+The fits are subprocesses, killed with SIGKILL, which gives them no chance to clean up. So what survives it also
 survives a power cut or the kernel's out-of-memory killer."""
 
 import random

@@ -52,9 +52,9 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
-    if card := _ink_on_card(gray, first):
+    if first and (card := _ink_on_card(gray, first[0])):
         inks = [card, *(one.less_likely() for one in inks)]
-    elif card := _ink_on_card(255 - gray, other):
+    elif other and (card := _ink_on_card(255 - gray, other[0])):
         inks = [*inks, card]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
     # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
@@ -95,12 +95,11 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
 
 
 # In a small picture, where no sheet of paper is looked for, a card on a dark table looks like light ink.
-def _ink_on_card(gray: Gray, look: tuple[Ink, Gray] | None) -> FoundInk | None:
+def _ink_on_card(gray: Gray, ink: Ink) -> FoundInk | None:
     """The ink on a card if the largest component of a first look is one: a rectangle, perhaps rotated, with lighter ink
     on it."""
-    if not look or not look[0].mask.any():
+    if not ink.mask.any():
         return None
-    ink, _ = look
     labels, stats = label_components(ink.mask)
     largest = 1 + int(stats[1:, 4].argmax())
     if not clear_of_border(stats[largest : largest + 1], ink.mask.shape).all():

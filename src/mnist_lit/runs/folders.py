@@ -150,8 +150,8 @@ def _numbered(root: Path, kind: str) -> list[Path]:
 
 
 def paths_named(given: str | Path) -> list[Path]:
-    """The existing paths that a name may refer to: the path itself, or an entry of `lightning_logs`. None if it is too
-    long for the file system."""
+    """The existing paths that a name may refer to: the path itself, or an entry of `lightning_logs`. Empty for one that
+    is too long for the file system."""
     return [path for path in (Path(given), Path(LOGS, given)) if os.path.lexists(path)]
 
 

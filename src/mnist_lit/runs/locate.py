@@ -19,7 +19,7 @@ from mnist_lit.system.console import percent
 
 LATEST, LAST = "latest", "last"  # the newest run's best checkpoint, and its last, as in Lightning
 PRETRAINED = "pretrained"  # the shipped model
-OTHERS = f"{LATEST}, {LAST} or {PRETRAINED}"
+OTHERS = f"{LATEST}, {LAST} or {PRETRAINED}"  # what a model may be named besides a file and a run
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
 
 
