@@ -86,25 +86,6 @@ def test_a_frame_is_ignored(seven: NDArray[np.uint8]) -> None:
     assert likeness(center_digit(framed), seven) > 0.98
 
 
-@pytest.mark.parametrize("degrees", [0, 8, 25])
-@pytest.mark.parametrize("tones", [(40, 230, 40), (150, 230, 40), (230, 60, 220)])
-def test_a_card_on_a_table_is_not_the_digit(
-    seven: NDArray[np.uint8], degrees: float, tones: tuple[int, int, int]
-) -> None:
-    table, paper, color = tones
-    card = write_seven(page(paper=paper), 70, 50, color=color).convert("LA")
-    picture = page(300, 300, table)
-    turned = card.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
-    picture.paste(
-        turned.getchannel("L"), ((300 - turned.width) // 2, (300 - turned.height) // 2), turned.getchannel("A")
-    )
-    noisy = np.asarray(picture) + np.random.default_rng(0).normal(0, 4, (300, 300))
-    found = find_digit(noisy.clip(0, 255).astype(np.uint8))
-    assert found
-    upright = Image.fromarray(found.image).rotate(-degrees, Image.Resampling.BICUBIC)
-    assert likeness(np.asarray(upright), seven) > 0.8
-
-
 def test_a_solid_bar_is_not_a_card() -> None:
     bar = page()
     ImageDraw.Draw(bar).rectangle((80, 40, 110, 160), 40)

@@ -28,6 +28,12 @@ def test_light_that_falls_off_is_evened_out(seven: NDArray[np.uint8]) -> None:
     assert likeness(center_digit(lit), seven) > 0.95
 
 
+def test_dark_corners_are_evened_out_to_the_border() -> None:
+    y, x = np.mgrid[-1:1:200j, -1:1:160j]
+    vignette = (240 * (1 - 0.32 * (x * x + y * y))).astype(np.uint8)
+    assert np.ptp(even_light(vignette)) < 35 < 140 < np.ptp(vignette)
+
+
 def test_a_shadow_s_edge_and_even_light_are_left_alone() -> None:
     plain = np.asarray(write_seven(page(), 70, 50))
     shadowed = (plain * np.where(np.arange(200) < 90, 0.5, 1)).astype(np.uint8)

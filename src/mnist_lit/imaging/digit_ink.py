@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 
 from mnist_lit.imaging.border import border, corners, frame_depths, from_each_side, has_full_side, share_of_rim
-from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
 from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
@@ -17,8 +16,6 @@ CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
 CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
 SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
 FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
-CARD_SIDE, CARD_EDGE = 12, 1  # pixels of a first look: shortest side of a card, and blur at its edge
-RECTANGLE, PLAIN = 0.85, 0.7  # least shares: of its smallest rectangle that a card fills, and of the card without ink
 BLUR = 1  # pixels between a frame and the paper inside it
 LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
 
@@ -52,10 +49,6 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
-    if first and (card := _ink_on_card(gray, first[0])):
-        inks = [card, *(one.less_likely() for one in inks)]
-    elif other and (card := _ink_on_card(255 - gray, other[0])):
-        inks = [*inks, card]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
     # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
     return _with_thin_strokes(gray, found) or _with_faint_strokes(found) or found
@@ -92,33 +85,6 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
     if not faint or not fuller or fuller[0].size > FULLER * digits.hypotheses[0].size:
         return []
     return [*found, (likeliest._replace(ink=faint), SingleDigit(fuller, digits.beside))]
-
-
-# In a small picture, where no sheet of paper is looked for, a card on a dark table looks like light ink.
-def _ink_on_card(gray: Gray, ink: Ink) -> FoundInk | None:
-    """The ink on a card if the largest component of a first look is one: a rectangle, perhaps rotated, with lighter ink
-    on it."""
-    if not ink.mask.any():
-        return None
-    labels, stats = label_components(ink.mask)
-    largest = 1 + int(stats[1:, 4].argmax())
-    if not clear_of_border(stats[largest : largest + 1], ink.mask.shape).all():
-        return None
-    (outline, *_), _ = cv2.findContours((labels == largest).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    area = cv2.contourArea(outline)
-    _, sides, _ = cv2.minAreaRect(outline)
-    if min(sides) < CARD_SIDE or area < RECTANGLE * sides[0] * sides[1]:
-        return None
-    card = cv2.fillPoly(np.zeros(ink.mask.shape, np.uint8), [outline], 1)
-    if ink.mask[card > 0].mean() < PLAIN:
-        return None
-    card = cv2.erode(card, np.ones((2 * CARD_EDGE + 1, 2 * CARD_EDGE + 1), np.uint8))
-    inside = cv2.resize(card, gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    paper = np.median(255 - gray[inside])
-    left, top, width, height = (round(ink.scale * side) for side in stats[largest, :4].tolist())
-    part = slice(top, top + height), slice(left, left + width)
-    found = find_ink(np.where(inside, 255 - gray, np.uint8(paper))[part], DIGIT)
-    return FoundInk(found, top, left) if found else None
 
 
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.

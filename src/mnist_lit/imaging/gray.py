@@ -13,6 +13,7 @@ Strength = NDArray[np.float32]
 
 RIM = 0.1  # share of each side where a frame or a table may lie
 LIGHT_POINTS = 24  # points along the longer side to which the light is fitted
+OUTER, MOST_FITS = 12, 8  # a twelfth of each side is left out at the border; the fits that are tried
 DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the fit; light that varies less is kept
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
 DARKEST = 0.2  # light below this share of the brightest is evened out no further
@@ -34,7 +35,6 @@ class Look(NamedTuple):
     coarse: int  # the longer side in pixels for a first look
 
 
-PHOTO = 320  # longer side in pixels of the smallest picture that may show a sheet of paper or its ruling
 DIGIT, PAGE = Look(0.5, 0.25, 160), Look(0.15, 0.02, 800)
 
 
@@ -103,21 +103,24 @@ def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
 
 
 # Light from a window or a lens that darkens the corners changes the paper smoothly, like a polynomial in x and y. It is
-# fitted to the picture without thin strokes (a closing). Other ink, shadows and tables are darker than the fit, so they
-# are left out, and the fit is repeated.
+# fitted to the picture without thin strokes (a closing, which is too bright along a dark border, so the fit leaves that
+# out). Other ink, shadows and tables are darker than the fit, so they are left out, and the fit is repeated.
 def even_light(gray: Gray) -> Gray:
     """The picture (H, W) divided by the light on its paper, if that varies much."""
     small = reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
     reach = max(small.shape) // LIGHT_POINTS * 4 + 1
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     height, width = (min(side, LIGHT_POINTS) for side in small.shape)
-    level = cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)
-    if level.min() > (1 - UNEVEN) * level.max():
+    points = cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
+    if points.min() > (1 - UNEVEN) * points.max():
         return gray
     terms = _polynomial(height, width)
-    fit, kept = level, np.ones(len(level), bool)
-    for _ in range(4):
-        fit = (terms @ np.linalg.lstsq(terms[kept], level[kept])[0]).clip(1)
+    inner = tuple(slice(side // OUTER, side - side // OUTER) for side in points.shape)
+    level, inner_terms = points[inner].ravel(), terms[inner].reshape(-1, terms.shape[-1])
+    kept = np.ones(len(level), bool)
+    for _ in range(MOST_FITS):
+        weights = np.linalg.lstsq(inner_terms[kept], level[kept])[0]
+        fit = (inner_terms @ weights).clip(1)
         fitted, kept = kept, level > (1 - DARKER) * fit
         if kept.mean() < SMOOTH:
             return gray
@@ -125,15 +128,16 @@ def even_light(gray: Gray) -> Gray:
             break
     if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
         return gray
-    light = np.maximum(fit / fit.max(), DARKEST).reshape(height, width).astype(np.float32)
+    light = (terms @ weights).clip(1)
+    light = np.maximum(light / light.max(), DARKEST).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 
 @lru_cache(maxsize=8)
 def _polynomial(height: int, width: int) -> NDArray[np.float64]:
-    """1, x, y, x², xy and y² at each of height × width points: (height · width, 6)."""
-    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"))
-    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
+    """1, x, y, x², xy and y² at each of height × width points: (height, width, 6)."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=2)
 
 
 def reduce(gray: Gray, scale: int) -> Gray:

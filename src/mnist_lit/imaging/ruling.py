@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.imaging.components import Component, label_components
-from mnist_lit.imaging.gray import MIN_SIGMAS, PHOTO, Gray, Strength
+from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength
 from mnist_lit.imaging.ink import MIN_CONTRAST, STROKES
 from mnist_lit.imaging.stroke_width import Mask
 
 Values = NDArray[np.float64]
 
+PHOTO = 320  # longer side in pixels of the smallest picture that may show a page's ruling
 SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
 # In pixels of the reduced picture.
 STRIP = 16  # width of the strips in which lines are looked for

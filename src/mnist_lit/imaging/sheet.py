@@ -1,5 +1,6 @@
 """Find the sheets of paper that lie on a table in a photo, and flatten them. NumPy and OpenCV only."""
 
+import math
 from typing import Any, NamedTuple
 
 import cv2
@@ -7,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.imaging.border import border
-from mnist_lit.imaging.gray import PHOTO
 from mnist_lit.imaging.ink import TABLE
 
-SIDE = 240  # longer side in pixels of the reduced picture in which the sheet is looked for
-# In pixels of the reduced picture.
+SIDE = 240  # longer side in pixels of the resized picture in which the sheet is looked for
+WHOLE_SCALE = 4 / 3  # least scale at which pictures are reduced by whole numbers: nearer to 1, they would be halved
+NARROW = 0.25  # shorter side, as a share of the longer one, below which no sheet is looked for
+COARSE = 24  # sides in pixels of the picture of the first, quick look
+SURROUNDINGS = 0.06  # least share of it that differs from its border, as a table or a sheet does, but not a stroke
+# In pixels of the resized picture.
 STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
 INSIDE = 7  # by which a cut-out sheet is smaller
-DISTANCES = (-2, 7, 14)  # from an edge to where the colors of paper and table are compared
-EDGES = (9, 6)  # least difference of neighbors at an edge, in gray levels; tried in turn
+DISTANCES = (-2, 7, 14, 28, 42)  # from an edge to where the colors of paper and table are compared
+EDGES = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels; tried in turn
 STEP, WRITING = 14.0, 42  # least difference of paper and table, and of paper and ink, in gray levels
 DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
+ENCLOSED = 0.2  # greatest share of a polygon's edge beyond which there is paper again, as around a zero
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
 HOLES = 0.05  # largest share of holes in a round sheet: a zero has more
 PRINTED = 0.003  # share of the picture that is writing around a box on a page
+FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is no shadow
 SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
 LEAST, MOST = 0.12, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
@@ -59,23 +65,25 @@ class Area(NamedTuple):
 
 # Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
 # edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
-# run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp. And they change no
-# color, so we look for the area in brightness and then in color. Without a quadrilateral, other convex areas count.
+# run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp; or two of them on a
+# table that is much darker than any shadow. And shadows change no color, so we look for the area in brightness and then
+# in color. Without a quadrilateral, other convex areas count, unless the picture is as small as the inside of a zero.
 def find_sheets(pixels: Pixels) -> list[Sheet]:
-    """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless all sides of one are in view,
-    or all but one."""
-    scale = -(-max(pixels.shape[:2]) // SIDE)
-    height, width = (side // scale for side in pixels.shape[:2])
-    if max(pixels.shape[:2]) < PHOTO or min(height, width) < 4 * STROKE:
+    """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless at least two sides of one are
+    in view."""
+    if min(pixels.shape[:2]) < NARROW * max(pixels.shape[:2]):
         return []
-    whole = pixels[: height * scale, : width * scale]  # a multiple of the scale, which reduces several times as fast
-    reduced = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
-    paper = cv2.morphologyEx(reduced, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
+    resized, scale = _resized(pixels)
+    if not _has_surroundings(resized):
+        return []
+    height, width = resized.shape[:2]
+    paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
-    writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, reduced))) > WRITING
+    writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
     candidates = [(version, _smooth_areas(version, edge)) for version in versions for edge in EDGES]
-    for shape, sheet in ((_quadrilateral, _flatten), (_polygon, _cut_out)):
+    shapes = [(_quadrilateral, _flatten), (_polygon, _cut_out)][: 2 if scale > 1 else 1]
+    for shape, sheet in shapes:
         for version, areas in candidates:
             inside = [
                 area
@@ -86,6 +94,25 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
             if found := in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
                 return [sheet(pixels, corners * scale) for corners in found]
     return []
+
+
+def _resized(pixels: Pixels) -> tuple[Pixels, float]:
+    """The picture with a longer side of about SIDE, and how many of its pixels each of those stands for."""
+    scale, resampling = max(pixels.shape[:2]) / SIDE, cv2.INTER_LINEAR
+    if scale >= WHOLE_SCALE:  # a multiple of a whole number is reduced several times as fast
+        scale, resampling = math.ceil(scale), cv2.INTER_AREA
+        pixels = pixels[: len(pixels) // scale * scale, : pixels.shape[1] // scale * scale]
+    height, width = (round(side / scale) for side in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=resampling), np.uint8), scale
+
+
+def _has_surroundings(pixels: Pixels) -> bool:
+    """Whether something other than strokes differs from what is along the picture's border; a quick look that spares
+    most small pictures the search."""
+    coarse = cv2.resize(pixels, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    around = np.median(border(coarse), axis=0).astype(np.uint8)
+    difference = np.maximum.reduce(cv2.split(cv2.absdiff(coarse, np.full_like(coarse, around))))
+    return bool((cv2.medianBlur(difference, 7) > STEP).mean() > SURROUNDINGS)
 
 
 def _colors(pixels: Pixels) -> Pixels:
@@ -181,29 +208,54 @@ def in_reading_order(found: list[Corners]) -> list[Corners]:
 
 
 def _has_edges(colors: Pixels, corners: Corners) -> bool:
-    """Whether the sides of a polygon, all but one that may be out of view, part paper from table."""
-    height, width = colors.shape[:2]
-    shares = np.linspace(0.1, 0.9, 33)[:, None]
-    insides, changes = [], []
+    """Whether the sides of a polygon, all but one that may be out of view, part paper from table. Two sides of a
+    quadrilateral may be out of view if the table's color is far from the paper's."""
+    sides: list[Levels] = []
     for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
-        points = [start + shares * (stop - start) + distance * np.array([down, -right]) for distance in DISTANCES]
-        across = np.array(points).round().astype(int)  # (inside, outside, farther; 33; x, y)
-        seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
-        x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
-        inside, outside, farther = colors[y, x].astype(np.float32)  # (≤ 33, C) each
-        if seen.mean() >= SEEN and _is_sharp(inside, outside, farther):
-            hue, hue_outside = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
-            insides.append(inside.mean(axis=0))
-            changes.append(float(np.abs(hue - hue_outside).max()))
-        elif seen.mean() >= WHOLE:
+        levels, seen = _levels_across(colors, start, stop)
+        if seen >= SEEN and _is_sharp(*levels[:3]):
+            sides.append(levels)
+        elif seen >= WHOLE:
             return False
+    hues = [_hue_change(levels[0], levels[1]) for levels in sides]
+    far = all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > COLORED
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
-    in_shadow = max(changes, default=0) > COLORED and min(changes) < ALIKE * max(changes)
-    if len(changes) < len(corners) - 1 or in_shadow:
+    in_shadow = max(hues, default=0) > COLORED and min(hues) < ALIKE * max(hues)
+    if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
         return False
-    around = np.abs(border(colors) - np.mean(insides, axis=0)).max(axis=1)
-    return bool(np.median(around) > STEP)  # otherwise there is paper outside, too, as around a box or a zero
+    if len(corners) > 4 and np.concatenate([_is_stroke(levels) for levels in sides]).mean() > ENCLOSED:
+        return False  # the inside of a zero
+    sheet = cv2.fillConvexPoly(np.zeros(colors.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
+    outside = border(colors)[border(sheet) == 0]
+    if not len(outside):
+        return False
+    paper = np.mean([levels[0].mean(axis=0) for levels in sides], axis=0)
+    return bool(np.median(np.abs(outside - paper).max(axis=1)) > STEP)  # otherwise it is paper, too, as around a box
+
+
+def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels, float]:
+    """The colors at DISTANCES from one side of a polygon, (len(DISTANCES), N, C), at those of 33 points where the
+    first two are in the picture; and the share of such points. Beyond the picture, the colors at its border count."""
+    height, width = colors.shape[:2]
+    points = start + np.linspace(0.1, 0.9, 33)[:, None] * (stop - start)
+    right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
+    across = np.array([points + distance * np.array([down, -right]) for distance in DISTANCES]).round().astype(int)
+    seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
+    x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
+    return colors[y, x].astype(np.float32), float(seen.mean())
+
+
+def _hue_change(inside: Levels, outside: Levels) -> float:
+    """How much the share of a color in the brightness changes at an edge."""
+    hues = [levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside)]
+    return float(np.abs(hues[0] - hues[1]).max())
+
+
+def _is_stroke(levels: Levels) -> NDArray[np.bool_]:
+    """Where there is paper again beyond an edge: levels (D, N, C) from the inside → (N,)."""
+    inside, outside, _, *beyond = levels
+    again = [np.abs(there - inside).sum(axis=1) < np.abs(there - outside).sum(axis=1) for there in beyond]
+    return np.asarray(np.any(again, axis=0))
 
 
 def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
