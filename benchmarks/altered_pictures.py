@@ -50,6 +50,13 @@ def on_table(pixels: Pixels, degrees: float) -> Pixels:
     return np.asarray((table * (1 - share[..., None]) + card * share[..., None]).clip(0, 255), np.uint8)
 
 
+def cut_off(pixels: Pixels) -> Pixels:
+    """A picture of `on_table` without its upper and right part: the table, and a little of the card."""
+    height, width = pixels.shape[:2]
+    margin = round(0.4 / 1.8 * min(height, width))
+    return pixels[round(1.2 * margin) :, : width - round(1.2 * margin)]
+
+
 def faded(pixels: Pixels, contrast: float) -> Pixels:
     """That share of the contrast with the paper."""
     paper = np.median(pixels, axis=(0, 1))
@@ -83,6 +90,8 @@ ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {
     "border of 5 %": lambda pixels, box: bordered(pixels, 0.05, 0.05, 0.05, 0.05),
     "border of 10 % right and below": lambda pixels, box: bordered(pixels, 0, 0.1, 0.1, 0),
     "a card on a table": lambda pixels, box: on_table(pixels, 8),
+    "a card in light from above": lambda pixels, box: lit(on_table(pixels, 8), lambda x, y: 1 - 0.6 * y),
+    "a card cut off at two sides": lambda pixels, box: cut_off(on_table(pixels, 5)),
     "cropped, margin of 10 %": lambda pixels, box: cropped(pixels, box, 0.1),
     "cropped, margin of 3 %": lambda pixels, box: cropped(pixels, box, 0.03),
     "cropped to the digit": lambda pixels, box: cropped(pixels, box, 0),
