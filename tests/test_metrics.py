@@ -1,5 +1,7 @@
 """The loss is a mean over images; the calibration error is torchmetrics'. test_module checks the other scores."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,3 +108,11 @@ def test_damaged_counts_are_refused() -> None:
     counts[next(iter(counts))] = torch.zeros(0)
     with pytest.raises(InputError, match=f"the checkpoint's {name} is damaged"):
         merge_states(classification_metrics(2, "", details=False), [saved], 0, 1)
+
+
+def test_saved_counts_are_moved_to_the_metrics_device() -> None:
+    metrics = classification_metrics(2, "", details=False)
+    saved = states(metrics)
+    merge_states(metrics.to("meta"), [{**saved}], 0, 1)  # as on a GPU, whose states cannot be added to a CPU's
+    merged: list[Any] = [value for metric in metrics.values() for value in metric.metric_state.values()]
+    assert {value.device.type for value in merged} == {"meta"}

@@ -295,3 +295,17 @@ def test_perturbed_weights_do_not_count_in_batch_normalization() -> None:
         network.reassigned = torch.ones(1)
         assert not network.state_dict()["1.running_mean"].equal(before["1.running_mean"])
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_parameters_that_are_added_to_muon_are_trained_with_adamw() -> None:
+    late, weight = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3, 3))
+    muon = Muon([weight], [])
+    muon.add_param_group({"params": [late], "lr": 0.1})  # as Lightning's BaseFinetuning does
+    late.grad = torch.ones(3, 3)
+    muon.step()
+    assert late.detach().allclose(torch.full((3, 3), 0.9), atol=1e-4)  # AdamW's first step has the size of the rate
+
+
+def test_an_unknown_initialization_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.init: expected default or he, got kaiming"):
+        MNISTModule(init="kaiming")  # type: ignore[arg-type]

@@ -100,14 +100,27 @@ def test_an_instance_of_the_tutorials_network_is_not_a_network_of_ones_own() -> 
     assert not is_tutorial(Wider())
 
 
+class WithMask(nn.Sequential):
+    """With a mask of minus infinity, as for attention."""
+
+    def __init__(self, *, persistent: bool) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+        self.register_buffer("mask", torch.full((2, 2), -torch.inf), persistent=persistent)
+
+
+def test_a_buffer_that_no_checkpoint_saves_may_be_infinite() -> None:
+    MNISTModule(network=WithMask(persistent=False))
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)), "got probabilities; leave out the softmax"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), "got \\(2, 7\\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(700, 10)), "failed on images"),
+        (WithMask(persistent=True), "mask is not finite; register a buffer that may be infinite with persistent=False"),
     ],
-    ids=["softmax", "classes", "inputs"],
+    ids=["softmax", "classes", "inputs", "mask"],
 )
 def test_a_network_that_does_not_fit_is_refused_before_training(network: nn.Module, reason: str) -> None:
     with pytest.raises(InputError, match=f"^model\\.network: .*{reason}"):
@@ -163,8 +176,12 @@ def test_a_trained_module_is_not_reset_to_the_weights_it_started_from() -> None:
 
 
 def test_numbers_and_paths_of_python_can_be_saved() -> None:
-    module, data = MNISTModule(lr=np.float64(0.01)), MNISTDataModule(Path("data"), "digits", val_size=180)  # type: ignore[arg-type]
+    module = MNISTModule(lr=np.float64(0.01), init_from=Path("pretrained"))  # type: ignore[arg-type]
+    data = MNISTDataModule(Path("data"), "digits", batch_size=np.int64(64), val_size=180)  # type: ignore[arg-type]
     plain = trainer(limit_train_batches=1)
     plain.fit(module, data)
     plain.save_checkpoint("mine.ckpt")
-    assert "lr: 0.01" in load_checkpoint("mine.ckpt")["mnist_lit"]["config"]
+    saved = load_checkpoint("mine.ckpt")
+    assert "lr: 0.01" in saved["mnist_lit"]["config"]
+    assert saved["hyper_parameters"]["init_from"] == "pretrained"
+    assert saved["datamodule_hyper_parameters"]["batch_size"] == 64

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_lit.step_logging import DelayedReads
+from mnist_lit.step_logging import DelayedReads, LoggingModule
 
 
 class OnGPU:
@@ -65,3 +65,7 @@ def test_a_gpus_number_is_used_when_the_next_one_comes_or_at_the_end(monkeypatch
     assert (used, Event.waits) == ([1.0, 2.0, 3.0], 3)
     reads.flush()
     assert used == [1.0, 2.0, 3.0]
+
+
+def test_two_modules_do_not_share_the_values_that_are_on_their_way() -> None:
+    assert LoggingModule()._reads is not LoggingModule()._reads

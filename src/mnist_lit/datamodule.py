@@ -86,6 +86,7 @@ class MNISTDataModule(pl.LightningDataModule):
         check_options(locals(), mirrors)  # the arguments; `hparams` may hold those of a subclass
         data_dir = str(data_dir)
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
+        self.hparams.update({name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")})  # NumPy's
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:

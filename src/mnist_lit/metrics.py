@@ -107,5 +107,5 @@ def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_s
                 if state[name][key].shape != counts.shape:  # type: ignore[union-attr]  # no metric here has a list
                     raise InputError(f"the checkpoint's {name} is damaged: {key} has the wrong shape")
             if number % world_size == rank:
-                metric.merge_state(state[name])
+                metric.merge_state({key: counts.to(metric.device) for key, counts in state[name].items()})
     return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())

@@ -230,6 +230,7 @@ class Muon(Optimizer):
     """Momentum with orthogonalized updates for hidden weights, AdamW for biases and the output layer.
 
     hidden: parameters of two or more dimensions; a convolution's (out, in, 3, 3) is treated as (out, in · 9).
+    Groups that are added later are trained with AdamW.
     """
 
     def __init__(
@@ -243,8 +244,8 @@ class Muon(Optimizer):
         aux_lr: float = 0.002,
     ) -> None:
         matrices = {"params": list(hidden), "lr": lr, "orthogonal": True}
-        others = {"params": list(rest), "lr": aux_lr, "orthogonal": False}
-        defaults = {"momentum": momentum, "weight_decay": weight_decay, "betas": (0.9, 0.999)}
+        others = {"params": list(rest), "lr": aux_lr}
+        defaults = {"orthogonal": False, "momentum": momentum, "weight_decay": weight_decay, "betas": (0.9, 0.999)}
         super().__init__([matrices, others], defaults)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -1,12 +1,12 @@
 """The network to train: the tutorial's, or one of your own, which is checked first. torch only."""
 
-from typing import Literal, TypeGuard
+from typing import Literal, TypeGuard, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 from mnist_lit.model import TutorialCNN
 
 InitName = Literal["default", "he"]
@@ -34,6 +34,7 @@ def initialized(network: nn.Module | None, num_classes: int, init: InitName, see
 
     `default` leaves a given network's weights as they are. torch's global generator is left alone.
     """
+    require("model.init", init, " or ".join(get_args(InitName)), init in get_args(InitName))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if network is None:
@@ -86,6 +87,10 @@ def _try_on_blank_images(network: nn.Module, num_classes: int) -> None:
     finally:
         for module, training in modes.items():
             module.training = training
+    for name, value in network.state_dict().items():
+        if isinstance(value, Tensor) and not value.isfinite().all():  # no checkpoint with it would be loaded
+            reason = "is not finite; register a buffer that may be infinite with persistent=False"
+            raise InputError(f"model.network: {name} {reason}")
     if (output >= 0).all() and output.sum(dim=1).allclose(torch.ones_like(output[:, 0])):
         raise InputError(
             "model.network: expected logits or log-probabilities, got probabilities; leave out the softmax"

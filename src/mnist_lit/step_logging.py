@@ -43,7 +43,10 @@ class LoggingModule(LightningModule):
     """A LightningModule that sends scalars to the loggers at once, and the losses of a GPU's steps as they arrive."""
 
     latest_loss: float | None = None  # at the latest logged step; on a GPU, at the logged step before it
-    _reads = DelayedReads()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reads = DelayedReads()
 
     def start_logging(self) -> None:
         """Begin a run."""

@@ -275,6 +275,14 @@ def test_the_best_is_saved_after_a_validation_that_improved_and_a_due_save_waits
     callback.on_validation_end(FakeTrainer(sanity_checking=True, save_checkpoint=None))  # type: ignore[arg-type]
 
 
+def test_a_validation_within_an_epoch_that_ends_training_saves_the_last_step() -> None:
+    for at_epoch_end, saved in ((False, [LAST]), (True, [])):  # at its end, `on_train_epoch_end` saves it
+        callback, trainer = saver(), FakeTrainer(should_stop=True)
+        callback._at_epoch_end, callback.tracker.improved = at_epoch_end, False
+        callback.on_validation_end(trainer)  # type: ignore[arg-type]
+        assert trainer.saved == saved
+
+
 @pytest.mark.parametrize(("accumulated", "steps"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (7, [5])])
 def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumulated: int, steps: list[int]) -> None:
     trainer: Any = FakeTrainer(accumulate_grad_batches=accumulated)

@@ -69,6 +69,10 @@ def callback(name: str, **settings: object) -> str:
             "EarlyStopping: monitor: expected one of val/acc, val/loss, val",
         ),
         (callback("EarlyStopping", monitor="val/acc") + " --data.val_size 0", "expected one of train/acc, train/loss,"),
+        (
+            callback("EarlyStopping", monitor="val/acc") + " --trainer.limit_val_batches 0",
+            "expected one of train/acc, train/loss,",
+        ),
         (callback("EarlyStopping"), "EarlyStopping: the following arguments are required: monitor"),
         (callback("EarlyStopping", monitor="val/acc", mode="upward"), "EarlyStopping: `mode` can be min, max, got"),
         (callback("EarlyStopping", monitor="val/acc", patience="soon"), "patience: expected a whole number, got soon"),

@@ -86,6 +86,8 @@ def test_wilsons_interval_stays_within_0_and_1() -> None:
     low, high = wilson_interval(10_000, 10_000)
     assert high == pytest.approx(1)
     assert low == pytest.approx(1 / (1 + 1.959964**2 / 10_000))
+    assert all(wilson_interval(total, total)[1] <= 1 for total in range(1, 100))
+    assert all(wilson_interval(0, total)[0] >= 0 for total in range(1, 100))
 
 
 @pytest.mark.parametrize(("right", "total"), [(1, 2), (9934, 10_000), (0, 30), (17, 30)])

@@ -148,7 +148,7 @@ PLANTED = {
     ],
     ("runs/weights.py", ""): [
         ("prefix = EMA_PREFIX if any(", "prefix = NETWORK_PREFIX if any("),
-        ("if len(layers) > 1:", "if len(layers) > 2:"),
+        ("if unlike or len(layers) > 1:", "if len(layers) > 2:"),
     ],
     ("runs/sharing.py", ""): [
         ("without_settings(settings, PRIVATE_SETTINGS)", "dict(settings)"),

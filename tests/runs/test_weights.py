@@ -130,3 +130,18 @@ def test_a_warm_start_from_another_network_is_refused(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.Linear(5, 10))
     with pytest.raises(InputError, match=r"model\.init_from: .* does not match this network: 1\.weight is missing or"):
         warm_started(Own().state_dict(), network, tmp_path)
+
+
+def test_only_the_output_layer_may_be_missing_in_the_weights_to_start_from() -> None:
+    wider, deeper, shorter = TutorialCNN(26), TutorialCNN(), TutorialCNN()
+    warm_start([wider], "pretrained")
+    assert not wider.fc2.weight[:10].equal(TutorialCNN(26).fc2.weight[:10])
+    shorter.conv1 = nn.Conv2d(1, 32, 5, padding=1)
+    with pytest.raises(InputError, match=r"does not match this network: conv1\.weight is missing or has a different"):
+        warm_start([shorter], "pretrained")
+    deeper.add_module("norm", nn.BatchNorm2d(3))
+    with pytest.raises(InputError, match=r"norm\.weight is missing"):
+        warm_start([deeper], "pretrained")
+    del shorter.conv1
+    with pytest.raises(InputError, match=r"this network, which has no conv1\.weight"):
+        warm_start([shorter], "pretrained")

@@ -78,7 +78,7 @@ class SaveBestAndLast(Checkpoint):
             return
         if self.tracker.improved:
             self.save(trainer, BEST_CKPT)
-        if self.due:
+        if self.due or (trainer.should_stop and not self._at_epoch_end):
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:

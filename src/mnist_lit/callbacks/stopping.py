@@ -98,7 +98,7 @@ class StopOnDivergence(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Check the weights, which the last step may have ruined after its loss was computed."""
-        if not all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
+        if not all(bool(one.isfinite().all()) for one in pl_module.state_dict().values() if torch.is_tensor(one)):
             self._stop(trainer, pl_module, "weights are not finite")
 
     def _stop(self, trainer: Trainer, pl_module: LightningModule, reason: str) -> None:

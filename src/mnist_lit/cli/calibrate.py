@@ -33,7 +33,9 @@ def main(command: str, args: list[str]) -> None:
         raise InputError(
             f"--like: {like} is the checkpoint to calibrate; name that first, as in `calibrate RUN --like OTHER`"
         )
-    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated  # imports torch
+    import torch
+
+    from mnist_lit.evaluation.calibration import calibrate_checkpoint, load_calibrated
     from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint, require_same_data
     from mnist_lit.runs.checkpoint import load_checkpoint
     from mnist_lit.runs.metadata import Metadata, config_of
@@ -54,7 +56,8 @@ def main(command: str, args: list[str]) -> None:
         mine, theirs = (recipe_options(config_of(one)) for one in (content, their_content))
         if others := differences({**theirs, **NOT_IN_RECIPE}, {**mine, **NOT_IN_RECIPE}):
             say(f"calibrate: {like} has a different recipe, so its temperature may not suit: {others}", file=sys.stderr)
-        val = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices[:IMAGES]
+        seen = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices
+        val = seen[torch.isin(seen, data.train_indices)][:IMAGES]  # both were trained on these
     elif not data.val_size:
         raise InputError(
             f"{source} was trained on all images, so none are left to calibrate on; train the same recipe with "

@@ -97,7 +97,9 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # or may log more
     fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
-    names = monitored_names(datamodule.num_classes, has_validation=bool(datamodule.val_size))
+    names = monitored_names(
+        datamodule.num_classes, has_validation=bool(datamodule.val_size and trainer.limit_val_batches)
+    )
     for callback in callbacks:
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)
@@ -161,7 +163,7 @@ def run_fit(
         broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
         path: Any = broadcast.path if resume else ckpt_path
         try:
-            if not (start.finished and _launches_processes(trainer)):  # then no other process need start
+            if not (start.finished and _is_only_process(trainer)):  # then no other process need start
                 with _explained_resume(start, ckpt_path):
                     trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
         finally:
@@ -215,7 +217,7 @@ def run_evaluation(
         raise InputError(f"no images to {command}: data.val_size is 0, or the trainer's limits allow none")
 
 
-def _launches_processes(trainer: Trainer) -> bool:
+def _is_only_process(trainer: Trainer) -> bool:
     """Whether this is still the only process."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     external = environment is not None and environment.creates_processes_externally

@@ -43,6 +43,9 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
+    require(
+        "data.split", options["split"], " or ".join(get_args(EmnistSplit)), options["split"] in get_args(EmnistSplit)
+    )
     unused = mirrors and dataset in TORCHVISION_LOADED
     require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
 

@@ -91,4 +91,4 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """
     center = (right + Z * Z / 2) / (total + Z * Z)
     half = Z * (right * (total - right) / total + Z * Z / 4) ** 0.5 / (total + Z * Z)
-    return center - half, center + half
+    return max(center - half, 0.0), min(center + half, 1.0)  # rounding may exceed them

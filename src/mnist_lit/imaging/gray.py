@@ -16,6 +16,7 @@ LIGHT_POINTS = 24  # points along the longer side to which the light is fitted
 OUTER, MOST_FITS = 12, 8  # a twelfth of each side is left out at the border; the fits that are tried
 DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the fit; light that varies less is kept
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
+HEADROOM = 1.1  # by which evened paper stays below white, so that its noise is not cut off
 DARKEST = 0.2  # light below this share of the brightest is evened out no further
 MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
@@ -129,7 +130,7 @@ def even_light(gray: Gray) -> Gray:
     if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
         return gray
     light = (terms @ weights).clip(1)
-    light = np.maximum(light / light.max(), DARKEST).astype(np.float32)
+    light = HEADROOM * np.maximum(light / light.max(), DARKEST).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 

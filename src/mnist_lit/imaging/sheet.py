@@ -17,6 +17,7 @@ COARSE = 24  # sides in pixels of the picture of the first, quick look
 SURROUNDINGS = 0.06  # least share of it that differs from its border, as a table or a sheet does, but not a stroke
 # In pixels of the resized picture.
 STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
+THICK_STROKE = 29  # the widest stroke in an enlarged picture, which its digit fills
 INSIDE = 7  # by which a cut-out sheet is smaller
 DISTANCES = (-2, 7, 14, 28, 42)  # from an edge to where the colors of paper and table are compared
 EDGES = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels; tried in turn
@@ -77,7 +78,8 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     if not _has_surroundings(resized):
         return []
     height, width = resized.shape[:2]
-    paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((STROKE, STROKE), np.uint8))
+    stroke = STROKE if scale > 1 else THICK_STROKE
+    paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
@@ -223,8 +225,9 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
     in_shadow = max(hues, default=0) > COLORED and min(hues) < ALIKE * max(hues)
     if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
         return False
-    if len(corners) > 4 and np.concatenate([_is_stroke(levels) for levels in sides]).mean() > ENCLOSED:
-        return False  # the inside of a zero
+    doubtful = len(corners) > 4 or len(sides) == 2
+    if doubtful and np.concatenate([_is_stroke(levels) for levels in sides]).mean() > ENCLOSED:
+        return False  # the inside of a zero, or of the corner of a seven
     sheet = cv2.fillConvexPoly(np.zeros(colors.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
     outside = border(colors)[border(sheet) == 0]
     if not len(outside):
@@ -268,10 +271,22 @@ def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
-    """The part of a picture between four corners as a rectangle, without its edge."""
+    """The part of a picture between four corners as a rectangle, without its edge. One that is upright is cropped:
+    resampling would blur the strokes."""
+    inset = INSET * max(pixels.shape[:2])
+    near = max(1.0, inset)
+    spans = []  # of columns and rows
+    for at, side in zip(np.sort(corners, axis=0).T.tolist(), pixels.shape[1::-1], strict=True):
+        if max(at[1] - at[0], at[3] - at[2]) <= near:
+            start = 0 if at[1] <= near else math.ceil(at[1])
+            stop = side if at[2] >= side - 1 - near else math.floor(at[2]) + 1
+            spans.append(slice(start, stop))
+    if len(spans) == 2:
+        columns, rows = spans
+        to_picture = np.array([[1.0, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
+        return Sheet(np.ascontiguousarray(pixels[rows, columns]), to_picture)
     lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     width, height = (max(2, round(float(lengths[side] + lengths[side + 2]) / 2)) for side in (0, 1))
-    inset = INSET * max(pixels.shape[:2])
     left, top, right, bottom = -inset, -inset, width + inset, height + inset
     flat = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     to_sheet = cv2.getPerspectiveTransform(corners, flat)

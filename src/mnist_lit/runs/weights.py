@@ -108,8 +108,11 @@ def warm_start(networks: Sequence[nn.Module], model: str) -> None:
         own = network.state_dict()
         fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
         missing = [name for name in own if name not in fits]
-        layers = {name.rpartition(".")[0] for name in missing}  # none, or the output layer
-        if len(layers) > 1:
-            reason = f"{missing[0]} is missing or has a different shape"
+        layers = {name.rpartition(".")[0] for name in missing}
+        unlike = [name for name in missing if name not in weights or weights[name].shape[1:] != own[name].shape[1:]]
+        if unlike or len(layers) > 1:  # otherwise it is the output layer, for another number of classes
+            reason = f"{(missing if len(layers) > 1 else unlike)[0]} is missing or has a different shape"
             raise InputError(f"model.init_from: {model} does not match this network: {reason}")
+        if unknown := [name for name in weights if name not in own]:
+            raise InputError(f"model.init_from: {model} does not match this network, which has no {unknown[0]}")
         network.load_state_dict({k: v for k, v in fits.items() if k.rpartition(".")[0] not in layers}, strict=False)
