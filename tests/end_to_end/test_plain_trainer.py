@@ -117,7 +117,7 @@ def test_a_checkpoint_saved_in_a_notebook_can_be_reported(cli: Cli) -> None:
     plain.save_checkpoint("mine.ckpt")
     code, _, err = cli("report", "mine.ckpt")
     assert code == 0, err
-    assert Path("report.html").is_file()
+    assert Path("report_mine.html").is_file()
 
 
 def test_our_callbacks_work_without_our_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,6 +125,8 @@ def test_an_opaque_canvas_inside_a_wide_transparent_margin_is_paper() -> None:
     [
         (np.eye(8, dtype=bool), 255),
         (np.eye(8, dtype=np.float64), 255),
+        (np.eye(8, dtype=np.uint8), 255),
+        (np.eye(8, dtype=np.int64), 255),
         (np.eye(8, dtype=np.float32) * 255, 255),
         (np.eye(8, dtype=np.uint16) * 65535, 255),
         (np.eye(8, dtype=np.int64)[..., None] * 255, 255),

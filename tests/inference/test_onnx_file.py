@@ -105,3 +105,10 @@ def test_a_tensor_becomes_one_more_output() -> None:
     assert [output.name for output in model.graph.output] == ["probabilities", "outlier", *names]
     assert names == [node.output[0] for node in model.graph.node if node.op_type == "Conv"]
     assert model.graph.node == onnx.load(MODEL).graph.node
+
+
+@needs_onnx
+def test_the_name_of_an_output_may_be_long() -> None:
+    names = ["x" * length for length in (1, 127, 128, 16_383, 16_384, 40_000)]
+    outputs = onnx.load_from_string(with_outputs(CONTENT, names)).graph.output
+    assert [one.name for one in outputs[-len(names) :]] == names

@@ -185,7 +185,9 @@ def _on_paper(picture: Image.Image) -> Image.Image:
 def _to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale numbers to 0 … 255; those that are not finite count as 0. The scale starts at 0, or at a negative minimum,
     and ends at 255, or at the next 2ⁿ - 1 if numbers are higher. Floats between 0 and 1 end at 1; other floats with a
-    negative number, or below 128 throughout, at their maximum."""
+    negative number, or below 128 throughout, at their maximum. Integers that are all 0 or 1 are a mask."""
+    if values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 1:
+        return np.asarray(values, np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return values
     with np.errstate(over="ignore"):

@@ -208,7 +208,7 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
     if len(dots) < FEWEST_DOTS:
         return gray
     some = dots[:: -(-len(dots) // SAMPLE)]
-    apart = np.sqrt(np.partition(((some[:, None] - dots) ** 2).sum(axis=2), 1, axis=1)[:, 1])
+    apart = np.sqrt([np.partition(((dots - one) ** 2).sum(axis=1), 1)[1] for one in some])  # to the nearest other dot
     usual = np.median(apart)
     if np.mean(np.abs(apart - usual) <= EVEN * usual) < REGULAR:
         return gray

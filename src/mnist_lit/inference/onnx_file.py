@@ -129,8 +129,12 @@ def with_outputs(model: bytes, names: Iterable[str]) -> bytes:
 
 
 def _encoded(number: int, content: bytes) -> bytes:
-    """A field of up to 16,383 bytes, whose length is a varint of two bytes."""
-    return bytes((number << 3 | BYTES, len(content) & 0x7F | 0x80, len(content) >> 7)) + content
+    """A field of bytes, whose length is a varint."""
+    rest, length = len(content), bytearray()
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((number << 3 | BYTES, *length, rest)) + content
 
 
 def _contents(message: memoryview, number: int) -> list[memoryview]:
