@@ -277,9 +277,9 @@ def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
     near = max(1.0, inset)
     spans = []  # of columns and rows
     for at, side in zip(np.sort(corners, axis=0).T.tolist(), pixels.shape[1::-1], strict=True):
-        if max(at[1] - at[0], at[3] - at[2]) <= near:
-            start = 0 if at[1] <= near else math.ceil(at[1])
-            stop = side if at[2] >= side - 1 - near else math.floor(at[2]) + 1
+        start = 0 if at[1] <= near else math.ceil(at[1])
+        stop = side if at[2] >= side - 1 - near else math.floor(at[2]) + 1
+        if max(at[1] - at[0], at[3] - at[2]) <= near and stop > start + 1:
             spans.append(slice(start, stop))
     if len(spans) == 2:
         columns, rows = spans
