@@ -100,27 +100,14 @@ def test_an_instance_of_the_tutorials_network_is_not_a_network_of_ones_own() -> 
     assert not is_tutorial(Wider())
 
 
-class WithMask(nn.Sequential):
-    """With a mask of minus infinity, as for attention."""
-
-    def __init__(self, *, persistent: bool) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(784, 10))
-        self.register_buffer("mask", torch.full((2, 2), -torch.inf), persistent=persistent)
-
-
-def test_a_buffer_that_no_checkpoint_saves_may_be_infinite() -> None:
-    MNISTModule(network=WithMask(persistent=False))
-
-
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)), "got probabilities; leave out the softmax"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), "got \\(2, 7\\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(700, 10)), "failed on images"),
-        (WithMask(persistent=True), "mask is not finite; register a buffer that may be infinite with persistent=False"),
     ],
-    ids=["softmax", "classes", "inputs", "mask"],
+    ids=["softmax", "classes", "inputs"],
 )
 def test_a_network_that_does_not_fit_is_refused_before_training(network: nn.Module, reason: str) -> None:
     with pytest.raises(InputError, match=f"^model\\.network: .*{reason}"):

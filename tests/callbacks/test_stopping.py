@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from mnist_lit.callbacks.stopping import StopOnDivergence
+from mnist_lit.errors import InputError
 from mnist_lit.module import MNISTModule
+from plain import digits, trainer
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -72,3 +75,19 @@ def test_weights_that_are_not_finite_are_never_saved(
         content = torch.load(path)
         assert content["global_step"] == 2
         assert all(weights.isfinite().all() for weights in content["state_dict"].values())
+
+
+class WithMask(torch.nn.Sequential):
+    """With a mask of minus infinity, as for attention."""
+
+    def __init__(self, *, persistent: bool) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        self.register_buffer("mask", torch.full((2, 2), -torch.inf), persistent=persistent)
+
+
+def test_a_network_whose_checkpoints_could_not_be_loaded_is_refused_before_training() -> None:
+    plain = trainer(callbacks=[StopOnDivergence()], limit_train_batches=1)
+    with pytest.raises(InputError, match=r"model\.network\.mask is not finite; register a buffer .* persistent=False"):
+        plain.fit(MNISTModule(network=WithMask(persistent=True)), digits())
+    plain.fit(MNISTModule(network=WithMask(persistent=False)), digits())
+    assert plain.global_step == 1

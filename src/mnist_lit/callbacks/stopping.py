@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, is_optimizer_step, validation_may_follow
 from mnist_lit.data.loaders import Batch
-from mnist_lit.errors import StoppedBySignal, TrainingDiverged
+from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, best_checkpoint
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.signals import DeferredSignals
@@ -79,6 +79,12 @@ class StopOnDivergence(Callback):
     def __init__(self, start: RunStart | None = None) -> None:
         self.start = start or RunStart()
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a network with an infinite buffer, such as a mask: our commands load no checkpoint that has one."""
+        if names := [name for name, value in pl_module.state_dict().items() if not _is_finite(value)]:
+            hint = "register a buffer that may be infinite with persistent=False"
+            raise InputError(f"model.{names[0]} is not finite; {hint}")
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Check the loss: at every step if that costs nothing, otherwise when it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -98,7 +104,7 @@ class StopOnDivergence(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Check the weights, which the last step may have ruined after its loss was computed."""
-        if not all(bool(one.isfinite().all()) for one in pl_module.state_dict().values() if torch.is_tensor(one)):
+        if not all(map(_is_finite, pl_module.state_dict().values())):
             self._stop(trainer, pl_module, "weights are not finite")
 
     def _stop(self, trainer: Trainer, pl_module: LightningModule, reason: str) -> None:
@@ -106,3 +112,7 @@ class StopOnDivergence(Callback):
         kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
         where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
         raise TrainingDiverged(f"{reason} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
+
+
+def _is_finite(value: Any) -> bool:
+    return not torch.is_tensor(value) or bool(value.isfinite().all())

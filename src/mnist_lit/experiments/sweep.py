@@ -51,7 +51,7 @@ def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space
         if code:
             raise InputError(last_line(errors.read()))
         settings: dict[str, Any] = yaml.safe_load(output)
-    if not settings["data"]["val_size"] and settings["data"]["dataset"] != "folder":  # which may have a folder val
+    if not settings["data"]["val_size"] and settings["data"].get("dataset") != "folder":  # which may have a folder val
         raise InputError("a sweep chooses by validation, which this recipe turns off; add --data.val_size 5000")
     options, typed = recipe_options(settings), {**space}
     for name, given in space.items():
