@@ -244,8 +244,14 @@ class Muon(Optimizer):
         aux_lr: float = 0.002,
     ) -> None:
         matrices = {"params": list(hidden), "lr": lr, "orthogonal": True}
-        others = {"params": list(rest), "lr": aux_lr}
-        defaults = {"orthogonal": False, "momentum": momentum, "weight_decay": weight_decay, "betas": (0.9, 0.999)}
+        others = {"params": list(rest)}
+        defaults = {
+            "lr": aux_lr,
+            "orthogonal": False,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "betas": (0.9, 0.999),
+        }
         super().__init__([matrices, others], defaults)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

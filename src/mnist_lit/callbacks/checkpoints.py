@@ -59,6 +59,7 @@ class SaveBestAndLast(Checkpoint):
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
         self.due = self._stopping = False
+        self._last_step = -1  # that `last.ckpt` was saved at
         self._scores: dict[str, Any] = {}  # from before a resume
 
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
@@ -70,7 +71,8 @@ class SaveBestAndLast(Checkpoint):
             if name == LAST_CKPT and path.exists():  # which becomes the previous one
                 remove_predictions(path.with_name(PREVIOUS_CKPT))
         trainer.save_checkpoint(path)
-        self.due = self.due and name != LAST_CKPT
+        if name == LAST_CKPT:
+            self.due, self._last_step = False, trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Keep the weights if no earlier validation was as good."""
@@ -78,7 +80,8 @@ class SaveBestAndLast(Checkpoint):
             return
         if self.tracker.improved:
             self.save(trainer, BEST_CKPT)
-        if self.due or (trainer.should_stop and not self._at_epoch_end):
+        stops = trainer.should_stop and not self._at_epoch_end and trainer.global_step != self._last_step
+        if self.due or stops:
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -130,7 +130,7 @@ def even_light(gray: Gray) -> Gray:
     if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
         return gray
     light = (terms @ weights).clip(1)
-    light = HEADROOM * np.maximum(light / light.max(), DARKEST).astype(np.float32)
+    light = HEADROOM * np.maximum(light / min(light.max(), 255), DARKEST).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 

@@ -19,10 +19,10 @@ SURROUNDINGS = 0.06  # least share of it that differs from its border, as a tabl
 STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
 THICK_STROKE = 29  # the widest stroke in an enlarged picture, which its digit fills
 INSIDE = 7  # by which a cut-out sheet is smaller
-DISTANCES = (-2, 7, 14, 28, 42)  # from an edge to where the colors of paper and table are compared
+DISTANCES = (-2, 7, 14, 28, 42)  # from an edge: the first three show it, the others whether there is paper again
 EDGES = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels; tried in turn
 STEP, WRITING = 14.0, 42  # least difference of paper and table, and of paper and ink, in gray levels
-DRIFT = 0.8  # largest change of the table's color between the last two distances, as a share of that at the edge
+DRIFT = 0.8  # largest change of the table's color from the second to the third distance, as a share of that at the edge
 ENCLOSED = 0.2  # greatest share of a polygon's edge beyond which there is paper again, as around a zero
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
@@ -67,16 +67,14 @@ class Area(NamedTuple):
 # Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
 # edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
 # run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp; or two of them on a
-# table that is much darker than any shadow. And shadows change no color, so we look for the area in brightness and then
+# table that is much darker than any shadow, or of another color. And shadows change no color, so we look for the area in brightness and then
 # in color. Without a quadrilateral, other convex areas count, unless the picture is as small as the inside of a zero.
 def find_sheets(pixels: Pixels) -> list[Sheet]:
     """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless at least two sides of one are
     in view."""
-    if min(pixels.shape[:2]) < NARROW * max(pixels.shape[:2]):
+    if min(pixels.shape[:2]) < NARROW * max(pixels.shape[:2]) or not _has_surroundings(pixels):
         return []
     resized, scale = _resized(pixels)
-    if not _has_surroundings(resized):
-        return []
     height, width = resized.shape[:2]
     stroke = STROKE if scale > 1 else THICK_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
@@ -111,7 +109,9 @@ def _resized(pixels: Pixels) -> tuple[Pixels, float]:
 def _has_surroundings(pixels: Pixels) -> bool:
     """Whether something other than strokes differs from what is along the picture's border; a quick look that spares
     most small pictures the search."""
-    coarse = cv2.resize(pixels, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    step = max(1, max(pixels.shape[:2]) // (4 * COARSE))  # every pixel would take as long as the rest
+    some = np.ascontiguousarray(pixels[::step, ::step])
+    coarse = cv2.resize(some, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
     around = np.median(border(coarse), axis=0).astype(np.uint8)
     difference = np.maximum.reduce(cv2.split(cv2.absdiff(coarse, np.full_like(coarse, around))))
     return bool((cv2.medianBlur(difference, 7) > STEP).mean() > SURROUNDINGS)
@@ -210,8 +210,8 @@ def in_reading_order(found: list[Corners]) -> list[Corners]:
 
 
 def _has_edges(colors: Pixels, corners: Corners) -> bool:
-    """Whether the sides of a polygon, all but one that may be out of view, part paper from table. Two sides of a
-    quadrilateral may be out of view if the table's color is far from the paper's."""
+    """Whether the sides of a polygon part paper from table. One may be out of view, or two of a quadrilateral if the
+    table is far darker or of another color."""
     sides: list[Levels] = []
     for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         levels, seen = _levels_across(colors, start, stop)
