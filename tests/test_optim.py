@@ -300,6 +300,8 @@ def test_perturbed_weights_do_not_count_in_batch_normalization() -> None:
 def test_parameters_that_are_added_to_muon_are_trained_with_adamw() -> None:
     late, weight = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3, 3))
     muon = Muon([weight], [])
+    muon.add_param_group({"params": [nn.Parameter(torch.ones(1))]})  # with the rate of the biases
+    assert muon.param_groups[-1]["lr"] == 0.002
     muon.add_param_group({"params": [late], "lr": 0.1})  # as Lightning's BaseFinetuning does
     late.grad = torch.ones(3, 3)
     muon.step()

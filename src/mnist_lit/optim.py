@@ -243,8 +243,8 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         aux_lr: float = 0.002,
     ) -> None:
-        matrices = {"params": list(hidden), "lr": lr, "orthogonal": True}
-        others = {"params": list(rest)}
+        matrices: dict[str, Any] = {"params": list(hidden), "lr": lr, "orthogonal": True}
+        others: dict[str, Any] = {"params": list(rest)}
         defaults = {
             "lr": aux_lr,
             "orthogonal": False,

@@ -118,7 +118,7 @@ PLANTED = {
         ("self._stopping or trainer.should_stop, False", "self._stopping or trainer.should_stop, True"),
         ("trainer.should_stop or self._stopping", "trainer.should_stop"),
         ("stops = trainer.should_stop or trainer.global_step == trainer.max_steps", "stops = trainer.should_stop"),
-        ("self.due and name != LAST_CKPT", "self.due"),
+        ("if name == LAST_CKPT:\n            self.due", "if True:\n            self.due"),
         ("if self.tracker.improved:", "if True:"),
         ('f"epoch_{trainer.current_epoch + 1}.ckpt"', 'f"epoch_{trainer.current_epoch}.ckpt"'),
         ("mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))", "pass"),

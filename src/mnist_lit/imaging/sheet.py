@@ -67,8 +67,9 @@ class Area(NamedTuple):
 # Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
 # edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
 # run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp; or two of them on a
-# table that is much darker than any shadow, or of another color. And shadows change no color, so we look for the area in brightness and then
-# in color. Without a quadrilateral, other convex areas count, unless the picture is as small as the inside of a zero.
+# table that is much darker than any shadow, or of another color. And shadows change no color, so we look for the area
+# in brightness and then in color. Without a quadrilateral, other convex areas count, unless the picture is so small
+# that the area may be the inside of a zero.
 def find_sheets(pixels: Pixels) -> list[Sheet]:
     """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless at least two sides of one are
     in view."""
