@@ -10,6 +10,7 @@ from PIL import Image
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Box = tuple[int, int, int, int]  # left, top, right, bottom of the digit
 TABLE = (45, 38, 35)  # a dark brown
+MARGIN = 0.4  # of the table around a card, as a share of the card's shorter side
 
 
 def bordered(pixels: Pixels, top: float, right: float, bottom: float, left: float) -> Pixels:
@@ -41,7 +42,7 @@ def rotated(pixels: Pixels, degrees: float) -> Pixels:
 def on_table(pixels: Pixels, degrees: float) -> Pixels:
     """The whole picture as a card, rotated counterclockwise, on a dark, slightly noisy table."""
     height, width = pixels.shape[:2]
-    margin = round(0.4 * min(height, width))
+    margin = round(MARGIN * min(height, width))
     size = width + 2 * margin, height + 2 * margin
     matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), degrees, 1)
     matrix[:, 2] += matrix[:, :2] @ (margin, margin)
@@ -51,10 +52,10 @@ def on_table(pixels: Pixels, degrees: float) -> Pixels:
 
 
 def cut_off(pixels: Pixels) -> Pixels:
-    """A picture of `on_table` without its upper and right part: the table, and a little of the card."""
+    """A picture of `on_table` that ends a little within the card at the top and on the right."""
     height, width = pixels.shape[:2]
-    margin = round(0.4 / 1.8 * min(height, width))
-    return pixels[round(1.2 * margin) :, : width - round(1.2 * margin)]
+    cut = round(1.2 * round(MARGIN / (1 + 2 * MARGIN) * min(height, width)))
+    return pixels[cut:, : width - cut]
 
 
 def faded(pixels: Pixels, contrast: float) -> Pixels:

@@ -1,6 +1,7 @@
 """Errors that end a command early, each shown to the user as one line."""
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 MAX_CLASSES = 10_000  # more would allocate gigabytes before the weights turn out not to fit
@@ -29,6 +30,14 @@ def require(option: str, value: Any, expected: str, holds: bool) -> None:  # noq
     """
     if not holds:
         raise InputError(f"{option}: expected {expected}, got {value}")
+
+
+def require_choice(option: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise InputError unless an option's value is one of the choices.
+
+    >>> require_choice("model.init", "he", ("default", "he"))
+    """
+    require(option, value, " or ".join(choices), value in choices)
 
 
 def require_class_names(stored: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LambdaLR
 
-from mnist_lit.errors import MAX_CLASSES, InputError, require
+from mnist_lit.errors import MAX_CLASSES, InputError, require, require_choice
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
@@ -24,8 +24,8 @@ ScheduleName = Literal["constant", "step", "cosine", "linear"]
 
 def check_hyperparameters(h: Mapping[str, Any]) -> None:
     """Raise InputError if a hyperparameter of `MNISTModule` is outside its range."""
-    for name, choices in (("optimizer", get_args(OptimizerName)), ("schedule", get_args(ScheduleName))):
-        require(f"model.{name}", h[name], " or ".join(choices), h[name] in choices)
+    require_choice("model.optimizer", h["optimizer"], get_args(OptimizerName))
+    require_choice("model.schedule", h["schedule"], get_args(ScheduleName))
     for name in ("lr", "aux_lr"):
         require(f"model.{name}", h[name], "above 0", 0 < h[name] < math.inf)
     for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_lit.errors import InputError, require
+from mnist_lit.errors import InputError, require_choice
 from mnist_lit.model import TutorialCNN
 
 InitName = Literal["default", "he"]
@@ -34,7 +34,7 @@ def initialized(network: nn.Module | None, num_classes: int, init: InitName, see
 
     `default` leaves a given network's weights as they are. torch's global generator is left alone.
     """
-    require("model.init", init, " or ".join(get_args(InitName)), init in get_args(InitName))
+    require_choice("model.init", init, get_args(InitName))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if network is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mnist_lit.data.download import IDX_FILES, TORCHVISION_LOADED, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_datasets import EmnistSplit, emnist_classes, load_from_torchvision
-from mnist_lit.errors import InputError, require
+from mnist_lit.errors import InputError, require, require_choice
 from mnist_lit.imaging.mnist_format import fit_to_box
 
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist", "digits", "folder"]
@@ -29,7 +29,7 @@ CLASS_NAMES = {  # by label, as the datasets' authors name them
 def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     """Raise InputError for an invalid option of `MNISTDataModule`. mirrors: `data.mirrors`."""
     dataset, fraction, per_class = options["dataset"], options["fraction"], options["per_class"]
-    require("data.dataset", dataset, " or ".join(get_args(DatasetName)), dataset in get_args(DatasetName))
+    require_choice("data.dataset", dataset, get_args(DatasetName))
     if dataset == "digits" and options["data_dir"] != "data" and Path(options["data_dir"], "train").is_dir():
         raise InputError(
             "data.data_dir: the embedded digits need no folder; "
@@ -43,9 +43,7 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
-    require(
-        "data.split", options["split"], " or ".join(get_args(EmnistSplit)), options["split"] in get_args(EmnistSplit)
-    )
+    require_choice("data.split", options["split"], get_args(EmnistSplit))
     unused = mirrors and dataset in TORCHVISION_LOADED
     require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.imaging.border import border, sides
-from mnist_lit.imaging.sheet import Pixels, Sheet, in_reading_order
+from mnist_lit.imaging.sheet import Pixels, Sheet, difference_from, in_reading_order, upright_sheet
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
 PLAIN, DIFFERENT, CONTRAST = 8, 12, 40
@@ -53,11 +53,9 @@ def _is_panel(pixels: Pixels, solid: NDArray[np.uint8], left: int, top: int, wid
 def _cut_out(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Sheet:
     """The panel in a box without its sides."""
     inset = max(1, round(INSET * min(right - left, bottom - top)))
-    panel = pixels[top + inset : bottom - inset, left + inset : right - inset]
-    return Sheet(np.ascontiguousarray(panel), np.array([[1.0, 0, left + inset], [0, 1, top + inset], [0, 0, 1]]))
+    return upright_sheet(pixels, slice(left + inset, right - inset), slice(top + inset, bottom - inset))
 
 
-def _differs(pixels: Pixels, color: NDArray[np.float64] | np.float64) -> NDArray[np.uint8]:
+def _differs(pixels: Pixels, color: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Where a picture's color is not that of its margin: 0 or 1, (H, W)."""
-    difference = cv2.absdiff(pixels, np.full_like(pixels, np.rint(color)))
-    return np.asarray(np.maximum.reduce(cv2.split(difference)) > DIFFERENT).view(np.uint8)
+    return np.asarray(difference_from(pixels, np.rint(color)) > DIFFERENT).view(np.uint8)

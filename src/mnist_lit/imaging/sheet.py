@@ -28,7 +28,7 @@ COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
 HOLES = 0.05  # largest share of holes in a round sheet: a zero has more
 PRINTED = 0.003  # share of the picture that is writing around a box on a page
-FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is no shadow
+FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is not in shadow
 SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
 LEAST, MOST = 0.12, 0.97  # shares of the picture that the sheet covers
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
@@ -112,10 +112,14 @@ def _has_surroundings(pixels: Pixels) -> bool:
     most small pictures the search."""
     step = max(1, max(pixels.shape[:2]) // (4 * COARSE))  # every pixel would take as long as the rest
     some = np.ascontiguousarray(pixels[::step, ::step])
-    coarse = cv2.resize(some, (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+    coarse = np.asarray(cv2.resize(some, (COARSE, COARSE), interpolation=cv2.INTER_AREA), np.uint8)
     around = np.median(border(coarse), axis=0).astype(np.uint8)
-    difference = np.maximum.reduce(cv2.split(cv2.absdiff(coarse, np.full_like(coarse, around))))
-    return bool((cv2.medianBlur(difference, 7) > STEP).mean() > SURROUNDINGS)
+    return bool((cv2.medianBlur(difference_from(coarse, around), 7) > STEP).mean() > SURROUNDINGS)
+
+
+def difference_from(pixels: Pixels, color: NDArray[Any]) -> Pixels:
+    """How much each pixel of a picture differs from a color, in the channel where it differs most: (H, W)."""
+    return np.asarray(np.maximum.reduce(cv2.split(cv2.absdiff(pixels, np.full_like(pixels, color)))), np.uint8)
 
 
 def _colors(pixels: Pixels) -> Pixels:
@@ -283,9 +287,7 @@ def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
         if max(at[1] - at[0], at[3] - at[2]) <= near and stop > start + 1:
             spans.append(slice(start, stop))
     if len(spans) == 2:
-        columns, rows = spans
-        to_picture = np.array([[1.0, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
-        return Sheet(np.ascontiguousarray(pixels[rows, columns]), to_picture)
+        return upright_sheet(pixels, *spans)
     lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     width, height = (max(2, round(float(lengths[side] + lengths[side + 2]) / 2)) for side in (0, 1))
     left, top, right, bottom = -inset, -inset, width + inset, height + inset
@@ -293,6 +295,12 @@ def _flatten(pixels: Pixels, corners: Corners) -> Sheet:
     to_sheet = cv2.getPerspectiveTransform(corners, flat)
     sheet = cv2.warpPerspective(pixels, to_sheet, (width, height), borderMode=cv2.BORDER_REPLICATE)
     return Sheet(np.asarray(sheet, np.uint8), np.asarray(np.linalg.inv(to_sheet), np.float64))
+
+
+def upright_sheet(pixels: Pixels, columns: slice, rows: slice) -> Sheet:
+    """The part of a picture in these columns and rows."""
+    to_picture = np.array([[1.0, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
+    return Sheet(np.ascontiguousarray(pixels[rows, columns]), to_picture)
 
 
 def _cut_out(pixels: Pixels, corners: Corners) -> Sheet:
@@ -311,4 +319,4 @@ def _cut_out(pixels: Pixels, corners: Corners) -> Sheet:
     around = cv2.resize(cv2.blur(colors[nearest], (STROKE, STROKE)), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     hidden = cv2.resize(outside, part.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
     sheet = np.where(hidden if part.ndim == 2 else hidden[..., None], around, part)
-    return Sheet(np.asarray(sheet, np.uint8), np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64))
+    return upright_sheet(pixels, slice(x, x + width), slice(y, y + height))._replace(pixels=np.asarray(sheet, np.uint8))
