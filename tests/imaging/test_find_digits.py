@@ -1,5 +1,7 @@
 """Digits are found in pictures, one or all of them, and where they were written."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from PIL import ImageDraw
@@ -140,8 +142,10 @@ def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: p
     """As a page, a thick digit may fall apart, so that a piece seems to be the only digit."""
     thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
     piece = FoundDigit((590, 962, 602, 976), np.zeros((28, 28), np.uint8))
-    on_page = Hypotheses([[Choice(0, 1, 0.0, 0)]], [piece])
-    monkeypatch.setattr("mnist_lit.imaging.find_digits._lines_of_text", lambda *_: on_page)
+    lines = [[Choice(0, 1, 0.0, 0)]]
+    on_page = Mock(lines=lines)
+    on_page.drawn.return_value = Hypotheses(lines, [piece])
+    monkeypatch.setattr("mnist_lit.imaging.find_digits._segmented_page", lambda _: on_page)
     found = digit_hypotheses(thick)
     assert np.allclose(found.digits()[0].box, (350, 160, 860, 980), atol=6)
     assert [one.digit for one in found.choose([0.0, 0.9])] == [1]

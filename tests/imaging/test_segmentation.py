@@ -91,11 +91,17 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
         dusty[top : top + 6, left : left + 6] = 40
     assert len(digit_hypotheses(dusty).found) < 10
     assert len(page_hypotheses(dusty)[0].found) <= MAX_SEGMENTS  # 1,980 with every combination
-    blots = np.full((1600, 1600), 230, np.uint8)
-    for top in range(20, 1580, 40):
-        for left in range(20, 1580, 40):
+
+
+def test_every_digit_of_a_full_page_is_found_whole() -> None:
+    """Each of 1,000 blots is as wide as two digits that touch, so it would be cut."""
+    blots = np.full((1620, 1020), 230, np.uint8)
+    for top in range(20, 1620, 40):
+        for left in range(20, 1020, 40):
             blots[top : top + 18, left : left + 22] = 40
-    assert 500 <= len(page_hypotheses(blots)[0].found) <= MAX_SEGMENTS  # 1,500 when cut into pieces
+    found = find_digits(blots)
+    assert len(found) == 1000
+    assert {(box[2] - box[0], box[3] - box[1]) for box in (digit.box for digit in found)} == {(22, 18)}
 
 
 def test_digits_are_found_among_thousands_of_specks() -> None:

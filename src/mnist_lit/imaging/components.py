@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.stroke_width import Mask
 
-MAX_COMPONENTS = 500  # the largest of a page; the rest is dust or texture
+MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
 WIDEST = 1.7  # greatest width of one digit, in heights
 
 
@@ -89,7 +89,8 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     """The largest 8-connected components of a part of the page that starts at top and left."""
     labels, stats = label_components(mask)
     found = []
-    for number in np.sort(stats[1:, 4].argsort(kind="stable")[-MAX_COMPONENTS:] + 1).tolist():
+    sizes = stats[1:, 2:4].max(axis=1)
+    for number in np.sort(sizes.argsort(kind="stable")[-MAX_COMPONENTS:] + 1).tolist():
         x, y, width, height, _ = stats[number].tolist()
         part = labels[y : y + height, x : x + width] == number
         found.append(Component(top + y, left + x, top + y + height, left + x + width, part))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,11 @@ from mnist_lit.imaging.digit_ink import FULLER, MARGIN, add_margin, digit_inks, 
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, draw_digit, in_mnist_format
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, Drawing, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import reduce_picture
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
-from mnist_lit.imaging.segmentation import SECOND, SPECK, WIDTH, line_hypotheses
+from mnist_lit.imaging.segmentation import MAX_SEGMENTS, SECOND, SPECK, WIDTH, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.stroke_width import Mask, with_margin
 
@@ -29,6 +30,7 @@ SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
 Picture = Image.Image | NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 def center_digit(picture: Picture) -> NDArray[np.uint8]:
@@ -93,9 +95,10 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
         drawn = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
-        for (rank, _), versions in zip(ranked, drawn, strict=True):
-            costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(versions))]
-            found += versions
+        for (rank, _), (box, drawing) in zip(ranked, drawn, strict=True):
+            images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
+            costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(images))]
+            found += [FoundDigit(box, image) for image in images]
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
     return Hypotheses([choices] if choices else [], found, beside)
 
@@ -106,10 +109,10 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    page = _lines_of_text(pixels, zoom) if max(pixels.shape[:2]) > DIGIT_SIDE else None
-    digits = page.digits() if page else []
-    if len(digits) != 1:
+    page = _segmented_page(pixels) if max(pixels.shape[:2]) > DIGIT_SIDE else None
+    if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
+    digits = page.drawn(pixels.shape, zoom).digits()
     if not single.found:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     left, top, right, bottom = single.digits()[0].box
@@ -127,14 +130,45 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
 # digit's largest piece has too little of the ink, or if the page has the same digit.
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
-    page = _lines_of_text(*_pixels(picture, PAGE_SIDE))
-    single = _coarse_hypotheses(picture, MAIN if page else 0)
-    if not page:
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    segmented = _segmented_page(pixels)
+    single = _coarse_hypotheses(picture, MAIN if segmented else 0)
+    if not segmented:
         return single
+    page = segmented.drawn(pixels.shape, zoom)
     return Hypotheses(page.lines, page.found + single.found, alone=_alone(single, page.found))
 
 
-def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypotheses | None:
+class _Page(NamedTuple):
+    """The digits that a page may have."""
+
+    ink: Ink
+    digits: list[Component]
+    lines: list[list[Choice]]  # between them
+    margin: int  # pixels around the page that the ink includes
+
+    def drawn(self, shape: tuple[int, ...], zoom: tuple[float, float]) -> Hypotheses:
+        """The same with the digits drawn. shape, zoom: see `_draw_all`."""
+        offset = -self.margin, -self.margin
+        drawn = _draw_all(self.ink, self.digits, zoom, shape, *offset)
+        out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
+        lines = self.lines
+        if faint := follow_faint_strokes(self.ink):
+            fuller = _fuller_digits(self.digits, self.ink, faint)[: max(0, MAX_SEGMENTS - len(drawn))]
+            drawn += _draw_all(faint, [digit for _, digit in fuller], zoom, shape, *offset)
+            numbers = {place: number for number, (place, _) in enumerate(fuller, len(self.digits))}
+            lines = [
+                line + [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
+                for line in lines
+            ]
+        found = []
+        for box, drawing in drawn:
+            sharp = out_of_focus and drawing.is_blurred
+            found.append(FoundDigit(box, drawing.sharpened() if sharp else drawing.image()))
+        return Hypotheses(lines, found)
+
+
+def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
     margin = 0
@@ -153,15 +187,7 @@ def _lines_of_text(pixels: NDArray[np.uint8], zoom: tuple[float, float]) -> Hypo
         for first, stop, digit, cost in segments:
             lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
             digits += [digit] if digit else []
-    drawn = _draw_all(ink, digits, zoom, pixels.shape, -margin, -margin)
-    out_of_focus = sum(len(versions) > 1 for versions in drawn) > len(drawn) / 2
-    if faint := follow_faint_strokes(ink):
-        fuller = _fuller_digits(digits, ink, faint)
-        drawn += _draw_all(faint, [digit for _, digit in fuller], zoom, pixels.shape, -margin, -margin)
-        numbers = {place: number for number, (place, _) in enumerate(fuller, len(digits))}
-        for line in lines:
-            line += [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
-    return Hypotheses(lines, [versions[-1 if out_of_focus else 0] for versions in drawn])
+    return _Page(ink, digits, lines, margin)
 
 
 def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
@@ -227,8 +253,9 @@ def _draw_all(
     shape: tuple[int, ...],
     top: int = 0,
     left: int = 0,
-) -> list[list[FoundDigit]]:
-    """Each digit's versions, see `draw_digit`, with its place in the picture."""
+) -> list[tuple[Box, Drawing]]:
+    """Draw the digits of a part of a picture of that shape that starts at top and left; each with its box in the
+    original picture, of which each pixel stands for `zoom` across and down."""
     strength = with_margin(ink.strength, 2)
     drawn = []
     for digit in digits:
@@ -236,11 +263,11 @@ def _draw_all(
             _within(shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis))) for axis in (1, 0)
         )
         box = _zoomed((x[0], y[0], x[1], y[1]), zoom)
-        drawn.append([FoundDigit(box, image) for image in draw_digit(strength, digit)])
+        drawn.append((box, draw_digit(strength, digit)))
     return drawn
 
 
-def _zoomed(box: tuple[float, float, float, float], zoom: tuple[float, float]) -> tuple[int, int, int, int]:
+def _zoomed(box: tuple[float, float, float, float], zoom: tuple[float, float]) -> Box:
     """A box of a reduced picture in the picture's own pixels, at least one wide and high."""
     left, top, right, bottom = (round(at * scale) for at, scale in zip(box, zoom * 2, strict=True))
     return left, top, max(right, left + 1), max(bottom, top + 1)

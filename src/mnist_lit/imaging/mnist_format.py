@@ -1,6 +1,8 @@
 """MNIST's format: 28×28 pixels, the digit in a box of 20×20, centered by mass, with strokes of the usual width. NumPy,
 Pillow and OpenCV only."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -56,21 +58,38 @@ def rotate(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     return fit_to_box(rotated)
 
 
-# Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
-def draw_digit(strength: NDArray[np.float32], digit: Component) -> list[NDArray[np.uint8]]:
-    """A digit in MNIST's format and stroke width, uint8 (28, 28), and if its strokes seem blurred, also sharpened.
-    strength: see `Ink`, with a margin of 2 pixels."""
+class Drawing(NamedTuple):
+    """A digit as it lies in the picture, enlarged or reduced."""
+
+    strength: NDArray[np.float32]  # (H, W), see `Ink`; the longer side of the ink is DRAWN_SIZE
+    edges: float  # their width in pixels
+
+    @property
+    def is_blurred(self) -> bool:
+        """Whether the digit seems out of focus."""
+        return self.edges >= BLURRED
+
+    def image(self) -> NDArray[np.uint8]:
+        """The digit in MNIST's format and stroke width, uint8 (28, 28)."""
+        return _with_usual_strokes(self.strength)
+
+    # Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
+    def sharpened(self) -> NDArray[np.uint8]:
+        """The same, sharpened."""
+        sigma = min(self.edges, WIDEST) / 2
+        blurred = cv2.GaussianBlur(self.strength, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+        return _with_usual_strokes(self.strength + SHARPENING * (self.strength - blurred))
+
+
+def draw_digit(strength: NDArray[np.float32], digit: Component) -> Drawing:
+    """Draw a digit alone. strength: see `Ink`, (H, W), with a margin of 2 pixels."""
     near = cv2.dilate(with_margin(digit.mask.view(np.uint8), 2), np.ones((3, 3), np.uint8))
     inked = strength[digit.top : digit.bottom + 4, digit.left : digit.right + 4] * near
     zoom = DRAWN_SIZE / digit.size
     height, width = (max(1, round(side * zoom)) for side in inked.shape)
     how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
     drawn = np.asarray(cv2.resize(inked, (width, height), interpolation=how), np.float32)
-    edges = _width_of_edges(drawn)
-    if edges < BLURRED:
-        return [_with_usual_strokes(drawn)]
-    blurred = cv2.GaussianBlur(drawn, (0, 0), min(edges, WIDEST) / 2, borderType=cv2.BORDER_CONSTANT)
-    return [_with_usual_strokes(drawn), _with_usual_strokes(drawn + SHARPENING * (drawn - blurred))]
+    return Drawing(drawn, _width_of_edges(drawn))
 
 
 def _with_usual_strokes(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from mnist_lit.imaging.ruling import ruled_lines
 from mnist_lit.imaging.stroke_width import ink_distances
 from mnist_lit.imaging.text_lines import FRAGMENT, NEAR, find_commas, height_of_line, text_lines
 
-MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each piece is taken alone, or uncut
+MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 # Shares of the picture's side.
 LINE, TABLE_LINE = 0.6, 0.25  # shortest ruled line around one digit, and around many
 LINE_MARGIN, MIN_DIGIT = 0.03, 0.1  # farthest start of a ruled line from the border; smallest digit on ruled paper
@@ -145,8 +145,6 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     ]
     text = text_lines(inside, typical)
     found = [_segments(line, height_of_line(line, typical), ink) for line in text]
-    if sum(map(len, found)) > MAX_SEGMENTS:
-        found = [[segment for segment in line if segment.stop == segment.first + 1] for line in found]
     if sum(map(len, found)) > MAX_SEGMENTS:
         return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
     return found
