@@ -121,6 +121,17 @@ def test_smooth_light_on_empty_paper_is_no_digit(spread: int) -> None:
     assert np.allclose(found.box, (400, 1000, 520, 1200), atol=12)
 
 
+@pytest.mark.parametrize("noise", [0, 1])
+@pytest.mark.parametrize("shape", [(300, 400), (600, 450), (1500, 1300)])
+def test_empty_paper_in_a_light_that_falls_to_one_side_has_no_digit(shape: tuple[int, int], noise: int) -> None:
+    y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
+    grain = np.random.default_rng(0).normal(0, noise, shape)
+    for light in (1 - 0.6 * x, 1 - 0.5 * y, 1 - 0.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2), 0.6 + 0.4 * np.tanh(3 * x)):
+        empty = (240 * light + grain).clip(0, 255).astype(np.uint8)
+        assert find_digit(empty) is None
+        assert find_digits(empty) == []
+
+
 def test_a_large_photo_shows_the_ink_of_a_small_digit_in_detail() -> None:
     photo = write_seven(page(1500, 1500), 700, 700, zoom=0.3, pen=3)
     small, large = find_digit(photo), find_digit(photo.crop((690, 690, 730, 745)))

@@ -24,7 +24,8 @@ from mnist_lit.imaging.stroke_width import Mask, with_margin
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
-SOFT = 0.2  # least sharpness of a photo's edges; without any, there is only light and shadow
+SOFT, ENLARGED = 0.2, 0.14  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
+DENSE = 0.4  # the same for small digits, which a coarse look blurs
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
@@ -85,7 +86,7 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     gray, certainty = _unruled(pixels, DIGIT)
-    if max(zoom) > 1 and edge_sharpness(gray) < SOFT:  # smaller ones may be enlargements of even smaller ones
+    if _is_smooth(gray, SOFT if max(zoom) > 1 else ENLARGED):
         return Hypotheses([], [])
     costs: list[float] = []
     found: list[FoundDigit] = []
@@ -171,6 +172,8 @@ class _Page(NamedTuple):
 def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
+    if _is_smooth(gray, ENLARGED) and edge_sharpness(gray, PAGE) < DENSE:
+        return None
     margin = 0
     rough = first_ink(gray, PAGE)
     if rough and _is_cropped_line(rough[0].mask):
@@ -222,6 +225,12 @@ def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
     """The result of `dark_on_light` without the paper's ruled lines."""
     gray, certainty = dark_on_light(pixels, look)
     return remove_ruling(gray), certainty
+
+
+def _is_smooth(gray: Gray, least: float) -> bool:
+    """Whether a picture has only light and shadows, since even its sharpest edges are less sharp than the least. The
+    edges of tiny pictures are too few to tell."""
+    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < least
 
 
 def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:

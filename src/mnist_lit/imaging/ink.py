@@ -70,11 +70,11 @@ def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
-def edge_sharpness(gray: Gray) -> float:
-    """The steepest rise from paper to ink within three pixels of a first look for one digit, as a share of the whole
-    rise: from 0 for a smooth shadow to 1 for a sharp stroke."""
-    gray = reduce(gray, -(-max(gray.shape) // DIGIT.coarse))
-    middle, weight, _ = edges(_contrast(gray, DIGIT.window * max(gray.shape))[0])
+def edge_sharpness(gray: Gray, look: Look = DIGIT) -> float:
+    """The steepest rise from paper to ink within three pixels of a first look, as a share of the whole rise: from 0 for
+    a smooth shadow to 1 for a sharp stroke."""
+    gray = reduce(gray, -(-max(gray.shape) // look.coarse))
+    middle, weight, _ = edges(_contrast(gray, look.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
     return float((weight * np.sqrt(weight)).sum()) / rise if rise else 0.0
 
