@@ -34,6 +34,28 @@ def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
     assert np.allclose(sheet.in_picture((0, 0, width, height)), (40, 40, 560, 420), atol=22)
 
 
+@pytest.mark.parametrize("share", [0.015, 0.03, 0.08])
+@pytest.mark.parametrize("color", [(90, 60, 40), (25, 25, 25), (60, 110, 150)])
+def test_a_small_card_is_read_alone(share: float, color: tuple[int, int, int], seven: NDArray[np.uint8]) -> None:
+    side = round((share * 1200 * 900) ** 0.5)
+    card = write_seven(page(200, 200), 70, 50).resize((side, side), Image.Resampling.LANCZOS)
+    picture = Image.new("RGB", (1200, 900), color)
+    picture.paste(card.convert("RGB"), (700, 300))
+    grainy = (np.asarray(picture) + np.random.default_rng(0).normal(0, 4, (900, 1200, 1))).clip(0, 255).astype(np.uint8)
+    assert len(find_sheets(grainy)) == 1
+    assert likeness(center_digit(grainy), seven) > 0.85
+    (found,) = find_digits(grainy)
+    scale = side / 200
+    assert np.allclose(found.box, (700 + 66 * scale, 300 + 46 * scale, 700 + 134 * scale, 300 + 154 * scale), atol=9)
+
+
+@pytest.mark.parametrize("pen", [30, 60, 90])
+def test_a_thick_stroke_on_rough_paper_is_not_a_small_card(pen: int) -> None:
+    written = np.asarray(write_seven(page(600, 600), 200, 150, zoom=3, pen=pen).convert("RGB"), np.float64)
+    rough = (written + np.random.default_rng(0).normal(0, 20, (600, 600, 1))).clip(0, 255).astype(np.uint8)
+    assert find_sheets(rough) == find_sheets(255 - rough) == []
+
+
 def test_a_smooth_table_is_not_the_sheet() -> None:
     """Although it is as free of edges, and around the sheet."""
     picture = Image.new("RGB", (640, 480), (60, 60, 65))

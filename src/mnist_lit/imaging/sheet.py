@@ -13,8 +13,10 @@ from mnist_lit.imaging.ink import TABLE
 SIDE = 240  # longer side in pixels of the resized picture in which the sheet is looked for
 WHOLE_SCALE = 4 / 3  # least scale at which pictures are reduced by whole numbers: nearer to 1, they would be halved
 NARROW = 0.25  # shorter side, as a share of the longer one, below which no sheet is looked for
-COARSE = 24  # sides in pixels of the picture of the first, quick look
-SURROUNDINGS = 0.06  # least share of it that differs from its border, as a table or a sheet does, but not a stroke
+PHOTO = 480  # longer side in pixels of a picture that may show a small sheet; a smaller one is filled by its digit
+# In smaller pictures and in photos: sides in pixels of the picture of the first, quick look, and the least share of it
+# that differs from its border, as a table or a sheet does, but not a stroke.
+COARSE, SURROUNDINGS = (24, 40), (0.06, 0.005)
 # In pixels of the resized picture.
 STROKE, GAP = 15, 9  # widest stroke that is not an edge of the paper, and widest gap in an edge
 THICK_STROKE = 29  # the widest stroke in an enlarged picture, which its digit fills
@@ -27,10 +29,13 @@ ENCLOSED = 0.2  # greatest share of a polygon's edge beyond which there is paper
 COLORED, ALIKE = 0.03, 0.25  # least change of a color's share; below this share of the largest, it is brightness only
 COLOR, DARK = 450, 48  # gray levels for a share of 1; least sum of red, green and blue that shows a color
 HOLES = 0.05  # largest share of holes in a round sheet: a zero has more
+# Of a small sheet: least share of what is around it that is table, least share of it that is writing, and least shorter
+# side as a share of the longer one.
+ALL_AROUND, WRITTEN, STRIP = 0.95, 0.02, 0.38
 PRINTED = 0.003  # share of the picture that is writing around a box on a page
 FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is not in shadow
 SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
-LEAST, MOST = 0.12, 0.97  # shares of the picture that the sheet covers
+LEAST, MOST = (0.12, 0.01), 0.97  # least share of the picture that the sheet covers, in the same two, and greatest
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
 ROUND = 0.01  # how far a polygon may be from an outline, as a share of its length
 CORNERS = (0.03, 0.05, 0.08)  # the same of a quadrilateral, tried in turn: a finger covers corners
@@ -73,7 +78,8 @@ class Area(NamedTuple):
 def find_sheets(pixels: Pixels) -> list[Sheet]:
     """The sheets of paper in a photo, (H, W) or (H, W, 3), in reading order; empty unless at least two sides of one are
     in view."""
-    if min(pixels.shape[:2]) < NARROW * max(pixels.shape[:2]) or not _has_surroundings(pixels):
+    is_photo = max(pixels.shape[:2]) >= PHOTO
+    if min(pixels.shape[:2]) < NARROW * max(pixels.shape[:2]) or not _has_surroundings(pixels, is_photo):
         return []
     resized, scale = _resized(pixels)
     height, width = resized.shape[:2]
@@ -82,7 +88,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
-    candidates = [(version, _smooth_areas(version, edge)) for version in versions for edge in EDGES]
+    candidates = [(version, _smooth_areas(version, edge, LEAST[is_photo])) for version in versions for edge in EDGES]
     shapes = [(_quadrilateral, _flatten), (_polygon, _cut_out)][: 2 if scale > 1 else 1]
     for shape, sheet in shapes:
         for version, areas in candidates:
@@ -92,8 +98,10 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
                 if area.size < MOST * height * width and not _is_printed(small, writing, area, areas)
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            if found := in_reading_order([corners for corners in outlines if _has_edges(version, corners)]):
-                return [sheet(pixels, corners * scale) for corners in found]
+            found = [corners for corners in outlines if _has_edges(version, corners)]
+            found = [corners for corners in found if _is_large(corners, small) or _is_note(resized, corners)]
+            if found:
+                return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
     return []
 
 
@@ -107,14 +115,15 @@ def _resized(pixels: Pixels) -> tuple[Pixels, float]:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=resampling), np.uint8), scale
 
 
-def _has_surroundings(pixels: Pixels) -> bool:
+def _has_surroundings(pixels: Pixels, is_photo: bool) -> bool:  # noqa: FBT001
     """Whether something other than strokes differs from what is along the picture's border; a quick look that spares
     most small pictures the search."""
-    step = max(1, max(pixels.shape[:2]) // (4 * COARSE))  # every pixel would take as long as the rest
+    side = COARSE[is_photo]
+    step = max(1, max(pixels.shape[:2]) // (4 * side))  # every pixel would take as long as the rest
     some = np.ascontiguousarray(pixels[::step, ::step])
-    coarse = np.asarray(cv2.resize(some, (COARSE, COARSE), interpolation=cv2.INTER_AREA), np.uint8)
+    coarse = np.asarray(cv2.resize(some, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     around = np.median(border(coarse), axis=0).astype(np.uint8)
-    return bool((cv2.medianBlur(difference_from(coarse, around), 7) > STEP).mean() > SURROUNDINGS)
+    return bool((cv2.medianBlur(difference_from(coarse, around), 7) > STEP).mean() > SURROUNDINGS[is_photo])
 
 
 def difference_from(pixels: Pixels, color: NDArray[Any]) -> Pixels:
@@ -129,8 +138,9 @@ def _colors(pixels: Pixels) -> Pixels:
     return np.asarray((levels * (COLOR / total) + (128 - COLOR / 3)).clip(0, 255), np.uint8)
 
 
-def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
-    """The largest areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last."""
+def _smooth_areas(pixels: Pixels, edge: int, least: float) -> list[Area]:
+    """The areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last. least: the share
+    of the picture that they cover."""
     near = np.ones((3, 3), np.uint8)
     steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))))
     smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
@@ -138,7 +148,7 @@ def _smooth_areas(pixels: Pixels, edge: int) -> list[Area]:
     outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sizes = np.array([cv2.contourArea(outline) for outline in outlines])
     around = links[0][:, 3] if outlines else np.zeros(0)  # the outline around each hole; -1 for what is not a hole
-    largest = sorted(np.flatnonzero((around < 0) & (sizes > LEAST * steps.size)).tolist(), key=sizes.__getitem__)
+    largest = sorted(np.flatnonzero((around < 0) & (sizes > least * steps.size)).tolist(), key=sizes.__getitem__)
     return [
         Area(
             np.asarray(outlines[n], np.int32),
@@ -239,6 +249,29 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
         return False
     paper = np.mean([levels[0].mean(axis=0) for levels in sides], axis=0)
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > STEP)  # otherwise it is paper, too, as around a box
+
+
+def _is_large(corners: Corners, pixels: Pixels) -> bool:
+    """Whether a polygon covers so much of a picture that hardly anything but a sheet does."""
+    return float(cv2.contourArea(corners)) > LEAST[0] * pixels.shape[0] * pixels.shape[1]
+
+
+# In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
+def _is_note(pixels: Pixels, corners: Corners) -> bool:
+    """Whether a quadrilateral is a small sheet: there is writing on it, and table all around it and along the picture's
+    border."""
+    sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
+    if len(corners) > 4 or sides.min() < STRIP * sides.max():
+        return False
+    near = np.ones((GAP, GAP), np.uint8)
+    sheet = cv2.fillConvexPoly(np.zeros(pixels.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
+    inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near)
+    around = cv2.dilate(outer, np.ones((3, 3), np.uint8)) > outer
+    if not inner.any():
+        return False
+    difference = difference_from(pixels, np.median(pixels[inner > 0], axis=0).round())
+    table = min(float((levels > STEP).mean()) for levels in (difference[around], border(difference)))
+    return table > ALL_AROUND and float((difference[inner > 0] > WRITING).mean()) > WRITTEN
 
 
 def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels, float]:
