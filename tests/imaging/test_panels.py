@@ -71,6 +71,29 @@ def test_a_panel_may_be_as_small_as_an_image_of_mnist(images: Tensor) -> None:
         assert np.array_equal(panel.pixels, image[1:-1, 1:-1])
 
 
+def test_a_panel_may_cover_a_hundredth_of_a_screenshot() -> None:
+    panel = write_seven(page(paper=0), 70, 50, color=255)
+    alone, shown = find_digit(panel), Image.new("L", (1900, 1050), 245)
+    shown.paste(panel.resize((150, 150), Image.Resampling.LANCZOS), (800, 300))
+    one = find_digit(shown)
+    assert alone
+    assert one
+    assert likeness(one.image, alone.image) > 0.9
+
+
+def test_every_tile_of_a_contact_sheet_is_a_panel(images: Tensor) -> None:
+    """Also those whose digit nearly touches their side, where it is as light as the margin."""
+    tiles = images.numpy().copy()
+    tiles[::3, 1:27, 26] = 255
+    shown = np.full((400, 162), 255, np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = 10 + 38 * (place // 4), 10 + 38 * (place % 4)
+        shown[top : top + 28, left : left + 28] = tile
+    panels = find_panels(shown)
+    assert len(panels) == 16
+    assert all(np.array_equal(panel.pixels, tile[1:-1, 1:-1]) for panel, tile in zip(panels, tiles, strict=True))
+
+
 def test_digits_beside_a_rectangle_are_read() -> None:
     picture = page(640, 480, 245)
     ImageDraw.Draw(picture).rectangle((60, 230, 580, 450), 180)

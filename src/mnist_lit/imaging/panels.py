@@ -9,7 +9,7 @@ from mnist_lit.imaging.sheet import Pixels, Sheet, difference_from, in_reading_o
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
 PLAIN, DIFFERENT, CONTRAST = 8, 12, 40
-SIDE, SHARE = 12, 0.1  # shortest side of a panel, in pixels; least share of the picture in panels
+SIDE, SHARE = 12, 0.01  # shortest side of a panel, in pixels; least share of the picture in panels
 TICKS = 0.01  # widest ticks and letters beside a panel, as a share of the picture's longer side; at least 3 pixels
 STRAIGHT, FILLED = 0.95, 0.55  # least shares of a panel's sides and of its area that differ from the margin
 LABEL = 0.25  # height of the highest label, as a share of the lowest panel's
@@ -26,10 +26,13 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     different = _differs(pixels, np.median(margin, axis=0))
     if different.mean() < SHARE:
         return []
-    ticks = max(3, round(TICKS * max(different.shape)))
-    solid = np.asarray(cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
+    ticks = max(3, round(TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
+    # The opening would cut into the side of a panel where a stroke of the margin's color is near, so holes are filled.
+    outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros_like(different), outlines, -1, 1, -1)
+    solid = np.asarray(cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
-    panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, solid, *box)]
+    panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, different, solid, *box)]
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)
@@ -42,11 +45,13 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     return [_cut_out(pixels, *panel[[0, 2]].astype(int).ravel().tolist()) for panel in in_reading_order(corners)]
 
 
-def _is_panel(pixels: Pixels, solid: NDArray[np.uint8], left: int, top: int, width: int, height: int) -> bool:
+def _is_panel(
+    pixels: Pixels, different: NDArray[np.uint8], solid: NDArray[np.uint8], left: int, top: int, width: int, height: int
+) -> bool:
     """Whether a component in a box is a rectangle, is more than a frame, and contains something."""
     inside = slice(top, top + height), slice(left, left + width)
-    panel = solid[inside]
-    is_rectangle = min(float(side.mean()) for side in sides(panel)) >= STRAIGHT and panel.mean() >= FILLED
+    straight = min(float(side.mean()) for side in sides(solid[inside])) >= STRAIGHT
+    is_rectangle = straight and different[inside].mean() >= FILLED
     return bool(min(width, height) >= SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= CONTRAST)
 
 

@@ -253,7 +253,7 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
 
 def _is_large(corners: Corners, pixels: Pixels) -> bool:
     """Whether a polygon covers so much of a picture that hardly anything but a sheet does."""
-    return float(cv2.contourArea(corners)) > LEAST[0] * pixels.shape[0] * pixels.shape[1]
+    return bool(cv2.contourArea(corners) > LEAST[0] * pixels.shape[0] * pixels.shape[1])
 
 
 # In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
