@@ -104,6 +104,15 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
     assert [row.split()[-1] for row in out.splitlines()[1:]] == ["some", "ok"]  # the other one is still read
 
 
+def test_a_picture_of_too_many_pixels_costs_one_line() -> None:
+    """Pillow's own warning about its size is not printed."""
+    Image.new("1", (10_000, 10_000)).save("large.png")
+    program = [sys.executable, "-m", "mnist_lit", "predict", "large.png", *PRETRAINED]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert "got 10000×10000; make it smaller" in run.stdout
+    assert run.stderr == "predict: pretrained\n"
+
+
 def test_many_prints_lines_as_numbers_and_writes_each_digit(cli: Cli) -> None:
     draw("three.png", digits=3)
     Image.new("L", (40, 30), 250).save("blank.png")

@@ -294,6 +294,16 @@ def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -
     assert printed in ("20 40\n", "40 20\n")  # Pillow 12 loses the orientation together with the damaged text
 
 
+def test_other_warnings_of_pillow_still_reach_a_program(tmp_path: Path) -> None:
+    corner().save(tmp_path / "large.png")
+    script = (
+        "import sys, mnist_lit.imaging.open_picture; from PIL import Image; "
+        "Image.MAX_IMAGE_PIXELS = 500; Image.open(sys.argv[1])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "large.png")]
+    assert "DecompressionBombWarning" in subprocess.run(command, capture_output=True, text=True).stderr
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -312,6 +322,7 @@ def test_a_pillow_warning_is_not_an_error_even_if_warnings_are(tmp_path: Path) -
         (np.array([["a"]]), "numbers"),
         (np.broadcast_to(np.uint8(0), (10**5, 10**5)), "megapixels"),
         (bytes_of(Image.new("1", (9000, 9000))), "megapixels"),
+        (bytes_of(Image.new("1", (10000, 10000))), "megapixels"),  # Pillow warns, which is an error in tests
         (bytes_of(Image.new("1", (14000, 14000))), "megapixels"),
     ],
 )

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import signal
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -105,6 +106,7 @@ def test_a_process_reads_no_further_files_once_it_is_to_stop(monkeypatch: pytest
     before = signal.getsignal(signal.SIGINT)
     try:
         workers.set_up_process()
+        warnings.warn_explicit("of a process", RuntimeWarning, "Image.py", 1, "PIL.Image")  # hidden in our own ones
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(InputError, match="stopped by a signal"):
             propose_files(["missing.png"], many=False)

@@ -29,8 +29,9 @@ FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG"
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # ISO/IEC 23008-12, annex B: HEIF coded as HEVC
 
-# Pillow warns about damaged metadata; what matters raises. Set once, because all threads share the filters.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow warns about damaged metadata, with plain UserWarnings; what matters raises. Set once, because all threads share
+# the filters. Its other warnings are about a program's own calls.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
@@ -103,7 +104,7 @@ def _decode(content: bytes) -> tuple[Image.Image, tuple[int, int]]:
     formats = [name for name in FORMATS if name in Image.OPEN]  # not every build of Pillow has them all
     try:
         picture = Image.open(io.BytesIO(content), formats=formats)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # warnings may be errors
         raise InputError(f"expected at most {MAX_PIXELS // 10**6} megapixels, got far more; make it smaller") from error
     except UnidentifiedImageError as error:
         raise InputError(f"expected a picture ({', '.join(FORMATS)}), got something else") from error

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -110,6 +111,7 @@ def set_up_process() -> None:
     """Use one thread, leave signals to the parent but read no further files after one, and end with the parent."""
     import cv2
 
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters raises
     cv2.setNumThreads(1)  # the processes share the processors already
     signal.signal(signal.SIGINT, lambda *_: stopping.set())  # the parent ends its workers
     if sys.platform != "win32":
