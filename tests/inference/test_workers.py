@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,38 @@ def test_a_process_reads_no_further_files_once_it_is_to_stop(monkeypatch: pytest
     finally:
         workers.stopping.clear()
         signal.signal(signal.SIGINT, before)
+
+
+def test_threads_that_stop_reading_do_not_stop_those_of_another_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stopping, released = (threading.Event() for _ in range(3))
+    opened = []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **options: Any) -> None:
+            stopping.set()
+            super().shutdown(*args, **options)
+
+    def slow(path: str, *, many: bool) -> Proposal:
+        opened.append(path)
+        if path == "slow.png":
+            begun.set()
+            released.wait(60)
+        raise InputError("read")
+
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(workers, "propose", slow)
+    stopped = propose_chunks(["fast.png"] * CHUNK_SIZE + ["slow.png", "later.png"], many=False)
+    next(stopped)
+    begun.wait(60)
+    thread = threading.Thread(target=stopped.close)  # type: ignore[attr-defined]
+    thread.start()
+    stopping.wait(60)
+    try:
+        assert list(propose_chunks(["fast.png"], many=False)) == [(["fast.png"], ["read"])]
+    finally:
+        released.set()
+        thread.join()
+    assert "later.png" not in opened
 
 
 def test_files_are_opened_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -22,8 +23,9 @@ MIN_CHUNKS = 16  # with fewer, starting processes is not worthwhile
 MAX_WORKERS = 8  # more would find digits faster than one network classifies them
 
 Proposed = Proposal | str  # a picture's digits, or why it could not be read
+Search = Callable[[Sequence[str], bool], list[Proposed]]  # see `propose_files`
 
-stopping = threading.Event()  # set once nobody waits for this process's results any more
+stopping = threading.Event()  # set in a worker process once nobody waits for its results any more
 
 
 def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequence[str], list[Proposed]]]:
@@ -35,10 +37,12 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
     in_processes = len(files) >= MIN_CHUNKS * size and STDIN not in files
     waiting: deque[tuple[Sequence[str], Future[list[Proposed]]]] = deque()
     pool = _start_processes(workers) if in_processes else ThreadPoolExecutor(workers)
+    closing = threading.Event()  # tells this call's threads what `stopping` tells a process
+    search = propose_files if in_processes else partial(propose_files, stopping=closing)
     try:
         while True:
             while len(waiting) < 2 * workers and (chunk := next(chunks, None)):
-                waiting.append((chunk, _submit(pool, chunk, many)))
+                waiting.append((chunk, _submit(pool, search, chunk, many)))
             if not waiting:
                 return
             chunk, future = waiting.popleft()
@@ -52,29 +56,36 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
                     yield chunk, _search_for_crash(chunk, many) if future.exception() else future.result()
                 pool = _start_processes(workers)
     finally:
-        stopping.set()
+        closing.set()
         pool.shutdown(cancel_futures=True)
-        stopping.clear()
 
 
-def _submit(pool: Executor, files: Sequence[str], many: bool) -> Future[list[Proposed]]:  # noqa: FBT001
+def _submit(pool: Executor, search: Search, files: Sequence[str], many: bool) -> Future[list[Proposed]]:  # noqa: FBT001
     """Give the pool a chunk. If a process has already crashed, the chunk's future says so, as after a later crash."""
     try:
-        return pool.submit(propose_files, files, many)
+        return pool.submit(search, files, many)
     except BrokenProcessPool as error:
         future = Future[list[Proposed]]()
         future.set_exception(error)
         return future
 
 
-def propose_files(files: Sequence[str], many: bool) -> list[Proposed]:  # noqa: FBT001  # called by position
-    """Each file's digits or error message: one bad file must not cost the others their rows."""
-    return [_propose(file, many) for file in files]
+def propose_files(
+    files: Sequence[str],
+    many: bool,  # noqa: FBT001  # called by position
+    stopping: threading.Event = stopping,
+) -> list[Proposed]:
+    """Each file's digits or error message: one bad file must not cost the others their rows. Raises InputError before
+    the next file once `stopping` is set."""
+    found = []
+    for file in files:
+        if stopping.is_set():
+            raise InputError("stopped by a signal")
+        found.append(_propose(file, many))
+    return found
 
 
 def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
-    if stopping.is_set():
-        raise InputError("stopped by a signal")
     try:
         if file == STDIN and sys.stdin is None:
             raise InputError("expected a picture on standard input, got no standard input")
