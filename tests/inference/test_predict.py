@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -44,6 +45,22 @@ def test_every_row_says_where_its_digit_is(reader: DigitReader) -> None:
     one, missing = (row.cells() for row in rows_of(reader, ["one.png", "missing.png"]))
     assert (one["line"], one["column"], one["digit"]) == (1, 1, "1")
     assert missing["line"] is missing["column"] is missing["digit"] is None
+
+
+def test_what_the_network_sees_of_a_page_is_shown_line_by_line(reader: DigitReader) -> None:
+    page = Image.new("L", (300, 400), 235)
+    for left, top in ((50, 30), (150, 30), (50, 240)):
+        ImageDraw.Draw(page).line([(left, top), (left - 8, top + 120)], fill=20, width=9)
+    page.save("page.png")
+    shown: list[Path] = []
+    ((*rows,),) = read_files(reader, ["page.png"], many=True, shown=shown)
+    images = [row.reading.image for row in rows if row.reading]
+    with Image.open(shown[0]) as seen:
+        assert seen.size == (448, 448)
+        small = np.asarray(seen)[::8, ::8]
+    for place, image in zip((np.s_[:28, :28], np.s_[:28, 28:], np.s_[28:, :28]), images, strict=True):
+        assert np.array_equal(small[place], image)
+    assert not small[28:, 28:].any()
 
 
 def test_a_reading_that_leaves_digits_out_says_how_to_read_them(reader: DigitReader) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,9 +87,13 @@ def read_files(
 
 
 def _show(file: str, readings: Sequence[Reading], shown: list[Path]) -> str:
-    """Save the network's inputs side by side, enlarged; returns the error message if that fails, else nothing."""
+    """Save the network's inputs, enlarged, each line of text side by side; returns the error message if that fails,
+    else nothing."""
     path = Path(("stdin" if file == STDIN else file) + SHOW_SUFFIX)
-    images = np.concatenate([reading.image for reading in readings], axis=1)  # (28, 28 N)
+    by_line = groupby(readings, key=lambda reading: reading.line)
+    lines = [np.concatenate([reading.image for reading in line], axis=1) for _, line in by_line]  # (28, 28 N) each
+    width = max(line.shape[1] for line in lines)
+    images = np.concatenate([np.pad(line, ((0, 0), (0, width - line.shape[1]))) for line in lines])
     try:
         write_atomic(path, png_bytes(images.repeat(SHOW_SCALE, axis=0).repeat(SHOW_SCALE, axis=1)))
     except OSError as error:
