@@ -1,10 +1,11 @@
 """Digits are found in pictures, one or all of them, and where they were written."""
 
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
@@ -25,6 +26,36 @@ def test_a_digit_is_found_where_it_was_written() -> None:
     found = find_digit(write_seven(page(), 70, 50))
     assert found
     assert np.allclose(found.box, (66, 46, 134, 154), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        (page().convert("RGBA"), r'"RGBA" \(200, 200\)'),
+        (page().convert("P"), '"P"'),
+        (Image.new("I;16", (50, 40)), '"I;16"'),
+        (Image.new("L", (0, 40)), r'"L" \(0, 40\)'),
+        (np.zeros((28, 28), bool), r"bool \(28, 28\)"),
+        (np.zeros((40, 50, 4), np.uint8), r"uint8 \(40, 50, 4\)"),
+        (np.zeros((40, 50), np.float32), "float32"),
+        (np.zeros((0, 50), np.uint8), "uint8"),
+        ("seven.png", "<U9"),
+    ],
+)
+def test_a_picture_of_another_kind_has_to_be_opened_first(picture: Any, kind: str) -> None:
+    for find in (find_digit, find_digits, center_digit):
+        with pytest.raises(ValueError, match=f"got {kind}.*; call open_picture first"):
+            find(picture)
+
+
+def test_a_picture_may_have_a_text_called_size() -> None:
+    written = write_seven(page(), 70, 50)
+    plain = find_digit(written)
+    written.info["size"] = "A4"  # as Pillow keeps the texts of a PNG file
+    titled = find_digit(written)
+    assert plain
+    assert titled
+    assert titled.box == plain.box
 
 
 def test_boxes_refer_to_the_picture_before_it_was_reduced() -> None:

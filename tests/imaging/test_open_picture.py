@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin, features
 
 from mnist_lit.errors import InputError
-from mnist_lit.imaging.open_picture import MAX_SIDE, open_picture, picture_names
+from mnist_lit.imaging.open_picture import MAX_SIDE, ORIGINAL_SIZE, open_picture, picture_names
 
 
 def bytes_of(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
@@ -69,7 +69,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif[0x0112] = orientation
     loaded = open_picture(bytes_of(stored, exif=exif))
     assert np.array_equal(np.asarray(loaded), np.asarray(corner()))
-    assert loaded.info["size"] == (40, 20)
+    assert loaded.info[ORIGINAL_SIZE] == (40, 20)
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "TGA"])
@@ -165,16 +165,16 @@ def test_the_first_frame_of_an_animation_is_used() -> None:
 def test_a_large_photo_is_reduced_and_its_size_recorded() -> None:
     loaded = open_picture(bytes_of(Image.new("L", (6000, 5000), 200), "JPEG"))
     assert max(loaded.size) <= MAX_SIDE
-    assert loaded.info["size"] == (6000, 5000)
+    assert loaded.info[ORIGINAL_SIZE] == (6000, 5000)
 
 
 def test_the_size_is_that_of_the_pixels_whatever_an_image_says() -> None:
     title = PngImagePlugin.PngInfo()
     title.add_text("size", "A4")
     titled = Image.open(io.BytesIO(bytes_of(corner(), pnginfo=title)))
-    assert open_picture(titled).info["size"] == (40, 20)
+    assert open_picture(titled).info[ORIGINAL_SIZE] == (40, 20)
     cropped = open_picture(bytes_of(corner())).crop((0, 0, 10, 20))  # Pillow keeps the size that was recorded
-    assert open_picture(cropped).info["size"] == (10, 20)
+    assert open_picture(cropped).info[ORIGINAL_SIZE] == (10, 20)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
@@ -215,7 +215,7 @@ def test_photos_of_telephones_are_read_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     loaded = open_picture(heic_of(stored, exif=exif.tobytes()))
     assert np.allclose(gray(loaded), gray(corner()), atol=3)
-    assert loaded.info["size"] == (40, 20)
+    assert loaded.info[ORIGINAL_SIZE] == (40, 20)
 
 
 def test_a_transparent_heic_picture_is_put_on_paper() -> None:

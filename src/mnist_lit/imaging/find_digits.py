@@ -14,7 +14,7 @@ from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, Drawing, draw_digit, in_mnist_format
-from mnist_lit.imaging.open_picture import reduce_picture
+from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_SEGMENTS, SECOND, SPECK, WIDTH, line_hypotheses
@@ -42,7 +42,7 @@ def center_digit(picture: Picture) -> NDArray[np.uint8]:
 
 def find_digit(picture: Picture) -> FoundDigit | None:
     """The one digit of a picture; None if it is blank. picture: "L" or "RGB" from `open_picture`, or uint8 (H, W) or
-    (H, W, 3). An image in MNIST's format is returned unchanged."""
+    (H, W, 3). An image in MNIST's format is returned unchanged. Raises ValueError for any other kind of picture."""
     return next(iter(digit_hypotheses(picture).digits()), None)
 
 
@@ -67,10 +67,10 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
 
 def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
     """The hypotheses about each sheet of paper in a photo or, without any, about the whole picture."""
-    if (image := in_mnist_format(np.asarray(picture))) is not None:
+    pixels, zoom = _pixels(picture, PAGE_SIDE)
+    if (image := in_mnist_format(pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
-    pixels, zoom = _pixels(picture, PAGE_SIDE)
     written = []
     for sheet in find_panels(pixels) or find_sheets(pixels):
         on_sheet = hypotheses(sheet.pixels)
@@ -235,9 +235,17 @@ def _is_smooth(gray: Gray, least: float) -> bool:
 
 def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """The picture's pixels, reduced; and how many of the original ones each stands for, across and down."""
+    if isinstance(picture, Image.Image):
+        valid, kind = picture.mode in ("L", "RGB") and all(picture.size), f'"{picture.mode}" {picture.size}'
+    else:
+        shape, dtype = np.shape(picture), np.asarray(picture).dtype
+        valid, kind = dtype == np.uint8 and (len(shape) == 2 or shape[2:] == (3,)) and all(shape), f"{dtype} {shape}"
+    if not valid:
+        expected = 'an image of mode "L" or "RGB", or uint8 (H, W) or (H, W, 3)'
+        raise ValueError(f"expected {expected}, got {kind}; call open_picture first")
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     pixels = np.asarray(reduce_picture(image, max_side))
-    width, height = image.info.get("size", image.size)  # before `open_picture` reduced it
+    width, height = image.info.get(ORIGINAL_SIZE, image.size)  # before `open_picture` reduced it
     return pixels, (width / pixels.shape[1], height / pixels.shape[0])
 
 

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from mnist_lit.errors import InputError
 from mnist_lit.system.regular_file import read_regular_file
 
+ORIGINAL_SIZE = "mnist_lit.size"  # key in a picture's `info`; files may have a text called "size"
 SHOW_SUFFIX = ".seen.png"  # end of the names of pictures that `predict --show` saves
 MAX_BYTES, MAX_PIXELS = 64 << 20, 64_000_000  # of one file, at most
 SLOW_FORMATS = ("AVIF", "HEIF", "JPEG2000", "WEBP")  # their decoders need much memory or time
@@ -37,7 +38,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
     """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
     Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels is
-    reduced by a whole number; `info["size"]` is the upright width and height before.
+    reduced by a whole number; `info[ORIGINAL_SIZE]` is the upright width and height before.
 
     >>> open_picture(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
     200
@@ -163,7 +164,7 @@ def _normalize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
     picture = reduce_picture(picture, MAX_SIDE)
     picture = _on_paper(picture) if picture.mode == "RGBA" else picture.copy()  # never the caller's own object
-    picture.info = {"size": size[::-1] if 5 <= orientation <= 8 else size}  # 5 to 8 swap rows and columns
+    picture.info = {ORIGINAL_SIZE: size[::-1] if 5 <= orientation <= 8 else size}  # 5 to 8 swap rows and columns
     picture.getexif()[ExifTags.Base.Orientation] = orientation  # its only tag: the others may be damaged
     ImageOps.exif_transpose(picture, in_place=True)
     return picture

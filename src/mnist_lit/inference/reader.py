@@ -13,7 +13,7 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, rotate
-from mnist_lit.imaging.open_picture import open_picture
+from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
 
@@ -66,7 +66,7 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
     """Find the one digit of a picture, or every digit. picture: a path, bytes, an open file, an image or an array.
     Raises InputError if it is unreadable. Needs no model, so it can run in another thread or process."""
     image = open_picture(picture)
-    return Proposal(page_hypotheses(image) if many else [digit_hypotheses(image)], image.info["size"], many)
+    return Proposal(page_hypotheses(image) if many else [digit_hypotheses(image)], image.info[ORIGINAL_SIZE], many)
 
 
 def check_threshold(option: str, threshold: float | None) -> None:
