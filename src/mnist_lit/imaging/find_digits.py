@@ -13,7 +13,7 @@ from mnist_lit.imaging.digit_ink import FULLER, MARGIN, add_margin, digit_inks, 
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, Drawing, draw_digit, in_mnist_format
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
@@ -34,7 +34,7 @@ Picture = Image.Image | NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
-def center_digit(picture: Picture) -> NDArray[np.uint8]:
+def center_digit(picture: Picture) -> DigitImage:
     """The one digit of a picture as uint8 (28, 28), 0 = paper, 255 = ink; all 0 if the picture is blank."""
     found = find_digit(picture)
     return found.image if found else np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)

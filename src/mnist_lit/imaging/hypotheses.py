@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mnist_lit.imaging.mnist_format import DigitImage
 
 NEXT, BESIDE = 0.35, 0.7  # widest gap between letters of a word, and between neighboring words, in heights
 LOW = 0.4  # least height of a letter, as a share of its word's median
@@ -18,7 +19,7 @@ class FoundDigit(NamedTuple):
     """A digit and its place in the picture."""
 
     box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
-    image: NDArray[np.uint8]  # (28, 28), 0 = paper, 255 = ink
+    image: DigitImage
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1
 

@@ -21,15 +21,17 @@ BLURRED, WIDEST, SHARPENING = 12, 25, 3  # edges in a drawn digit: least width t
 ROTATION_ZOOM, ROTATION_INK = 3, 0.15
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
 
+DigitImage = NDArray[np.uint8]  # (28, 28), 0 = paper, 255 = ink
+
 
 # MNIST's makers scaled each digit, aspect ratio kept, into a box of 20×20 pixels, antialiased, and shifted it so that
 # its center of mass is the center of a 28×28 image (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
 # applied to document recognition", section III.A). A network trained on MNIST has seen nothing else, so every other
 # digit has to be placed the same way. The shift stops at the image's border: no ink is lost, even if a digit is very
 # heavy on one side.
-def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Scale a digit, uint8 (H, W), 0 = paper, 255 = ink, into the 20×20 box and center it by mass: uint8 (28, 28).
-    Raises ValueError if there is no ink.
+def fit_to_box(ink: NDArray[np.uint8]) -> DigitImage:
+    """Scale a digit, uint8 (H, W), 0 = paper, 255 = ink, into the 20×20 box and center it by mass. Raises
+    ValueError if there is no ink.
 
     >>> fit_to_box(np.full((4, 2), 255, np.uint8)).nonzero()[0].tolist()[0]  # a 20×10 bar starts in row 4
     4
@@ -48,8 +50,8 @@ def fit_to_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image
 
 
-def rotate(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    """A digit in MNIST's format, uint8 (28, 28), rotated counterclockwise and fitted to the box again."""
+def rotate(image: DigitImage, degrees: float) -> DigitImage:
+    """A digit in MNIST's format, rotated counterclockwise and fitted to the box again."""
     side = ROTATION_ZOOM * IMAGE_SIZE
     enlarged = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
@@ -69,12 +71,12 @@ class Drawing(NamedTuple):
         """Whether the digit seems out of focus."""
         return self.edges >= BLURRED
 
-    def image(self) -> NDArray[np.uint8]:
-        """The digit in MNIST's format and stroke width, uint8 (28, 28)."""
+    def image(self) -> DigitImage:
+        """The digit in MNIST's format and stroke width."""
         return _with_usual_strokes(self.strength)
 
     # Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
-    def sharpened(self) -> NDArray[np.uint8]:
+    def sharpened(self) -> DigitImage:
         """The same, sharpened."""
         sigma = min(self.edges, WIDEST) / 2
         blurred = cv2.GaussianBlur(self.strength, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
@@ -92,8 +94,8 @@ def draw_digit(strength: NDArray[np.float32], digit: Component) -> Drawing:
     return Drawing(drawn, _width_of_edges(drawn))
 
 
-def _with_usual_strokes(drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The strengths of a drawn digit's ink (H, W) as uint8 (28, 28) with strokes of the usual width."""
+def _with_usual_strokes(drawn: NDArray[np.float32]) -> DigitImage:
+    """The strengths of a drawn digit's ink (H, W) in MNIST's format with strokes of the usual width."""
     ink = drawn >= _edge(drawn)
     return fit_to_box(normalize_stroke_width(ink, BOX_SIZE, *STROKE_WIDTH).astype(np.uint8) * 255)
 
@@ -113,9 +115,9 @@ def _width_of_edges(drawn: NDArray[np.float32]) -> float:
     return float(band / max(outline, 1)) * float(drawn.max()) / (2 * BAND * edge) if edge else 0.0
 
 
-def in_mnist_format(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """uint8 (28, 28) or (28, 28, 3) as uint8 (28, 28), 0 = paper, if the digit fills the box and is centered by mass on
-    plain black or white; None for any other picture."""
+def in_mnist_format(pixels: NDArray[np.uint8]) -> DigitImage | None:
+    """uint8 (28, 28) or (28, 28, 3) as a digit's image if the digit fills the box and is centered by mass on plain
+    black or white; None for any other picture."""
     if pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
         return None
     gray = pixels if pixels.ndim == 2 else pixels.mean(axis=2).round().astype(np.uint8)

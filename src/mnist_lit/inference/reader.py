@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_lit.errors import InputError, require
 from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, rotate
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, rotate
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, open_picture
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
 from mnist_lit.runs.locate import locate_model
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
     status: str  # "ok" or "rejected"
     message: str  # why it was rejected, or how many digits the picture seems to have instead of one; else empty
     box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels
-    image: Images  # the network's input, uint8 (28, 28), 0 = paper
+    image: DigitImage  # the network's input
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1
 
