@@ -60,13 +60,17 @@ def test_faint_ink_is_stretched() -> None:
     assert center_digit(faint).max() > 200
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2)])
-def test_pictures_of_one_pixel_s_width_are_blank_or_read(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "one", "many"), [((1, 1), 0, 0), ((1, 60), 1, 0), ((300, 1), 0, 0), ((2, 2), 1, 1), ((2, 30), 1, 6)]
+)
+def test_pictures_of_one_pixel_s_width_are_blank_or_read(shape: tuple[int, int], one: int, many: int) -> None:
     stripes = np.zeros(shape, np.uint8)
     stripes[..., ::5] = 255
-    for picture in (stripes, np.full(shape, 128, np.uint8)):
-        center_digit(picture)
-        find_digits(picture)
+    assert center_digit(stripes).any() == one
+    assert len(find_digits(stripes)) == many
+    plain = np.full(shape, 128, np.uint8)
+    assert not center_digit(plain).any()
+    assert find_digits(plain) == []
 
 
 @pytest.mark.parametrize("finger", [250, 410])

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
+from imaging.drawing import likeness, page, write_seven
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, rotate
@@ -37,6 +38,16 @@ def test_a_digit_heavy_on_one_side_keeps_all_of_its_ink() -> None:
     ink = np.zeros((20, 20), np.uint8)
     ink[:, 0] = ink[10, :] = 255
     assert np.ptp(fit_to_box(ink).nonzero()[1]) + 1 == BOX_SIZE
+
+
+def test_a_digit_is_neither_mirrored_nor_rotated() -> None:
+    """Nor moved: compared with a seven that Pillow alone draws in the box, centered by mass."""
+    large = Image.new("L", (10 * IMAGE_SIZE, 10 * IMAGE_SIZE))
+    ImageDraw.Draw(large).line(((70, 80), (180, 80), (110, 260)), 255, 26, "curve")
+    expected = np.asarray(large.reduce(10))
+    image = center_digit(write_seven(page(), 70, 50))
+    assert likeness(image, expected) > 0.9
+    assert all(likeness(other, expected) < 0.6 for other in (image[:, ::-1], image[::-1], image.T))
 
 
 def test_a_dot_fills_the_box() -> None:

@@ -147,7 +147,7 @@ def test_small_print_and_dotted_rings_are_not_dots() -> None:
             rings[top + 1 : top + 6, left + 1 : left + 6] = 220
             rings[top + 3, left + 3] = 40
     assert np.array_equal(remove_ruling(np.asarray(text)), np.asarray(text))
-    assert remove_ruling(rings).shape == rings.shape
+    assert np.count_nonzero(remove_ruling(rings) != rings) <= 20 * 30  # at most the dot in each ring
 
 
 @pytest.mark.parametrize("shape", [(320, 1), (1, 1600), (24, 1600), (1600, 130), (130, 320)])
@@ -155,7 +155,7 @@ def test_pictures_of_any_shape_are_accepted(shape: tuple[int, int]) -> None:
     for value in (0, 255):
         assert np.array_equal(remove_ruling(np.full(shape, value, np.uint8)), np.full(shape, value))
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert remove_ruling(noise).shape == shape
+    assert np.array_equal(remove_ruling(noise), noise)
 
 
 @pytest.mark.parametrize("paper", ["squares", "dots"])
