@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven, write_zero
+from mnist_lit.imaging.digit_ink import fills_picture
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.segmentation import SECOND
 
@@ -133,3 +134,13 @@ def test_faint_strokes_do_not_join_a_digit_to_what_is_far_larger() -> None:
     plain = digit_hypotheses(joined)
     ImageDraw.Draw(joined).line((197, 245, 20, 380, 380, 390), 200, 8)
     assert [digit.box for digit in digit_hypotheses(joined).found] == [digit.box for digit in plain.found]
+
+
+def test_a_digit_fills_the_picture_if_it_reaches_from_border_to_border() -> None:
+    stroke = np.eye(20, dtype=bool)
+    assert fills_picture(stroke)
+    assert fills_picture(np.pad(stroke, 1))
+    assert not fills_picture(np.pad(stroke, 2))
+    assert not fills_picture(np.pad(stroke, ((0, 0), (0, 9))))  # from top to bottom only
+    assert not fills_picture(np.ones((20, 20), bool))  # the ink covers the border
+    assert not fills_picture(np.zeros((20, 20), bool))

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
 from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits
-from mnist_lit.imaging.gray import even_light, to_gray
+from mnist_lit.imaging.gray import dark_on_light, even_light, ink_lightness, to_gray
 
 
 def test_light_ink_on_dark_paper_gives_the_same_digit(seven: NDArray[np.uint8]) -> None:
@@ -103,3 +103,21 @@ def test_a_highlighter_does_not_hide_what_it_marks() -> None:
         for left in (120, 260, 400):
             draw.line([(left + x, top + y) for x, y in SEVEN], (30, 60, 200), 8, "curve")
     assert [(found.line, found.column) for found in find_digits(marked)] == [(n // 3 + 1, n % 3 + 1) for n in range(6)]
+
+
+def test_ink_becomes_dark_and_paper_light() -> None:
+    dark = np.asarray(write_seven(page(), 70, 50))
+    light = np.asarray(write_seven(page(paper=20), 70, 50, color=220))
+    assert (ink_lightness(dark), ink_lightness(light)) == pytest.approx((-1, 1), abs=0.05)
+    for pixels, expected in ((dark, dark), (light, 255 - light)):
+        gray, certainty = dark_on_light(pixels)
+        assert np.array_equal(gray, expected)
+        assert certainty > 0.95
+
+
+def test_nothing_says_which_is_the_ink_of_equal_dark_and_light_strokes() -> None:
+    both = page(400, paper=128)
+    for left, color in ((70, 40), (270, 216)):
+        write_seven(both, left, 50, color=color)
+    assert abs(ink_lightness(np.asarray(both))) < 0.1
+    assert dark_on_light(np.asarray(page()))[1] == 0  # there is no ink

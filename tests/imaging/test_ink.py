@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven, write_zero
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
+from mnist_lit.imaging.find_digits import SOFT, center_digit, digit_hypotheses, find_digit, find_digits
 from mnist_lit.imaging.gray import PAGE
-from mnist_lit.imaging.ink import find_ink, follow_faint_strokes
+from mnist_lit.imaging.ink import edge_sharpness, find_ink, follow_faint_strokes
 
 
 def test_rough_paper_is_blank() -> None:
@@ -163,3 +163,13 @@ def test_no_ink_is_too_faint_to_follow_itself() -> None:
     assert faint
     assert not (ink.mask & ~faint.mask).any()
     assert faint.mask.mean() < 0.5
+
+
+def test_blur_makes_edges_less_sharp() -> None:
+    written = write_seven(page(), 70, 50)
+    blurred = (written.filter(ImageFilter.GaussianBlur(radius)) for radius in (0, 2, 8, 16))
+    sharpness = [edge_sharpness(np.asarray(picture)) for picture in blurred]
+    assert sharpness == sorted(sharpness, reverse=True)
+    assert sharpness[0] > 0.85
+    assert sharpness[-1] < SOFT
+    assert edge_sharpness(np.asarray(page())) == 0

@@ -1,10 +1,13 @@
 """Digits of a page are divided into lines, also where the lines differ in height."""
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from imaging.drawing import page, write_seven
+from mnist_lit.imaging.components import Component
 from mnist_lit.imaging.find_digits import find_digits, page_hypotheses
+from mnist_lit.imaging.text_lines import find_commas
 
 
 def large_and_small(small: int = 5) -> Image.Image:
@@ -100,3 +103,19 @@ def test_digits_all_over_a_page_have_no_common_slope() -> None:
     for left, top in places:
         write_seven(scattered, left, top)
     assert [line for line, _ in lines_of(scattered)] == [1, 1, 2, 2, 2, 3, 4, 4]
+
+
+def test_a_comma_is_short_and_at_the_foot_of_a_digit() -> None:
+    def stroke(top: int, left: int, height: int, width: int) -> Component:
+        return Component(top, left, top + height, left + width, np.ones((height, width), bool))
+
+    digit, comma = stroke(50, 0, 100, 60), stroke(135, 70, 40, 15)
+    apostrophe, point, far, high, wide = (
+        stroke(30, 70, 40, 15),
+        stroke(135, 70, 15, 12),
+        stroke(135, 90, 40, 15),
+        stroke(110, 70, 60, 15),
+        stroke(135, 70, 40, 36),
+    )
+    assert find_commas([digit, comma, apostrophe, point, far, high, wide], 100) == [comma]
+    assert find_commas([comma], 100) == []

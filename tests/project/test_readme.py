@@ -34,7 +34,6 @@ COVERED_ELSEWHERE = {  # module → the tests that cover it
     "callbacks/defaults": "cli/test_lightning",
     "callbacks/resume": "end_to_end/test_distributed",
     "cli/quiet": "end_to_end/test_distributed",
-    "imaging/components": "imaging/test_segmentation",
     "runs/start": "runs/test_resume",
 }
 

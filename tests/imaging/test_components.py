@@ -1,0 +1,71 @@
+"""Components are found, measured and joined as they lie on the page."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mnist_lit.imaging.components import Component, components, gap_between, label_components, typical_height, union
+from mnist_lit.imaging.stroke_width import Mask
+
+
+def mask_of(*rows: str) -> Mask:
+    """A mask drawn with # for ink."""
+    return np.array([[pixel == "#" for pixel in row] for row in rows])
+
+
+def bar(top: int, left: int, height: int, width: int) -> Component:
+    """A rectangle full of ink."""
+    return Component(top, left, top + height, left + width, np.ones((height, width), bool))
+
+
+RING = Component(10, 20, 15, 25, mask_of("#####", "#...#", "#...#", "#...#", "#####"))
+
+
+def test_pixels_that_touch_at_a_corner_are_one_component() -> None:
+    labels, stats = label_components(mask_of("#...", ".#..", "...#"))
+    assert labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 2]]
+    assert stats[1:].tolist() == [[0, 0, 2, 2, 2], [3, 2, 1, 1, 1]]  # left, top, width, height, area
+
+
+def test_components_lie_where_they_are_on_the_page() -> None:
+    one, other = components(mask_of("##.", "...", "..#"), top=5, left=7)
+    assert one[:4] == (5, 7, 6, 9)
+    assert other[:4] == (7, 9, 8, 10)
+    assert one.mask.tolist() == [[True, True]]
+
+
+def test_only_the_largest_components_are_kept_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lit.imaging.components.MAX_COMPONENTS", 2)
+    assert [one.size for one in components(mask_of("##.#.####"))] == [2, 4]
+
+
+def test_dust_hardly_changes_the_typical_height() -> None:
+    dust = [bar(0, left, 1, 1) for left in range(50)]
+    assert typical_height([]) == 0
+    assert typical_height([*dust, bar(0, 0, 20, 9), bar(0, 0, 22, 9)]) == 20
+    assert typical_height([bar(0, 0, 3, 5)]) == 5  # the larger side
+    assert typical_height([bar(0, 0, 10, 18)]) == 10  # unless several digits touch
+
+
+def test_the_gap_is_that_between_the_ink_and_not_between_the_boxes() -> None:
+    assert gap_between(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 9) == pytest.approx(4, abs=0.3)
+    assert gap_between(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 2) == math.inf
+    for pair in ((RING, bar(12, 22, 1, 1)), (bar(12, 22, 1, 1), RING)):  # the boxes overlap
+        assert gap_between(*pair, 0) == pytest.approx(2, abs=0.3)
+
+
+def test_a_union_has_the_ink_of_all_parts() -> None:
+    both = union((bar(2, 3, 1, 2), bar(4, 1, 1, 1)))
+    assert both[:4] == (2, 1, 5, 5)
+    assert both.mask.tolist() == mask_of("..##", "....", "#...").tolist()
+    assert union((RING,)) is RING
+    assert union((bar(12, 22, 1, 1), RING)).area == 17  # their boxes overlap
+
+
+def test_what_has_ink_on_all_sides_of_another_encloses_it() -> None:
+    assert RING.encloses(bar(12, 22, 1, 1))
+    open_below = RING._replace(mask=mask_of("#####", "#...#", "#...#", "#...#", "#...#"))
+    assert open_below.contains(bar(12, 22, 1, 1))
+    assert not open_below.encloses(bar(12, 22, 1, 1))
+    assert not RING.encloses(bar(12, 24, 1, 2))  # not within its box
