@@ -486,3 +486,34 @@ def test_loading_a_checkpoint_replaces_what_was_counted(tmp_path: Path) -> None:
     module.on_load_checkpoint(without)
     assert counted(module) == 0
     assert without["state_dict"].keys() == module.state_dict().keys()
+
+
+class Counts(pl.Callback):
+    """The images that training has counted by each epoch's end; or stop within the first epoch."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.fails_at, self.counts = fails_at, list[int]()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step == self.fails_at:
+            raise RuntimeError("stopped")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.counts.append(int(states(pl_module.train_metrics)["loss"]["count"]))
+
+
+@pytest.mark.parametrize("earlier", ["a checkpoint", "a fit that failed", "a resume that failed"])
+def test_a_fit_from_scratch_counts_each_image_once_whatever_came_before(earlier: str, tmp_path: Path) -> None:
+    module = MNISTModule()
+    fit(module, max_epochs=1, enable_checkpointing=True, callbacks=[EveryStep(tmp_path)])
+    stopped = tmp_path / "step=3.ckpt"
+    if earlier == "a checkpoint":
+        module = MNISTModule.load_from_checkpoint(stopped, weights_only=True)
+    else:
+        resumed = stopped if "resume" in earlier else None
+        with pytest.raises(RuntimeError, match="stopped"):
+            fit(module, ckpt_path=resumed, callbacks=[Counts(fails_at=4 if resumed else 3)])
+    for ckpt_path in (None, stopped):
+        counts = Counts()
+        fit(module, ckpt_path=ckpt_path, callbacks=[counts])
+        assert counts.counts == [40, 40]

@@ -189,6 +189,8 @@ class MNISTModule(CapturingModule):
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._counted = None
+        if not self.trainer.ckpt_path:  # this fit resumes nothing; an earlier one, or a loaded file, may have counted
+            self._reset_train_counts()
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
@@ -231,10 +233,13 @@ class MNISTModule(CapturingModule):
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
         checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
+        self._reset_train_counts()
+        if saved := checkpoint.get("train_scores"):
+            self._has_train_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
+
+    def _reset_train_counts(self) -> None:
         self.train_metrics.reset()
-        if "train_scores" in checkpoint:
-            merged = merge_states(self.train_metrics, checkpoint["train_scores"], *rank_and_world_size())
-            self._has_train_counts |= merged
+        self._has_train_counts = False
 
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
