@@ -160,7 +160,8 @@ class FakeTrainer(SimpleNamespace):
         defaults: dict[str, Any] = {"sanity_checking": False, "current_epoch": 1, "global_step": 0, "max_steps": -1,
             "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
             "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
-            "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0}  # fmt: skip
+            "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0,
+            "min_epochs": None, "min_steps": None}  # fmt: skip
         super().__init__(**{**defaults, **changes})
 
     def save_checkpoint(self, path: Path) -> None:
@@ -220,7 +221,8 @@ def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: An
             callback.on_train_epoch_end(trainer)  # type: ignore[arg-type]
         found += [(batch_idx + 1, name) for name in trainer.saved]
         trainer.saved.clear()
-        if trainer.should_stop:
+        met = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+        if trainer.should_stop and met:
             break
     return found
 
@@ -242,6 +244,11 @@ LAST = "last.ckpt"
         ({}, {"max_steps": 3}, [(3, LAST), (5, LAST)]),
         ({}, {"max_steps": 5}, [(5, LAST)]),
         ({}, {"should_stop": True}, [(1, LAST)]),
+        ({}, {"should_stop": True, "min_epochs": 1}, [(1, LAST)]),  # which is over
+        # Lightning goes on until both minima are reached
+        ({}, {"should_stop": True, "min_epochs": 2}, [(5, LAST)]),
+        ({}, {"should_stop": True, "min_steps": 3}, [(3, LAST)]),
+        ({}, {"should_stop": True, "min_steps": 3, "validation_after": 2}, [(3, LAST)]),
         ({}, {"should_stop": True, "accumulate_grad_batches": 2}, [(2, LAST)]),
         ({}, {"should_stop": True, "val_check_batch": 1}, [(1, LAST)]),
     ],

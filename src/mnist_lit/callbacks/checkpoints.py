@@ -80,7 +80,7 @@ class SaveBestAndLast(Checkpoint):
             return
         if self.tracker.improved:
             self.save(trainer, BEST_CKPT)
-        stops = trainer.should_stop and not self._at_epoch_end and trainer.global_step != self._last_step
+        stops = stops_now(trainer) and not self._at_epoch_end and trainer.global_step != self._last_step
         if self.due or stops:
             self.save(trainer)
 
@@ -98,7 +98,7 @@ class SaveBestAndLast(Checkpoint):
         if self._at_epoch_end:
             return
         self.due = self.due or (self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0)
-        stops = trainer.should_stop or trainer.global_step == trainer.max_steps
+        stops = stops_now(trainer) or trainer.global_step == trainer.max_steps
         if stops or (self.due and not validation_may_follow(trainer, batch_idx)):
             self.save(trainer)
 
@@ -150,6 +150,13 @@ def validated_images(trainer: Trainer) -> int | None:
 def keeps_all(limit: float | None) -> bool:
     """Whether a trainer's limit on batches skips none: 1 means one batch, 1.0 and None mean all of them."""
     return limit is None or (isinstance(limit, float) and limit == 1)
+
+
+def stops_now(trainer: Trainer) -> bool:
+    """Whether a request to stop, such as EarlyStopping's, ends training after this step: Lightning ignores it until
+    `min_epochs` and `min_steps` are reached."""
+    least = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+    return trainer.should_stop and least
 
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:
