@@ -152,6 +152,14 @@ def test_a_resumed_run_that_never_beats_the_old_best_has_a_best_of_its_own(cli: 
     assert best.is_file()
 
 
+class FakeLoop(SimpleNamespace):
+    """Where a trainer's loop is: the batches over all epochs, and whether the epoch's batches are used up."""
+
+    def __init__(self, total_batch_idx: int = 0, *, is_last_batch: bool = False) -> None:
+        progress = SimpleNamespace(is_last_batch=is_last_batch)
+        super().__init__(total_batch_idx=total_batch_idx, epoch_loop=SimpleNamespace(batch_progress=progress))
+
+
 class FakeTrainer(SimpleNamespace):
     """What the callbacks ask of a trainer, in the second epoch of five batches; `saved` collects the files."""
 
@@ -161,7 +169,7 @@ class FakeTrainer(SimpleNamespace):
             "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
             "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
             "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0,
-            "min_epochs": None, "min_steps": None}  # fmt: skip
+            "min_epochs": None, "min_steps": None, "fit_loop": FakeLoop()}  # fmt: skip
         super().__init__(**{**defaults, **changes})
 
     def save_checkpoint(self, path: Path) -> None:
@@ -212,7 +220,8 @@ def saver(**options: Any) -> SaveBestAndLast:
 def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: Any) -> list[tuple[int, str]]:
     """Train five batches and validate; the batches done at each save, and the saved files."""
     trainer, found = FakeTrainer(**changes), []
-    for batch_idx in range(trainer.num_training_batches):
+    for batch_idx in range(5):
+        trainer.fit_loop = FakeLoop(is_last_batch=batch_idx == 4)
         trainer.global_step += (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx == 4
         callback.on_train_batch_end(trainer, None, None, None, batch_idx)  # type: ignore[arg-type]
         if (batch_idx + 1) % validation_after == 0:
@@ -243,6 +252,13 @@ LAST = "last.ckpt"
         ({"every_n_steps": 3}, {"val_check_batch": 3, "validation_after": 4}, [(4, LAST), (5, LAST)]),
         ({}, {"max_steps": 3}, [(3, LAST), (5, LAST)]),
         ({}, {"max_steps": 5}, [(5, LAST)]),
+        # a loader without a length
+        ({}, {"num_training_batches": math.inf}, [(5, LAST)]),
+        (
+            {"every_n_steps": 1},
+            {"num_training_batches": math.inf, "accumulate_grad_batches": 3},
+            [(3, LAST), (5, LAST)],
+        ),
         ({}, {"should_stop": True}, [(1, LAST)]),
         ({}, {"should_stop": True, "min_epochs": 1}, [(1, LAST)]),  # which is over
         # Lightning goes on until both minima are reached
@@ -309,7 +325,7 @@ def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumu
     ],
 )
 def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[int]) -> None:
-    loops = (SimpleNamespace(total_batch_idx=5 + batch_idx) for batch_idx in range(5))
+    loops = (FakeLoop(total_batch_idx=5 + batch_idx) for batch_idx in range(5))
     trainers: list[Any] = [FakeTrainer(**changes, fit_loop=loop) for loop in loops]
     may_follow = [validation_may_follow(trainer, batch_idx) for batch_idx, trainer in enumerate(trainers)]
     assert [batch_idx + 1 for batch_idx, may in enumerate(may_follow) if may] == followed

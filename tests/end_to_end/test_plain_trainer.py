@@ -1,6 +1,7 @@
 """A plain `L.Trainer`, as in a script or a notebook: our module, data, callbacks and checkpoints without the CLI."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest
 from mnist_lit.callbacks.figures import TensorBoardFigures
@@ -136,6 +137,26 @@ def test_our_callbacks_work_without_our_command_line(capsys: pytest.CaptureFixtu
     predictions = read_predictions(run)
     assert predictions
     assert len(predictions.labels) == 360
+
+
+class Stream(IterableDataset[Any]):
+    """Four batches, whose number is not known in advance."""
+
+    def __iter__(self) -> Iterator[Any]:
+        data = digits(batch_size=8)
+        data.setup()
+        return map(tuple, itertools.islice(data.train_dataloader(), 4))
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_loader_without_a_length_saves_after_each_epoch(accumulated: int) -> None:
+    tracker, steps = TrackBest(RunStart(Path("mine"))), list[int]()
+    saver, module = SaveBestAndLast(tracker), MNISTModule(schedule="constant")
+    module.on_save_checkpoint = lambda _: steps.append(module.global_step)  # type: ignore[assignment,method-assign]
+    options: dict[str, Any] = {"max_epochs": 2, "accumulate_grad_batches": accumulated, "enable_checkpointing": True}
+    trainer(callbacks=[tracker, saver], **options).fit(module, DataLoader(Stream(), batch_size=None))
+    assert steps == ([4, 8] if accumulated == 1 else [2, 4])
+    assert {"last.ckpt"} == {path.name for path in Path("mine/checkpoints").iterdir()}
 
 
 def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> None:

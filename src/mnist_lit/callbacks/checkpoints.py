@@ -90,7 +90,7 @@ class SaveBestAndLast(Checkpoint):
         Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
         skip the rest of it. It would also skip a validation that follows the step, so then the save waits for that.
         """
-        self._at_epoch_end = batch_idx + 1 >= trainer.num_training_batches
+        self._at_epoch_end = ends_epoch(trainer, batch_idx)
         if not is_optimizer_step(trainer, batch_idx):  # stopping here would lose the accumulated gradients
             self._stopping, trainer.should_stop = self._stopping or trainer.should_stop, False
             return
@@ -161,8 +161,12 @@ def stops_now(trainer: Trainer) -> bool:
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the optimizer stepped after this batch; several batches may be accumulated into one step."""
-    done = batch_idx + 1
-    return done % trainer.accumulate_grad_batches == 0 or done >= trainer.num_training_batches
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or ends_epoch(trainer, batch_idx)
+
+
+def ends_epoch(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether this batch is its epoch's last one; that of a loader without a length shows only when it is fetched."""
+    return batch_idx + 1 >= trainer.num_training_batches or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
 def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:

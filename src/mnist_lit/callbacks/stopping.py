@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lit.callbacks.checkpoints import SaveBestAndLast, is_optimizer_step, validation_may_follow
+from mnist_lit.callbacks.checkpoints import SaveBestAndLast, ends_epoch, is_optimizer_step, validation_may_follow
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
 from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, best_checkpoint
@@ -34,7 +34,7 @@ class StopOnSignal(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Save and stop within an epoch; after its last step, the epoch's end does that."""
-        at_end = batch_idx + 1 >= trainer.num_training_batches
+        at_end = ends_epoch(trainer, batch_idx)
         # On GPUs, agreeing costs a synchronization, so they agree only every tenth step.
         agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
