@@ -169,7 +169,7 @@ class FakeTrainer(SimpleNamespace):
             "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
             "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
             "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0,
-            "min_epochs": None, "min_steps": None, "fit_loop": FakeLoop()}  # fmt: skip
+            "min_epochs": None, "min_steps": None, "enable_validation": True, "fit_loop": FakeLoop()}  # fmt: skip
         super().__init__(**{**defaults, **changes})
 
     def save_checkpoint(self, path: Path) -> None:
@@ -322,6 +322,9 @@ def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumu
         ({"val_check_batch": None}, [1, 2, 3, 4, 5]),
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=0)}, []),
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=1)}, [2, 4]),
+        ({"val_check_batch": 2, "enable_validation": False}, []),  # as with `limit_val_batches` 0
+        ({"val_check_batch": 2, "check_val_every_n_epoch": 2}, [2, 4]),  # this is the second epoch
+        ({"val_check_batch": 2, "check_val_every_n_epoch": 3}, []),
     ],
 )
 def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[int]) -> None:

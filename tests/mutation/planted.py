@@ -130,6 +130,7 @@ PLANTED = {
         ("flush_loggers(trainer.loggers)", "pass"),
         ("self._scores | dict(trainer.callback_metrics)", "dict(trainer.callback_metrics)"),
         ("(batch_idx + 1) % every == 0", "batch_idx % every == 0"),
+        ("elif (trainer.current_epoch + 1) % epochs:", "elif trainer.current_epoch % epochs:"),
     ],
     ("runs/checkpoint.py", ""): [
         ("path.with_name(PREVIOUS_CKPT) if path.name == LAST_CKPT else None", "None"),

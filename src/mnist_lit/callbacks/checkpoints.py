@@ -171,9 +171,11 @@ def ends_epoch(trainer: Trainer, batch_idx: int) -> bool:
 
 def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a validation may follow this batch within the epoch, see `trainer.val_check_interval`."""
-    if getattr(trainer.datamodule, "val_size", None) == 0:  # type: ignore[attr-defined]
+    if getattr(trainer.datamodule, "val_size", None) == 0 or not trainer.enable_validation:  # type: ignore[attr-defined]
         return False
-    if trainer.check_val_every_n_epoch is None:  # then batches are counted across epochs
+    if (epochs := trainer.check_val_every_n_epoch) is None:  # then batches are counted across epochs
         batch_idx = trainer.fit_loop.total_batch_idx
+    elif (trainer.current_epoch + 1) % epochs:
+        return False
     every = trainer.val_check_batch
     return every is None or (batch_idx + 1) % every == 0
