@@ -48,7 +48,7 @@ def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getbuffer(), path.with_name(PREVIOUS_CKPT) if path.name == LAST_CKPT else None)
     except OSError as error:
         raise OSError(f"cannot save {path}: {error.strerror}") from error
