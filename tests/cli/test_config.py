@@ -170,14 +170,18 @@ def test_a_resumed_fit_keeps_its_settings_except_for_explicit_options(cli: Cli, 
     assert (config["model"]["lr"], config["model"]["momentum"]) == (0.03, 0.5)
 
 
-def test_a_resumed_fit_does_not_take_mirrors_from_the_checkpoint(cli: Cli, tiny_run: Path) -> None:
+def test_a_resumed_fit_does_not_take_mirrors_and_hardware_from_the_checkpoint(cli: Cli, tiny_run: Path) -> None:
     content = torch.load(tiny_run / "checkpoints/last.ckpt")
     config = yaml.safe_load(content["mnist_lit"]["config"])
     config["data"]["mirrors"] = "http://127.0.0.1:9"
+    config["trainer"] |= {"devices": 9999, "num_nodes": 2, "accumulate_grad_batches": 2}
     content["mnist_lit"]["config"] = yaml.safe_dump(config)
-    torch.save(content, "mirrored.ckpt")
-    assert cli("fit", "--ckpt_path", "mirrored.ckpt", "--trainer.max_epochs", "2")[0] == 0
-    assert "127.0.0.1" not in Path("lightning_logs/version_1/config.yaml").read_text()
+    torch.save(content, "elsewhere.ckpt")
+    assert cli("fit", "--ckpt_path", "elsewhere.ckpt", "--trainer.max_epochs", "2")[0] == 0
+    text = Path("lightning_logs/version_1/config.yaml").read_text()
+    assert "127.0.0.1" not in text
+    trainer = yaml.safe_load(text)["trainer"]
+    assert (trainer["devices"], trainer["num_nodes"], trainer["accumulate_grad_batches"]) == ("auto", 1, 2)
 
 
 @pytest.mark.parametrize(("option", "value"), [("optimizer", "adamw"), ("ema_decay", "0.9")])

@@ -18,6 +18,7 @@ from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import LOGS, newest_checkpoint
 from mnist_lit.runs.metadata import config_of
+from mnist_lit.runs.recipes import HARDWARE_SETTINGS, without_settings
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.weights import require_network
 from mnist_lit.system.gpu import set_up_gpu
@@ -80,7 +81,9 @@ class MNISTCLI(LightningCLI):
             if path:
                 self._checkpoint = load_checkpoint(path)
                 saved = config_of(self._checkpoint)
-                if command != "fit":  # how it was trained does not say how to evaluate it
+                if command == "fit":  # perhaps on another machine
+                    saved["trainer"] = without_settings(saved["trainer"], HARDWARE_SETTINGS)
+                else:  # how it was trained does not say how to evaluate it
                     saved.pop("trainer", None)
                     saved["model"].pop("init_from", None)
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *rest])

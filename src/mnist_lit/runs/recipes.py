@@ -19,6 +19,7 @@ MACHINE_SETTINGS = {
     "paths": ("trainer.default_root_dir", "trainer.logger.save_dir", "trainer.callbacks.dirpath", "data.data_dir"),
     "downloads": ("data.mirrors", "data.timeout"),
 }
+HARDWARE_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["hardware"])
 DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
 # Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
 INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
