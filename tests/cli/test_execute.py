@@ -9,7 +9,7 @@ import pytest
 from lightning_utilities.core.imports import RequirementCache
 
 from mnist_lit.cli.main import main
-from mnist_lit.errors import InputError
+from mnist_lit.runs.folders import all_runs
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -19,7 +19,7 @@ from lightning.pytorch import Callback
 
 class Fails(Callback):
     def on_fit_start(self, trainer, pl_module):
-        raise ValueError("my own bug")
+        raise TypeError("my own bug")
 """
 NETWORKS = """
 import torch
@@ -172,16 +172,17 @@ def test_a_wrong_lightning_option_gives_one_line_and_leaves_no_run(
     assert not Path("lightning_logs").exists()
 
 
+@pytest.mark.parametrize("resumes", [False, True])
 def test_a_bug_in_a_callback_of_ones_own_keeps_its_traceback(
-    tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tiny_fit: tuple[str, ...], tiny_run: Path, monkeypatch: pytest.MonkeyPatch, *, resumes: bool
 ) -> None:
     Path("my_hooks.py").write_text(HOOKS)
     monkeypatch.syspath_prepend(Path.cwd())
-    with pytest.raises(ValueError, match="my own bug") as caught:
-        main([*tiny_fit, "--trainer.max_epochs", "1", "--trainer.callbacks", "my_hooks.Fails"])
-    assert not isinstance(caught.value, InputError)
+    resume = ("--ckpt_path", str(tiny_run / "checkpoints/last.ckpt")) if resumes else ()
+    with pytest.raises(TypeError, match="my own bug") as caught:
+        main([*tiny_fit, *resume, "--trainer.max_epochs", "2", "--trainer.callbacks", "my_hooks.Fails"])
     assert str(caught.traceback[-1].path).endswith("my_hooks.py")
-    assert not Path("lightning_logs").exists()
+    assert all_runs(Path("lightning_logs")) == [tiny_run]
 
 
 @pytest.mark.parametrize("name", ["psutil", "mlflow", "wandb"])

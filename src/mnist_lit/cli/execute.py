@@ -189,7 +189,7 @@ def _explained_resume(start: RunStart, ckpt_path: str | None) -> Iterator[None]:
         pass
     except (LookupError, AttributeError, RuntimeError, TypeError) as error:
         used = start.checkpoint or ckpt_path
-        if start.has_trained or not used or is_peer_failure(error):
+        if start.has_trained or not used or is_peer_failure(error) or _is_from_own_code(error):
             raise
         if "loading state_dict" in str(error):
             reason = "its weights do not fit the network that the options describe"
