@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable
@@ -22,6 +23,9 @@ Cli = Callable[..., tuple[int, str, str]]
 RUN = Path("lightning_logs/version_0")
 FIT = ("fit", *FEW_DIGITS)  # 5 steps an epoch
 LONG_FIT = (*FIT, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1", "--model.ema_decay", "0.9")
+
+
+pytestmark = pytest.mark.usefixtures("small_calibration")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,24 @@ def test_an_interrupted_fit_saves_and_resumes_exactly(
     contents = (load_checkpoint(run / "checkpoints/last.ckpt") for run in (whole, RUN))
     assert state_difference(*contents) is None
     assert curve_difference(whole, RUN) is None
+
+
+def test_an_interrupted_fit_with_a_ckpt_path_prints_the_command_that_resumes_it(
+    cli: Cli, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = MNISTModule.optimizer_step
+
+    def interrupted(self: MNISTModule, *args: Any, **kwargs: Any) -> None:
+        step(self, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MNISTModule, "optimizer_step", interrupted)
+        _, _, err = cli("fit", "--ckpt_path", f"{tiny_run}/checkpoints/last.ckpt", "--trainer.max_epochs", "2")
+    assert "at step 3; saved lightning_logs/version_1/checkpoints/last.ckpt; `mnist-lit fit --config " in err
+    code, out, _ = cli(*shlex.split(err.split("`")[1])[1:])
+    assert (code, "(4 steps)" in out) == (0, True)
+    assert load_checkpoint(Path("lightning_logs/version_1/checkpoints/last.ckpt"))["global_step"] == 4
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

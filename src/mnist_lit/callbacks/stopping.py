@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.callbacks.checkpoints import SaveBestAndLast, ends_epoch, is_optimizer_step, validation_may_follow
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
-from mnist_lit.runs.folders import CHECKPOINTS, LAST_CKPT, best_checkpoint
+from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, LAST_CKPT, best_checkpoint
+from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.signals import DeferredSignals
 
@@ -65,11 +66,12 @@ class StopOnSignal(Callback):
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
-        run = self.saver.start.run if self.saver else None
-        last = run / CHECKPOINTS / LAST_CKPT if run else None
-        saved = "nothing was saved"
-        if last and last.exists():
-            saved = f"saved {last}; the same command with --resume auto continues from there"
+        saved, start = "nothing was saved", self.saver.start if self.saver else RunStart()
+        if start.run and (last := start.run / CHECKPOINTS / LAST_CKPT).exists():
+            again = "the same command with --resume auto"
+            if trainer.ckpt_path and not start.continues:  # it names another checkpoint
+                again = f"`{command_line(['fit', '--config', str(start.run / CONFIG_YAML), '--resume', 'auto'])}`"
+            saved = f"saved {last}; {again} continues from there"
         raise StoppedBySignal(signum, f"at step {trainer.global_step}; {saved}")
 
 
