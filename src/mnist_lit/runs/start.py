@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mnist_lit.errors import InputError
 from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.resume import check_same_recipe, find_resumable
@@ -26,10 +27,10 @@ class RunStart:
 
 def begin_run(
     logs: Path, config: str, command: str, *, seed: int, group: Path | None, run: Path | None, resume: bool
-) -> tuple[RunStart, FileLock | None]:
+) -> tuple[RunStart, FileLock]:
     """The run to resume, or a new run folder containing config.yaml; and the lock that keeps it for this process.
     config: the whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a
-    sweep has chosen. Raises InputError if the folder cannot be made or belongs to a different recipe."""
+    sweep has chosen. Raises InputError if the folder cannot be made, is in use or belongs to a different recipe."""
     ungrouped = [found for found in folders.all_runs(logs) if found.parent == logs]
     candidates = [run] if run else [group / f"seed_{seed}"] if group else ungrouped
     if group:
@@ -39,7 +40,8 @@ def begin_run(
         return RunStart(folder, checkpoint, continues=not finished, finished=finished), held
     if named := run or (group and group / f"seed_{seed}"):
         folder = folders.create_named_run(named)
-        lock = lock_folder(folder)
+        if not (lock := lock_folder(folder)):
+            raise InputError(f"another process is beginning a run in {folder}")
     else:
         folder, lock = new_folder(logs)
     write_first_file(folder / folders.CONFIG_YAML, f"# {command}\n{config}")
