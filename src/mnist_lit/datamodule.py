@@ -85,6 +85,7 @@ class MNISTDataModule(pl.LightningDataModule):
         super().__init__()
         check_options(locals(), mirrors)  # the arguments; `hparams` may hold those of a subclass
         data_dir = str(data_dir)
+        # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.hparams.update({name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")})  # NumPy's
         try:

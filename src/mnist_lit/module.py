@@ -87,7 +87,7 @@ class MNISTModule(CapturingModule):
     ) -> None:
         super().__init__()
         init_from = str(init_from)  # a path would make the checkpoint unreadable
-        self.save_hyperparameters(logger=False, ignore=["network"])
+        self.save_hyperparameters(ignore=["network"])
         plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
         self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
         optim.check_hyperparameters(self.hparams)

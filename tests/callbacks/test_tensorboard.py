@@ -34,6 +34,8 @@ def test_tensorboard_and_metrics_csv_hold_the_same_scalars(cli: Cli, tiny_fit: t
 def test_the_hparams_table_compares_runs_by_settings_and_scores(cli: Cli, tiny_run: Path) -> None:
     assert cli("test")[0] == 0
     events = EventAccumulator(str(tiny_run)).Reload()
+    assert "hp_metric" not in events.Tags()["scalars"]
+    assert tiny_run.joinpath("hparams.yaml").read_text() == "{}\n"  # Lightning makes it; config.yaml holds more
     contents = events.summary_metadata
     start = HParamsPluginData.FromString(contents["_hparams_/session_start_info"].plugin_data.content)
     assert start.session_start_info.hparams["    lr"].number_value == 0.03

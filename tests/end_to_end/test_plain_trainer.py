@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
@@ -157,6 +158,14 @@ def test_a_loader_without_a_length_saves_after_each_epoch(accumulated: int) -> N
     trainer(callbacks=[tracker, saver], **options).fit(module, DataLoader(Stream(), batch_size=None))
     assert steps == ([4, 8] if accumulated == 1 else [2, 4])
     assert {"last.ckpt"} == {path.name for path in Path("mine/checkpoints").iterdir()}
+
+
+def test_loggers_get_the_modules_hyperparameters_and_a_seed_of_the_data_may_differ() -> None:
+    loggers = [CSVLogger("csv"), TensorBoardLogger("tensorboard")]
+    trainer(limit_train_batches=1, logger=loggers).fit(MNISTModule(lr=0.07, seed=1), digits(seed=2))
+    for folder in ("csv", "tensorboard"):
+        logged = yaml.safe_load(next(Path(folder).rglob("hparams.yaml")).read_text())
+        assert (logged["lr"], logged["optimizer"], logged["seed"]) == (0.07, "sgd", 1)
 
 
 def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> None:

@@ -76,6 +76,9 @@ class GroupedTensorBoardLogger(TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         super().log_metrics({self.GROUPED.get(name, name): value for name, value in metrics.items()}, step)
 
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `TensorBoardOverview` fills TensorBoard's table."""
+
 
 def create_loggers(run: Path) -> list[Logger]:
     """Loggers that write the same scalars to TensorBoard events and `metrics.csv`, both directly in the run folder."""
