@@ -152,6 +152,17 @@ def test_a_runs_config_repeats_the_run(cli: Cli, tiny_run: Path) -> None:
     assert out.startswith(f"test: {last}\n")
 
 
+@pytest.mark.parametrize("command", ["validate", "test"])
+@pytest.mark.parametrize(
+    "option", ["--keep_epochs=true", "--checkpoint_every_n_steps 5", "--resume auto", "--figures=0"]
+)
+def test_an_option_of_a_fit_is_refused_by_the_other_commands(
+    error_line: ErrorLine, tiny_run: Path, command: str, option: str
+) -> None:
+    line = error_line(command, *option.split())
+    assert line == f"mnist-lit: {option.replace('=', ' ').split()[0]} is an option of fit; leave it out\n"
+
+
 def test_explicit_options_beat_the_checkpoint_and_are_printed(cli: Cli, tiny_run: Path) -> None:
     code, out, _ = cli("validate", "--data.val_size", "200", "--data.batch_size", "8")
     assert code == 0

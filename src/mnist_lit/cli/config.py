@@ -33,6 +33,20 @@ LEAST = {  # the smallest values of the trainer's options that Lightning does no
     "gradient_clip_val": 0,
     "log_every_n_steps": 0,
 }
+FIT_OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help; other commands take them from a config only
+    "--keep_epochs": (bool, False, "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."),
+    "--checkpoint_every_n_steps": (
+        NonNegativeInt,
+        0,
+        "Also save a checkpoint every N optimizer steps; 0 saves only after each epoch.",
+    ),
+    "--resume": (
+        Literal["auto"] | None,
+        None,
+        "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one.",
+    ),
+    "--figures": (bool, True, "Draw training images, confusion matrix and worst mistakes for TensorBoard."),
+}
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
 
 limit_jsonargparse()
@@ -46,21 +60,15 @@ for _name, _type in Trainer.__init__.__annotations__.items():
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Add our options to the model's, the data's and the trainer's, and link some of those."""
-    figures = "Draw training images, confusion matrix and worst mistakes for TensorBoard."
-    every = "Also save a checkpoint every N optimizer steps; 0 saves only after each epoch."
-    keep = "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."
-    resume = "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one."
     seeds = "Train several seeds as one group: a count (5) or a list (0,3,7 or 10-14)."
     at_once = "Seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16."
-    parser.add_argument("--keep_epochs", type=bool, default=False, help=keep)
-    parser.add_argument("--checkpoint_every_n_steps", type=NonNegativeInt, default=0, help=every)
-    parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=resume)
+    for option, (kind, default, text) in FIT_OPTIONS.items():
+        parser.add_argument(option, type=kind, default=default, help=text if command == "fit" else SUPPRESS)
     if command == "fit":
         parser.add_argument("--seeds", type=int | str | None, default=None, help=seeds)
         parser.add_argument("--seeds_at_once", type=int | None, default=None, help=at_once)
         for option in INTERNAL:
             parser.add_argument(option, type=str | None, default=None, help=SUPPRESS)
-    parser.add_argument("--figures", type=bool, default=True, help=figures)
     parser.link_arguments("seed_everything", "model.seed", compute_fn=_checked_seed)
     parser.link_arguments("seed_everything", "data.seed", compute_fn=_checked_seed)
     parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
@@ -71,6 +79,13 @@ def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
     if isinstance(value, bool) or not 0 <= value < 2**32:
         raise ValueError(f"seed_everything: expected a whole number from 0 to 2³² - 1, got {value}")
     return value
+
+
+def refuse_fit_options(command: str, args: Sequence[str]) -> None:
+    """Raise InputError if `validate` or `test` is given an option of a fit, which a run's config.yaml may hold."""
+    given = {arg.partition("=")[0] for arg in args}
+    if command != "fit" and (found := sorted({*FIT_OPTIONS} & given)):
+        raise InputError(f"{found[0]} is an option of fit; leave it out")
 
 
 def allow_local_network(args: Sequence[str]) -> None:

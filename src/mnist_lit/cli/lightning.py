@@ -72,6 +72,7 @@ class MNISTCLI(LightningCLI):
         """Parse; if a checkpoint is named, its own settings are defaults, so explicit options override them."""
         assert isinstance(args, list)
         command, *rest = options.inline_configs(args)
+        options.refuse_fit_options(command, rest)
         options.allow_local_network(rest)
         with options.explained_errors(self._parser(command)):
             super().parse_arguments(parser, [command, *rest])
