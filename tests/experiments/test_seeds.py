@@ -166,6 +166,15 @@ def test_a_run_folder_stands_for_its_best_checkpoint(cli: Cli, group: Path) -> N
     assert (code, "no model at lightning_logs" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "best"),
+    [(("--trainer.logger", "false"), "unknown: no metrics.csv"), (("--data.val_size", "0"), "none: no validation")],
+)
+def test_a_group_without_scores_says_why(cli: Cli, options: tuple[str, str], best: str) -> None:
+    code, out, _ = cli(*FIT, "--seeds", "1", *options)
+    assert (code, out.splitlines()[-2].split(maxsplit=2)[-1]) == (0, best)
+
+
 @pytest.mark.parametrize("option", ["--seed_everything", "--ckpt_path", "--group", "--trainer.fast_dev_run"])
 def test_options_that_conflict_with_seeds_are_refused(cli: Cli, option: str, tmp_path: Path) -> None:
     value = tmp_path / "1"

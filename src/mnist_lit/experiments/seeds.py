@@ -120,9 +120,10 @@ def _fit(args: list[str]) -> int:
     members = folders.group_members(group)
     before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
     scores = [best[0] for run in members if (best := best_validation(run))]
-    best_scores = str(spread(scores)) if scores else "none: no validation"
+    logged = any(run.joinpath(folders.METRICS_CSV).exists() for run in members)
+    unknown = "none: no validation" if logged else f"unknown: no {folders.METRICS_CSV}"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
-    fields = {"group": str(group), "best val/acc": best_scores, "next": test}
+    fields = {"group": str(group), "best val/acc": str(spread(scores)) if scores else unknown, "next": test}
     if before:
         fields["seeds"] = f"also {', '.join(map(str, before))}, trained by earlier commands"
     print_fields(fields)
