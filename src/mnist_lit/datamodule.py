@@ -54,7 +54,6 @@ class MNISTDataModule(pl.LightningDataModule):
         seed: seed of the images' order and augmentation; the command line takes it from `seed_everything`.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.
-        shuffle: False repeats the first epoch's order; the command line sets it for `overfit_batches`.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class MNISTDataModule(pl.LightningDataModule):
         mirrors: list[str] | str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         *,
-        shuffle: bool = True,
         split: EmnistSplit = "balanced",
         classes: str = "",
         fraction: float = 1.0,
@@ -94,7 +92,7 @@ class MNISTDataModule(pl.LightningDataModule):
             raise InputError(f"data.{error}") from error
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.handwriting = anneal, HandwritingStyles(continental, handwriting)
-        self.split_seed, self.seed, self.shuffle = split_seed, seed, shuffle
+        self.split_seed, self.seed = split_seed, seed
         self.mirrors, self.timeout = mirrors, timeout
         self.split, self.fraction, self.per_class = split, fraction, per_class
         self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
@@ -142,7 +140,7 @@ class MNISTDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
-        shuffle = self.shuffle and not getattr(self.trainer, "overfit_batches", 0)
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
         plain = self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options, **_rank_options())

@@ -68,7 +68,7 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
         {"max_epochs": 3, "accumulate_grad_batches": 2, "precision": "32-true"},
     )
     assert (config["model"]["lr"], config["data"]["dataset"], config["data"]["val_size"]) == (0.25, "digits", 180)
-    linked = {"num_classes", "seed", "shuffle"}  # the command line would refuse them
+    linked = {"num_classes", "seed"}  # the command line would refuse them
     assert not linked & (config["model"].keys() | config["data"].keys())
     before = {"cpu": "2 × abacus"}
     resumed = replace(metadata, earlier=(before,))

@@ -72,7 +72,6 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     parser.link_arguments("seed_everything", "model.seed", compute_fn=_checked_seed)
     parser.link_arguments("seed_everything", "data.seed", compute_fn=_checked_seed)
     parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
-    parser.link_arguments("trainer.overfit_batches", "data.shuffle", compute_fn=lambda batches: not batches)
 
 
 def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
@@ -203,7 +202,7 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
 def tensorboard_settings(config: Namespace) -> dict[str, Any]:
     """The settings that TensorBoard compares runs by: the model's and the data's numbers and words, and the seed.
     Every run has the same ones, since TensorBoard takes the columns from one run; None stands for an unset value."""
-    unrelated = ("num_classes", "shuffle", "data_dir", "compile", "cuda_graph", *DOWNLOAD_SETTINGS)
+    unrelated = ("num_classes", "data_dir", "compile", "cuda_graph", *DOWNLOAD_SETTINGS)
     settings = {"seed": config.seed_everything, "max_epochs": config.trainer.max_epochs, **config.model, **config.data}
     settings["network"] = config.model.network and config.model.network["class_path"]
     return {name: None if value == "" else value for name, value in settings.items() if name not in unrelated}

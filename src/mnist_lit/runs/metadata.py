@@ -89,7 +89,7 @@ class Metadata:
         training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
         training["gradient_clip_val"] = trainer.gradient_clip_val
         config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
-        derived = ("num_classes", "seed", "shuffle", "network")  # the command line derives these, or asks for them
+        derived = ("num_classes", "seed", "network")  # the command line derives these, or asks for them
         for name, section in config.items():
             if isinstance(section, Mapping):
                 config[name] = {
