@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,12 +17,23 @@ from mnist_lit.imaging.mnist_format import fit_to_box
 DatasetName = Literal["mnist", "fashion_mnist", "kmnist", "qmnist", "emnist", "digits", "folder"]
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-CLASS_NAMES = {  # by label, as the datasets' authors name them
-    "mnist": DIGITS,
-    "digits": DIGITS,
-    "qmnist": DIGITS,
-    "fashion_mnist": FASHION,
-    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+
+
+class Description(NamedTuple):
+    """A dataset's name in texts, and its classes by label as its authors name them, unless a split or a folder says."""
+
+    title: str
+    classes: tuple[str, ...] = ()
+
+
+DATASETS: dict[DatasetName, Description] = {
+    "mnist": Description("MNIST", DIGITS),
+    "fashion_mnist": Description("Fashion-MNIST", FASHION),
+    "kmnist": Description("KMNIST", ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")),
+    "qmnist": Description("QMNIST", DIGITS),
+    "emnist": Description("EMNIST"),
+    "digits": Description("scikit-learn’s digits", DIGITS),
+    "folder": Description("own pictures"),
 }
 
 
@@ -50,7 +61,7 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
 
 def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:
     """A published dataset's class names by label."""
-    return emnist_classes(split) if dataset == "emnist" else CLASS_NAMES[dataset]
+    return emnist_classes(split) if dataset == "emnist" else DATASETS[dataset].classes
 
 
 def load_dataset(dataset: DatasetName, data_dir: str | Path, split: EmnistSplit = "balanced") -> InMemoryDataset:
@@ -60,7 +71,7 @@ def load_dataset(dataset: DatasetName, data_dir: str | Path, split: EmnistSplit 
         return InMemoryDataset(*load_from_torchvision(dataset, split, data_dir), classes=class_names(dataset, split))
     if dataset != "digits":
         parts = read_archives(dataset, Path(data_dir))
-        return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=CLASS_NAMES[dataset])
+        return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=class_names(dataset))
     # scikit-learn's 1,797 digits of 8×8 pixels, from UCI's "Optical Recognition of Handwritten Digits".
     from sklearn.datasets import load_digits
 

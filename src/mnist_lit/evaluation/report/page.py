@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mnist_lit.data.datasets import DATASETS
 from mnist_lit.evaluation.figures import png_url, tiles
 from mnist_lit.evaluation.report.activations import LayerActivations
 from mnist_lit.evaluation.report.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, Line, Point, tick_percent
@@ -27,15 +28,6 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "amount": lambda value: f"{value:g}".replace("-", "−"),
     "loss": lambda value: f"{value:#.3g}" if value >= 1e-6 else "< 0.000001",
     "temperature": lambda value: f"{value:.2f}",
-}
-DATASETS = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "kmnist": "KMNIST",
-    "qmnist": "QMNIST",
-    "emnist": "EMNIST",
-    "digits": "scikit-learn’s digits",
-    "folder": "own pictures",
 }
 MAX_DEPTH = 0.55  # the deepest color of a mistake, on which dark text stays readable
 PAIR_IMAGES, ALL_PAIRS_IMAGES = 12, 600  # images shown per cell of the confusion matrix, and of all cells, at most
@@ -95,7 +87,7 @@ def _title(report: Mapping[str, Any]) -> str:
     """The recipe, or else the run's name, and the dataset; of a group, how many seeds."""
     group, origin = report["group"], report["origin"]
     seeds = f", {group['n']} seed{'s' if group['n'] > 1 else ''}" if group else ""
-    return f"{origin['recipe'] or report['name']} on {DATASETS[origin['data']['dataset']]}{seeds}"
+    return f"{origin['recipe'] or report['name']} on {DATASETS[origin['data']['dataset']].title}{seeds}"
 
 
 def _machine(versions: Mapping[str, str]) -> str:
