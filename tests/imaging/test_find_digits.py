@@ -5,7 +5,8 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
@@ -154,12 +155,20 @@ def test_smooth_light_on_empty_paper_is_no_digit(spread: int) -> None:
     assert np.allclose(found.box, (400, 1000, 520, 1200), atol=12)
 
 
+@pytest.mark.parametrize("side", [320, 480, 700])
+def test_a_digit_out_of_focus_is_not_taken_for_light(side: int, seven: NDArray[np.uint8]) -> None:
+    blurred = write_seven(page(200, 200), 70, 40, zoom=1.2).filter(ImageFilter.GaussianBlur(8))
+    picture = blurred.resize((side, side), Image.Resampling.BICUBIC)
+    assert likeness(center_digit(picture), seven) > 0.7
+    assert len(find_digits(picture)) == 1
+
+
 @pytest.mark.parametrize("noise", [0, 1])
 @pytest.mark.parametrize("shape", [(300, 400), (600, 450), (1500, 1300)])
 def test_empty_paper_in_a_light_that_falls_to_one_side_has_no_digit(shape: tuple[int, int], noise: int) -> None:
     y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j]
     grain = np.random.default_rng(0).normal(0, noise, shape)
-    for light in (1 - 0.6 * x, 1 - 0.5 * y, 1 - 0.3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2), 0.6 + 0.4 * np.tanh(3 * x)):
+    for light in (1 - 0.6 * x, 1 - 0.5 * y, 1 - 1.2 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)):
         empty = (240 * light + grain).clip(0, 255).astype(np.uint8)
         assert find_digit(empty) is None
         assert find_digits(empty) == []

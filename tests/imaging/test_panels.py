@@ -81,6 +81,18 @@ def test_a_panel_may_cover_a_hundredth_of_a_screenshot() -> None:
     assert likeness(one.image, alone.image) > 0.9
 
 
+def test_a_panel_may_have_round_corners() -> None:
+    panel = write_seven(page(paper=0), 70, 50, color=255)
+    whole, shown = Image.new("L", panel.size, 0), Image.new("L", (900, 500), 245)
+    ImageDraw.Draw(whole).rounded_rectangle((0, 0, 199, 199), 25, 255)
+    shown.paste(panel, (300, 100), whole)
+    alone, one = find_digit(panel), find_digit(shown)
+    assert alone
+    assert one
+    assert likeness(one.image, alone.image) > 0.9
+    assert len(find_digits(shown)) == 1
+
+
 def test_every_tile_of_a_contact_sheet_is_a_panel(images: Tensor) -> None:
     """Also those whose digit nearly touches their side, where it is as light as the margin."""
     tiles = images.numpy().copy()

@@ -34,19 +34,34 @@ def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
     assert np.allclose(sheet.in_picture((0, 0, width, height)), (40, 40, 560, 420), atol=22)
 
 
-@pytest.mark.parametrize("share", [0.015, 0.03, 0.08])
+@pytest.mark.parametrize("degrees", [0, 15, 45])
+@pytest.mark.parametrize("share", [0.02, 0.04, 0.1])
 @pytest.mark.parametrize("color", [(90, 60, 40), (25, 25, 25), (60, 110, 150)])
-def test_a_small_card_is_read_alone(share: float, color: tuple[int, int, int], seven: NDArray[np.uint8]) -> None:
+def test_a_small_card_is_read_alone(share: float, color: tuple[int, int, int], degrees: int) -> None:
     side = round((share * 1200 * 900) ** 0.5)
-    card = write_seven(page(200, 200), 70, 50).resize((side, side), Image.Resampling.LANCZOS)
+    digit = write_seven(page(200, 200), 70, 50).rotate(-degrees, fillcolor=230)
+    card = digit.resize((side, side), Image.Resampling.LANCZOS)
+    whole = Image.new("L", card.size, 255)
     picture = Image.new("RGB", (1200, 900), color)
-    picture.paste(card.convert("RGB"), (700, 300))
+    card, whole = (one.rotate(degrees, Image.Resampling.BICUBIC, expand=True) for one in (card, whole))
+    picture.paste(card.convert("RGB"), (500, 300), whole)
     grainy = (np.asarray(picture) + np.random.default_rng(0).normal(0, 4, (900, 1200, 1))).clip(0, 255).astype(np.uint8)
-    assert len(find_sheets(grainy)) == 1
-    assert likeness(center_digit(grainy), seven) > 0.85
+    assert len(find_sheets(grainy)) == len(find_sheets(grainy[..., 1])) == 1
     (found,) = find_digits(grainy)
-    scale = side / 200
-    assert np.allclose(found.box, (700 + 66 * scale, 300 + 46 * scale, 700 + 134 * scale, 300 + 154 * scale), atol=9)
+    left, top, right, bottom = found.box
+    middle = np.add((500, 300), np.array(card.size) / 2)
+    assert np.allclose(((left + right) / 2, (top + bottom) / 2), middle, atol=0.1 * side)
+    assert max(right - left, bottom - top) < 0.75 * side
+
+
+def test_a_page_of_light_digits_is_not_a_sheet() -> None:
+    """A closing joins them to a light area."""
+    board = page(900, 900, 20)
+    for place in range(225):
+        write_seven(board, 30 + 57 * (place % 15), 30 + 57 * (place // 15), zoom=0.4, pen=5, color=235)
+    grainy = (np.asarray(board) + np.random.default_rng(0).normal(0, 2, (900, 900))).clip(0, 255).astype(np.uint8)
+    assert find_sheets(grainy) == []
+    assert len(find_digits(grainy)) == 225
 
 
 @pytest.mark.parametrize("pen", [30, 60, 90])

@@ -90,7 +90,7 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     labels, stats = label_components(mask)
     found = []
     sizes = stats[1:, 2:4].max(axis=1)
-    for number in np.sort(sizes.argsort(kind="stable")[-MAX_COMPONENTS:] + 1).tolist():
+    for number in np.sort((-sizes).argsort(kind="stable")[:MAX_COMPONENTS] + 1).tolist():
         x, y, width, height, _ = stats[number].tolist()
         part = labels[y : y + height, x : x + width] == number
         found.append(Component(top + y, left + x, top + y + height, left + x + width, part))

@@ -24,7 +24,8 @@ from mnist_lit.imaging.stroke_width import Mask, with_margin
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
-SOFT, ENLARGED = 0.2, 0.14  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
+FILLS = 0.9  # least share of the width and of the height of a picture that is cropped to its digit
+SOFT, ENLARGED = 0.2, 0.1  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
 DENSE = 0.4  # the same for small digits, which a coarse look blurs
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
@@ -105,21 +106,24 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
 
 
 # A page is searched in more detail and with a smaller window. So the digit of a large picture is also looked for as the
-# only one of a page, where small digits, and digits beside the edge of a shadow, are found more surely.
+# only one of a page, where small digits, and digits beside the edge of a shadow, are found more surely; so is a digit
+# that may be joined to ink at the border.
 def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
     pixels, zoom = _pixels(picture, PAGE_SIDE)
-    page = _segmented_page(pixels) if max(pixels.shape[:2]) > DIGIT_SIDE else None
+    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
+    gaps = [min(left, top, width - right, height - bottom) for (left, top, right, bottom), *_ in single.found]
+    beside_shadow = bool(gaps) and gaps[0] > 1 >= min(gaps)
+    page = _segmented_page(pixels) if max(pixels.shape[:2]) > DIGIT_SIDE or beside_shadow else None
     if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
     digits = page.drawn(pixels.shape, zoom).digits()
     if not single.found:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     left, top, right, bottom = single.digits()[0].box
-    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
-    small = max(right - left, bottom - top) <= SMALL * max(width, height)
-    unlikely = small or min(left, top, width - right, height - bottom) <= 1
+    fills = right - left > FILLS * width and bottom - top > FILLS * height
+    unlikely = (min(gaps) <= 1 and not fills) or max(right - left, bottom - top) <= SMALL * max(width, height)
     choices = [Choice(0, 1, 0 if unlikely else SECOND, 0)]
     for place, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND * unlikely, place))

@@ -50,7 +50,10 @@ def _is_panel(
 ) -> bool:
     """Whether a component in a box is a rectangle, is more than a frame, and contains something."""
     inside = slice(top, top + height), slice(left, left + width)
-    straight = min(float(side.mean()) for side in sides(solid[inside])) >= STRAIGHT
+    middles = (
+        side[len(side) // 5 : len(side) - len(side) // 5] for side in sides(solid[inside])
+    )  # its corners may be round
+    straight = min(float(middle.mean()) for middle in middles) >= STRAIGHT
     is_rectangle = straight and different[inside].mean() >= FILLED
     return bool(min(width, height) >= SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= CONTRAST)
 

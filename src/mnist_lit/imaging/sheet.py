@@ -33,7 +33,7 @@ HOLES = 0.05  # largest share of holes in a round sheet: a zero has more
 # side as a share of the longer one.
 ALL_AROUND, WRITTEN, STRIP = 0.95, 0.02, 0.38
 PRINTED = 0.003  # share of the picture that is writing around a box on a page
-FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is not in shadow
+FAR_DARKER = 0.5  # a table's brightness, as a share of the paper's, below which it is not in shadow; and ink's
 SEEN, WHOLE = 0.6, 0.8  # least share of a side in view that shows an edge; above the second one it must
 LEAST, MOST = (0.12, 0.01), 0.97  # least share of the picture that the sheet covers, in the same two, and greatest
 STRAIGHT = 0.92  # least share of its quadrilateral that the sheet fills
@@ -85,7 +85,9 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     height, width = resized.shape[:2]
     stroke = STROKE if scale > 1 else THICK_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
-    small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
+    small, original = (
+        one.reshape(height, width, -1) for one in (np.asarray(cv2.medianBlur(paper, 5), np.uint8), resized)
+    )
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
     candidates = [(version, _smooth_areas(version, edge, LEAST[is_photo])) for version in versions for edge in EDGES]
@@ -98,8 +100,8 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
                 if area.size < MOST * height * width and not _is_printed(small, writing, area, areas)
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            found = [corners for corners in outlines if _has_edges(version, corners)]
-            found = [corners for corners in found if _is_large(corners, small) or _is_note(resized, corners)]
+            found = [corners for corners in outlines if _is_paper(writing, corners) and _has_edges(version, corners)]
+            found = [corners for corners in found if _is_large(corners, small) or _is_note(original, corners)]
             if found:
                 return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
     return []
@@ -251,6 +253,12 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > STEP)  # otherwise it is paper, too, as around a box
 
 
+def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
+    inside = cv2.fillConvexPoly(np.zeros(writing.shape, np.uint8), corners.round().astype(np.int32), 1) > 0
+    return bool(writing[inside].mean() < 0.5)
+
+
 def _is_large(corners: Corners, pixels: Pixels) -> bool:
     """Whether a polygon covers so much of a picture that hardly anything but a sheet does."""
     return bool(cv2.contourArea(corners) > LEAST[0] * pixels.shape[0] * pixels.shape[1])
@@ -259,19 +267,23 @@ def _is_large(corners: Corners, pixels: Pixels) -> bool:
 # In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
 def _is_note(pixels: Pixels, corners: Corners) -> bool:
     """Whether a quadrilateral is a small sheet: there is writing on it, and table all around it and along the picture's
-    border."""
+    border. pixels: (H, W, C), with the writing."""
     sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     if len(corners) > 4 or sides.min() < STRIP * sides.max():
         return False
     near = np.ones((GAP, GAP), np.uint8)
     sheet = cv2.fillConvexPoly(np.zeros(pixels.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
-    inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near)
+    inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near, iterations=2)
     around = cv2.dilate(outer, np.ones((3, 3), np.uint8)) > outer
     if not inner.any():
         return False
-    difference = difference_from(pixels, np.median(pixels[inner > 0], axis=0).round())
-    table = min(float((levels > STEP).mean()) for levels in (difference[around], border(difference)))
-    return table > ALL_AROUND and float((difference[inner > 0] > WRITING).mean()) > WRITTEN
+    paper, table = (np.median(part, axis=0).round() for part in (pixels[inner > 0], border(pixels)))
+    if paper.sum() < FAR_DARKER * table.sum():  # ink on paper
+        return False
+    difference = difference_from(pixels, paper)
+    differs = min(float((levels > STEP).mean()) for levels in (difference[around], border(difference)))
+    darker = (paper - pixels[inner > 0]).max(axis=1)  # the paper in the loops of a digit is lighter than its ink
+    return differs > ALL_AROUND and float((darker > WRITING).mean()) > WRITTEN
 
 
 def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels, float]:
