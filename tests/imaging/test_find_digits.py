@@ -191,6 +191,36 @@ def test_a_thick_digit_of_a_large_picture_is_found_whole(pen: int) -> None:
     assert np.allclose(large.box, 2 * np.array(small.box), atol=12)
 
 
+def tight_seven(height: int) -> NDArray[np.uint8]:
+    """Cropped to the digit."""
+    zoom = height / 110
+    written = np.asarray(
+        write_seven(page(2 * height, 2 * height), 0.6 * height, 0.4 * height, zoom=zoom, pen=round(9 * zoom))
+    )
+    rows, columns = (np.flatnonzero((written < 127).any(axis=axis)) for axis in (1, 0))
+    return written[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def test_a_digit_that_fills_a_photo_is_not_taken_for_ink_at_the_border() -> None:
+    """Then a piece of it, which is found on the picture as a page, would cost as little."""
+    cropped = tight_seven(900)
+    height, width = cropped.shape
+    first = min(digit_hypotheses(cropped).lines[0], key=lambda choice: choice.cost)
+    left, top, right, bottom = digit_hypotheses(cropped).found[first.digit or 0].box
+    assert right - left > 0.9 * width
+    assert bottom - top > 0.9 * height
+
+
+def test_a_digit_that_the_shadow_of_a_hand_touches_is_also_read_as_on_a_page(seven: NDArray[np.uint8]) -> None:
+    y, x = np.mgrid[0:640, 0:480]
+    shade = 1 - 0.5 / (1 + np.exp((np.hypot((x - 300) / 480, (y - 640) / 640) - 0.45) / 0.02))
+    written = np.asarray(write_seven(page(480, 640), 180, 200, zoom=2, pen=20))
+    found = digit_hypotheses((written * shade).astype(np.uint8))
+    (digit,) = found.digits()
+    assert likeness(digit.image, seven) > 0.8
+    assert np.allclose(digit.box, (180, 200, 300, 400), atol=25)
+
+
 def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a page, a thick digit may fall apart, so that a piece seems to be the only digit."""
     thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
