@@ -25,6 +25,7 @@ DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched
 HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
 SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
 FILLS = 0.9  # least share of the width and of the height of a picture that is cropped to its digit
+PIECE = 0.5  # least size of a digit beside a shadow, as a share of that of the two together
 SOFT, ENLARGED = 0.2, 0.1  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
 DENSE = 0.4  # the same for small digits, which a coarse look blurs
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
@@ -115,16 +116,20 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
     gaps = [min(left, top, width - right, height - bottom) for (left, top, right, bottom), *_ in single.found]
     beside_shadow = bool(gaps) and gaps[0] > 1 >= min(gaps)
-    page = _segmented_page(pixels) if max(pixels.shape[:2]) > DIGIT_SIDE or beside_shadow else None
+    page = _segmented_page(pixels) if max(pixels.shape[:2]) > (DIGIT.coarse if beside_shadow else DIGIT_SIDE) else None
     if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
     digits = page.drawn(pixels.shape, zoom).digits()
     if not single.found:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
+    size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (single.digits()[0].box, digits[0].box))
+    small = SMALL * max(width, height)
+    if beside_shadow and of_page < max(PIECE * size, small):
+        return single
     left, top, right, bottom = single.digits()[0].box
     fills = right - left > FILLS * width and bottom - top > FILLS * height
-    unlikely = (min(gaps) <= 1 and not fills) or max(right - left, bottom - top) <= SMALL * max(width, height)
-    choices = [Choice(0, 1, 0 if unlikely else SECOND, 0)]
+    unlikely = (gaps[0] <= 1 and not fills) or size <= small
+    choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND, 0)]
     for place, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND * unlikely, place))
     return Hypotheses([choices], digits + single.found)
