@@ -1,4 +1,4 @@
-"""Dropout keyed by (seed, epoch, image), so that a resumed run or another number of devices drops the same features."""
+"""Dropout keyed by (seed, epoch, image): a resumed run, and one on more devices, drops the same features."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,1 +1,10 @@
-"""Convert any picture to MNIST's 28×28 format: open it safely, find, separate, scale and center digits. No torch."""
+"""Convert any picture to MNIST's 28×28 format, without torch. `find_digits` runs the steps:
+
+1. `open_picture`: a file, upload or array → a picture of limited size.
+2. `panels`, `sheet`: cut out the panels of a figure, or the sheets of paper on a table.
+3. `gray`, `ruling`: one channel, dark ink on evenly lit paper, without ruled lines.
+4. `ink`, `digit_ink`: a mask of the ink, with its strength and stroke width.
+5. `components`, `boxes`, `text_lines`, `segmentation`: connected components without frames; hypotheses about digits.
+6. `mnist_format`, `stroke_width`: each digit as 28×28 pixels, scaled, centered, with strokes of MNIST's width.
+7. `hypotheses`: choose between them by shape and by a network's scores.
+"""

@@ -1,4 +1,4 @@
-"""Connected components of the ink, and how they lie to each other. NumPy and OpenCV only."""
+"""Connected components of the ink, and their relative positions. NumPy and OpenCV only."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WIDEST = 1.7  # greatest width of one digit, in heights
 
 
 class Component(NamedTuple):
-    """Ink that belongs together, such as a digit or a ruled line, and its box; bottom and right are exclusive."""
+    """A connected part of the ink, such as a digit or a ruled line, and its box; bottom and right are exclusive."""
 
     top: int
     left: int
@@ -135,7 +135,7 @@ def union(parts: Sequence[Component]) -> Component:
 
 
 def overlaps(one: Component, other: Component) -> tuple[int, int]:
-    """How far two boxes overlap down and across, in pixels; negative = gap."""
+    """The vertical and the horizontal overlap of two boxes in pixels; negative = gap."""
     down = min(one.bottom, other.bottom) - max(one.top, other.top)
     return down, min(one.right, other.right) - max(one.left, other.left)
 

@@ -1,4 +1,4 @@
-"""A picture in gray, with dark ink on evenly lit paper, and its edges. NumPy and OpenCV only."""
+"""Convert a picture to grayscale with dark ink on evenly lit paper, and measure its edges. NumPy and OpenCV only."""
 
 import math
 from functools import lru_cache
@@ -18,6 +18,7 @@ DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the 
 SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
 HEADROOM = 1.1  # by which evened paper stays below white, so that its noise is not cut off
 DARKEST = 0.2  # light below this share of the brightest is evened out no further
+QUARTILES = 3.14  # a standard deviation of normal noise, in lower quartiles of its absolute values: 1 / 0.3186, not π
 MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
@@ -107,7 +108,7 @@ def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
 # fitted to the picture without thin strokes (a closing, which is too bright along a dark border, so the fit leaves that
 # out). Other ink, shadows and tables are darker than the fit, so they are left out, and the fit is repeated.
 def even_light(gray: Gray) -> Gray:
-    """The picture (H, W) divided by the light on its paper, if that varies much."""
+    """Divide a picture (H, W) by the light on its paper if that is uneven."""
     small = reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
     reach = max(small.shape) // LIGHT_POINTS * 4 + 1
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
@@ -151,7 +152,7 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
     """Middle gray level of each 3×3 neighborhood, its weight (squared range above the noise), and the noise."""
     rough = gray - np.asarray(cv2.blur(gray, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
     # A quarter of the pixels has no edges even where a digit fills the picture.
-    noise = 3.14 * quantile(np.abs(sample(rough)), 0.25)
+    noise = QUARTILES * quantile(np.abs(sample(rough)), 0.25)
     kernel = np.ones((3, 3), np.uint8)
     low, high = np.asarray(cv2.erode(gray, kernel), np.float32), np.asarray(cv2.dilate(gray, kernel), np.float32)
     weight = np.maximum(high - low - np.float32(MIN_SIGMAS * noise), np.float32(0)) ** 2

@@ -73,7 +73,7 @@ class Hypotheses(NamedTuple):
         return chosen
 
     def _without_small_print(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
-        """The same without lines that are far lower than the others, unless nearly all of a line are digits."""
+        """Drop lines that are far lower than the others, unless nearly all of a line is digits."""
         heights = np.array([box[3] - box[1] for box in (self.found[one.digit].box for one in chosen)], np.float64)
         doubtful = np.array([rejected[one.digit] or one.in_word for one in chosen], bool)
         if doubtful.all():

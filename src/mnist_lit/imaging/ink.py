@@ -27,7 +27,7 @@ THICK = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
 class Ink(NamedTuple):
-    """Where the ink is."""
+    """The ink of a picture."""
 
     mask: Mask  # (H, W)
     strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
@@ -108,7 +108,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
 # Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Shadows' edges, what shows
 # through the paper and JPEG's artifacts are as pale, so the network chooses between this ink and the usual one.
 def follow_faint_strokes(ink: Ink) -> Ink | None:
-    """The ink with what is much paler and continues it; None if there is nothing as pale beyond the strokes' edges."""
+    """Extend the ink along much paler strokes that continue it; None if there is nothing as pale beyond its edges."""
     reach = 2 * round(ink.stroke / 4) + 3
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     if not (beyond & (ink.strength >= PALER)).any():

@@ -21,6 +21,7 @@ STRIP = 16  # width of the strips in which lines are looked for
 THICKEST = 8  # of a line or a dot
 BENT, PARALLEL = 1.5, 0.75  # how far a line may stray from its course, and courses on average from their trend
 NEAR = 2  # least distance of two lines
+TENTH = 1.28  # standard deviations of normal noise from its 10 % quantile to its median
 FAINT = 3.0  # least darkness of a line, in gray levels
 MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
 LONG, WHOLE = 0.75, 0.95  # share of the strips in which a guide line must be visible: if there are many, or few
@@ -150,7 +151,7 @@ def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
 
 def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
     """The standard deviation of noise with these 10 % quantiles and medians."""
-    return float(np.median(middle - low)) / 1.28
+    return float(np.median(middle - low)) / TENTH
 
 
 def _chains(peaks: Mask, x: Values, share: float) -> Values:

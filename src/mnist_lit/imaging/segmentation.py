@@ -96,7 +96,7 @@ def single_digit_hypotheses(ink: Ink) -> SingleDigit:
 
 
 def _digits_on_lines(ink: Ink, all_ink: Sequence[Component]) -> SingleDigit:
-    """The same without the ruled lines that pass the digit. all_ink: the components of the ink."""
+    """See `single_digit_hypotheses`; without the ruled lines that pass the digit. all_ink: the ink's components."""
     shape = ink.mask.shape
     lines = ruled_lines(ink.mask, ink.stroke, LINE)
     if not lines:
@@ -122,7 +122,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
     ones = [one for one in clear if 2 * one.width < one.height and (not others or one.height <= RULE * others)]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    # Nor are several digits in a row or a column ruled lines: each stands alone and is about as high as the others.
+    # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as high as the others.
     high = [one for one in clear if FRAGMENT * others <= one.height and one.size <= RULE * others]
     apart = erase(ink.mask, high) if lines else ink.mask
     lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > RULED * line.area]

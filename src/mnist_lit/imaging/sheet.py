@@ -227,7 +227,7 @@ def in_reading_order(found: list[Corners]) -> list[Corners]:
 
 
 def _has_edges(colors: Pixels, corners: Corners) -> bool:
-    """Whether the sides of a polygon part paper from table. One may be out of view, or two of a quadrilateral if the
+    """Whether a polygon's sides separate paper from table. One may be out of view, or two of a quadrilateral if the
     table is far darker or of another color."""
     sides: list[Levels] = []
     for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):

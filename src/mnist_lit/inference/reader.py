@@ -55,7 +55,7 @@ class Reading(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What a picture may say, before a network has seen it."""
+    """The candidate digits of a picture, before they are classified."""
 
     sheets: list[Hypotheses]  # one for each sheet of paper
     size: tuple[int, int]  # the picture's width and height in pixels

@@ -67,7 +67,7 @@ class ProposalProcesses:
                 process, connection = self.idle.pop()
                 if process.is_alive():
                     return process, connection
-                _stop(process, connection)  # somebody killed it
+                _stop(process, connection)  # it was killed from outside
         context = process_context(__name__)
         ours, theirs = context.Pipe()
         process = context.Process(target=_propose_each, args=(theirs,), daemon=True)
