@@ -1,6 +1,7 @@
 """Components are found, measured and joined as they lie on the page."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ def test_pixels_that_touch_at_a_corner_are_one_component() -> None:
 
 def test_components_lie_where_they_are_on_the_page() -> None:
     one, other = components(mask_of("##.", "...", "..#"), top=5, left=7)
-    assert one[:4] == (5, 7, 6, 9)
-    assert other[:4] == (7, 9, 8, 10)
+    assert one.box == (5, 7, 6, 9)
+    assert other.box == (7, 9, 8, 10)
     assert one.mask.tolist() == [[True, True]]
 
 
@@ -57,7 +58,7 @@ def test_the_gap_is_that_between_the_ink_and_not_between_the_boxes() -> None:
 
 def test_a_union_has_the_ink_of_all_parts() -> None:
     both = union((bar(2, 3, 1, 2), bar(4, 1, 1, 1)))
-    assert both[:4] == (2, 1, 5, 5)
+    assert both.box == (2, 1, 5, 5)
     assert both.mask.tolist() == mask_of("..##", "....", "#...").tolist()
     assert union((RING,)) is RING
     assert union((bar(12, 22, 1, 1), RING)).area == 17  # their boxes overlap
@@ -65,7 +66,7 @@ def test_a_union_has_the_ink_of_all_parts() -> None:
 
 def test_what_has_ink_on_all_sides_of_another_encloses_it() -> None:
     assert RING.encloses(bar(12, 22, 1, 1))
-    open_below = RING._replace(mask=mask_of("#####", "#...#", "#...#", "#...#", "#...#"))
+    open_below = replace(RING, mask=mask_of("#####", "#...#", "#...#", "#...#", "#...#"))
     assert open_below.contains(bar(12, 22, 1, 1))
     assert not open_below.encloses(bar(12, 22, 1, 1))
     assert not RING.encloses(bar(12, 24, 1, 2))  # not within its box

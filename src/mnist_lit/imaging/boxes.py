@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnist_lit.imaging.border import corners, from_each_side
-from mnist_lit.imaging.components import Component, components, erase, is_among, typical_height
+from mnist_lit.imaging.components import Component, components, erase, typical_height
 from mnist_lit.imaging.ruling import ruled_lines
 
 MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
@@ -19,18 +19,18 @@ WALL = 0.9  # least share of a frame's side that its walls cover
 
 def frames(found: Sequence[Component]) -> list[Component]:
     """Components around others: boxes or circles around a digit, or rows of boxes with a digit in each."""
-    top, left, bottom, right = np.array([one[:4] for one in found]).reshape(-1, 4).T
+    top, left, bottom, right = np.array([one.box for one in found]).reshape(-1, 4).T
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
     pairs = [pair for pair in nested if pair[1].height > MARK * pair[0].height and pair[0].encloses(pair[1])]
     # A zero with a slash is narrow, and as high as the digits beside it.
-    beside = typical_height([one for one in found if not any(is_among(one, pair) for pair in pairs)])
+    beside = typical_height([one for one in found if not any(one in pair for pair in pairs)])
     chosen = []
     for one, inner in pairs:
         is_large = inner.height > FULL * one.height or one.height > HIGHER * beside
         if is_large or one.width > ROUND * one.height or corners(one.mask) >= 2:
             chosen.append(one)
-    return [one for one in found if is_among(one, chosen)]
+    return [one for one in found if one in chosen]
 
 
 def is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
@@ -62,5 +62,4 @@ def _has_ink_all_around(one: Component) -> bool:
 def walls(frame: Component, stroke: float) -> list[Component]:
     """The straight lines from side to side of a box or a row of boxes."""
     lines = ruled_lines(frame.mask, stroke, WALL)
-    top, left = frame[:2]
-    return [Component(top + a, left + b, top + c, left + d, line) for a, b, c, d, line in lines]
+    return [line.moved(frame.top, frame.left) for line in lines]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
 WIDEST = 1.7  # greatest width of one digit, in heights
 
 
-class Component(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)  # equal only to itself: two may have the same box
+class Component:
     """A connected part of the ink, such as a digit or a ruled line, and its box; bottom and right are exclusive."""
 
     top: int
@@ -22,6 +23,10 @@ class Component(NamedTuple):
     bottom: int
     right: int
     mask: Mask  # (bottom - top, right - left)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        return self.top, self.left, self.bottom, self.right
 
     @property
     def height(self) -> int:
@@ -46,6 +51,9 @@ class Component(NamedTuple):
     @property
     def where(self) -> tuple[slice, slice]:
         return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def moved(self, down: int, right: int) -> "Component":
+        return Component(self.top + down, self.left + right, self.bottom + down, self.right + right, self.mask)
 
     def span(self, axis: int) -> tuple[int, int]:
         return (self.left, self.right) if axis else (self.top, self.bottom)
@@ -107,11 +115,6 @@ def typical_height(found: Sequence[Component]) -> float:
     return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 
 
-def is_among(one: Component, others: Sequence[Component]) -> bool:
-    """Whether the others include this very component; `in` would compare their masks."""
-    return any(one is other for other in others)
-
-
 def erase(mask: Mask, parts: Sequence[Component]) -> Mask:
     """The ink without that of some components."""
     if not parts:
@@ -126,7 +129,7 @@ def union(parts: Sequence[Component]) -> Component:
     """Components as one."""
     if len(parts) == 1:
         return parts[0]
-    boxes = np.array([one[:4] for one in parts])
+    boxes = np.array([one.box for one in parts])
     (top, left), (bottom, right) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     mask = np.zeros((bottom - top, right - left), bool)
     for one in parts:

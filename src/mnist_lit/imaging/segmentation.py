@@ -16,7 +16,6 @@ from mnist_lit.imaging.components import (
     components,
     erase,
     gap_between,
-    is_among,
     overlaps,
     typical_height,
     union,
@@ -137,11 +136,11 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     sized = [one for one in unruled if SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
     around = frames(sized)
-    typical = typical_height([one for one in sized if not is_among(one, around)]) or typical
+    typical = typical_height([one for one in sized if one not in around]) or typical
     inside = [
         one
         for one in sized
-        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and not is_among(one, around)
+        if (one.clear_of_border(ink.mask.shape) or one.height > FRAGMENT * typical) and one not in around
     ]
     text = text_lines(inside, typical)
     found = [_segments(line, height_of_line(line, typical), ink) for line in text]
@@ -171,9 +170,9 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     hypotheses += [[main, *near]] if len(near) > len(inside) else []
     second = max((one for one in others if one.area > OTHER * main.area), key=lambda one: one.area, default=None)
     hypotheses += [[second]] if second and [second] not in hypotheses else []
-    unique: dict[tuple[int, ...], list[Component]] = {}
+    unique: dict[frozenset[Component], list[Component]] = {}
     for parts in hypotheses:
-        unique.setdefault(tuple(sorted(map(id, parts))), parts)
+        unique.setdefault(frozenset(parts), parts)
     first, *rest = unique.values()
     digit = union(first)
     beside = sum(
@@ -194,7 +193,7 @@ def _chain(digit: list[Component], others: Sequence[Component]) -> list[Componen
         more = [
             one
             for one in others
-            if not is_among(one, chain)
+            if one not in chain
             and one.size < DIGIT_LIKE * union((whole, one)).size
             and any(gap_between(one, part, reach) <= reach for part in chain)
         ]
@@ -254,7 +253,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             cost = cuts + GAP * gaps + HEIGHT * max(0.0, tall) + WIDTH * max(0.0, wide)
             if stop > first + 1 and cost > UNLIKELY:
                 continue
-            comma = any(is_among(part, commas) for part in parts)
+            comma = any(part in commas for part in parts)
             single = stop == first + 1
             cost += comma * (COMMA if single else PART)
             segments.append(Segment(first, stop, union(parts), cost))
@@ -266,7 +265,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
 def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:
     """The parts of a component from left to right, each around a tall part, if only faint ink joins the tall parts;
     else the component itself. strength: the page's."""
-    top, left, _, _, mask = component
+    top, left, mask = component.top, component.left, component.mask
     strong = components(mask & (strength[component.where] > FAINT))
     tall = [part for part in strong if part.height >= FRAGMENT * typical]
     if len(tall) < 2:
@@ -281,7 +280,7 @@ def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Comp
     """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts lie at deep minima
     of the column sums: through a single stroke, or through two, as in a loop, in the middle of a piece that is still
     wide. Returns the component itself if it is narrow, low or nowhere thin enough."""
-    top, left, _, _, mask = component
+    top, left, mask = component.top, component.left, component.mask
     wide = WIDE * max(typical, 0.7 * component.height)
     if component.width < wide or component.height < FRAGMENT * typical:
         return [(component, 0.0)]

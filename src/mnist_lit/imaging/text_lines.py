@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_lit.imaging.components import Component, is_among, overlaps, typical_height
+from mnist_lit.imaging.components import Component, overlaps, typical_height
 
 # Shares of the page's typical digit height.
 DASH, FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one
@@ -24,9 +24,9 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
     """Components by lines from the top, each from the left. The lines may slope."""
     slope = _slope(found, typical)
     falls = [round(slope * (one.left + one.right) / 2) for one in found]
-    level = [one._replace(top=one.top - fall, bottom=one.bottom - fall) for one, fall in zip(found, falls, strict=True)]
-    before = {id(after): one for after, one in zip(level, found, strict=True)}
-    return [[before[id(one)] for one in line] for line in _level_lines(level, typical)]
+    level = [one.moved(-fall, 0) for one, fall in zip(found, falls, strict=True)]
+    before = dict(zip(level, found, strict=True))
+    return [[before[one] for one in line] for line in _level_lines(level, typical)]
 
 
 # The median of the slopes between neighbors (Hashizume, Yeh and Rosenfeld 1986). Numbers on level lines may each rise,
@@ -55,18 +55,18 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     """Components by level lines. From left to right each tall component joins the line whose last ones are beside it;
     low ones, which are parts of digits, join the line of the nearest tall one."""
     commas = find_commas(found, typical)
-    small = _small_lines([one for one in found if not is_among(one, commas)], typical)
-    others = [one for one in found if not any(is_among(one, line) for line in small)]
-    low = [one for one in others if one.height < DASH * typical or is_among(one, commas)]
+    small = _small_lines([one for one in found if one not in commas], typical)
+    others = [one for one in found if not any(one in line for line in small)]
+    low = [one for one in others if one.height < DASH * typical or one in commas]
     lines: list[list[Component]] = []
-    for one in sorted((one for one in others if not is_among(one, low)), key=lambda one: one.left):
+    for one in sorted((one for one in others if one not in low), key=lambda one: one.left):
         beside = [max(_shared_height(one, it) for it in line[-LAST:]) for line in lines]
         if lines and max(beside) > SAME_LINE:
             lines[beside.index(max(beside))].append(one)
         else:
             lines.append([one])
     tall = [(other, line) for line in lines + small for other in line]
-    top, left, bottom, right = np.array([other[:4] for other, _ in tall]).reshape(-1, 4).T
+    top, left, bottom, right = np.array([other.box for other, _ in tall]).reshape(-1, 4).T
     for one in low if tall else ():
         down = np.minimum(bottom, one.bottom) - np.maximum(top, one.top)
         across = np.minimum(right, one.right) - np.maximum(left, one.left)
