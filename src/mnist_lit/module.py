@@ -4,6 +4,7 @@ It reads top to bottom: construct, forward, train, validate and test, optimize. 
 does the counting; callbacks handle checkpoints, figures and run folders.
 """
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,7 @@ class MNISTModule(CapturingModule):
         self.save_hyperparameters(ignore=["network"])
         plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
         self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
+        self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network or None, num_classes, init, seed)  # "" when loaded from a checkpoint
         self.ema = optim.ema_copy(self.network) if ema_decay else None

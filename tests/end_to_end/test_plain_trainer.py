@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.core.saving import load_hparams_from_yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
@@ -166,6 +168,17 @@ def test_loggers_get_the_modules_hyperparameters_and_a_seed_of_the_data_may_diff
     for folder in ("csv", "tensorboard"):
         logged = yaml.safe_load(next(Path(folder).rglob("hparams.yaml")).read_text())
         assert (logged["lr"], logged["optimizer"], logged["seed"]) == (0.07, "sgd", 1)
+
+
+def test_logged_hyperparameters_are_those_of_the_checkpoint_and_lightning_reads_them() -> None:
+    fitted, one_tenth = trainer(limit_train_batches=1, logger=CSVLogger("csv")), np.float64(0.1)
+    fitted.fit(model := MNISTModule(lr=one_tenth, network=nn.Sequential(nn.Flatten(), nn.Linear(784, 10))), digits())
+    fitted.save_checkpoint("mine.ckpt")
+    saved = torch.load("mine.ckpt", weights_only=True)
+    assert saved["hparams_name"] == "kwargs"
+    assert saved["hyper_parameters"]["network"] == "torch.nn.modules.container.Sequential"
+    logged = load_hparams_from_yaml(str(next(Path("csv").rglob("hparams.yaml"))))
+    assert dict(logged) == saved["hyper_parameters"] == dict(model.hparams)
 
 
 def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> None:
