@@ -177,5 +177,5 @@ def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
         batch_idx = trainer.fit_loop.total_batch_idx
     elif (trainer.current_epoch + 1) % epochs:
         return False
-    every = trainer.val_check_batch
-    return every is None or (batch_idx + 1) % every == 0
+    every = trainer.val_check_batch  # None if a clock says when: after any batch, or none for hours
+    return every is not None and (batch_idx + 1) % every == 0
