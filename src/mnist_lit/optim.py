@@ -31,8 +31,6 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):
         require(f"model.{name}", h[name], "in [0, 1)", 0 <= h[name] < 1)
     require("model.momentum", h["momentum"], "above 0 with nesterov", h["momentum"] > 0 or not h["nesterov"])
-    own_nesterov = h["optimizer"] == "sgd" or not h["nesterov"]
-    require("model.nesterov", h["nesterov"], "false unless model.optimizer is sgd", own_nesterov)
     require("model.weight_decay", h["weight_decay"], "0 or more", h["weight_decay"] >= 0)
     require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)

@@ -195,6 +195,14 @@ def test_a_resumed_fit_does_not_take_mirrors_and_hardware_from_the_checkpoint(cl
     assert (trainer["devices"], trainer["num_nodes"], trainer["accumulate_grad_batches"]) == ("auto", 1, 2)
 
 
+def test_a_recipe_may_have_options_that_only_other_choices_use(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    """A sweep over the optimizer or a config for one machine sets them once for all."""
+    unused = ("--model.optimizer", "adamw", "--model.nesterov", "true", "--data.mirrors", "http://127.0.0.1:9")
+    assert cli(*tiny_fit, *unused, "--trainer.max_epochs", "1")[0] == 0
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert cli("fit", "--ckpt_path", last, "--trainer.max_epochs", "2")[0] == 0
+
+
 @pytest.mark.parametrize(("option", "value"), [("optimizer", "adamw"), ("ema_decay", "0.9")])
 def test_a_run_cannot_be_resumed_with_another_optimizer_or_ema(
     error_line: ErrorLine, tiny_run: Path, option: str, value: str

@@ -158,10 +158,9 @@ def callback(name: str, **settings: object) -> str:
         ("--data.classes 3", "data.classes: expected two or more different classes, got 3"),
         ("--data.classes 3,x", "data.classes: expected some of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got x"),
         ("--data.split letters", "data.split: expected balanced unless data.dataset is emnist, got letters"),
-        ("--data.mirrors http://127.0.0.1:9", "none unless data.dataset is mnist or fashion_mnist or kmnist, got http"),
         (
-            "--model.optimizer muon --model.nesterov true",
-            "model.nesterov: expected false unless model.optimizer is sgd",
+            "--data.dataset qmnist --data.mirrors http://x",
+            "data.mirrors: expected none, since torchvision downloads this dataset, got http://x",
         ),
         ("--optimizer Adam", "unknown option --optimizer; did you mean --model.optimizer?"),
         ("--lr_scheduler StepLR", "unknown option --lr_scheduler; did you mean --model.schedule?"),

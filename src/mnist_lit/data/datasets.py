@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lit.data.download import IDX_FILES, TORCHVISION_CLASSES, TORCHVISION_LOADED, read_archives
+from mnist_lit.data.download import IDX_FILES, TORCHVISION_LOADED, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_datasets import EmnistSplit, emnist_classes, load_from_torchvision
 from mnist_lit.errors import InputError, require, require_choice
@@ -55,8 +55,8 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
     require_choice("data.split", options["split"], get_args(EmnistSplit))
-    expected = f"none unless data.dataset is {' or '.join(TORCHVISION_CLASSES)}"
-    require("data.mirrors", mirrors, expected, not mirrors or dataset in TORCHVISION_CLASSES)
+    unused = mirrors and dataset in TORCHVISION_LOADED
+    require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
 
 
 def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:
