@@ -47,7 +47,8 @@ def main(args: list[str] | None = None) -> int:
         # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
         # import from the working directory first. `cli/network.py` needs no such path for a network of your own.
         os.environ["PYTHONSAFEPATH"] = "1"
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters raises
+        # All of Pillow's: what matters raises. `open_picture`, too slow to import here, hides fewer, in any program.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "") in ("", "0")  # it prints for all processes
     if isinstance(sys.stdout, io.TextIOWrapper):
