@@ -112,7 +112,7 @@ def test_a_process_reads_no_further_files_once_it_is_to_stop(monkeypatch: pytest
         with pytest.raises(InputError, match="stopped by a signal"):
             propose_files(["missing.png"], many=False)
     finally:
-        workers.stopping.clear()
+        workers.process_stopping.clear()
         signal.signal(signal.SIGINT, before)
 
 

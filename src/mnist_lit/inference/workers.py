@@ -25,7 +25,7 @@ MAX_WORKERS = 8  # more would find digits faster than one network classifies the
 Proposed = Proposal | str  # a picture's digits, or why it could not be read
 Search = Callable[[Sequence[str], bool], list[Proposed]]  # see `propose_files`
 
-stopping = threading.Event()  # set in a worker process once nobody waits for its results any more
+process_stopping = threading.Event()  # set in a worker process once nobody waits for its results any more
 
 
 def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequence[str], list[Proposed]]]:
@@ -37,7 +37,7 @@ def propose_chunks(files: Sequence[str], *, many: bool) -> Iterator[tuple[Sequen
     in_processes = len(files) >= MIN_CHUNKS * size and STDIN not in files
     waiting: deque[tuple[Sequence[str], Future[list[Proposed]]]] = deque()
     pool = _start_processes(workers) if in_processes else ThreadPoolExecutor(workers)
-    closing = threading.Event()  # tells this call's threads what `stopping` tells a process
+    closing = threading.Event()  # tells this call's threads what `process_stopping` tells a process
     search = propose_files if in_processes else partial(propose_files, stopping=closing)
     try:
         while True:
@@ -73,7 +73,7 @@ def _submit(pool: Executor, search: Search, files: Sequence[str], many: bool) ->
 def propose_files(
     files: Sequence[str],
     many: bool,  # noqa: FBT001  # called by position
-    stopping: threading.Event = stopping,
+    stopping: threading.Event = process_stopping,
 ) -> list[Proposed]:
     """Each file's digits or error message: one bad file must not cost the others their rows. Raises InputError before
     the next file once `stopping` is set."""
@@ -122,9 +122,9 @@ def set_up_process() -> None:
     """Use one thread, leave signals to the parent but read no further files after one, and end with the parent."""
     import cv2
 
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters raises
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as in `cli.main`
     cv2.setNumThreads(1)  # the processes share the processors already
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())  # the parent ends its workers
+    signal.signal(signal.SIGINT, lambda *_: process_stopping.set())  # the parent ends its workers
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
