@@ -120,6 +120,8 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
     [
         (["fitt"], "unknown command fitt; did you mean fit?"),
         (["train"], "unknown command train; did you mean fit?"),
+        (["trian"], "unknown command trian; did you mean fit? (`mnist-lit --help` lists all)"),
+        (["read", "a.png"], "unknown command read; did you mean predict?"),
         (["fit", "quickstart"], "--config quickstart"),
         (["test", "version_0", "version_1"], "expected one model or group, got version_0 and version_1"),
         (["fit", "--config", "quickstrat"], "quickstrat; did you mean quickstart?"),

@@ -40,7 +40,7 @@ REWORDED = {
     "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
-ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs"}
+ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs", "read": "predict"}
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
@@ -53,6 +53,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     '; did you mean model.lr?'
     >>> did_you_mean("ckpt", ["ckpt_path", "seed_everything"])
     '; did you mean ckpt_path?'
+    >>> did_you_mean("trian", ["fit", "test"])  # almost `train`, another word for `fit`
+    '; did you mean fit?'
     >>> did_you_mean("data.num_workers", ["trainer.num_nodes", "data.val_size"])
     ''
     """
@@ -60,7 +62,7 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
     leaves = {full.rpartition(".")[2]: full for full in reversed(list(valid))}
     section, _, leaf = name.rpartition(".")
-    leaf = ALIASES.get(leaf, leaf)
+    leaves |= {alias: leaves[known] for alias, known in ALIASES.items() if known in leaves}
     if leaf not in leaves and any(full.startswith(f"{section}.") for full in leaves.values()):
         leaves = {near: full for near, full in leaves.items() if full.startswith(f"{section}.")}
     matches = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.65)
