@@ -61,7 +61,7 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
     place. Downloads nothing. Raises InputError if one is missing or damaged."""
     parts = {}
     for part, name in IDX_FILES.items():
-        _, data, _, problem = _find_copies(dataset, data_dir, name)
+        _, data, _, problem, _ = _find_copies(dataset, data_dir, name)
         if data is None:
             command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
             raise InputError(f"{problem}; download it with `{command}`")
@@ -151,6 +151,7 @@ class _Copies(NamedTuple):
     data: bytes | None  # verified contents; None without an intact copy
     damaged: list[Path]  # copies with other contents
     problem: str  # what is wrong, for a message
+    by_hand: str  # what to do without a mirror
 
 
 def _files_to_repair(dataset: str, data_dir: Path) -> list[_Copies]:
@@ -175,7 +176,9 @@ def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     # The same file names are used by every dataset, so an unverified file elsewhere may be another dataset's.
     ours = [path for path in damaged if path == archive or (extracted_md5 and path.parent == archive.parent)]
     unknown = f" ({damaged[0]} is not the published file)" if damaged else ""
-    return _Copies(archive, data, damaged, f"{ours[0]} is damaged" if ours else f"no {archive}{unknown}")
+    if ours:
+        return _Copies(archive, data, damaged, f"{ours[0]} is damaged", "replace that file")
+    return _Copies(archive, data, damaged, f"no {archive}{unknown}", f"put the four .gz files into {archive.parent}")
 
 
 def _read(path: Path) -> bytes:
@@ -194,7 +197,7 @@ def _extract(archive: bytes) -> bytes:
 
 def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: float) -> None:
     """Download an archive that is missing or damaged; rewrite damaged extracted files from intact contents."""
-    archive, data, damaged, problem = copies
+    archive, data, damaged, problem, by_hand = copies
     if data is None or archive in damaged:
         try:
             expected = dict(_torchvision_class(dataset).resources)[archive.name]
@@ -203,8 +206,7 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
             failure = f"{problem}, and every mirror failed ({error})"
             if data is None:
                 other = "`mnist-lit fit --config quickstart`, which needs no download"
-                by_hand = f"put the four .gz files into {archive.parent} by hand, or try {other}"
-                raise InputError(f"{failure}; {by_hand}") from error
+                raise InputError(f"{failure}; {by_hand} by hand, or try {other}") from error
             say(f"data: {failure}; an intact copy is used instead")
         else:
             write_atomic(archive, packed)
