@@ -168,7 +168,11 @@ def test_a_run_folder_stands_for_its_best_checkpoint(cli: Cli, group: Path) -> N
 
 @pytest.mark.parametrize(
     ("options", "best"),
-    [(("--trainer.logger", "false"), "unknown: no metrics.csv"), (("--data.val_size", "0"), "none: no validation")],
+    [
+        (("--trainer.logger", "false"), "unknown: no metrics.csv"),
+        (("--data.val_size", "0"), "none: no validation"),
+        (("--trainer.max_steps", "1"), "none: training ended before the first validation"),
+    ],
 )
 def test_a_group_without_scores_says_why(cli: Cli, options: tuple[str, str], best: str) -> None:
     code, out, _ = cli(*FIT, "--seeds", "1", *options)

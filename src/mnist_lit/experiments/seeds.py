@@ -121,7 +121,9 @@ def _fit(args: list[str]) -> int:
     before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
     scores = [best[0] for run in members if (best := best_validation(run))]
     logged = any(run.joinpath(folders.METRICS_CSV).exists() for run in members)
-    unknown = "none: no validation" if logged else f"unknown: no {folders.METRICS_CSV}"
+    early = any(map(folders.validation_images, members))
+    without = "none: training ended before the first validation" if early else "none: no validation"
+    unknown = without if logged else f"unknown: no {folders.METRICS_CSV}"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
     fields = {"group": str(group), "best val/acc": str(spread(scores)) if scores else unknown, "next": test}
     if before:
