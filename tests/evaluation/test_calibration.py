@@ -206,17 +206,6 @@ def test_any_threshold_in_the_unit_interval_is_loaded(threshold: float, trained:
     assert load_calibrated("a.ckpt").threshold == threshold
 
 
-def test_a_calibration_without_quadrants_is_loaded_and_scores_as_before(trained: Path, images: torch.Tensor) -> None:
-    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
-    state = content[METADATA_KEY]["calibration"]["state"]
-    state["detector.0.weight"] = state["detector.0.weight"][:, :266].clone()
-    save_checkpoint(content, Path("old.ckpt"))
-    old: Any = load_calibrated("old.ckpt")[0]
-    maps = old.network.features(standardize(images))
-    features = torch.cat((maps.mean((2, 3)), old.network.classify(maps).sort(dim=1).values), dim=1)
-    torch.testing.assert_close(old(images)[1], torch.sigmoid(old.detector(features)[:, 0] - old.offset))
-
-
 class Own(nn.Module):
     """A network of your own, which returns logits."""
 

@@ -121,14 +121,6 @@ def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
     assert trial.settings == study.optuna.trials[0].params
 
 
-def test_a_trial_of_an_older_version_continues_with_all_its_digits() -> None:
-    study = Study("s", Path("here"))
-    study.optuna.enqueue_trial({"lr": 0.0123456789}, user_attrs={"place": study._location})
-    trial = study.next(1, {"lr": Range(0.0, 1.0)})
-    assert trial
-    assert trial.settings == {"lr": 0.0123456789}
-
-
 def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
     study = Study("s", Path("here"))
     first = study.next(1, {"lr": Range(0.0, 1.0)})
@@ -191,7 +183,7 @@ def test_a_trial_with_a_damaged_score_is_listed_as_failed(best: Any) -> None:
 
 
 def test_what_others_have_noted_does_not_control_the_terminal() -> None:
-    (result,) = noted(place="far:\x1b[2J", reason=["\x1b"], alive="now", digits="x").results({})
+    (result,) = noted(place="far:\x1b[2J", reason=["\x1b"], alive="now").results({})
     assert (result.run, result.reason.isprintable()) == ("far:?[2J/trial_0", True)
 
 

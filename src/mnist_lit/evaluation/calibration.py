@@ -43,12 +43,12 @@ class CalibratedNetwork(nn.Module):
     temperature: Tensor
     offset: Tensor
 
-    def __init__(self, network: nn.Module, num_classes: int, *, quadrants: bool = True) -> None:
-        """quadrants: the features include each channel's maximum in each quarter of the image; older models' do not."""
+    def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
-        self.network, self.num_classes, self.quadrants = network, num_classes, quadrants
+        self.network, self.num_classes = network, num_classes
         channels = network.conv4.out_channels if is_tutorial(network) else 0
-        self.feature_count = channels * (5 if quadrants else 1) + num_classes
+        # Each channel's mean, and its maximum in each quarter of the image; and the sorted log-probabilities.
+        self.feature_count = 5 * channels + num_classes
         self.detector = nn.Sequential(nn.Linear(self.feature_count, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))  # the detector's logit at the threshold
@@ -71,10 +71,8 @@ class CalibratedNetwork(nn.Module):
         if is_tutorial(self.network):
             maps = self.network.features(x.contiguous(memory_format=torch.channels_last))  # (B, 256, 4, 4)
             log_probs = self.network.classify(maps)
-            features = [maps.mean((2, 3)), log_probs.sort(dim=1).values]  # (B, 256), (B, C)
-            if self.quadrants:
-                features.append(F.max_pool2d(maps, 2).flatten(1))  # (B, 1024)
-            return log_probs, torch.cat(features, dim=1)
+            quarters = F.max_pool2d(maps, 2).flatten(1)  # (B, 1024)
+            return log_probs, torch.cat((maps.mean((2, 3)), log_probs.sort(dim=1).values, quarters), dim=1)
         log_probs = log_probabilities(self.network, x, self.num_classes)
         return log_probs, log_probs.sort(dim=1).values
 
@@ -174,9 +172,7 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
         return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
-        width = state["detector.0.weight"].shape[1]
-        quadrants = width != CalibratedNetwork(network, count, quadrants=False).feature_count
-        calibrated = CalibratedNetwork(network, count, quadrants=quadrants).eval().requires_grad_(False)
+        calibrated = CalibratedNetwork(network, count).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
         require_finite({name: value.float() for name, value in state.items()})
         if not (complete and 0 <= threshold <= 1 and state["temperature"] > 0):

@@ -148,8 +148,6 @@ class Study:
             run.mkdir(exist_ok=True)
             lock = FileLock(run / ".trial.lock")
             lock.acquire()
-            if "place" not in trial.user_attrs:  # a new trial; those of older versions keep all their digits
-                trial.set_user_attr("digits", DIGITS)
             trial.set_user_attr("place", self._location)
         return trial, run, lock
 
@@ -207,14 +205,14 @@ class Study:
 def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial, space: Space) -> dict[str, Any]:
     """What a trial is trained with: numbers drawn from a continuous range have a few digits, so they can be typed.
     Raises InputError for an option or a value that is not in the space."""
-    settings, digits = dict(trial.params), trial.user_attrs.get("digits")
+    settings = dict(trial.params)
     for name, drawn_from in trial.distributions.items():
         value, given = settings[name], space.get(name)
         known = given is not None and drawn_from == _distribution(given)
         if known and isinstance(given, Range):
             known = isinstance(value, int | float) and given.low <= value <= given.high
-            if known and isinstance(drawn_from, FloatDistribution) and given.step is None and isinstance(digits, int):
-                rounded = float(f"{value:.{min(max(digits, 1), 17)}g}")
+            if known and isinstance(drawn_from, FloatDistribution) and given.step is None:
+                rounded = float(f"{value:.{DIGITS}g}")
                 settings[name] = min(max(rounded, drawn_from.low), drawn_from.high)
         require(f"the trial's {name}", str(value)[:50], "one from the space", known)
     return settings
