@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_lit.imaging.components import Component, components, label_components
-from mnist_lit.imaging.digit_ink import FULLER, MARGIN, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.digit_ink import CERTAIN, FULLER, MARGIN, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
@@ -27,6 +27,7 @@ SMALL = 0.15  # longer side, as a share of the picture's, below which one digit 
 FILLS = 0.9  # least share of the width and of the height of a picture that is cropped to its digit
 PIECE = 0.5  # least size of a digit beside a shadow, as a share of that of the two together
 SOFT, ENLARGED = 0.2, 0.1  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
+NEAR = 0.02  # greatest distance from the border, as a share of the longer side, of what may be light
 DENSE = 0.4  # the same for small digits, which a coarse look blurs
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
@@ -88,7 +89,7 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     gray, certainty = _unruled(pixels, DIGIT)
-    if _is_smooth(gray, SOFT if max(zoom) > 1 else ENLARGED):
+    if max(zoom) > 1 and edge_sharpness(gray) < SOFT:
         return Hypotheses([], [])
     costs: list[float] = []
     found: list[FoundDigit] = []
@@ -102,6 +103,9 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
             images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
             costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(images))]
             found += [FoundDigit(box, image) for image in images]
+    near = bool(found) and _gap(found[0].box, pixels.shape, zoom) <= NEAR * max(pixels.shape)
+    if (near or certainty < CERTAIN) and _is_smooth(gray):  # tested last, since few pictures need it
+        return Hypotheses([], [])
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
     return Hypotheses([choices] if choices else [], found, beside)
 
@@ -181,7 +185,7 @@ class _Page(NamedTuple):
 def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
-    if _is_smooth(gray, ENLARGED) and edge_sharpness(gray, PAGE) < DENSE:
+    if _is_smooth(gray) and edge_sharpness(gray, PAGE) < DENSE:
         return None
     margin = 0
     rough = first_ink(gray, PAGE)
@@ -236,10 +240,17 @@ def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
     return remove_ruling(gray), certainty
 
 
-def _is_smooth(gray: Gray, least: float) -> bool:
-    """Whether a picture has only light and shadows, since even its sharpest edges are less sharp than the least. The
-    edges of tiny pictures are too few to tell."""
-    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < least
+def _is_smooth(gray: Gray) -> bool:
+    """Whether a picture has only light and shadows, since even its sharpest edges are too soft for ink. The edges of
+    tiny pictures are too few to tell."""
+    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < ENLARGED
+
+
+def _gap(box: Box, shape: tuple[int, ...], zoom: tuple[float, float] = (1, 1)) -> float:
+    """The least distance between a box and the border of a picture of that shape, in its pixels. zoom: those of the box
+    for each, across and down."""
+    left, top, right, bottom = (at / scale for at, scale in zip(box, zoom * 2, strict=True))
+    return min(left, top, shape[1] - right, shape[0] - bottom)
 
 
 def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:

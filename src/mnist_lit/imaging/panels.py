@@ -1,5 +1,7 @@
 """Find the pictures in a figure or a screenshot: rectangles on a plain margin. NumPy and OpenCV only."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +29,10 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     if different.mean() < SHARE:
         return []
     ticks = max(3, round(TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
+    outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not any(_is_compact(outline) for outline in outlines):
+        return []
     # The opening would cut into the side of a panel where a stroke of the margin's color is near, so holes are filled.
-    outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros_like(different), outlines, -1, 1, -1)
     solid = np.asarray(cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
@@ -43,6 +47,12 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
         for x, y, width, height in panels
     ]
     return [_cut_out(pixels, *panel[[0, 2]].astype(int).ravel().tolist()) for panel in in_reading_order(corners)]
+
+
+def _is_compact(outline: NDArray[Any]) -> bool:
+    """Whether an outline, filled, covers most of the box around it."""
+    _, _, width, height = cv2.boundingRect(outline)
+    return min(width, height) >= SIDE and cv2.contourArea(outline) >= FILLED * (width - 1) * (height - 1)
 
 
 def _is_panel(
