@@ -103,11 +103,13 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
             images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
             costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(images))]
             found += [FoundDigit(box, image) for image in images]
-    near = bool(found) and _gap(found[0].box, pixels.shape, zoom) <= NEAR * max(pixels.shape)
-    if (near or certainty < CERTAIN) and _is_smooth(gray):  # tested last, since few pictures need it
-        return Hypotheses([], [])
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
-    return Hypotheses([choices] if choices else [], found, beside)
+    hypotheses = Hypotheses([choices] if choices else [], found, beside)
+    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
+    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= NEAR * max(height, width)
+    if (at_border or certainty < CERTAIN) and _is_smooth(gray):  # tested last, since few pictures need it
+        return Hypotheses([], [])
+    return hypotheses
 
 
 # A page is searched in more detail and with a smaller window. So the digit of a large picture is also looked for as the
@@ -118,21 +120,22 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     single = _coarse_hypotheses(picture)
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
-    gaps = [min(left, top, width - right, height - bottom) for (left, top, right, bottom), *_ in single.found]
-    beside_shadow = bool(gaps) and gaps[0] > 1 >= min(gaps)
+    likeliest = next(iter(single.digits()), None)
+    gap = _gap(likeliest.box, height, width) if likeliest else 0.0
+    beside_shadow = gap > 1 >= min((_gap(digit.box, height, width) for digit in single.found), default=gap)
     page = _segmented_page(pixels) if max(pixels.shape[:2]) > (DIGIT.coarse if beside_shadow else DIGIT_SIDE) else None
     if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
     digits = page.drawn(pixels.shape, zoom).digits()
-    if not single.found:
+    if not likeliest:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
-    size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (single.digits()[0].box, digits[0].box))
+    size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
     small = SMALL * max(width, height)
     if beside_shadow and of_page < max(PIECE * size, small):
         return single
-    left, top, right, bottom = single.digits()[0].box
+    left, top, right, bottom = likeliest.box
     fills = right - left > FILLS * width and bottom - top > FILLS * height
-    unlikely = (gaps[0] <= 1 and not fills) or size <= small
+    unlikely = (gap <= 1 and not fills) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND, 0)]
     for place, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND * unlikely, place))
@@ -246,11 +249,10 @@ def _is_smooth(gray: Gray) -> bool:
     return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < ENLARGED
 
 
-def _gap(box: Box, shape: tuple[int, ...], zoom: tuple[float, float] = (1, 1)) -> float:
-    """The least distance between a box and the border of a picture of that shape, in its pixels. zoom: those of the box
-    for each, across and down."""
-    left, top, right, bottom = (at / scale for at, scale in zip(box, zoom * 2, strict=True))
-    return min(left, top, shape[1] - right, shape[0] - bottom)
+def _gap(box: Box, height: float, width: float) -> float:
+    """The least distance in pixels between a box and the border of a picture of that size."""
+    left, top, right, bottom = box
+    return min(left, top, width - right, height - bottom)
 
 
 def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
