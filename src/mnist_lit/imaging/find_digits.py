@@ -11,7 +11,7 @@ from PIL import Image
 from mnist_lit.imaging.components import Component, components, label_components
 from mnist_lit.imaging.digit_ink import CERTAIN, FULLER, MARGIN, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
-from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
+from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, draw_digit, in_mnist_format
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
@@ -27,14 +27,13 @@ SMALL = 0.15  # longer side, as a share of the picture's, below which one digit 
 FILLS = 0.9  # least share of the width and of the height of a picture that is cropped to its digit
 PIECE = 0.5  # least size of a digit beside a shadow, as a share of that of the two together
 SOFT, ENLARGED = 0.2, 0.1  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
+DENSE = 0.4  # the same of a page, whose small digits a coarse look blurs
 NEAR = 0.02  # greatest distance from the border, as a share of the longer side, of what may be light
-DENSE = 0.4  # the same for small digits, which a coarse look blurs
 MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
 SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
 SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
 
 Picture = Image.Image | NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 def center_digit(picture: Picture) -> DigitImage:

@@ -14,11 +14,13 @@ LOW = 0.4  # least height of a letter, as a share of its word's median
 SMALL_PRINT, LETTERED = 0.6, 0.15  # greatest height of small print; share of letters above which it is words
 LETTERS = 3  # least number of rejected pieces in a word
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
+
 
 class FoundDigit(NamedTuple):
     """A digit and its place in the picture."""
 
-    box: tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
+    box: Box
     image: DigitImage
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1

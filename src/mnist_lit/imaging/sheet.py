@@ -85,9 +85,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     height, width = resized.shape[:2]
     stroke = STROKE if scale > 1 else THICK_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
-    small, original = (
-        one.reshape(height, width, -1) for one in (np.asarray(cv2.medianBlur(paper, 5), np.uint8), resized)
-    )
+    small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > WRITING
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
     candidates = [(version, _smooth_areas(version, edge, LEAST[is_photo])) for version in versions for edge in EDGES]
@@ -101,7 +99,11 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
             found = [corners for corners in outlines if _is_paper(writing, corners) and _has_edges(version, corners)]
-            found = [corners for corners in found if _is_large(corners, small) or _is_note(original, corners)]
+            found = [
+                corners
+                for corners in found
+                if _is_large(corners, small) or _is_note(resized.reshape(small.shape), corners)
+            ]
             if found:
                 return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
     return []
@@ -245,7 +247,7 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
     doubtful = len(corners) > 4 or len(sides) == 2
     if doubtful and np.concatenate([_is_stroke(levels) for levels in sides]).mean() > ENCLOSED:
         return False  # the inside of a zero, or of the corner of a seven
-    sheet = cv2.fillConvexPoly(np.zeros(colors.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
+    sheet = _filled(corners, colors.shape)
     outside = border(colors)[border(sheet) == 0]
     if not len(outside):
         return False
@@ -253,10 +255,14 @@ def _has_edges(colors: Pixels, corners: Corners) -> bool:
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > STEP)  # otherwise it is paper, too, as around a box
 
 
+def _filled(corners: Corners, shape: tuple[int, ...]) -> Pixels:
+    """A polygon in a picture of that shape: 1 inside, 0 outside, (H, W)."""
+    return np.asarray(cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), corners.round().astype(np.int32), 1), np.uint8)
+
+
 def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
     """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
-    inside = cv2.fillConvexPoly(np.zeros(writing.shape, np.uint8), corners.round().astype(np.int32), 1) > 0
-    return bool(writing[inside].mean() < 0.5)
+    return bool(writing[_filled(corners, writing.shape) > 0].mean() < 0.5)
 
 
 def _is_large(corners: Corners, pixels: Pixels) -> bool:
@@ -272,7 +278,7 @@ def _is_note(pixels: Pixels, corners: Corners) -> bool:
     if len(corners) > 4 or sides.min() < STRIP * sides.max():
         return False
     near = np.ones((GAP, GAP), np.uint8)
-    sheet = cv2.fillConvexPoly(np.zeros(pixels.shape[:2], np.uint8), corners.round().astype(np.int32), 1)
+    sheet = _filled(corners, pixels.shape)
     inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near, iterations=2)
     around = cv2.dilate(outer, np.ones((3, 3), np.uint8)) > outer
     if not inner.any():

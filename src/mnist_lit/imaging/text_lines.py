@@ -66,13 +66,10 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
         else:
             lines.append([one])
     tall = [(other, line) for line in lines + small for other in line]
-    top, left, bottom, right = np.array([other.box for other, _ in tall]).reshape(-1, 4).T
     for one in low if tall else ():
-        down = np.minimum(bottom, one.bottom) - np.maximum(top, one.top)
-        across = np.minimum(right, one.right) - np.maximum(left, one.left)
-        near = np.minimum(down, across)
-        if near.max() >= -NEAR * typical:
-            tall[near.argmax()][1].append(one)
+        other, line = max(tall, key=lambda pair: min(overlaps(one, pair[0])))
+        if min(overlaps(one, other)) >= -NEAR * typical:
+            line.append(one)
     lines += small
     lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
     return [sorted(line, key=lambda one: one.left) for line in lines]
