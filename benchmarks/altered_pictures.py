@@ -10,12 +10,14 @@ from PIL import Image
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Box = tuple[int, int, int, int]  # left, top, right, bottom of the digit
 TABLE = (45, 38, 35)  # a dark brown
-MARGIN = 0.4  # of the table around a card, as a share of the card's shorter side
+MARGIN = 0.4  # of the table around a card, as a fraction of the card's shorter side
 
 
 def bordered(pixels: Pixels, top: float, right: float, bottom: float, left: float) -> Pixels:
-    """A dark, slightly noisy strip around the picture; widths as shares of its shorter side."""
-    widths = [max(1, round(share * min(pixels.shape[:2]))) if share else 0 for share in (top, bottom, left, right)]
+    """A dark, slightly noisy strip around the picture; widths as fractions of its shorter side."""
+    widths = [
+        max(1, round(fraction * min(pixels.shape[:2]))) if fraction else 0 for fraction in (top, bottom, left, right)
+    ]
     framed = np.pad(pixels, ((widths[0], widths[1]), (widths[2], widths[3]), (0, 0)))
     height, width = framed.shape[:2]
     strip = np.ones((height, width), bool)
@@ -25,7 +27,7 @@ def bordered(pixels: Pixels, top: float, right: float, bottom: float, left: floa
 
 
 def cropped(pixels: Pixels, box: Box, margin: float) -> Pixels:
-    """The digit alone, with a margin as a share of its longer side."""
+    """The digit alone, with a margin as a fraction of its longer side."""
     left, top, right, bottom = box
     extra = round(margin * max(right - left, bottom - top))
     return pixels[max(0, top - extra) : bottom + extra, max(0, left - extra) : right + extra]
@@ -46,9 +48,9 @@ def on_table(pixels: Pixels, degrees: float) -> Pixels:
     size = width + 2 * margin, height + 2 * margin
     matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), degrees, 1)
     matrix[:, 2] += matrix[:, :2] @ (margin, margin)
-    card, share = (cv2.warpAffine(one, matrix, size) for one in (pixels, np.ones((height, width), np.float32)))
+    card, fraction = (cv2.warpAffine(one, matrix, size) for one in (pixels, np.ones((height, width), np.float32)))
     table = np.asarray(TABLE) + np.random.default_rng(0).normal(0, 4, card.shape)
-    return np.asarray((table * (1 - share[..., None]) + card * share[..., None]).clip(0, 255), np.uint8)
+    return np.asarray((table * (1 - fraction[..., None]) + card * fraction[..., None]).clip(0, 255), np.uint8)
 
 
 def cut_off(pixels: Pixels) -> Pixels:
@@ -59,7 +61,7 @@ def cut_off(pixels: Pixels) -> Pixels:
 
 
 def faded(pixels: Pixels, contrast: float) -> Pixels:
-    """That share of the contrast with the paper."""
+    """That fraction of the contrast with the paper."""
     paper = np.median(pixels, axis=(0, 1))
     return np.asarray((paper + (pixels - paper) * contrast).clip(0, 255), np.uint8)
 
@@ -70,20 +72,20 @@ def lit(pixels: Pixels, light: Callable[[NDArray[np.float64], NDArray[np.float64
     return np.asarray((pixels * light(x, y)[..., None]).clip(0, 255), np.uint8)
 
 
-def repenned(pixels: Pixels, box: Box, share: float) -> Pixels:
-    """Strokes that are wider, or thinner if negative, by that share of the digit's longer side."""
+def repenned(pixels: Pixels, box: Box, fraction: float) -> Pixels:
+    """Strokes that are wider, or thinner if negative, by that fraction of the digit's longer side."""
     size = max(box[2] - box[0], box[3] - box[1])
     zoom = max(1, -(-200 // size))  # thin strokes survive only if they are several pixels wide
     pixels = np.asarray(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC))
-    width = round(abs(share) * size * zoom)
+    width = round(abs(fraction) * size * zoom)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width + 1, width + 1))
     dark = pixels.mean() > 127  # ink on light paper
-    return np.asarray((cv2.erode if dark == (share > 0) else cv2.dilate)(pixels, kernel))
+    return np.asarray((cv2.erode if dark == (fraction > 0) else cv2.dilate)(pixels, kernel))
 
 
-def blurred(pixels: Pixels, box: Box, share: float) -> Pixels:
-    """Out of focus: a Gaussian blur whose standard deviation is that share of the digit's longer side."""
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), share * max(box[2] - box[0], box[3] - box[1])))
+def blurred(pixels: Pixels, box: Box, fraction: float) -> Pixels:
+    """Out of focus: a Gaussian blur whose standard deviation is that fraction of the digit's longer side."""
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), fraction * max(box[2] - box[0], box[3] - box[1])))
 
 
 ALTERATIONS: dict[str, Callable[[Pixels, Box], Pixels]] = {

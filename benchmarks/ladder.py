@@ -146,7 +146,7 @@ def page(rungs: Mapping[str, Any]) -> str:
     values = {name: rungs[name]["val"] for name in reasons}
     rescored = statistics.mean(values[RESCORED]) - statistics.mean(values[LOOP])
     # The first two rungs score the same networks, so the tests begin with the second. Among many comparisons some look
-    # significant by chance; Benjamini and Hochberg's correction (1995) bounds their share.
+    # significant by chance; Benjamini and Hochberg's correction (1995) bounds their fraction.
     tests = [welch(one, other) for one, other in pairwise([*values.values()][1:])]
     p_values = false_discovery_control([1.0 if math.isnan(test.p) else test.p for test in tests])
     notes = ["" if p < 0.05 else ", not distinguishable" for p in p_values]

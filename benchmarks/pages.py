@@ -28,7 +28,7 @@ from reading import count_pages, read_page
 Random = np.random.Generator
 Array = NDArray[Any]  # paper, scene: (H, W, 3), 0 … 255; ink: (H, W), 0 … 1; light, x and y: (H, W)
 PENS = ((30, 30, 40), (30, 40, 120), (70, 70, 75), (20, 20, 20), (120, 30, 40))  # RGB
-RULINGS = ((0.55, 0.7, 0.9), (0.8, 0.8, 0.8), (0.7, 0.8, 0.75))  # RGB, as shares of the paper's color
+RULINGS = ((0.55, 0.7, 0.9), (0.8, 0.8, 0.8), (0.7, 0.8, 0.75))  # RGB, as fractions of the paper's color
 WORDS = (
     "Please",
     "write",
@@ -50,12 +50,12 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 class Kind(NamedTuple):
     """What is special about a page; the default is a blank sheet with dark ink that fills the picture, in daylight."""
 
-    gap: tuple[float, float] = (0.1, 0.9)  # between digits, as a share of their size
+    gap: tuple[float, float] = (0.1, 0.9)  # between digits, as a fraction of their size
     pens: tuple[float, ...] = (0.35, 0.5, 0.62)  # from thick to thin, see `strokes`
     faint: bool = False  # the ink
-    pressure: float = 1  # least share of the ink's contrast where the pen hardly touches the paper
+    pressure: float = 1  # least fraction of the ink's contrast where the pen hardly touches the paper
     ruling: str = ""  # "lines", "squares" or "dots"
-    line: tuple[float, float] = (0.01, 0.04)  # thickness of its lines, radius of its dots; shares of a digit's size
+    line: tuple[float, float] = (0.01, 0.04)  # thickness of its lines, radius of its dots; fractions of a digit's size
     dark: float = 1  # times the lines' brightness
     words: bool = False  # printed above and below the writing
     shows_through: bool = False  # what is written on the back
@@ -134,8 +134,8 @@ def draw_sheet(rng: Random, ink: Array, size: int, kind: Kind) -> Array:
         sheet[far < rng.uniform(*kind.line) / 0.6] *= rng.uniform(0.4, 0.85)
     elif kind.ruling:
         period = size * (rng.uniform(0.35, 0.8) if kind.ruling == "squares" else rng.uniform(1, 1.6))
-        shares = np.array(RULINGS[rng.integers(3)]) * rng.uniform(0.85, 1.05, 3)
-        line, width = kind.dark * shares, max(1, size * rng.uniform(*kind.line))
+        fractions = np.array(RULINGS[rng.integers(3)]) * rng.uniform(0.85, 1.05, 3)
+        line, width = kind.dark * fractions, max(1, size * rng.uniform(*kind.line))
         for view in (sheet, sheet.swapaxes(0, 1))[: 2 if kind.ruling == "squares" else 1]:
             view[(np.arange(len(view)) + rng.uniform(0, period)) % period < width] *= line
         if kind.ruling == "lines" and rng.random() < 0.5:  # a red margin
@@ -267,7 +267,7 @@ def photograph(rng: Random, scene: Array, kind: Kind) -> Image.Image:
 
 
 def places(rng: Random, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """x and y (H, W), as shares of the picture's sides, from a random point near its middle in a random direction."""
+    """x and y (H, W), as fractions of the picture's sides, from a random point near its middle in any direction."""
     angle, center = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.7, 2)
     x, y = np.meshgrid(np.linspace(0, 1, shape[1]) - center[0], np.linspace(0, 1, shape[0]) - center[1])
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -314,8 +314,8 @@ def main() -> None:
             read = zip(files, labels, texts, strict=True)
             wrong = {file.name: f"{label} read as {text}" for file, label, text in read if label != text}
             results[kind] = {"digits": digits, **counts, "wrong": wrong}
-            shares = f"{counts['recall']:.1%} | {counts['precision']:.1%} | {options.pages - len(wrong)}"
-            print(f"| {kind} | {options.pages} | {digits} | {shares} |", flush=True)
+            fractions = f"{counts['recall']:.1%} | {counts['precision']:.1%} | {options.pages - len(wrong)}"
+            print(f"| {kind} | {options.pages} | {digits} | {fractions} |", flush=True)
         (folder / "labels.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
     settings = {name: getattr(options, name) for name in ("seed", "pages", "one")}
     save_results(options.output, "Pages", {**settings, "kinds": results})

@@ -104,7 +104,7 @@ def training(members: list[Path]) -> dict[str, Any]:
 
 
 def coverage(images: NDArray[np.uint8]) -> float:
-    """The share of images that the shipped model accepts."""
+    """The fraction of images that the shipped model accepts."""
     reader = DigitReader.load(PRETRAINED)
     return float((reader.classify(images)[1] <= reader.threshold).mean())
 

@@ -179,7 +179,7 @@ def count_readings(reader: DigitReader, pictures: Sequence[Labeled]) -> dict[str
 
 
 def count_altered(reader: DigitReader, pictures: Sequence[Labeled]) -> dict[str, dict[str, float]]:
-    """Per alteration and kind: the share that is read correctly of those that are without the alteration."""
+    """Per alteration and kind: the fraction that is read correctly of those that are without the alteration."""
     right: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in ALTERATIONS}
     for path, label, kind in pictures:
         pixels = np.asarray(open_picture(path).convert("RGB"))
@@ -200,7 +200,7 @@ def read_page(reader: DigitReader, path: Path) -> str:
 
 
 def count_pages(labels: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
-    """Recall and precision of the digits read, in order, and the share of pages that are right throughout."""
+    """Recall and precision of the digits read, in order, and the fraction of pages that are right throughout."""
     wanted = found = matched = complete = 0
     for label, text in zip(labels, texts, strict=True):
         wanted += len(label.replace("/", ""))
@@ -221,14 +221,14 @@ def longest_common_subsequence(one: str, other: str) -> int:
 
 
 def accuracy_by_coverage(reader: DigitReader, images: Images, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy on the test images that the threshold accepts, and on the least outlying share of them."""
+    """Accuracy on the test images that the threshold accepts, and on the least outlying fraction of them."""
     probs, outliers = reader.classify(images)
     right = probs.argmax(axis=1) == labels
     order = outliers.argsort()
     accepted = outliers <= reader.threshold
     return {
         "at the threshold": {"coverage": float(accepted.mean()), "accuracy": float(right[accepted].mean())},
-        "curve": {share: float(right[order[: round(share * len(order))]].mean()) for share in COVERAGES},
+        "curve": {fraction: float(right[order[: round(fraction * len(order))]].mean()) for fraction in COVERAGES},
     }
 
 
@@ -256,19 +256,19 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     columns = ("right", "right, were nothing rejected", "rejected", "right when squeezed")
     for kind, count in results["pictures"].items():
-        shares = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
-        print(f"| {kind} | {count['pictures']} | {shares} |")
+        fractions = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
+        print(f"| {kind} | {count['pictures']} | {fractions} |")
     if single:
         results["altered"] = count_altered(reader, single)
         kinds = list(results["altered"]["as it is"])
         print(f"\n| Alteration, right of those that are right as they are | {' | '.join(kinds)} |")
         print("|---" * (len(kinds) + 1) + "|")
-        for name, shares in results["altered"].items():
-            print(f"| {name} | {' | '.join(f'{shares[kind]:.1%}' for kind in kinds)} |")
+        for name, fractions in results["altered"].items():
+            print(f"| {name} | {' | '.join(f'{fractions[kind]:.1%}' for kind in kinds)} |")
     if pages := [picture for picture in pictures if len(picture.label) > 1]:
         texts = [read_page(reader, page.path) for page in pages]
         results["pages"] = count_pages([page.label for page in pages], texts)
-        _print_shares(results["pages"], f"{len(pages)} pages")
+        _print_fractions(results["pages"], f"{len(pages)} pages")
     print("\n| Not a digit | rejected |\n|---|---|")
     results["fonts"] = len(find_fonts())
     for kind, images in non_digits().items():
@@ -278,15 +278,15 @@ def main() -> None:
     images, labels = data.test_images.numpy(), data.test_labels.numpy()
     results["coverage"] = accuracy_by_coverage(reader, images, labels)
     results["as_pictures"] = accuracy_as_pictures(reader, images, labels)
-    _print_shares(results["coverage"]["at the threshold"], "MNIST's test images at the threshold")
-    _print_shares(results["coverage"]["curve"], "Accuracy by coverage")
-    _print_shares(results["as_pictures"], "MNIST's test images as pictures")
+    _print_fractions(results["coverage"]["at the threshold"], "MNIST's test images at the threshold")
+    _print_fractions(results["coverage"]["curve"], "Accuracy by coverage")
+    _print_fractions(results["as_pictures"], "MNIST's test images as pictures")
     save_results(options.output, "Reading", results)
 
 
-def _print_shares(shares: Mapping[Any, float], title: str) -> None:
+def _print_fractions(fractions: Mapping[Any, float], title: str) -> None:
     print(f"\n| {title} | |\n|---|---|")
-    print(*(f"| {name} | {share:.3%} |" for name, share in shares.items()), sep="\n")
+    print(*(f"| {name} | {fraction:.3%} |" for name, fraction in fractions.items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from sklearn import metrics
 from mnist_lit.datamodule import MNISTDataModule
 
 RTOL = 2e-6  # probabilities in predictions.csv have nine digits
-ROBUSTNESS_TOL = 0.003  # share of the images; pixels may round differently
+ROBUSTNESS_TOL = 0.003  # fraction of the images; pixels may round differently
 BINS = 15  # of the reliability diagram
 SUSPECT = 0.9  # least probability of a mistake whose label may be wrong
 POINTS, PAIRS = 200, 30  # most points of a curve, most confused pairs
@@ -252,7 +252,7 @@ def file_names(names: list[str], *rows: list[str]) -> list[str]:
 
 
 def wilson(right: int, total: int) -> dict[str, Any]:
-    """A share with SciPy's Wilson interval."""
+    """A fraction with SciPy's Wilson interval."""
     interval = stats.binomtest(right, total).proportion_ci(method="wilson")
     return {"images": total, "right": right, "accuracy": right / total, "low": interval.low, "high": interval.high}
 
@@ -355,12 +355,12 @@ def calibration(probs: NDArray[np.float64], labels: list[int], right: list[bool]
     bins, ece = [], 0.0
     for n, part in enumerate(parts):
         mean = statistics.fmean(confidence[part]) if part else None
-        share = statistics.fmean(right[row] for row in part) if part else None
+        fraction = statistics.fmean(right[row] for row in part) if part else None
         bins.append(
-            {"low": n / BINS, "high": (n + 1) / BINS, "count": len(part), "confidence": mean, "accuracy": share}
+            {"low": n / BINS, "high": (n + 1) / BINS, "count": len(part), "confidence": mean, "accuracy": fraction}
         )
-        if mean is not None and share is not None:
-            ece += len(part) / len(labels) * abs(mean - share)
+        if mean is not None and fraction is not None:
+            ece += len(part) / len(labels) * abs(mean - fraction)
     one_hot = np.zeros_like(probs)
     one_hot[np.arange(len(labels)), labels] = 1
     return {
@@ -372,7 +372,7 @@ def calibration(probs: NDArray[np.float64], labels: list[int], right: list[bool]
 
 
 def coverage(confidence: list[float], right: list[bool]) -> dict[str, Any]:
-    """Accuracy on the most confident shares of the images: the table's rows and the curve."""
+    """Accuracy on the most confident fractions of the images: the table's rows and the curve."""
     order = sorted(range(len(right)), key=lambda row: -confidence[row])
 
     def accuracy(count: int) -> float:

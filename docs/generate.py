@@ -85,7 +85,7 @@ def source_table() -> str:
     """The sources of those numbers in the page's prose that no code block prints."""
     ladder = json.loads(RESULTS.joinpath("ladder.json").read_text(encoding="utf-8"))["rungs"]
     original, same_normalization, tutorial = (
-        [100 * share for share in rung["val"]] for rung in list(ladder.values())[:3]
+        [100 * fraction for fraction in rung["val"]] for rung in list(ladder.values())[:3]
     )
     means = np.mean(original), np.mean(same_normalization)
     test = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
@@ -219,9 +219,9 @@ def muon(_: str) -> Picture:
     values = _optimizers()["singular_values"]
     pairs = (("Muon's update", "update", BLUE), ("the gradients' average", "momentum", RED))
     return chart(
-        "Singular values of an update of conv3, as shares of the largest, before and after orthogonalization",
+        "Singular values of an update of conv3, as fractions of the largest, before and after orthogonalization",
         ("singular value, largest first", [1, *range(16, 129, 16)]),
-        ("share of the largest", {10.0**n: f"{10.0**n:g}" for n in range(-3, 1)}),
+        ("fraction of the largest", {10.0**n: f"{10.0**n:g}" for n in range(-3, 1)}),
         [
             Series(label, [(n, value / values[name][0]) for n, value in enumerate(values[name], 1)], color)
             for label, name, color in pairs

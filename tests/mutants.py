@@ -1,8 +1,8 @@
 """Mutation testing: plant one small bug at a time in the modules that carry the guarantees; the tests must notice it.
 
 For each bug the tests that call its function run, the quickest first, until one fails. The bugs are those listed in
-mutation/planted.py and a sample of systematic ones. This prints the share that was noticed and each bug that was not,
-and fails below 95 %. `python tests/mutants.py`, or `make mutants`, takes long: every bug runs its tests.
+mutation/planted.py and a sample of systematic ones. This prints the fraction that was noticed and each bug that was
+not, and fails below 95 %. `python tests/mutants.py`, or `make mutants`, takes long: every bug runs its tests.
 
 By hand, because mutmut and cosmic-ray start Python for each bug, which imports torch for seconds. Here the tests run in
 forks of a process that has imported everything except this package, each in a copy of the project.
@@ -174,7 +174,7 @@ def print_table(mutants: list[Mutant], noticed: list[bool]) -> None:
     table: dict[str, list[bool]] = {}
     for mutant, was_noticed in zip(mutants, noticed, strict=True):
         table.setdefault(mutant.path.removeprefix(SOURCE), []).append(was_noticed)
-    print(f"\n{'module':<32}{'planted':>8}{'killed':>8}{'share':>8}")
+    print(f"\n{'module':<32}{'planted':>8}{'killed':>8}{'fraction':>8}")
     for module, column in [*sorted(table.items()), ("all", noticed)]:
         print(f"{module:<32}{len(column):>8}{sum(column):>8}{sum(column) / len(column):>8.1%}")
 

@@ -163,7 +163,7 @@ def test_an_epoch_does_not_depend_on_the_global_generator() -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"val_size": -1}, "val_size"),
         ({"degrees": 200.0}, "degrees"),
-        ({"anneal": 1.5}, r"data\.anneal: expected a share in \[0, 1\], got 1\.5"),
+        ({"anneal": 1.5}, r"data\.anneal: expected a fraction in \[0, 1\], got 1\.5"),
         ({"val_size": 1437}, "expected less than the 1437 images"),
         ({"val_size": 437, "batch_size": 1001}, "no more than the 1000 training images"),
     ],

@@ -161,10 +161,10 @@ def test_training_matches_a_plain_loop(recipe: str) -> None:
             if recipe == "sam":  # the same arithmetic, as rounding that moves a pooling's maximum changes the gradient
                 gradients = {p: p.grad for p in network.parameters() if p.grad is not None}
                 start = copy.deepcopy(network.state_dict())
-                share = 0.1 / (torch.nn.utils.get_total_norm(gradients.values()) + 1e-12)
+                fraction = 0.1 / (torch.nn.utils.get_total_norm(gradients.values()) + 1e-12)
                 with torch.no_grad():
                     for weight, gradient in gradients.items():
-                        weight.add_(gradient * share)
+                        weight.add_(gradient * fraction)
                 optimizer.zero_grad()
                 F.nll_loss(network(x), y).backward()  # type: ignore[no-untyped-call]
                 network.load_state_dict(start)

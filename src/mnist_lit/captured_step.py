@@ -4,7 +4,7 @@ A step of this network is some three hundred short kernels, and launching them f
 as running them. A CUDA graph records the launches of one step and replays them with a single call (Ng et al. 2021,
 "Accelerating PyTorch with CUDA Graphs", pytorch.org). A replay runs the same kernels on the same memory, so everything
 that differs between steps is a tensor that is filled beforehand: the images' positions, the epoch (which determines the
-random draws and the strength of the warp), the learning rates, and the share of the newest weights in their average.
+random draws and the strength of the warp), the learning rates, and the fraction of the newest weights in their average.
 The images are gathered and warped inside the graph, so the loader yields only positions, see `DeferredBatch`.
 
 Tests compare it bit by bit with the textbook step on a CPU, where the same code runs without a graph.

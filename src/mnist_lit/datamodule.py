@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_share
+from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_strength
 from mnist_lit.data.datasets import DatasetName, check_options, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, TORCHVISION_LOADED, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
@@ -40,17 +40,17 @@ class MNISTDataModule(pl.LightningDataModule):
             a `val` subfolder uses its pictures instead.
         split_seed: seed of the validation split, and of the subset that `fraction` or `per_class` selects. Separate
             from the training seed, so that runs with different seeds use the same images.
-        fraction: train on this share of the training images, stratified by class; below 1 for learning curves.
+        fraction: train on this fraction of the training images, stratified by class; below 1 for learning curves.
         per_class: train on this many images of each class; 0 for all.
         degrees: rotate by up to ± this many degrees.
-        scale: scale by up to ± this share.
+        scale: scale by up to ± this fraction.
         shear: shear by up to ± this many degrees.
         translate: shift by up to ± this many pixels.
         crop_prob: probability of zooming in on the middle 22×22 pixels, as in the tutorial.
-        anneal: share of the five limits above that remains in the last epoch. They shrink linearly over the second
+        anneal: fraction of the five limits above that remains in the last epoch. They shrink linearly over the second
             half of `trainer.max_epochs`, so that training ends on images like the test images; 1 keeps them constant.
-        continental: share of ones that get an upstroke and of sevens that get a bar, before the augmentation.
-        handwriting: share of digits that are redrawn in other styles, such as looped fours, before the augmentation.
+        continental: fraction of ones that get an upstroke and of sevens that get a bar, before the augmentation.
+        handwriting: fraction of digits that are redrawn in other styles, such as looped fours, before the augmentation.
         seed: seed of the images' order and augmentation; the command line takes it from `seed_everything`.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.
@@ -177,7 +177,7 @@ class MNISTDataModule(pl.LightningDataModule):
         images = self.handwriting(images, labels, indices, self.seed, epoch)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
-        return self.augmentation(images, draws, annealed_share(self.anneal, epoch, epochs))
+        return self.augmentation(images, draws, annealed_strength(self.anneal, epoch, epochs))
 
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
         """All images and labels of `train` or `test`, moved to the trainer's device once so that no step copies any."""

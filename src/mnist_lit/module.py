@@ -42,16 +42,16 @@ class MNISTModule(CapturingModule):
         weight_decay: weight decay; decoupled except for SGD.
         aux_lr: learning rate of the AdamW that accompanies Muon.
         schedule: `constant`, `step`, `cosine` or `linear`.
-        warmup: share of all steps over which the learning rate first rises.
+        warmup: fraction of all steps over which the learning rate first rises.
         step_size: epochs between two drops of the `step` schedule.
         gamma: factor of each drop of the `step` schedule.
         ema_decay: above 0, evaluate and save an exponential moving average of the weights.
         init: `default` is torch's initialization, `he` is Kaiming-normal.
         init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest` or
             `pretrained`. fc2 is copied only if the number of classes matches. Ignored when a run resumes.
-        dropout: share of the convolutions' features dropped before fc1.
+        dropout: fraction of the convolutions' features dropped before fc1.
         sam_rho: above 0, use sharpness-aware minimization with this radius; doubles the time per step.
-        label_smoothing: share of each label spread evenly over all classes. Logged losses stay the plain NLL.
+        label_smoothing: fraction of each label spread evenly over all classes. Logged losses stay the plain NLL.
         num_classes: number of outputs; the command line takes it from the data.
         seed: seed of initial weights and dropout; the command line takes it from `seed_everything`.
         nesterov: use Nesterov momentum in SGD.

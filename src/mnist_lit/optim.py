@@ -107,7 +107,7 @@ class Schedule(LambdaLR):
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: float) -> float:
     """The factor on the peak learning rate at a step, counted from 0. A pure function: no scheduler state.
 
-    `warmup` is the share of all steps over which the rate first rises linearly. Then `constant` keeps it, `step`
+    `warmup` is the fraction of all steps over which the rate first rises linearly. Then `constant` keeps it, `step`
     multiplies it by `gamma` every `step_size` epochs, and `cosine` and `linear` decay it to 0 at the end.
 
     >>> [lr_factor({"schedule": "linear", "warmup": 0.5}, step, 6, 3) for step in range(6)]
@@ -140,7 +140,7 @@ def ema_copy(network: nn.Module) -> nn.Module:
 
 
 def ema_weight(decay: float, step: int) -> float:
-    """The share of the newest weights in the moving average after a step, counted from 0.
+    """The fraction of the newest weights in the moving average after a step, counted from 0.
 
     The decay is at most (step + 1) / (step + 10), so early averages forget faster and the initial weights leave no
     trace.

@@ -152,7 +152,7 @@ def callback(name: str, **settings: object) -> str:
         ("--model.network networks.Net --model.init_from pretrained", "pretrained does not match this network"),
         ("--model.network torch.nn.Linear", "Linear: the following arguments are required: in_features, out_features"),
         ("--model.compile maybe", "model.compile: expected true or false, got maybe"),
-        ("--data.fraction 0", "data.fraction: expected a share in (0, 1], got 0.0"),
+        ("--data.fraction 0", "data.fraction: expected a fraction in (0, 1], got 0.0"),
         ("--data.per_class 1000", "data.per_class: expected at most 133, as many as each class has, got 1000"),
         ("--data.per_class 5 --data.fraction 0.5", "data.per_class: expected 0 with data.fraction, got 5"),
         ("--data.classes 3", "data.classes: expected two or more different classes, got 3"),

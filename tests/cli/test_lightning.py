@@ -172,24 +172,24 @@ def test_a_run_folder_that_cannot_be_created_is_named(error_line: ErrorLine, tin
 def test_annealed_augmentation_ends_with_the_run(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares: list[float] = []
+    fractions: list[float] = []
     warp = RandomAffine.__call__
 
-    def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, *share: float) -> torch.Tensor:
-        shares.extend(share)  # the calibration's warp has none
-        return warp(self, images, draws, *share)
+    def recording(self: RandomAffine, images: torch.Tensor, draws: torch.Tensor, *fraction: float) -> torch.Tensor:
+        fractions.extend(fraction)  # the calibration's warp has none
+        return warp(self, images, draws, *fraction)
 
     monkeypatch.setattr(RandomAffine, "__call__", recording)
     fit = (*tiny_fit, "--data.degrees", "15", "--data.anneal", "0.2")
     assert cli(*fit, "--trainer.limit_train_batches", "1")[0] == 0  # ten epochs by default
-    assert shares == pytest.approx([1] * 5 + [0.84, 0.68, 0.52, 0.36, 0.2])
-    shares.clear()
+    assert fractions == pytest.approx([1] * 5 + [0.84, 0.68, 0.52, 0.36, 0.2])
+    fractions.clear()
     assert cli(*fit, "--trainer.max_epochs", "2")[0] == 0
-    assert shares == pytest.approx([1, 1, 0.2, 0.2])
-    shares.clear()
+    assert fractions == pytest.approx([1, 1, 0.2, 0.2])
+    fractions.clear()
     last = "lightning_logs/version_1/checkpoints/last.ckpt"
     assert cli(*fit, "--ckpt_path", last, "--trainer.max_epochs", "4")[0] == 0
-    assert shares == pytest.approx([0.6, 0.6, 0.2, 0.2])
+    assert fractions == pytest.approx([0.6, 0.6, 0.2, 0.2])
 
 
 def test_a_finished_run_has_nothing_left_to_train(error_line: ErrorLine, tiny_run: Path) -> None:

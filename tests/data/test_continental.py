@@ -51,5 +51,5 @@ def test_an_image_gets_the_same_strokes_in_any_shard(digits: tuple[torch.Tensor,
 
 
 def test_the_share_is_checked() -> None:
-    with pytest.raises(InputError, match=r"data.continental: expected a share in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match=r"data.continental: expected a fraction in \[0, 1\], got 2"):
         MNISTDataModule(continental=2)

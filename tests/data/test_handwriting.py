@@ -87,5 +87,5 @@ def test_each_kind_of_style_draws_from_a_stream_of_its_own(digits: tuple[torch.T
 
 
 def test_the_share_is_checked() -> None:
-    with pytest.raises(InputError, match=r"data.handwriting: expected a share in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match=r"data.handwriting: expected a fraction in \[0, 1\], got 2"):
         MNISTDataModule(handwriting=2)

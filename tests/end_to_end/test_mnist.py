@@ -57,8 +57,8 @@ def test_the_split_has_55000_and_5000_images_with_each_class_in_proportion(
     module = MNISTDataModule(mnist_dir)
     module.setup()
     assert (len(module.train_indices), len(module.val_indices)) == (55_000, 5_000)
-    shares = data.train_labels[module.val_indices].bincount() / data.train_labels.bincount()
-    assert (shares - 5_000 / 60_000).abs().max() < 2e-4
+    fractions = data.train_labels[module.val_indices].bincount() / data.train_labels.bincount()
+    assert (fractions - 5_000 / 60_000).abs().max() < 2e-4
 
 
 def test_all_official_test_images_are_read_in_order(data: InMemoryDataset, mnist_dir: str) -> None:

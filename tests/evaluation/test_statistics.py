@@ -92,7 +92,7 @@ def test_wilsons_interval_stays_within_0_and_1() -> None:
 
 @pytest.mark.parametrize(("right", "total"), [(1, 2), (9934, 10_000), (0, 30), (17, 30)])
 def test_wilsons_bounds_are_where_the_score_test_changes_its_mind(right: int, total: int) -> None:
-    for bound in wilson_interval(right, total):  # |share - bound| = z·√(bound·(1 - bound)/n), Wilson's definition
+    for bound in wilson_interval(right, total):  # |fraction - bound| = z·√(bound·(1 - bound)/n), Wilson's definition
         gap = 1.959964 * math.sqrt(max(bound * (1 - bound), 0) / total)
         assert abs(right / total - bound) == pytest.approx(gap, abs=1e-9)
     low, high = wilson_interval(right, total)

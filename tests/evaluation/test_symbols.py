@@ -19,7 +19,7 @@ def test_every_symbol_fills_the_longer_side_of_the_unit_square(monkeypatch: pyte
 
 def test_strokes_that_meet_still_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols, "SYMBOLS", ("00 09,09 79",))
-    monkeypatch.setattr(symbols, "SERIF_SHARE", 0)
+    monkeypatch.setattr(symbols, "SERIF_FRACTION", 0)
     path = symbol_path(np.random.default_rng(0))
     np.testing.assert_allclose(path[:, symbols.POINTS - 1], path[:, symbols.POINTS])
     assert path[0, 0] < path[0, symbols.POINTS]  # y points down

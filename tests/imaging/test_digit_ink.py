@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from imaging.drawing import likeness, page, write_seven, write_zero
 from mnist_lit.imaging.digit_ink import fills_picture
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
-from mnist_lit.imaging.segmentation import SECOND
+from mnist_lit.imaging.single_digit import SECOND_COST
 
 
 def digits_of_strokes(zoom: int) -> dict[str, Image.Image]:
@@ -67,7 +67,7 @@ def test_a_seven_cropped_to_its_ink_keeps_its_bar() -> None:
         seven[row, round(11 * (19 - row) / 18)] = 0
     hypotheses = digit_hypotheses(seven)
     costs = [(choice.cost, hypotheses.found[choice.digit or 0].box) for choice in hypotheses.lines[0]]
-    assert costs == [(SECOND, (0, 0, 12, 20)), (2 * SECOND, (0, 2, 11, 20))]
+    assert costs == [(SECOND_COST, (0, 0, 12, 20)), (2 * SECOND_COST, (0, 2, 11, 20))]
 
 
 @pytest.mark.parametrize("touching", [False, True])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven, write_zero
-from mnist_lit.imaging.find_digits import SOFT, center_digit, digit_hypotheses, find_digit, find_digits
+from mnist_lit.imaging.find_digits import MIN_PHOTO_SHARPNESS, center_digit, digit_hypotheses, find_digit, find_digits
 from mnist_lit.imaging.gray import PAGE
 from mnist_lit.imaging.ink import edge_sharpness, find_ink, follow_faint_strokes
 
@@ -171,5 +171,5 @@ def test_blur_makes_edges_less_sharp() -> None:
     sharpness = [edge_sharpness(np.asarray(picture)) for picture in blurred]
     assert sharpness == sorted(sharpness, reverse=True)
     assert sharpness[0] > 0.85
-    assert sharpness[-1] < SOFT
+    assert sharpness[-1] < MIN_PHOTO_SHARPNESS
     assert edge_sharpness(np.asarray(page())) == 0

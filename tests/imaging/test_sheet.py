@@ -35,10 +35,10 @@ def test_a_sheet_in_perspective_becomes_a_rectangle() -> None:
 
 
 @pytest.mark.parametrize("degrees", [0, 15, 45])
-@pytest.mark.parametrize("share", [0.02, 0.04, 0.1])
+@pytest.mark.parametrize("fraction", [0.02, 0.04, 0.1])
 @pytest.mark.parametrize("color", [(90, 60, 40), (25, 25, 25), (60, 110, 150)])
-def test_a_small_card_is_read_alone(share: float, color: tuple[int, int, int], degrees: int) -> None:
-    side = round((share * 1200 * 900) ** 0.5)
+def test_a_small_card_is_read_alone(fraction: float, color: tuple[int, int, int], degrees: int) -> None:
+    side = round((fraction * 1200 * 900) ** 0.5)
     digit = write_seven(page(200, 200), 70, 50).rotate(-degrees, fillcolor=230)
     card = digit.resize((side, side), Image.Resampling.LANCZOS)
     whole = Image.new("L", card.size, 255)

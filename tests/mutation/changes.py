@@ -123,8 +123,8 @@ def _variants(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Constant(not flag)
         case ast.Constant(value=int() as number):
             yield from (ast.Constant(number + 1), ast.Constant(number - 1))
-        case ast.Constant(value=float() as share):
-            yield ast.Constant(share * 1.1 or 1.0)
+        case ast.Constant(value=float() as fraction):
+            yield ast.Constant(fraction * 1.1 or 1.0)
         case ast.Name(id=name) if name in OPPOSITE:
             yield changed(id=OPPOSITE[name])
         case ast.Attribute(attr=name) if name in OPPOSITE:

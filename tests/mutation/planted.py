@@ -252,7 +252,7 @@ PLANTED = {
     ],
     ("evaluation/figures.py", "evaluation/test_figures.py"): [
         ("int(counts[true, predicted])", "int(counts[predicted, true])"),
-        ("float(shares[true, predicted])", "float(shares[predicted, true])"),
+        ("float(fractions[true, predicted])", "float(fractions[predicted, true])"),
         ("counts.sum(axis=1, keepdims=True)", "counts.sum(axis=0, keepdims=True)"),
         ("TEXT * width / widest", "TEXT * 2"),
         ("down: true class; across: predicted", "down: predicted class; across: true"),

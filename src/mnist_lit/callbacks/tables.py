@@ -137,7 +137,7 @@ class ScoreTable(Callback):
             return
         confusion = pl_module.confusion.long().cpu()
         right, total = int(confusion.trace()), int(confusion.sum())
-        acc, low, high = (percent(share, total) for share in (right / total, *wilson_interval(right, total)))
+        acc, low, high = (percent(fraction, total) for fraction in (right / total, *wilson_interval(right, total)))
         metrics = trainer.callback_metrics
         uncalibrated = (
             f", before dividing by the temperature {self.temperature:.3f}" if self.temperature not in (None, 1) else ""

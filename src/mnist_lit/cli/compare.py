@@ -50,7 +50,7 @@ def main(command: str, args: list[str]) -> None:
         say("\n  over seeds, on these test images (Welch's t-test)")
         difference = welch([test.acc for test in first], [test.acc for test in second])
     digits = percent_digits(len(first[0].labels)) + 1
-    value, low, high = (f"{100 * share:+.{digits}f}" for share in difference[:3])
+    value, low, high = (f"{100 * fraction:+.{digits}f}" for fraction in difference[:3])
     say(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
     say(f"\n{_conclusion(difference)}")
 

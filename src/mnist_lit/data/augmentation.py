@@ -13,13 +13,13 @@ DRAWS = 6  # uniform numbers per image: rotation, scale, shear, shift in x, shif
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
 
 
-def annealed_share(last: float, epoch: int | Tensor, epochs: int | None) -> float | Tensor:
-    """The share of a warp's limits that an epoch uses: 1, then falling linearly to `last` over the second half.
+def annealed_strength(last: float, epoch: int | Tensor, epochs: int | None) -> float | Tensor:
+    """The fraction of a warp's limits that an epoch uses: 1, then falling linearly to `last` over the second half.
 
     epoch: counted from 0; an int64 scalar tensor gives a float64 one, without waiting for its device. Raises
     InputError if the run has no last epoch.
 
-    >>> [annealed_share(0.5, epoch, 4) for epoch in range(4)]
+    >>> [annealed_strength(0.5, epoch, 4) for epoch in range(4)]
     [1.0, 1.0, 0.75, 0.5]
     """
     if last == 1:
@@ -28,7 +28,7 @@ def annealed_share(last: float, epoch: int | Tensor, epochs: int | None) -> floa
         raise InputError("data.anneal: needs a fixed number of epochs; set trainer.max_epochs")
     if isinstance(epoch, Tensor):
         return 1 - (2 * (epoch.double() + 1) / epochs - 1).clamp(0, 1) * (1 - last)
-    done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # share of the second half that is over after this epoch
+    done = min(max(2 * (epoch + 1) / epochs - 1, 0), 1)  # fraction of the second half that is over after this epoch
     return 1 - done * (1 - last)
 
 
@@ -58,15 +58,15 @@ class RandomAffine:
             if not valid:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)}")
 
-    def parameters(self, draws: Tensor, share: float | Tensor = 1.0) -> dict[str, Tensor]:
-        """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter; `share` as in a call."""
-        signed, cropped = draws * 2 - 1, draws[:, 5] < self.crop_prob * share
+    def parameters(self, draws: Tensor, strength: float | Tensor = 1.0) -> dict[str, Tensor]:
+        """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter; `strength` as in a call."""
+        signed, cropped = draws * 2 - 1, draws[:, 5] < self.crop_prob * strength
         return {
-            "angle": signed[:, 0] * (self.degrees * share),
-            "scale": 1 + signed[:, 1] * (self.scale * share),
-            "shear": signed[:, 2] * (self.shear * share),
-            "x": signed[:, 3] * (self.translate * share),
-            "y": signed[:, 4] * (self.translate * share),
+            "angle": signed[:, 0] * (self.degrees * strength),
+            "scale": 1 + signed[:, 1] * (self.scale * strength),
+            "shear": signed[:, 2] * (self.shear * strength),
+            "x": signed[:, 3] * (self.translate * strength),
+            "y": signed[:, 4] * (self.translate * strength),
             "zoom": torch.ones_like(draws[:, 5]).masked_fill(cropped, CROP_ZOOM),
         }
 
@@ -77,14 +77,14 @@ class RandomAffine:
     # share one bilinear resampling, which blurs strokes less than one per step. The products are written out per pixel
     # because the order in which a matrix product sums may depend on the batch size; written out, an image gets the
     # same bits in any shard, on any number of devices.
-    def __call__(self, images: Tensor, draws: Tensor, share: float | Tensor = 1.0) -> Tensor:
+    def __call__(self, images: Tensor, draws: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Warp uint8 images (B, 28, 28) by uniform numbers (B, DRAWS): uint8 (B, 28, 28), paper outside the input.
 
-        share: a factor on every limit and on `crop_prob`, see `annealed_share`.
+        strength: a factor on every limit and on `crop_prob`, see `annealed_strength`.
         """
         if self == RandomAffine() or len(images) == 0:
             return images
-        p = self.parameters(draws, share)
+        p = self.parameters(draws, strength)
         angle, shear = torch.deg2rad(p["angle"]), torch.tan(torch.deg2rad(p["shear"]))
         size = p["scale"] * p["zoom"]
         cos, sin, shear, size = (value[:, None, None] for value in (angle.cos(), angle.sin(), shear, size))  # (B, 1, 1)

@@ -8,18 +8,18 @@ CONTINENTAL_DRAWS = 5  # uniform numbers per image: whether, position or slope, 
 INK_LEVEL = 100  # of 255; above it a pixel belongs to a stroke
 
 
-def add_continental_strokes(images: Tensor, labels: Tensor, draws: Tensor, share: float) -> Tensor:
-    """Add an upstroke to this share of the ones and a bar to this share of the sevens, to each image independently.
+def add_continental_strokes(images: Tensor, labels: Tensor, draws: Tensor, fraction: float) -> Tensor:
+    """Add an upstroke to this fraction of the ones, and a bar to this fraction of the sevens, each drawn on its own.
     images and result: uint8 (B, 28, 28), 0 = paper; labels: int64 (B,); draws: uniform numbers (B, CONTINENTAL_DRAWS).
 
     >>> stem = torch.zeros(1, 28, 28, dtype=torch.uint8)
     >>> stem[0, 4:24, 13:15] = 255
-    >>> one = add_continental_strokes(stem, torch.tensor([1]), torch.full((1, CONTINENTAL_DRAWS), 0.4), share=0.5)
+    >>> one = add_continental_strokes(stem, torch.tensor([1]), torch.full((1, CONTINENTAL_DRAWS), 0.4), fraction=0.5)
     >>> int(one[0, 10, 8]) > 0, int(one[0, 10, 20])
     (True, 0)
     """
     images = images.clone()
-    chosen = draws[:, 0] < share
+    chosen = draws[:, 0] < fraction
     for label, stroke in ((1, _upstroke), (7, _bar)):
         selected = (chosen & (labels == label)).nonzero()[:, 0]
         if len(selected):
@@ -66,7 +66,7 @@ def _ink_center(digits: Tensor, row: Tensor) -> Tensor:
 # An anti-aliased line as a distance field: project each pixel center onto the segment, clamp the projection to its ends
 # (which makes them round), and let coverage fall from 1 to 0 over one pixel around half the line's width.
 def line_coverage(start: Tensor, end: Tensor, width: Tensor) -> Tensor:
-    """The share of each pixel that a line with round ends covers: (N, 28, 28), in [0, 1]."""
+    """The fraction of each pixel that a line with round ends covers: (N, 28, 28), in [0, 1]."""
     center = torch.arange(28.0, device=start.device)
     x, y = (center - start[:, 0, None])[:, None, :], (center - start[:, 1, None])[:, :, None]  # (N, 1, 28), (N, 28, 1)
     dx, dy = (end - start)[:, :, None, None].unbind(dim=1)  # (N, 1, 1) each

@@ -49,8 +49,8 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     for option, least in {"batch_size": 1, "val_size": 0, "per_class": 0}.items():
         require(f"data.{option}", options[option], f"{least} or more", options[option] >= least)
     for option in ("anneal", "continental", "handwriting"):
-        require(f"data.{option}", options[option], "a share in [0, 1]", 0 <= options[option] <= 1)
-    require("data.fraction", fraction, "a share in (0, 1]", 0 < fraction <= 1)
+        require(f"data.{option}", options[option], "a fraction in [0, 1]", 0 <= options[option] <= 1)
+    require("data.fraction", fraction, "a fraction in (0, 1]", 0 < fraction <= 1)
     require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)

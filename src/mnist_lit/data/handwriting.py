@@ -98,7 +98,7 @@ MARGIN = 3  # least distance of a line from the image's border
 
 @dataclass(frozen=True)
 class HandwritingStyles:
-    """Which shares of the digits are written in other styles, see `add_continental_strokes` and `vary_handwriting`."""
+    """The fractions of the digits written in other styles; see `add_continental_strokes` and `vary_handwriting`."""
 
     continental: float = 0.0
     redrawn: float = 0.0
@@ -114,22 +114,22 @@ class HandwritingStyles:
         return images
 
 
-def vary_handwriting(images: Tensor, labels: Tensor, draws: Tensor, share: float) -> Tensor:
-    """Replace this share of the images by digits of another style, and write half as many with another pen.
+def vary_handwriting(images: Tensor, labels: Tensor, draws: Tensor, fraction: float) -> Tensor:
+    """Replace this fraction of the images by digits of another style, and write half as many with another pen.
 
     images and result: uint8 (B, 28, 28), 0 = paper; labels: int64 (B,), the digits; draws: uniform numbers
     (B, HANDWRITING_DRAWS). No image depends on another.
 
     >>> blank = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    >>> one = vary_handwriting(blank, torch.tensor([1]), torch.full((1, HANDWRITING_DRAWS), 0.1), share=0.5)
+    >>> one = vary_handwriting(blank, torch.tensor([1]), torch.full((1, HANDWRITING_DRAWS), 0.1), fraction=0.5)
     >>> int((one > 127).any(dim=2).sum())  # 20 pixels high
     20
     """
     images = images.clone()
-    redrawn = (draws[:, 0] < share).nonzero()[:, 0]
+    redrawn = (draws[:, 0] < fraction).nonzero()[:, 0]
     if len(redrawn):
         images[redrawn] = _draw(labels[redrawn], draws[redrawn])
-    other_pen = ((draws[:, 0] >= share) & (draws[:, 0] < 1.5 * share)).nonzero()[:, 0]
+    other_pen = ((draws[:, 0] >= fraction) & (draws[:, 0] < 1.5 * fraction)).nonzero()[:, 0]
     if len(other_pen):
         images[other_pen] = _vary_stroke_width(images[other_pen], draws[other_pen])
     return images

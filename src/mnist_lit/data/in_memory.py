@@ -71,7 +71,7 @@ def split_indices(
 
 
 def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
-    """Positions of a share of the labels, stratified, or of `per_class` of each: int64, sorted; all if neither is set.
+    """Positions of a fraction of the labels, stratified, or of `per_class` of each: int64, sorted; all if none is set.
 
     A smaller `per_class` is part of any larger one. Raises InputError if a class has too few images.
     """

@@ -25,7 +25,7 @@ from mnist_lit.runs.sharing import strip_for_sharing
 from mnist_lit.runs.weights import network_of
 from mnist_lit.system.regular_file import file_state
 
-COVERAGE = 0.999  # share of the real digits that the detector accepts
+COVERAGE = 0.999  # fraction of the real digits that the detector accepts
 MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
 MAX_DIGITS = 30_000  # digits that train the detector, with half as many outliers

@@ -82,16 +82,16 @@ def png_url(image: NDArray[np.uint8], *, optimize: bool = False) -> str:
 
 
 def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors are shares of a row. Of
-    more than `MOST` classes, those with the most mistakes are shown."""
+    """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors: fractions of a row.
+    Of more than `MOST` classes, those with the most mistakes are shown."""
     title = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} right"
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     shown = np.sort(np.argsort(-mistakes, kind="stable")[:MOST])
     axes = "down: true class; across: predicted"
     if len(shown) < len(counts):
         axes += f"; the {MOST} of {len(counts):,} classes with the most mistakes"
-    counts, shares, names = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)], [names[n] for n in shown]
+    counts, fractions, names = counts[np.ix_(shown, shown)], fractions[np.ix_(shown, shown)], [names[n] for n in shown]
     classes, side = len(counts), len(counts) * CELL + GAP
     canvas, draw = _canvas(MARGIN + side, TOP + side, title)
     draw.text((GAP, GAP + LINE), axes, PALE, _font(TEXT), "lt")
@@ -102,8 +102,8 @@ def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray
         draw.text((MARGIN - 10, y + CELL / 2), label, INK, down, "rm")
         draw.text((center, TOP - LINE / 2), label, INK, across, "mm")
         for predicted in range(classes):
-            x, correct, share = MARGIN + predicted * CELL, true == predicted, float(shares[true, predicted])
-            depth = share if correct else share**0.5  # the root, since a good network makes few mistakes
+            x, correct, fraction = MARGIN + predicted * CELL, true == predicted, float(fractions[true, predicted])
+            depth = fraction if correct else fraction**0.5  # the root, since a good network makes few mistakes
             color = tuple(round(p + (c - p) * depth) for p, c in zip(PAPER, BLUE if correct else RED, strict=True))
             draw.rectangle((x, y, x + CELL - 2, y + CELL - 2), color, outline=GRID)
             if count := int(counts[true, predicted]):

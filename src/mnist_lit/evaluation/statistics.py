@@ -21,7 +21,7 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        """In percent, for shares in [0, 1], with two digits of the standard deviation."""
+        """In percent, for fractions in [0, 1], with two digits of the standard deviation."""
         mean, sd, low, high = 100 * self.mean, 100 * self.sd, max(100 * self.low, 0), min(100 * self.high, 100)
         if self.n == 1:
             return f"{mean:.2f} %  (n = 1)"
@@ -84,7 +84,7 @@ def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927), within [0, 1].
+    """95 % interval of a fraction (Wilson 1927), within [0, 1].
 
     >>> [round(bound, 4) for bound in wilson_interval(9934, 10_000)]
     [0.9916, 0.9948]

@@ -54,7 +54,7 @@ SYMBOLS = (
 PRINTED = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx&@#%?!+=*"  # drawn with Pillow's font
 CONFUSED, TIMES = "AGLUYau", 4  # those most often misread as digits, drawn TIMES as often as the others
 JITTER, SLANT, ROTATION, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
-SERIF_SHARE, SERIF = 0.35, (0.6, 1.6)  # share of the symbols with serifs, and half their length in grid units
+SERIF_FRACTION, SERIF = 0.35, (0.6, 1.6)  # fraction of the symbols with serifs, and half their length in grid units
 POINTS = 150  # of a stroke
 FONT_SIZE, SIDE = 64, 112  # pixels
 
@@ -63,7 +63,7 @@ def symbol_path(rng: np.random.Generator) -> NDArray[np.float64]:
     """The points of a random symbol in the unit square, (2, N) as rows, columns: slanted, rotated, a bit deformed."""
     jitter = rng.normal(0, JITTER, (10, 10, 2))  # of each grid point, so that strokes that meet still do
     strokes = [_curve(stroke, jitter) for stroke in SYMBOLS[rng.integers(len(SYMBOLS))].split(",")]
-    if rng.random() < SERIF_SHARE:
+    if rng.random() < SERIF_FRACTION:
         half = np.linspace(-1, 1, POINTS)[:, None] * (rng.uniform(*SERIF), 0)
         strokes += [end + half for stroke in strokes for end in (stroke[0], stroke[-1])]
     x, y = np.concatenate(strokes).T

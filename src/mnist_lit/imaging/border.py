@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.stroke_width import Mask
 
-FRAME = 0.9  # share of a row or a column that is ink if it belongs to a frame
+MIN_FRAME = 0.9  # fraction of a row or a column that is ink if it belongs to a frame
 
 
 def sides(pixels: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -20,8 +20,8 @@ def border(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate(sides(pixels))
 
 
-def share_of_rim(mask: Mask) -> float:
-    """The share of a picture's border that is ink."""
+def border_coverage(mask: Mask) -> float:
+    """The fraction of a picture's border that is ink."""
     return float(border(mask).mean())
 
 
@@ -45,7 +45,7 @@ def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
     depths = []
     for rows in from_each_side(mask):
         limit = max(1, len(rows) // 4)
-        full = rows[:limit].mean(axis=1) >= FRAME
+        full = rows[:limit].mean(axis=1) >= MIN_FRAME
         depths.append(int(full.argmin()) if not full.all() else limit)
     top, bottom, left, right = depths
     return top, bottom, left, right

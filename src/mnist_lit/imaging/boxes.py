@@ -8,13 +8,15 @@ from mnist_lit.imaging.border import corners, from_each_side
 from mnist_lit.imaging.components import Component, components, erase, typical_height
 from mnist_lit.imaging.ruling import ruled_lines
 
-MARK = 0.3  # height of the highest mark inside a zero, as a share of the zero's
-BOX = 8.0  # stroke widths: smallest box around a digit that touches it
-ROUND = 0.9  # least width of a circle that is not a zero, as a share of its height
-HIGHER = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
-FULL = 0.5  # size of ink inside a ring, as a share of the ring's, above which that is a frame and not a zero
-RIM = 0.2  # depth of the rim of a component in which a box has its walls, as a share of its height or width
-WALL = 0.9  # least share of a frame's side that its walls cover
+MAX_MARK = 0.3  # height of the highest mark inside a zero, as a fraction of the zero's
+MIN_BOX = 8.0  # stroke widths: smallest box around a digit that touches it
+MIN_CIRCLE_WIDTH = 0.9  # least width of a circle that is not a zero, as a fraction of its height
+MIN_FRAME_HEIGHT = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
+MIN_FRAMED_INK = (
+    0.5  # size of ink inside a ring, as a fraction of the ring's, above which that is a frame and not a zero
+)
+WALL_DEPTH = 0.2  # depth of the rim of a component in which a box has its walls, as a fraction of its height or width
+MIN_WALL = 0.9  # least fraction of a frame's side that its walls cover
 
 
 def frames(found: Sequence[Component]) -> list[Component]:
@@ -22,44 +24,44 @@ def frames(found: Sequence[Component]) -> list[Component]:
     top, left, bottom, right = np.array([one.box for one in found]).reshape(-1, 4).T
     around = (top[:, None] <= top) & (left[:, None] <= left) & (bottom[:, None] >= bottom) & (right[:, None] >= right)
     nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
-    pairs = [pair for pair in nested if pair[1].height > MARK * pair[0].height and pair[0].encloses(pair[1])]
+    pairs = [pair for pair in nested if pair[1].height > MAX_MARK * pair[0].height and pair[0].encloses(pair[1])]
     # A zero with a slash is narrow, and as high as the digits beside it.
     beside = typical_height([one for one in found if not any(one in pair for pair in pairs)])
     chosen = []
     for one, inner in pairs:
-        is_large = inner.height > FULL * one.height or one.height > HIGHER * beside
-        if is_large or one.width > ROUND * one.height or corners(one.mask) >= 2:
+        is_large = inner.height > MIN_FRAMED_INK * one.height or one.height > MIN_FRAME_HEIGHT * beside
+        if is_large or one.width > MIN_CIRCLE_WIDTH * one.height or corners(one.mask) >= 2:
             chosen.append(one)
     return [one for one in found if one in chosen]
 
 
 def is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
     """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > FULL * outer.size
+    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > MIN_FRAMED_INK * outer.size
 
 
 def boxes(found: Sequence[Component], stroke: float) -> list[Component]:
     """Boxes, or rows of boxes, that digits touch: straight lines on all four sides, and more ink inside."""
-    return [one for one in found if one.size > BOX * stroke and _is_box(one, stroke)]
+    return [one for one in found if one.size > MIN_BOX * stroke and _is_box(one, stroke)]
 
 
 def _is_box(one: Component, stroke: float) -> bool:
     if not _has_ink_all_around(one):  # far faster to find than straight lines
         return False
-    lines = ruled_lines(one.mask, stroke, WALL)
+    lines = ruled_lines(one.mask, stroke, MIN_WALL)
     if min(sum(line.axis == axis for line in lines) for axis in (0, 1)) < 2:
         return False
-    return any(inside.height > MARK * one.height for inside in components(erase(one.mask, lines)))
+    return any(inside.height > MAX_MARK * one.height for inside in components(erase(one.mask, lines)))
 
 
 def _has_ink_all_around(one: Component) -> bool:
     """Whether nearly all rows and columns of a component have ink near both of their ends."""
-    depths = [max(1, round(RIM * side)) for side in (one.height, one.height, one.width, one.width)]
+    depths = [max(1, round(WALL_DEPTH * side)) for side in (one.height, one.height, one.width, one.width)]
     rims = (rows[:depth].any(axis=0) for rows, depth in zip(from_each_side(one.mask), depths, strict=True))
-    return min(float(rim.mean()) for rim in rims) >= WALL
+    return min(float(rim.mean()) for rim in rims) >= MIN_WALL
 
 
 def walls(frame: Component, stroke: float) -> list[Component]:
     """The straight lines from side to side of a box or a row of boxes."""
-    lines = ruled_lines(frame.mask, stroke, WALL)
+    lines = ruled_lines(frame.mask, stroke, MIN_WALL)
     return [line.moved(frame.top, frame.left) for line in lines]

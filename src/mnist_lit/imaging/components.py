@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
-WIDEST = 1.7  # greatest width of one digit, in heights
+MAX_ASPECT = 1.7  # greatest width of one digit, in heights
+# Shares of a digit's longer side, or of the page's typical digit height.
+MAX_SPECK = 0.12  # largest dust
+STROKE_GAP = 0.25  # widest gap between two strokes of a digit
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # equal only to itself: two may have the same box
@@ -110,7 +113,7 @@ def typical_height(found: Sequence[Component]) -> float:
     any digit is several that touch, and counts with its height."""
     if not found:
         return 0.0
-    heights = [one.height if one.width > WIDEST * one.height else one.size for one in found]
+    heights = [one.height if one.width > MAX_ASPECT * one.height else one.size for one in found]
     sizes, areas = np.array([heights, [one.area for one in found]])
     return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 

@@ -6,18 +6,21 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.border import border, corners, frame_depths, from_each_side, has_full_side, share_of_rim
+from mnist_lit.imaging.border import border, border_coverage, corners, frame_depths, from_each_side, has_full_side
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
 from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.segmentation import SECOND, SingleDigit, single_digit_hypotheses
+from mnist_lit.imaging.single_digit import SECOND_COST, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
-CERTAIN = 0.9  # below this certainty, ink and paper may be mixed up
-CROPPED, RIM_INK, MARGIN = 0.9, 0.5, 0.25  # shares: of the sides a cropped digit spans; ink on its border; added margin
-SMALL, STRONG = 28, 100  # a picture that may be all edges: its shorter side at most, its range of grays at least
-FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
-BLUR = 1  # pixels between a frame and the paper inside it
-LIGHTEST = 0.9  # quantile of the gray levels on its border that is taken as paper
+MIN_CERTAINTY = 0.9  # below this, ink and paper may be mixed up
+MIN_SPANNED = 0.9  # fraction of each side that a cropped digit spans
+MAX_RIM_INK = 0.5  # fraction of the border that a cropped digit covers
+CROP_MARGIN = 0.25  # margin that is added to a cropped digit, as a fraction of the longer side
+MAX_ALL_EDGES_SIDE = 28  # shorter side in pixels of the largest picture that may be all edges
+MIN_ALL_EDGES_RANGE = 100  # least range of such a picture's gray levels
+MAX_FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
+FRAME_BLUR = 1  # pixels between a frame and the paper inside it
+PAPER_QUANTILE = 0.9  # of the gray levels on the border; taken as paper
 
 
 class FoundInk(NamedTuple):
@@ -30,17 +33,17 @@ class FoundInk(NamedTuple):
 
     def less_likely(self, ranks: int = 1) -> "FoundInk":
         """The same ink, ranked lower."""
-        return self._replace(cost=self.cost + SECOND * ranks)
+        return self._replace(cost=self.cost + SECOND_COST * ranks)
 
 
 def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit]]:
     """Hypotheses about the ink of the one digit, dark on light, with the digits in each. certainty: that ink and paper
     are not mixed up; see `dark_on_light`."""
     first = first_ink(gray, DIGIT)
-    rim = share_of_rim(first[0].mask) if first else 0.0
-    doubtful = not first or not first[0].mask.any() or certainty < CERTAIN or corners(first[0].mask) > 2
-    other = first_ink(255 - gray, DIGIT) if doubtful or rim > RIM_INK else None
-    cropped = _cropped_inks(gray, first, other if certainty < CERTAIN or rim > RIM_INK else None)
+    rim = border_coverage(first[0].mask) if first else 0.0
+    doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or corners(first[0].mask) > 2
+    other = first_ink(255 - gray, DIGIT) if doubtful or rim > MAX_RIM_INK else None
+    cropped = _cropped_inks(gray, first, other if certainty < MIN_CERTAINTY or rim > MAX_RIM_INK else None)
     inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
     if doubtful and other:
         inverse = FoundInk(refine_ink(255 - gray, *other, DIGIT))
@@ -65,13 +68,13 @@ def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
         return inks
     ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
     is_frame = sum(map(bool, depths)) > 1 or not _touches(ring, depths)
-    framed = FoundInk(inside, top, left, 0.0 if is_frame else inks[0].cost + SECOND)
+    framed = FoundInk(inside, top, left, 0.0 if is_frame else inks[0].cost + SECOND_COST)
     return [*(one.less_likely(is_frame) for one in inks), framed]
 
 
 def _touches(ring: Mask, depths: tuple[int, int, int, int]) -> bool:
     """Whether the ink inside a frame of those depths, see `frame_depths`, is joined to it."""
-    lines = (rows[min(BLUR, len(rows) - 1)] for rows in from_each_side(ring))
+    lines = (rows[min(FRAME_BLUR, len(rows) - 1)] for rows in from_each_side(ring))
     return any(line.any() for line, depth in zip(lines, depths, strict=True) if depth)
 
 
@@ -82,7 +85,7 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
     likeliest, digits = min(found, key=lambda one: one[0].cost)
     faint = follow_faint_strokes(likeliest.ink) if digits.hypotheses else None
     fuller = single_digit_hypotheses(faint).hypotheses[:1] if faint else []
-    if not faint or not fuller or fuller[0].size > FULLER * digits.hypotheses[0].size:
+    if not faint or not fuller or fuller[0].size > MAX_FULLER * digits.hypotheses[0].size:
         return []
     return [*found, (likeliest._replace(ink=faint), SingleDigit(fuller, digits.beside))]
 
@@ -94,7 +97,7 @@ def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) ->
     if not found:
         return []
     first, digits = found[0]
-    if first.top or not share_of_rim(first.ink.mask) or _is_clear(first.ink, digits):
+    if first.top or not border_coverage(first.ink.mask) or _is_clear(first.ink, digits):
         return []
     ink = find_ink(gray, PAGE)
     thin = single_digit_hypotheses(ink) if ink else None
@@ -119,10 +122,12 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
     inverse = 255 - gray
     if first and other and not has_full_side(first[0].mask) and fills_picture(other[0].mask):
         versions.append((inverse, other[1]))
-    elif not first and min(gray.shape) <= SMALL and np.ptp(gray) >= STRONG:  # it all seemed to be noise
+    elif (
+        not first and min(gray.shape) <= MAX_ALL_EDGES_SIDE and np.ptp(gray) >= MIN_ALL_EDGES_RANGE
+    ):  # it all seemed to be noise
         order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
-        versions = [(one, np.full((1, 1), np.quantile(border(one), LIGHTEST), np.uint8)) for one in order]
-    margin = max(2, round(MARGIN * max(gray.shape)))
+        versions = [(one, np.full((1, 1), np.quantile(border(one), PAPER_QUANTILE), np.uint8)) for one in order]
+    margin = max(2, round(CROP_MARGIN * max(gray.shape)))
     framed = [add_margin(version, paper, margin) for version, paper in versions]
     inks = [ink for picture in framed if (ink := find_ink(picture, DIGIT))]
     return [FoundInk(ink, -margin, -margin).less_likely(place > 0) for place, ink in enumerate(inks)]
@@ -131,8 +136,8 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
 def fills_picture(mask: Mask) -> bool:
     """Whether a picture's ink reaches nearly from border to border in both directions, without covering the border."""
     spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
-    reaches = all(span >= CROPPED * side for span, side in zip(spans, mask.shape, strict=True))
-    return reaches and share_of_rim(mask) <= RIM_INK and not has_full_side(mask)
+    reaches = all(span >= MIN_SPANNED * side for span, side in zip(spans, mask.shape, strict=True))
+    return reaches and border_coverage(mask) <= MAX_RIM_INK and not has_full_side(mask)
 
 
 def add_margin(gray: Gray, paper: Gray, margin: int) -> Gray:

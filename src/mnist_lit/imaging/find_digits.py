@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.imaging.components import Component, components, label_components
-from mnist_lit.imaging.digit_ink import CERTAIN, FULLER, MARGIN, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.components import MAX_SPECK, Component, components, label_components
+from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_FULLER, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
@@ -17,21 +17,22 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, draw
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
-from mnist_lit.imaging.segmentation import MAX_SEGMENTS, SECOND, SPECK, WIDTH, line_hypotheses
+from mnist_lit.imaging.segmentation import MAX_SEGMENTS, WIDTH_COST, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
+from mnist_lit.imaging.single_digit import SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask, with_margin
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
-HIGH = 0.6  # least height of a cropped number's digits, as a share of the picture's shorter side
-SMALL = 0.15  # longer side, as a share of the picture's, below which one digit is read better as on a page
-FILLS = 0.9  # least share of the width and of the height of a picture that is cropped to its digit
-PIECE = 0.5  # least size of a digit beside a shadow, as a share of that of the two together
-SOFT, ENLARGED = 0.2, 0.1  # least sharpness of the edges of ink in a photo, and in a picture that may be enlarged
-DENSE = 0.4  # the same of a page, whose small digits a coarse look blurs
-NEAR = 0.02  # greatest distance from the border, as a share of the longer side, of what may be light
-MAIN = 0.8  # least share of the ink in the largest piece of a digit that may be alone on a page
-SHARPENED = 0.5  # cost in nats of reading one blurred digit as sharpened
-SAME = 0.3  # two digits are the same if they differ by less than this share of one's gray levels
+MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
+MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which one digit is read better as on a page
+MIN_FILLING = 0.9  # least fraction of the width and of the height of a picture that is cropped to its digit
+MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of that of the two together
+MAX_LIGHT_GAP = 0.02  # from the border to what may be light, as a fraction of the longer side
+MIN_MAIN_INK = 0.8  # least fraction of the ink in the largest piece of a digit that may be alone on a page
+SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
+MIN_DIFFERENCE_OF_TWO = 0.3  # of the gray levels of two digits, as a fraction of one's; otherwise they are the same
+# Least sharpness of the edges of ink; a coarse look blurs the small digits of a page.
+MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -84,11 +85,11 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
 
 
 def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
-    """Hypotheses about the one digit of the reduced picture. least: the share of the ink that its largest piece must
+    """Hypotheses about the one digit of the reduced picture. least: the fraction of the ink that its largest piece must
     have."""
     pixels, zoom = _pixels(picture, DIGIT_SIDE)
     gray, certainty = _unruled(pixels, DIGIT)
-    if max(zoom) > 1 and edge_sharpness(gray) < SOFT:
+    if max(zoom) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
         return Hypotheses([], [])
     costs: list[float] = []
     found: list[FoundDigit] = []
@@ -100,13 +101,13 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         drawn = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
         for (rank, _), (box, drawing) in zip(ranked, drawn, strict=True):
             images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
-            costs += [cost + SECOND * bool(rank) + SHARPENED * place for place in range(len(images))]
+            costs += [cost + SECOND_COST * bool(rank) + SHARPENED_COST * place for place in range(len(images))]
             found += [FoundDigit(box, image) for image in images]
     choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
     height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
-    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= NEAR * max(height, width)
-    if (at_border or certainty < CERTAIN) and _is_smooth(gray):  # tested last, since few pictures need it
+    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= MAX_LIGHT_GAP * max(height, width)
+    if (at_border or certainty < MIN_CERTAINTY) and _is_smooth(gray):  # tested last, since few pictures need it
         return Hypotheses([], [])
     return hypotheses
 
@@ -129,15 +130,15 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     if not likeliest:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
-    small = SMALL * max(width, height)
-    if beside_shadow and of_page < max(PIECE * size, small):
+    small = MAX_PAGE_DIGIT * max(width, height)
+    if beside_shadow and of_page < max(MIN_PIECE * size, small):
         return single
     left, top, right, bottom = likeliest.box
-    fills = right - left > FILLS * width and bottom - top > FILLS * height
+    fills = right - left > MIN_FILLING * width and bottom - top > MIN_FILLING * height
     unlikely = (gap <= 1 and not fills) or size <= small
-    choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND, 0)]
+    choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for place, (*_, cost, _) in enumerate(single.lines[0], 1):
-        choices.append(Choice(0, 1, cost + SECOND * unlikely, place))
+        choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, place))
     return Hypotheses([choices], digits + single.found)
 
 
@@ -148,7 +149,7 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     pixels, zoom = _pixels(picture, PAGE_SIDE)
     segmented = _segmented_page(pixels)
-    single = _coarse_hypotheses(picture, MAIN if segmented else 0)
+    single = _coarse_hypotheses(picture, MIN_MAIN_INK if segmented else 0)
     if not segmented:
         return single
     page = segmented.drawn(pixels.shape, zoom)
@@ -187,12 +188,12 @@ class _Page(NamedTuple):
 def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
-    if _is_smooth(gray) and edge_sharpness(gray, PAGE) < DENSE:
+    if _is_smooth(gray) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
         return None
     margin = 0
     rough = first_ink(gray, PAGE)
     if rough and _is_cropped_line(rough[0].mask):
-        margin = max(1, round(MARGIN * min(gray.shape)))
+        margin = max(1, round(CROP_MARGIN * min(gray.shape)))
         gray = add_margin(gray, rough[1], margin)
         rough = first_ink(gray, PAGE)
     if not rough:
@@ -217,7 +218,7 @@ def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tu
         parts = np.unique(labels[digit.where][digit.mask])
         left, top = stats[parts, :2].min(axis=0).tolist()
         right, bottom = (stats[parts, :2] + stats[parts, 2:4]).max(axis=0).tolist()
-        if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= FULLER * digit.size:
+        if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_FULLER * digit.size:
             found.append((place, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
     return found
 
@@ -230,9 +231,9 @@ def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float,
     for place, (choice, digit) in enumerate(choices, len(found)):
         left, top, right, bottom = digit.box
         wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
-        different = abs(images - digit.image).sum(axis=(1, 2)) >= SAME * digit.image.sum()
+        different = abs(images - digit.image).sum(axis=(1, 2)) >= MIN_DIFFERENCE_OF_TWO * digit.image.sum()
         if different.all():  # otherwise the page's best path has judged it
-            alone.append((choice.cost + WIDTH * max(0.0, wide), place))
+            alone.append((choice.cost + WIDTH_COST * max(0.0, wide), place))
     return alone
 
 
@@ -245,7 +246,7 @@ def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
 def _is_smooth(gray: Gray) -> bool:
     """Whether a picture has only light and shadows, since even its sharpest edges are too soft for ink. The edges of
     tiny pictures are too few to tell."""
-    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < ENLARGED
+    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < MIN_SHARPNESS
 
 
 def _gap(box: Box, height: float, width: float) -> float:
@@ -276,7 +277,7 @@ def _is_cropped_line(mask: Mask) -> bool:
     if not fills_picture(mask):
         return False
     heights = np.array([one.height for one in components(mask)])
-    return bool(np.median(heights[heights >= SPECK * heights.max()]) > HIGH * min(mask.shape))
+    return bool(np.median(heights[heights >= MAX_SPECK * heights.max()]) > MIN_CROPPED_HEIGHT * min(mask.shape))
 
 
 def _largest_area(digit: Component) -> int:

@@ -11,22 +11,26 @@ from numpy.typing import NDArray
 Gray = NDArray[np.uint8]
 Strength = NDArray[np.float32]
 
-RIM = 0.1  # share of each side where a frame or a table may lie
+RIM_WIDTH = 0.1  # fraction of each side where a frame or a table may lie
 LIGHT_POINTS = 24  # points along the longer side to which the light is fitted
-OUTER, MOST_FITS = 12, 8  # a twelfth of each side is left out at the border; the fits that are tried
-DARKER, UNEVEN = 0.1, 0.2  # shares: paper is at most this much darker than the fit; light that varies less is kept
-SMOOTH = 0.75  # share of the paper that the fit must explain: it cannot follow the edge of a shadow
+OUTER_PART = 12  # a twelfth of each side is left out at the border
+MAX_FITS = 8  # of the light that are tried
+MAX_DARKER = 0.1  # paper is at most this fraction darker than the fit
+MIN_UNEVEN = 0.2  # light that varies by a smaller fraction is kept
+MIN_EXPLAINED = 0.75  # fraction of the paper that the fit must explain: it cannot follow the edge of a shadow
 HEADROOM = 1.1  # by which evened paper stays below white, so that its noise is not cut off
-DARKEST = 0.2  # light below this share of the brightest is evened out no further
+MIN_LIGHT = 0.2  # light below this fraction of the brightest is evened out no further
 QUARTILES = 3.14  # a standard deviation of normal noise, in lower quartiles of its absolute values: 1 / 0.3186, not π
 MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
-COLORFUL = 0.05  # least variance of a second color, as a share of the first one's
-FLAT, COLORED = 4.0, 32.0  # gray levels by which a drawing's paper varies, and by which colored areas differ from it
-WIDE = 9  # width of the narrowest colored area that is not a stroke, in a picture of side 2 · COLORS_SIDE
+COLORS_SIDE = 64  # longer side in pixels of the picture that shows the colors
+MIN_SECOND_COLOR = 0.05  # least variance of a second color, as a fraction of the first one's
+MAX_PAPER_RANGE = 4.0  # gray levels by which a drawing's paper may vary
+MIN_COLORED = 32.0  # gray levels by which colored areas differ from the paper
+MIN_COLORED_WIDTH = 9  # of an area that is not a stroke, in pixels of a picture of side 2 · COLORS_SIDE
 POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
-REACH = 8  # of the median filter that finds its background, in pixels to each side
-SAMPLE, COLORS_SIDE = 4096, 64  # pixels that are enough for the noise; sides of the picture that shows the colors
+BACKGROUND_REACH = 8  # of the median filter that finds the background there, in pixels to each side
+NOISE_SAMPLE = 4096  # pixels that are enough to measure the noise
 
 
 class Look(NamedTuple):
@@ -59,8 +63,11 @@ def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
         small = _shrunk(pixels, 2 * COLORS_SIDE)
         paper = np.median(small, axis=(0, 1)).astype(np.float32)
         difference = np.abs(small - paper).max(axis=2)
-        has_areas = (cv2.erode(difference, np.ones((WIDE, WIDE), np.uint8), borderValue=0) > COLORED).any()
-        if colorful and np.median(difference) <= FLAT and not has_areas:
+        has_areas = (
+            cv2.erode(difference, np.ones((MIN_COLORED_WIDTH, MIN_COLORED_WIDTH), np.uint8), borderValue=0)
+            > MIN_COLORED
+        ).any()
+        if colorful and np.median(difference) <= MAX_PAPER_RANGE and not has_areas:
             contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
             return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
         # The color of a table, a hand or a highlighter does not count: only strokes change in a closing or an opening.
@@ -83,13 +90,17 @@ def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
     variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is only one color
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[1] > COLORFUL * variances[2]
+    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[
+        1
+    ] > MIN_SECOND_COLOR * variances[2]
 
 
 def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
     """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
     brighter."""
-    side = round(2 * REACH / look.window)  # fine enough for a background, and coarse enough for a fast median filter
+    side = round(
+        2 * BACKGROUND_REACH / look.window
+    )  # fine enough for a background, and coarse enough for a fast median filter
     gray = reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = edges(gray.astype(np.float32))
     coarse = reduce(gray, max(1, max(gray.shape) // side))
@@ -98,7 +109,7 @@ def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
     background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
     background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
     votes = weight * (background - middle)
-    rows, columns = (round(RIM * side) for side in gray.shape)
+    rows, columns = (round(RIM_WIDTH * side) for side in gray.shape)
     inside = votes[rows : len(votes) - rows, columns : votes.shape[1] - columns]
     votes = inside if inside.any() else votes
     return -float(votes.sum() / max(np.abs(votes).sum(), 1e-9))
@@ -114,24 +125,24 @@ def even_light(gray: Gray) -> Gray:
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     height, width = (min(side, LIGHT_POINTS) for side in small.shape)
     points = cv2.resize(paper, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
-    if points.min() > (1 - UNEVEN) * points.max():
+    if points.min() > (1 - MIN_UNEVEN) * points.max():
         return gray
     terms = _polynomial(height, width)
-    inner = tuple(slice(side // OUTER, side - side // OUTER) for side in points.shape)
+    inner = tuple(slice(side // OUTER_PART, side - side // OUTER_PART) for side in points.shape)
     level, inner_terms = points[inner].ravel(), terms[inner].reshape(-1, terms.shape[-1])
     kept = np.ones(len(level), bool)
-    for _ in range(MOST_FITS):
+    for _ in range(MAX_FITS):
         weights = np.linalg.lstsq(inner_terms[kept], level[kept])[0]
         fit = (inner_terms @ weights).clip(1)
-        fitted, kept = kept, level > (1 - DARKER) * fit
-        if kept.mean() < SMOOTH:
+        fitted, kept = kept, level > (1 - MAX_DARKER) * fit
+        if kept.mean() < MIN_EXPLAINED:
             return gray
         if (kept == fitted).all():  # the next fit would be the same
             break
-    if fit.min() > (1 - UNEVEN) * fit.max() or (np.abs(level / fit - 1) < DARKER / 2).mean() < SMOOTH:
+    if fit.min() > (1 - MIN_UNEVEN) * fit.max() or (np.abs(level / fit - 1) < MAX_DARKER / 2).mean() < MIN_EXPLAINED:
         return gray
     light = (terms @ weights).clip(1)
-    light = HEADROOM * np.maximum(light / min(light.max(), 255), DARKEST).astype(np.float32)
+    light = HEADROOM * np.maximum(light / min(light.max(), 255), MIN_LIGHT).astype(np.float32)
     return np.asarray((gray / cv2.resize(light, gray.shape[::-1])).clip(0, 255), np.uint8)
 
 
@@ -160,14 +171,14 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
 
 
 def sample(values: NDArray[Any]) -> NDArray[Any]:
-    """About `SAMPLE` of the values (…, W), spread evenly over all columns: (N,)."""
-    step = -(-values.size // SAMPLE)
+    """About `NOISE_SAMPLE` of the values (…, W), spread evenly over all columns: (N,)."""
+    step = -(-values.size // NOISE_SAMPLE)
     while math.gcd(step, values.shape[-1]) > 1:  # otherwise only some columns would be sampled
         step += 1
     return values.ravel()[::step]
 
 
-def quantile(values: NDArray[Any], share: float) -> float:
+def quantile(values: NDArray[Any], fraction: float) -> float:
     """A quantile without interpolation, which would take longer than everything else here. Sorts, because
     `np.partition` takes ten times as long if most values are equal."""
-    return float(np.sort(values)[int(share * (values.size - 1))])
+    return float(np.sort(values)[int(fraction * (values.size - 1))])

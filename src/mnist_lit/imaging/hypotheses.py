@@ -9,10 +9,11 @@ import numpy as np
 
 from mnist_lit.imaging.mnist_format import DigitImage
 
-NEXT, BESIDE = 0.35, 0.7  # widest gap between letters of a word, and between neighboring words, in heights
-LOW = 0.4  # least height of a letter, as a share of its word's median
-SMALL_PRINT, LETTERED = 0.6, 0.15  # greatest height of small print; share of letters above which it is words
-LETTERS = 3  # least number of rejected pieces in a word
+MAX_LETTER_GAP, MAX_WORD_GAP = 0.35, 0.7  # between letters of a word, and between neighboring words, in heights
+MIN_LETTER_HEIGHT = 0.4  # as a fraction of its word's median
+MIN_LETTERS = 3  # least number of rejected pieces in a word
+MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
+MAX_LETTERS = 0.15  # fraction of letters above which small print is words
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
 
@@ -85,7 +86,9 @@ class Hypotheses(NamedTuple):
         words = set()
         for line in set(lines.tolist()):
             here = lines == line
-            if np.median(heights[here]) < SMALL_PRINT * high and doubtful[here].sum() > max(1, LETTERED * here.sum()):
+            if np.median(heights[here]) < MAX_SMALL_PRINT * high and doubtful[here].sum() > max(
+                1, MAX_LETTERS * here.sum()
+            ):
                 words.add(line)
         kept = [one for one in chosen if one.line not in words]
         numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
@@ -105,7 +108,7 @@ class Hypotheses(NamedTuple):
             place = pieces[first] if digit is None else digit
             left, top, right, bottom = self.found[place].box
             gap = (left - last[0]) / max(last[1], bottom - top)
-            if gap > NEXT:
+            if gap > MAX_LETTER_GAP:
                 words.append((gap, []))
             words[-1][1].append((place, bottom - top))
             last = right, bottom - top
@@ -113,14 +116,14 @@ class Hypotheses(NamedTuple):
         sure: list[bool] = []  # whether most of one of these words is letters
         letters = 0
         for gap, word in words:
-            least, before = LOW * sorted(height for _, height in word)[len(word) // 2], letters
+            least, before = MIN_LETTER_HEIGHT * sorted(height for _, height in word)[len(word) // 2], letters
             tall = [rejected[place] for place, height in word if height >= least]
             letters = sum(tall)
-            if gap > BESIDE or not letters or not before:
+            if gap > MAX_WORD_GAP or not letters or not before:
                 phrases.append(set())
                 sure.append(False)
             phrases[-1] |= {place for place, _ in word}
-            sure[-1] |= letters >= LETTERS and 2 * letters > len(tall)
+            sure[-1] |= letters >= MIN_LETTERS and 2 * letters > len(tall)
         return set().union(*itertools.compress(phrases, sure))
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:

@@ -7,23 +7,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.border import share_of_rim, sides
+from mnist_lit.imaging.border import border_coverage, sides
 from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, Look, Strength, edges, quantile, reduce, sample
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
-FINE = 4  # least stroke width in pixels at which a picture may be reduced
-TABLE = 0.33  # brightness, as a share of the paper's, below which the background is not paper
-STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
+MIN_STROKE = 4  # least stroke width in pixels at which a picture may be reduced
+TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
+WINDOW_STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
 MIN_CONTRAST = 12.0  # least contrast of ink, in gray levels
-ACROSS, SEEDED = 3.5, 0.25  # longest stroke, in windows; least share of a stroke's ink that is above the threshold
-MIN_LOCAL, FADED = 0.5, 0.35  # local threshold: least share of the global one; share of the strongest ink nearby
-PALER = 1 / 3  # strength, instead of 1, down to which faint strokes are followed
-PALE, SIMILAR = 0.6, 2.0  # contrast of a paler ink, as a share of the threshold; factor by which its writing may differ
-CONTACT = 0.3  # share of the border along which ink is a table, a shadow or a page's edge
-ALONG = 0.6  # share of its own longer side with which such ink lies along the border
-BROAD = 2.0  # strokes this many times as wide as the third quartile do not count
-THICK = 3.0  # stroke widths: thicker ink at the border is not writing
+MAX_LENGTH = 3.5  # longest stroke, in windows
+MIN_SEEDED = 0.25  # least fraction of a stroke's ink that is above the threshold
+MIN_LOCAL = 0.5  # least local threshold, as a fraction of the global one
+FADED_LEVEL = 0.35  # local threshold, as a fraction of the strongest ink nearby
+PALEST = 1 / 3  # strength, instead of 1, down to which faint strokes are followed
+PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
+MAX_SIZE_RATIO = 2.0  # factor by which writing in a paler ink may differ
+MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
+MAX_ALONG = 0.6  # fraction of its own longer side above which such ink lies along the border
+MAX_BROAD = 2.0  # wider strokes, as a multiple of the third quartile, do not count
+MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
 class Ink(NamedTuple):
@@ -66,13 +69,13 @@ def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
     scale = -(-max(gray.shape) // look.coarse)
     gray = reduce(gray, scale)
     size = look.window * max(gray.shape)
-    found = _extract(gray, size / 150, size, ACROSS * size)
+    found = _extract(gray, size / 150, size, MAX_LENGTH * size)
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
 def edge_sharpness(gray: Gray, look: Look = DIGIT) -> float:
-    """The steepest rise from paper to ink within three pixels of a first look, as a share of the whole rise: from 0 for
-    a smooth shadow to 1 for a sharp stroke."""
+    """The steepest rise from paper to ink within three pixels of a first look, as a fraction of the whole rise: from 0
+    for a smooth shadow to 1 for a sharp stroke."""
     gray = reduce(gray, -(-max(gray.shape) // look.coarse))
     middle, weight, _ = edges(_contrast(gray, look.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
@@ -85,10 +88,10 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
     original, gray = gray, reduce(gray, ink.scale)
     for _ in range(4):
         outside, stroke = _surroundings(ink, look)
-        finer = min(size, max(STROKES * stroke, 3))
+        finer = min(size, max(WINDOW_STROKES * stroke, 3))
         if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
             break
-        scale = min(ink.scale, max(1, int(stroke * ink.scale / FINE)))
+        scale = min(ink.scale, max(1, int(stroke * ink.scale / MIN_STROKE)))
         if scale < ink.scale:
             gray = reduce(original, scale)
             outside = cv2.resize(outside.view(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
@@ -97,7 +100,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
         # none does, they were the writing.
         cleared = np.where(outside, paper, gray)
-        again = _extract(cleared, stroke / 6, finer, ACROSS * look.window * max(gray.shape))
+        again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * look.window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again[0].mask, look.smallest)):
             break
         original, sigma, size = cleared, stroke / 6, finer
@@ -111,9 +114,9 @@ def follow_faint_strokes(ink: Ink) -> Ink | None:
     """Extend the ink along much paler strokes that continue it; None if there is nothing as pale beyond its edges."""
     reach = 2 * round(ink.stroke / 4) + 3
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
-    if not (beyond & (ink.strength >= PALER)).any():
+    if not (beyond & (ink.strength >= PALEST)).any():
         return None
-    strength = np.asarray(ink.strength / ink.noise.clip(PALER, 1), np.float32)
+    strength = np.asarray(ink.strength / ink.noise.clip(PALEST, 1), np.float32)
     labels, stats = label_components(strength >= 1)
     inked = np.bincount(labels[ink.mask], minlength=len(stats)) > 0
     return ink._replace(mask=inked[labels], strength=strength)
@@ -123,12 +126,12 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
     """Ink at the picture's border that is not written but a table, a shadow or a page's edge, (H, W), and the mean
     width of the other strokes."""
     mask = ink.mask
-    if not share_of_rim(mask):
+    if not border_coverage(mask):
         return np.zeros(mask.shape, bool), ink.stroke
     labels, stats = label_components(mask)
     distances = ink_distances(mask)
     sizes = np.maximum(stats[:, 2], stats[:, 3])
-    contact, along = np.zeros(len(stats)), np.zeros(len(stats))  # as shares of the border's side and of its own
+    contact, along = np.zeros(len(stats)), np.zeros(len(stats))  # as fractions of the border's side and of its own
     for edge in sides(labels):
         length = np.bincount(edge, minlength=len(stats))
         np.maximum(contact, length / len(edge), out=contact)
@@ -139,13 +142,13 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
     widths = sums / np.maximum(stats[:, 4], 1)
     if written.any():
         # Wider ones are blots, or the shadow of a finger.
-        written &= widths <= BROAD * np.quantile(widths[written], 0.75)
+        written &= widths <= MAX_BROAD * np.quantile(widths[written], 0.75)
     stroke = width_of(float(sums[written].sum() / stats[written, 4].sum())) if written.any() else 0.0
-    outside = (contact > CONTACT) | (along > ALONG)
+    outside = (contact > MAX_CONTACT) | (along > MAX_ALONG)
     for label in np.flatnonzero((contact > 0) & ~outside & (stroke > 0)).tolist():
         left, top, width, height, _ = stats[label]
         part = slice(top, top + height), slice(left, left + width)
-        outside[label] = 2 * distances[part][labels[part] == label].max() > THICK * stroke
+        outside[label] = 2 * distances[part][labels[part] == label].max() > MAX_BORDER_STROKE * stroke
     reach = 2 * round(stroke / 2) + 3  # a blurred edge belongs to it
     grown = cv2.dilate(outside[labels].view(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     return grown, stroke or ink.stroke
@@ -182,15 +185,15 @@ def _extract(
     lift = quantile(below, 0.5) if below.size else 0.0  # noise lifts a closing
     strength -= lift
     threshold -= lift
-    table = paper < TABLE * quantile(sample(paper), 0.75)
+    table = paper < TABLE_BRIGHTNESS * quantile(sample(paper), 0.75)
     mask = (strength > threshold) & ~table
     if threshold < MIN_CONTRAST / 2 or not mask.any():
         return None
     stroke = stroke_width(mask)
-    pale = strength > PALE * threshold
+    pale = strength > PALE_CONTRAST * threshold
     reach = round(2 * stroke) | 1
     peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
-    local = np.clip(FADED * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
+    local = np.clip(FADED_LEVEL * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
     strength /= local
     if table.any():  # and its blurred edge, where dark spots have no paper around them
         edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
@@ -208,7 +211,7 @@ def _extract(
     across &= seeds > 0
     if not strong and across.any():
         return _extract(gray, 0, window, longest, strong=True)
-    across &= seeds < SEEDED * stats[:, 4]
+    across &= seeds < MIN_SEEDED * stats[:, 4]
     ruling = across[labels] & ~mask
     mask = (seeds > 0)[labels] & ~ruling
     strength[ruling] = 0
@@ -228,13 +231,13 @@ def _paler_writing(
         return []
     size = np.maximum(width, height)
     usual = np.quantile(size[written], 0.5, weights=area[written], method="inverted_cdf")
-    other &= (SIMILAR * height >= usual) & (size <= SIMILAR * usual)
+    other &= (MAX_SIZE_RATIO * height >= usual) & (size <= MAX_SIZE_RATIO * usual)
     if not other.any():
         return []
-    other &= np.bincount(labels[pale], minlength=len(stats)) >= SEEDED * area
+    other &= np.bincount(labels[pale], minlength=len(stats)) >= MIN_SEEDED * area
     found = []
     for label in np.flatnonzero(other).tolist():
         part = slice(top[label], top[label] + height[label]), slice(left[label], left[label] + width[label])
-        if 1 / SIMILAR <= stroke_width(labels[part] == label) / stroke <= SIMILAR:
+        if 1 / MAX_SIZE_RATIO <= stroke_width(labels[part] == label) / stroke <= MAX_SIZE_RATIO:
             found.append(label)
     return found

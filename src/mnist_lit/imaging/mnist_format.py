@@ -14,12 +14,14 @@ from mnist_lit.imaging.stroke_width import normalize_stroke_width, with_margin
 BOX_SIZE, IMAGE_SIZE = 20, 28  # sides of the digit's box and of the image (LeCun et al. 1998, section III.A)
 STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of MNIST's digits lie
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box
-MIN_GRAY = 0.2  # least share of gray pixels in the ink of an MNIST digit: its strokes are antialiased
-BAND = 0.25  # of strengths around the edge of a stroke, as a share of the edge's
-BLURRED, WIDEST, SHARPENING = 12, 25, 3  # edges in a drawn digit: least width to sharpen, greatest sharpened, how much
-# Enlargement of a digit that is rotated, and the palest ink kept, as a share of the darkest.
-ROTATION_ZOOM, ROTATION_INK = 3, 0.15
+MIN_GRAY = 0.2  # least fraction of gray pixels in the ink of an MNIST digit: its strokes are antialiased
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
+EDGE_BAND = 0.25  # of strengths around the edge of a stroke, as a fraction of the edge's
+# Of the edges in a drawn digit: least width of those that are sharpened, and greatest width that they are sharpened by.
+MIN_BLURRED_EDGE, MAX_SHARPENED_EDGE = 12, 25
+SHARPENING = 3  # strength of the unsharp mask
+ROTATION_ZOOM = 3  # enlargement of a digit that is rotated
+ROTATION_INK = 0.15  # the palest ink kept then, as a fraction of the darkest
 
 DigitImage = NDArray[np.uint8]  # (28, 28), 0 = paper, 255 = ink
 
@@ -69,7 +71,7 @@ class Drawing(NamedTuple):
     @property
     def is_blurred(self) -> bool:
         """Whether the digit seems out of focus."""
-        return self.edges >= BLURRED
+        return self.edges >= MIN_BLURRED_EDGE
 
     def image(self) -> DigitImage:
         """The digit in MNIST's format and stroke width."""
@@ -78,7 +80,7 @@ class Drawing(NamedTuple):
     # Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
     def sharpened(self) -> DigitImage:
         """The same, sharpened."""
-        sigma = min(self.edges, WIDEST) / 2
+        sigma = min(self.edges, MAX_SHARPENED_EDGE) / 2
         blurred = cv2.GaussianBlur(self.strength, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
         return _with_usual_strokes(self.strength + SHARPENING * (self.strength - blurred))
 
@@ -111,8 +113,8 @@ def _width_of_edges(drawn: NDArray[np.float32]) -> float:
     edge = _edge(drawn)
     ink = (drawn >= edge).view(np.uint8)
     outline = ink.sum() - cv2.erode(ink, np.ones((3, 3), np.uint8)).sum()
-    band = ((drawn > (1 - BAND) * edge) & (drawn < (1 + BAND) * edge)).sum()
-    return float(band / max(outline, 1)) * float(drawn.max()) / (2 * BAND * edge) if edge else 0.0
+    band = ((drawn > (1 - EDGE_BAND) * edge) & (drawn < (1 + EDGE_BAND) * edge)).sum()
+    return float(band / max(outline, 1)) * float(drawn.max()) / (2 * EDGE_BAND * edge) if edge else 0.0
 
 
 def in_mnist_format(pixels: NDArray[np.uint8]) -> DigitImage | None:

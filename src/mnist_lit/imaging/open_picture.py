@@ -22,9 +22,9 @@ SLOW_MAX_PIXELS = 25_000_000  # just above the 5712×4284 of phones, which store
 MAX_SIDE = 4096  # longer side in pixels above which a picture is reduced
 MAX_RATIO = 100  # of such a picture's sides; nothing could be read on a narrower one, and some decoders take seconds
 MAX_NUMBER = 1e30  # magnitude to which numbers in arrays are clipped, so that no sum overflows
-SOLID = 250  # least alpha of opaque pixels
-FILLED = 0.95  # least share of them in a canvas: ink fills less of its box
-TONES = 16  # standard deviation in gray levels above which a canvas has ink on it
+MIN_OPAQUE = 250  # least alpha of opaque pixels
+MIN_OPAQUE_CANVAS = 0.95  # least fraction of them in a canvas: ink fills less of its box
+MIN_TONES = 16  # standard deviation in gray levels above which a canvas has ink on it
 MIN_SPAN = 1e-30  # numbers that differ by less are one tone; float32 cannot hold 255 divided by it
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")  # Pillow knows these only with the plugin, which the extra `heic` installs
@@ -177,8 +177,8 @@ def _on_paper(picture: Image.Image) -> Image.Image:
     tones = np.asarray(picture.convert("RGB").convert("L"), np.float32)
     light = float((tones * alpha).sum() / max(float(alpha.sum()), 1)) >= 128
     left, top, right, bottom = picture.getchannel("A").getbbox() or (0, 0, 1, 1)
-    solid = alpha[top:bottom, left:right] >= SOLID
-    is_canvas = solid.mean() > FILLED and tones[top:bottom, left:right][solid].std() > TONES
+    solid = alpha[top:bottom, left:right] >= MIN_OPAQUE
+    is_canvas = solid.mean() > MIN_OPAQUE_CANVAS and tones[top:bottom, left:right][solid].std() > MIN_TONES
     paper = Image.new("RGBA", picture.size, "white" if light == (alpha.mean() > 128 or is_canvas) else "black")
     paper.alpha_composite(picture)
     return paper.convert("RGB")

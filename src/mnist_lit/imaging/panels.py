@@ -6,16 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_lit.imaging.areas import Pixels, in_reading_order
 from mnist_lit.imaging.border import border, sides
-from mnist_lit.imaging.sheet import Pixels, Sheet, difference_from, in_reading_order, upright_sheet
+from mnist_lit.imaging.sheet import Sheet, difference_from, upright_sheet
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
-PLAIN, DIFFERENT, CONTRAST = 8, 12, 40
-SIDE, SHARE = 12, 0.01  # shortest side of a panel, in pixels; least share of the picture in panels
-TICKS = 0.01  # widest ticks and letters beside a panel, as a share of the picture's longer side; at least 3 pixels
-STRAIGHT, FILLED = 0.95, 0.55  # least shares of a panel's sides and of its area that differ from the margin
-LABEL = 0.25  # height of the highest label, as a share of the lowest panel's
-INSET = 0.01  # by which a panel is cropped, as a share of its shorter side; at least a pixel
+MAX_MARGIN_RANGE, MIN_DIFFERENCE, MIN_RANGE = 8, 12, 40
+MIN_PANEL_SIDE = 12  # in pixels
+MIN_PANELS = 0.01  # least fraction of the picture in panels
+MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of the longer side; at least 3 pixels
+MIN_STRAIGHT, MIN_DIFFERENT = (
+    0.95,
+    0.55,
+)  # least fractions of a panel's sides and of its area that differ from the margin
+MAX_LABEL = 0.25  # height of the highest label, as a fraction of the lowest panel's
+PANEL_INSET = 0.01  # by which a panel is cropped, as a fraction of its shorter side; at least a pixel
 
 
 # A dark rectangle on a light margin looks like ink, and its digit like a hole. Only a figure has a margin without any
@@ -23,12 +28,12 @@ INSET = 0.01  # by which a panel is cropped, as a share of its shorter side; at 
 def find_panels(pixels: Pixels) -> list[Sheet]:
     """The rectangles on a plain margin, (H, W) or (H, W, 3), in reading order, if there is something in them."""
     margin = border(pixels)
-    if np.ptp(margin, axis=0).max() > PLAIN:
+    if np.ptp(margin, axis=0).max() > MAX_MARGIN_RANGE:
         return []
     different = _differs(pixels, np.median(margin, axis=0))
-    if different.mean() < SHARE:
+    if different.mean() < MIN_PANELS:
         return []
-    ticks = max(3, round(TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
+    ticks = max(3, round(MAX_TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
     outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not any(_is_compact(outline) for outline in outlines):
         return []
@@ -40,7 +45,7 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)
-    if not panels or labels[1:, 3].max(initial=0) > LABEL * min(height for *_, height in panels):
+    if not panels or labels[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
         return []
     corners = [
         np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
@@ -52,7 +57,9 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
 def _is_compact(outline: NDArray[Any]) -> bool:
     """Whether an outline, filled, covers most of the box around it."""
     _, _, width, height = cv2.boundingRect(outline)
-    return min(width, height) >= SIDE and cv2.contourArea(outline) >= FILLED * (width - 1) * (height - 1)
+    return min(width, height) >= MIN_PANEL_SIDE and cv2.contourArea(outline) >= MIN_DIFFERENT * (width - 1) * (
+        height - 1
+    )
 
 
 def _is_panel(
@@ -63,17 +70,19 @@ def _is_panel(
     middles = (
         side[len(side) // 5 : len(side) - len(side) // 5] for side in sides(solid[inside])
     )  # its corners may be round
-    straight = min(float(middle.mean()) for middle in middles) >= STRAIGHT
-    is_rectangle = straight and different[inside].mean() >= FILLED
-    return bool(min(width, height) >= SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= CONTRAST)
+    straight = min(float(middle.mean()) for middle in middles) >= MIN_STRAIGHT
+    is_rectangle = straight and different[inside].mean() >= MIN_DIFFERENT
+    return bool(
+        min(width, height) >= MIN_PANEL_SIDE and is_rectangle and np.ptp(pixels[inside], axis=(0, 1)).max() >= MIN_RANGE
+    )
 
 
 def _cut_out(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Sheet:
     """The panel in a box without its sides."""
-    inset = max(1, round(INSET * min(right - left, bottom - top)))
+    inset = max(1, round(PANEL_INSET * min(right - left, bottom - top)))
     return upright_sheet(pixels, slice(left + inset, right - inset), slice(top + inset, bottom - inset))
 
 
 def _differs(pixels: Pixels, color: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Where a picture's color is not that of its margin: 0 or 1, (H, W)."""
-    return np.asarray(difference_from(pixels, np.rint(color)) > DIFFERENT).view(np.uint8)
+    return np.asarray(difference_from(pixels, np.rint(color)) > MIN_DIFFERENCE).view(np.uint8)

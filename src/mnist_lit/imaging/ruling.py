@@ -9,29 +9,38 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.components import Component, label_components
 from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength
-from mnist_lit.imaging.ink import MIN_CONTRAST, STROKES
+from mnist_lit.imaging.ink import MIN_CONTRAST, WINDOW_STROKES
 from mnist_lit.imaging.stroke_width import Mask
 
 Values = NDArray[np.float64]
 
-PHOTO = 320  # longer side in pixels of the smallest picture that may show a page's ruling
-SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
+MIN_RULED_SIDE = 320  # longer side in pixels of the smallest picture that may show a page's ruling
+REDUCED_SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
 # In pixels of the reduced picture.
-STRIP = 16  # width of the strips in which lines are looked for
-THICKEST = 8  # of a line or a dot
-BENT, PARALLEL = 1.5, 0.75  # how far a line may stray from its course, and courses on average from their trend
-NEAR = 2  # least distance of two lines
-TENTH = 1.28  # standard deviations of normal noise from its 10 % quantile to its median
-FAINT = 3.0  # least darkness of a line, in gray levels
-MOST, EDGE = 0.75, 0.3  # least share of a strip's columns that shows a line; darkness of its edge, as a share
-LONG, WHOLE = 0.75, 0.95  # share of the strips in which a guide line must be visible: if there are many, or few
-FEWEST, MANY = 3, 5  # of these guide lines, which determine the course of all lines
-COVERED, STRIPS = 0.35, 4  # least share of the strips, and least number of strips, that show any other line
-ALIKE = 2.0  # how many times as thick and dark as the usual one such a line may be
-INK, AROUND = 0.75, 31  # greatest brightness of ink on a line, relative to the line's; samples of that, 8 pixels apart
-FEWEST_DOTS, SAMPLE = 40, 100  # least number of dots; how many of them are looked at
-COMPACT = 0.6  # least width of a dot, as a share of its height, and least area, as a share of its box
-EVEN, REGULAR = 0.15, 0.7  # share by which the distances of dots may differ, and least share of such distances
+STRIP_WIDTH = 16  # of the strips in which lines are looked for
+MAX_THICKNESS = 8  # of a line or a dot
+MAX_STRAY = 1.5  # from a line to its course
+MAX_TREND_ERROR = 0.75  # from the courses to their trend, on average
+MIN_LINE_DISTANCE = 2
+# Of a line's rows and strips.
+SIGMAS_TO_TENTH = 1.28  # standard deviations of normal noise from its 10 % quantile to its median
+MIN_DARKNESS = 3.0  # of a line, in gray levels
+MIN_COLUMNS = 0.75  # least fraction of a strip's columns that shows a line
+LINE_EDGE = 0.3  # darkness of a line's edge, as a fraction of its greatest
+MIN_GUIDE, MIN_FEW_GUIDES = (
+    0.75,
+    0.95,
+)  # least fraction of the strips that shows a guide line: if there are many, or few
+MIN_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the course of all lines
+MIN_COVERED, MIN_STRIPS = 0.35, 4  # least fraction of the strips, and least number of strips, that show any other line
+MAX_RATIO = 2.0  # how many times as thick and dark as the usual one such a line may be
+MAX_INK = 0.75  # greatest brightness of ink on a line, relative to the line's
+LINE_SAMPLES = 31  # of a line's brightness, 8 pixels apart
+# Of dots.
+MIN_DOTS, DOT_SAMPLE = 40, 100  # least number; how many of them are looked at
+MIN_COMPACT = 0.6  # least width, as a fraction of the height, and least area, as a fraction of the box
+MAX_DOT_DEVIATION = 0.15  # fraction by which their distances may differ
+MIN_REGULAR = 0.7  # least fraction of such distances
 
 
 class Line(NamedTuple):
@@ -52,9 +61,9 @@ class Line(NamedTuple):
 def remove_ruling(gray: Gray) -> Gray:
     """A picture (H, W), dark on light, without what is printed on its paper: five or more lines across the page, or
     three from border to border, within 8° of horizontal or vertical; or regular dots."""
-    if max(gray.shape) < PHOTO:
+    if max(gray.shape) < MIN_RULED_SIDE:
         return gray
-    scale = max(1.0, max(gray.shape) / SIDE)
+    scale = max(1.0, max(gray.shape) / REDUCED_SIDE)
     for _ in range(2):
         gray = np.ascontiguousarray(_remove_lines(gray, scale).T)
     return _remove_dots(gray, scale)
@@ -63,13 +72,13 @@ def remove_ruling(gray: Gray) -> Gray:
 def _remove_lines(gray: Gray, scale: float) -> Gray:
     """The picture without its nearly horizontal lines. scale: how much to reduce it for the search."""
     height, width = (round(side / scale) for side in gray.shape)
-    strips = width // STRIP
-    if strips < 2 * STRIPS or height < 3 * THICKEST:
+    strips = width // STRIP_WIDTH
+    if strips < 2 * MIN_STRIPS or height < 3 * MAX_THICKNESS:
         return gray
     reduced = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else gray
     lines = _find_lines(np.asarray(reduced, np.uint8))
     cleared = gray.copy() if lines else gray
-    x = 2 * ((np.arange(gray.shape[1]) + 0.5) / (scale * STRIP) - 0.5) / (strips - 1) - 1
+    x = 2 * ((np.arange(gray.shape[1]) + 0.5) / (scale * STRIP_WIDTH) - 0.5) / (strips - 1) - 1
     for *course, thickness in lines:
         _bridge(cleared, (np.polyval(course, x) + 0.5) * scale - 0.5, round(thickness * scale / 2))
     return cleared
@@ -89,90 +98,102 @@ def _find_lines(gray: Gray) -> list[Line]:
     rows = rows.clip(0, height - 1)
     shown = visible & (cv2.dilate(peaks.view(np.uint8), np.ones((3, 1), np.uint8)) > 0)[rows, np.arange(strips)]
     count = shown.sum(axis=1).astype(np.float32)
-    best = count >= cv2.dilate(count[:, None], np.ones((2 * NEAR + 1, 1), np.uint8))[:, 0]
-    found: list[tuple[Line, float, float]] = []  # with its darkness, and the share of the strips that show it
-    for at in np.flatnonzero(best & (count >= np.maximum(COVERED * visible.sum(axis=1), STRIPS))).tolist():
+    best = count >= cv2.dilate(count[:, None], np.ones((2 * MIN_LINE_DISTANCE + 1, 1), np.uint8))[:, 0]
+    found: list[tuple[Line, float, float]] = []  # with its darkness, and the fraction of the strips that show it
+    for at in np.flatnonzero(best & (count >= np.maximum(MIN_COVERED * visible.sum(axis=1), MIN_STRIPS))).tolist():
         bend, slope, level = courses[at].tolist()
-        if found and level - found[-1][0].level <= NEAR:
+        if found and level - found[-1][0].level <= MIN_LINE_DISTANCE:
             continue
         where = np.flatnonzero(shown[at])
-        across = (rows[at, where] + np.arange(-THICKEST, THICKEST + 1)[:, None]).clip(0, height - 1)
+        across = (rows[at, where] + np.arange(-MAX_THICKNESS, MAX_THICKNESS + 1)[:, None]).clip(0, height - 1)
         profile = np.median(dark[across, where], axis=1)
         above, below = _extent(profile)
-        if below - above <= THICKEST:
+        if below - above <= MAX_THICKNESS:
             line = Line(bend, slope, level + (above + below) / 2, below - above + 1)
             found.append((line, float(profile.max()), len(where) / max(int(visible[at].sum()), 1)))
     # The bars of several sevens line up, too, but are thicker and darker.
-    sure = [(line.thickness, darkness) for line, darkness, share in found if share >= LONG]
-    thickest, darkest = ALIKE * np.median(sure, axis=0) if sure else (0.0, 0.0)
+    sure = [(line.thickness, darkness) for line, darkness, fraction in found if fraction >= MIN_GUIDE]
+    thickest, darkest = MAX_RATIO * np.median(sure, axis=0) if sure else (0.0, 0.0)
     return [
-        line for line, darkness, share in found if share >= LONG or (line.thickness <= thickest and darkness <= darkest)
+        line
+        for line, darkness, fraction in found
+        if fraction >= MIN_GUIDE or (line.thickness <= thickest and darkness <= darkest)
     ]
 
 
 def _courses(peaks: Mask, x: Values) -> Values:
     """The course that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
     (N, 3), see `Line`; empty if these are too few, or are writing. x: each strip's position, (strips,)."""
-    chains = _chains(peaks, x, LONG)
-    if len(chains) < MANY:  # three ones may nearly fill a picture
-        chains = _chains(peaks, x, WHOLE)
-    if len(chains) < FEWEST:
+    chains = _chains(peaks, x, MIN_GUIDE)
+    if len(chains) < MANY_GUIDES:  # three ones may nearly fill a picture
+        chains = _chains(peaks, x, MIN_FEW_GUIDES)
+    if len(chains) < MIN_GUIDES:
         return np.empty((0, 3))
     bends, slopes, levels = chains.T
     bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
     away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
-    if away.mean() > PARALLEL:  # they are writing, such as three tall ones
+    if away.mean() > MAX_TREND_ERROR:  # they are writing, such as three tall ones
         return np.empty((0, 3))
     level = np.arange(-len(peaks) // 8, len(peaks) + len(peaks) // 8)
     return np.stack((np.polyval(bending, level), np.polyval(sloping, level), level), axis=1)
 
 
 def _extent(profile: Values) -> tuple[int, int]:
-    """The first and last row of a line, from its middle, given the darkness (2 · THICKEST + 1,) across it."""
-    top = THICKEST - NEAR + int(profile[THICKEST - NEAR : THICKEST + NEAR + 1].argmax())
-    light = np.pad(profile < EDGE * profile[top], 1, constant_values=True)
-    return top - int(light[top + 1 :: -1].argmax()) + 1 - THICKEST, top + int(light[top + 1 :].argmax()) - 1 - THICKEST
+    """The first and last row of a line, from its middle, given the darkness (2 · MAX_THICKNESS + 1,) across it."""
+    top = (
+        MAX_THICKNESS
+        - MIN_LINE_DISTANCE
+        + int(profile[MAX_THICKNESS - MIN_LINE_DISTANCE : MAX_THICKNESS + MIN_LINE_DISTANCE + 1].argmax())
+    )
+    light = np.pad(profile < LINE_EDGE * profile[top], 1, constant_values=True)
+    return top - int(light[top + 1 :: -1].argmax()) + 1 - MAX_THICKNESS, top + int(
+        light[top + 1 :].argmax()
+    ) - 1 - MAX_THICKNESS
 
 
 def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
-    """For each row and strip, (H, W // STRIP): how much darker most of it is than the paper above and below, and
+    """For each row and strip, (H, W // STRIP_WIDTH): how much darker most of it is than the paper above and below, and
     whether a line may be there."""
-    height, strips = len(gray), gray.shape[1] // STRIP
-    paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((3 * THICKEST + 1, 1), np.uint8))
+    height, strips = len(gray), gray.shape[1] // STRIP_WIDTH
+    paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((3 * MAX_THICKNESS + 1, 1), np.uint8))
     dark = (paper - gray).astype(np.float32) * (np.float32(255) / np.maximum(paper, 64).astype(np.float32))
-    thick = cv2.dilate(dark, np.ones((3, 1), np.uint8))[:, : strips * STRIP].reshape(height, strips, STRIP)
-    most = np.sort(thick, axis=2)[:, :, round((1 - MOST) * STRIP)]
+    thick = cv2.dilate(dark, np.ones((3, 1), np.uint8))[:, : strips * STRIP_WIDTH].reshape(height, strips, STRIP_WIDTH)
+    most = np.sort(thick, axis=2)[:, :, round((1 - MIN_COLUMNS) * STRIP_WIDTH)]
     low, middle = np.quantile(most, (0.1, 0.5), axis=0)
     most = np.maximum(most - middle, 0).astype(np.float32)
     smooth = cv2.GaussianBlur(most, (1, 5), 0)
     peaks = smooth >= cv2.dilate(smooth, np.ones((5, 1), np.uint8))
-    return most, peaks & (most > max(FAINT, MIN_SIGMAS * _sigma(low, middle)))
+    return most, peaks & (most > max(MIN_DARKNESS, MIN_SIGMAS * _sigma(low, middle)))
 
 
 def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
     """The standard deviation of noise with these 10 % quantiles and medians."""
-    return float(np.median(middle - low)) / TENTH
+    return float(np.median(middle - low)) / SIGMAS_TO_TENTH
 
 
-def _chains(peaks: Mask, x: Values, share: float) -> Values:
-    """The courses of the lines that are visible in that share of the strips and do not leave the page: (N, 3), see
+def _chains(peaks: Mask, x: Values, fraction: float) -> Values:
+    """The courses of the lines that are visible in that fraction of the strips and do not leave the page: (N, 3), see
     `Line`. x: each strip's position."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
     labels, stats = label_components(joined > 0)
     chains = []
-    for label in np.flatnonzero(stats[1:, 2] >= share * len(x)) + 1:
+    for label in np.flatnonzero(stats[1:, 2] >= fraction * len(x)) + 1:
         row, strip = np.nonzero((labels == label) & peaks)
-        if len(np.unique(strip)) < share * len(x):  # the dilation alone made it that long
+        if len(np.unique(strip)) < fraction * len(x):  # the dilation alone made it that long
             continue
         kept = np.ones(len(row), bool)
         for _ in range(3):
             course = np.polyfit(x[strip[kept]], row[kept], 2)
-            kept = np.abs(np.polyval(course, x[strip]) - row) <= BENT
-            if len(np.unique(strip[kept])) < share * len(x):
+            kept = np.abs(np.polyval(course, x[strip]) - row) <= MAX_STRAY
+            if len(np.unique(strip[kept])) < fraction * len(x):
                 break
         else:
             chains.append(course)
-    inside = [one for one in chains if all(NEAR < end < len(peaks) - NEAR for end in np.polyval(one, (-1, 1)))]
+    inside = [
+        one
+        for one in chains
+        if all(MIN_LINE_DISTANCE < end < len(peaks) - MIN_LINE_DISTANCE for end in np.polyval(one, (-1, 1)))
+    ]
     return np.array(inside).reshape(-1, 3)
 
 
@@ -184,49 +205,53 @@ def _bridge(gray: Gray, rows: Values, reach: int) -> None:
     inside[[0, -1]] = False
     around = around.clip(0, len(gray) - 1)
     seen = gray[around, columns].astype(np.float32)
-    share = np.linspace(0, 1, len(seen), dtype=np.float32)[:, None]
-    beneath = seen[:1] * (1 - share) + seen[-1:] * share
+    fraction = np.linspace(0, 1, len(seen), dtype=np.float32)[:, None]
+    beneath = seen[:1] * (1 - fraction) + seen[-1:] * fraction
     darkest = (seen / np.maximum(beneath, 1)).min(axis=0)[::8]
-    usual = cv2.medianBlur((255 * darkest.clip(0, 1)).astype(np.uint8)[None], min(AROUND, (len(darkest) - 1) | 1))
+    usual = cv2.medianBlur((255 * darkest.clip(0, 1)).astype(np.uint8)[None], min(LINE_SAMPLES, (len(darkest) - 1) | 1))
     line = np.repeat(usual[0], 8)[: len(columns)] / np.float32(255)
-    limit = np.maximum(INK * line, 3 * line - 2)  # ink on a faint line is three times as far from the paper
+    limit = np.maximum(MAX_INK * line, 3 * line - 2)  # ink on a faint line is three times as far from the paper
     replaced = inside & (seen >= limit * beneath)
     gray[around[replaced], np.broadcast_to(columns, inside.shape)[replaced]] = beneath[replaced]
 
 
 def _remove_dots(gray: Gray, scale: float) -> Gray:
     """The picture without small dots if most are equally far from the next one. scale: see `_remove_lines`."""
-    size = round(2 * THICKEST * scale) | 1
+    size = round(2 * MAX_THICKNESS * scale) | 1
     paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8)), np.uint8)
     dark = paper - gray
     low, middle = np.quantile(dark[::7, ::7], (0.1, 0.5))
     ink = dark > middle + max(MIN_CONTRAST, MIN_SIGMAS * _sigma(low, middle))
     _, labels, stats, centers = cv2.connectedComponentsWithStats(ink.view(np.uint8), connectivity=8)
     shorter, longer = np.sort(stats[:, 2:4], axis=1).T
-    small = (longer <= THICKEST * scale) & (shorter >= COMPACT * longer) & (stats[:, 4] >= COMPACT * shorter * longer)
+    small = (
+        (longer <= MAX_THICKNESS * scale)
+        & (shorter >= MIN_COMPACT * longer)
+        & (stats[:, 4] >= MIN_COMPACT * shorter * longer)
+    )
     small[0] = False
     dots = centers[small].astype(np.float32)
-    if len(dots) < FEWEST_DOTS:
+    if len(dots) < MIN_DOTS:
         return gray
-    some = dots[:: -(-len(dots) // SAMPLE)]
+    some = dots[:: -(-len(dots) // DOT_SAMPLE)]
     apart = np.sqrt([np.partition(((dots - one) ** 2).sum(axis=1), 1)[1] for one in some])  # to the nearest other dot
     usual = np.median(apart)
-    if np.mean(np.abs(apart - usual) <= EVEN * usual) < REGULAR:
+    if np.mean(np.abs(apart - usual) <= MAX_DOT_DEVIATION * usual) < MIN_REGULAR:
         return gray
     removed = cv2.dilate(small[labels].view(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return np.where(removed, paper, gray)
 
 
-def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
-    """Straight lines longer than this share of the picture's side, within 7° of horizontal or vertical, without the ink
-    that crosses them: pixels count only where the ink is no thicker than the line."""
+def ruled_lines(mask: Mask, stroke: float, fraction: float) -> list[Component]:
+    """Straight lines longer than this fraction of the picture's side, within 7° of horizontal or vertical, without the
+    ink that crosses them: pixels count only where the ink is no thicker than the line."""
     lines = []
-    reach = round(STROKES * stroke) | 1
+    reach = round(WINDOW_STROKES * stroke) | 1
     for transposed in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
         # Like run-length smoothing (Wong et al. 1982): join long runs of ink over gaps, then label what is connected.
         ink = transposed.view(np.uint8)
         columns_with_ink = np.flatnonzero(transposed.any(axis=0))
-        if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < share * ink.shape[1] - 1:
+        if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < fraction * ink.shape[1] - 1:
             continue
         row = np.ones((1, reach), np.uint8)
         padded = np.pad(ink, ((0, 0), (reach, reach)))  # of paper; OpenCV's own borders count as ink when it erodes
@@ -237,7 +262,7 @@ def ruled_lines(mask: Mask, stroke: float, share: float) -> list[Component]:
         labels, stats = label_components(np.ascontiguousarray(joined) > 0)
         thickness = None
         for number, (left, top, width, height, _) in enumerate(stats.tolist()):
-            if number == 0 or width < share * transposed.shape[1] or height > width / STROKES:
+            if number == 0 or width < fraction * transposed.shape[1] or height > width / WINDOW_STROKES:
                 continue
             thickness = _run_lengths(transposed.T).T if thickness is None else thickness
             rows, columns = slice(top, top + height), slice(left, left + width)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Distances = NDArray[np.float32]
 
-MAX_EROSION = 0.7  # share of the thinnest strokes' half width that may be taken off, so that no stroke is lost
+MAX_EROSION = 0.7  # fraction of the thinnest strokes' half width that may be taken off, so that no stroke is lost
 
 
 def ink_distances(mask: Mask) -> Distances:

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_lit.imaging.components import Component, overlaps, typical_height
+from mnist_lit.imaging.components import STROKE_GAP, Component, overlaps, typical_height
 
-# Shares of the page's typical digit height.
-DASH, FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one
-NEAR = 0.25  # largest gap between two strokes of a digit
-SAME_LINE, LAST = 0.4, 3  # vertical overlap of neighbors in a line of text, and how many are looked at
-SMALLER, LOWER, FEWEST = 0.5, 0.75, 3  # greatest height of a line of small digits, and of its highest; least number
-APART = 2.0  # widest gap between them, in heights
-BESIDE, NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
-ALIGNED = 0.25  # greatest difference of the heights of pieces in a line
-FLAT, STEEPEST = 0.08, 0.35  # slopes between which lines are not taken as level
-STEPS, MANY = 3, 1000  # least number of steps between neighbors, and most pieces for which they are looked for
-GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
-SHORT, SLIM = 0.55, 0.8  # highest comma, and its greatest width, as a share of its height
+# Fractions of the page's typical digit height.
+MAX_DASH, MAX_FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one
+MAX_SMALL_LINE, MAX_SMALL_DIGIT = 0.5, 0.75  # heights of the highest line of small digits, and of its highest digit
+MAX_COMMA = 0.55  # height of the highest comma
+MIN_NEIGHBOR, MAX_NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
+MAX_MISALIGNED = 0.25  # greatest difference of the heights of pieces in a line
+# Of neighbors in a line.
+MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower one's height
+LAST_IN_LINE = 3  # how many are looked at
+MIN_SMALL_LINE, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
+MAX_COMMA_WIDTH = 0.8  # as a fraction of its height
+MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # between which lines are not taken as level
+MIN_NEIGHBORS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
+MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
 
 
 def text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
@@ -33,22 +35,22 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
 # too, and small differences between neighbors add up across a page, so the slope must also align what is far apart.
 def _slope(found: Sequence[Component], typical: float) -> float:
     """How far the lines of text fall, in pixels per pixel to the right; 0 if they are level, or no lines."""
-    tall = [one for one in found if one.height >= FRAGMENT * typical]
-    if not STEPS < len(tall) <= MANY:
+    tall = [one for one in found if one.height >= MAX_FRAGMENT * typical]
+    if not MIN_NEIGHBORS < len(tall) <= MAX_SLOPED:
         return 0.0
     centers = np.array([(one.left + one.right, one.top + one.bottom) for one in tall]) / 2
     across, down = (centers[None] - centers[:, None]).transpose(2, 0, 1)
-    distances = np.where(across > BESIDE * typical, np.hypot(across, down), np.inf)
+    distances = np.where(across > MIN_NEIGHBOR * typical, np.hypot(across, down), np.inf)
     nearest = distances.argmin(axis=1)
-    starts = np.flatnonzero(distances.min(axis=1) < NEIGHBOR * typical)
-    if len(starts) < STEPS:
+    starts = np.flatnonzero(distances.min(axis=1) < MAX_NEIGHBOR * typical)
+    if len(starts) < MIN_NEIGHBORS:
         return 0.0
     slope = float(np.median(down[starts, nearest[starts]] / across[starts, nearest[starts]]))
-    if not FLAT < abs(slope) < STEEPEST:
+    if not MIN_SLOPE < abs(slope) < MAX_SLOPE:
         return 0.0
-    far = across > NEIGHBOR * typical
-    level, sloping = (np.count_nonzero(far & (abs(down - at * across) < ALIGNED * typical)) for at in (0, slope))
-    return slope if sloping > GAIN * level else 0.0
+    far = across > MAX_NEIGHBOR * typical
+    level, sloping = (np.count_nonzero(far & (abs(down - at * across) < MAX_MISALIGNED * typical)) for at in (0, slope))
+    return slope if sloping > MIN_GAIN * level else 0.0
 
 
 def _level_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
@@ -57,18 +59,18 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     commas = find_commas(found, typical)
     small = _small_lines([one for one in found if one not in commas], typical)
     others = [one for one in found if not any(one in line for line in small)]
-    low = [one for one in others if one.height < DASH * typical or one in commas]
+    low = [one for one in others if one.height < MAX_DASH * typical or one in commas]
     lines: list[list[Component]] = []
     for one in sorted((one for one in others if one not in low), key=lambda one: one.left):
-        beside = [max(_shared_height(one, it) for it in line[-LAST:]) for line in lines]
-        if lines and max(beside) > SAME_LINE:
+        beside = [max(_shared_height(one, it) for it in line[-LAST_IN_LINE:]) for line in lines]
+        if lines and max(beside) > MIN_SHARED_HEIGHT:
             lines[beside.index(max(beside))].append(one)
         else:
             lines.append([one])
     tall = [(other, line) for line in lines + small for other in line]
     for one in low if tall else ():
         other, line = max(tall, key=lambda pair: min(overlaps(one, pair[0])))
-        if min(overlaps(one, other)) >= -NEAR * typical:
+        if min(overlaps(one, other)) >= -STROKE_GAP * typical:
             line.append(one)
     lines += small
     lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
@@ -78,42 +80,46 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
 def height_of_line(line: Sequence[Component], typical: float) -> float:
     """The typical height of a line's digits if they are far smaller than those of other lines; else the page's."""
     own = typical_height(line)
-    is_small = own < SMALLER * typical and sum(one.height >= FRAGMENT * own for one in line) >= FEWEST
+    is_small = (
+        own < MAX_SMALL_LINE * typical and sum(one.height >= MAX_FRAGMENT * own for one in line) >= MIN_SMALL_LINE
+    )
     return own if is_small else typical
 
 
 def _small_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
     """The lines of at least three pieces side by side that are far smaller than the page's typical digit."""
-    lower = [one for one in found if one.height < LOWER * typical]
+    lower = [one for one in found if one.height < MAX_SMALL_DIGIT * typical]
     own = typical_height(lower)
-    if own >= typical or sum(one.height < SMALLER * typical for one in lower) < FEWEST:
+    if own >= typical or sum(one.height < MAX_SMALL_LINE * typical for one in lower) < MIN_SMALL_LINE:
         return []
     groups: list[list[Component]] = []
     for line in _level_lines(lower, own):
         groups.append([])
         for one in line:
-            if groups[-1] and -overlaps(groups[-1][-1], one)[1] > APART * own:
+            if groups[-1] and -overlaps(groups[-1][-1], one)[1] > MAX_SMALL_GAP * own:
                 groups.append([])
             groups[-1].append(one)
-    tall = [one for one in found if one.height >= LOWER * typical]
+    tall = [one for one in found if one.height >= MAX_SMALL_DIGIT * typical]
     small = [group for group in groups if height_of_line(group, typical) < typical]
     return [
-        group for group in small if not any(_shared_height(one, other) > SAME_LINE for one in group for other in tall)
+        group
+        for group in small
+        if not any(_shared_height(one, other) > MIN_SHARED_HEIGHT for one in group for other in tall)
     ]
 
 
 def _shared_height(one: Component, other: Component) -> float:
-    """How far two components overlap down, as a share of the lower one's height; negative = gap."""
+    """How far two components overlap down, as a fraction of the lower one's height; negative = gap."""
     return overlaps(one, other)[0] / min(one.height, other.height)
 
 
 def find_commas(found: Sequence[Component], typical: float) -> list[Component]:
     """The short strokes that begin beside the foot of a taller component and reach below it."""
-    short = [one for one in found if one.height <= SHORT * typical and one.width <= SLIM * one.height]
-    tall = [one for one in found if one.height >= FRAGMENT * typical] if short else []
+    short = [one for one in found if one.height <= MAX_COMMA * typical and one.width <= MAX_COMMA_WIDTH * one.height]
+    tall = [one for one in found if one.height >= MAX_FRAGMENT * typical] if short else []
     return [one for one in short if any(_is_comma(one, digit, typical) for digit in tall)]
 
 
 def _is_comma(one: Component, digit: Component, typical: float) -> bool:
     down, across = overlaps(one, digit)
-    return -NEAR * typical <= across <= 0 and 0 <= down <= one.height / 2 and one.bottom > digit.bottom
+    return -STROKE_GAP * typical <= across <= 0 and 0 <= down <= one.height / 2 and one.bottom > digit.bottom

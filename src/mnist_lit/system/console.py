@@ -35,14 +35,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
-def percent(share: float, images: int | None = None) -> str:
-    """A share of `images` in percent, with the fewest decimals that tell neighboring counts apart; two if `images` is
-    unknown.
+def percent(fraction: float, images: int | None = None) -> str:
+    """A fraction of `images` in percent, with the fewest decimals that tell neighboring counts apart; two if `images`
+    is unknown.
 
     >>> percent(176 / 180, 180), percent(9941 / 10_000), percent(7 / 8, 8)
     ('97.8 %', '99.41 %', '88 %')
     """
-    return f"{100 * share:.{2 if images is None else percent_digits(images)}f} %"
+    return f"{100 * fraction:.{2 if images is None else percent_digits(images)}f} %"
 
 
 def percent_digits(images: int) -> int:

@@ -42,8 +42,8 @@ def test_numbers_stand_under_their_headings(page: str, numbers: dict[str, Any]) 
     head, rows = re.findall(r'<section id="classes">.*?<thead>(.*?)</thead>.*?<tbody>(.*?)</tbody>', page, re.S)[0]
     assert re.findall(r">([^<>]+)</th>", head)[1:5] == ["images", "precision", "recall", "F1"]
     for scores, row in zip(test["classes"], rows.split("</tr>")[:-1], strict=True):
-        shares = [percent(scores[name], scores["support"]) for name in ("precision", "recall", "f1")]
-        assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *shares]
+        fractions = [percent(scores[name], scores["support"]) for name in ("precision", "recall", "f1")]
+        assert re.findall(r"<td>.*?>([^<>]+)</data>", row)[:4] == [str(scores["support"]), *fractions]
 
 
 def test_an_unfinished_run_and_a_temperature_of_one_say_so(page: str, numbers: dict[str, Any]) -> None:

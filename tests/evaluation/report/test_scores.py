@@ -44,12 +44,12 @@ def test_calibration_agrees_with_torch_and_torchmetrics(
     found = numbers["test"]["calibration"]
     temperature = load_calibrated(best_checkpoint(reported_run) or "").network.temperature
     assert found["temperature"] == pytest.approx(float(temperature))
-    for when, shares in (("before", probs), ("after", F.softmax(probs.log() / temperature, dim=1))):
-        below_one = shares.clamp(max=1 - 1e-9)  # torchmetrics puts 1 into a bin of its own
+    for when, calibrated in (("before", probs), ("after", F.softmax(probs.log() / temperature, dim=1))):
+        below_one = calibrated.clamp(max=1 - 1e-9)  # torchmetrics puts 1 into a bin of its own
         ece = multiclass_calibration_error(below_one, labels, 10, n_bins=15)
         assert found[when]["ece"] == pytest.approx(float(ece), abs=1e-6)
-        assert found[when]["nll"] == pytest.approx(float(F.nll_loss(shares.log(), labels)))
-        assert found[when]["brier"] == pytest.approx(float(((shares - F.one_hot(labels, 10)) ** 2).sum(1).mean()))
+        assert found[when]["nll"] == pytest.approx(float(F.nll_loss(calibrated.log(), labels)))
+        assert found[when]["brier"] == pytest.approx(float(((calibrated - F.one_hot(labels, 10)) ** 2).sum(1).mean()))
         assert sum(one["count"] for one in found[when]["bins"]) == 360
 
 

@@ -23,7 +23,7 @@ def plain(value: float) -> str:
 
 
 def tick_percent(value: float) -> str:
-    """A share in percent, as a tick.
+    """A fraction in percent, as a tick.
 
     >>> tick_percent(0.975)
     '97.5 %'
@@ -42,7 +42,7 @@ class Line:
     dots: bool = True  # whether dots are visible; tooltips work without
     key: str = ""  # of the points in the `--json` object, if the legend shows the last one
     style: str = ""  # the format of that value, see `page.FORMATS`
-    images: int | None = None  # number of images that a share was measured on
+    images: int | None = None  # number of images that a fraction was measured on
     band: Sequence[tuple[float, float, float]] = ()  # x, low, high
     radii: Sequence[float] = ()  # of the dots
 
@@ -84,8 +84,8 @@ class Chart:
     def y(self, value: float) -> float:
         """The vertical position of a value, at the plot's edge if it lies outside."""
         low, high = self._limits[1]
-        share = (self._scaled(value) - low) / (high - low)
-        return round(BOTTOM - (BOTTOM - TOP) * min(max(share, 0), 1), 1)
+        fraction = (self._scaled(value) - low) / (high - low)
+        return round(BOTTOM - (BOTTOM - TOP) * min(max(fraction, 0), 1), 1)
 
     def path(self, points: Sequence[Point]) -> str:
         """The `points` attribute of an SVG polyline."""

@@ -74,12 +74,12 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
 
 
 def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:
-    """The color depth of each cell: its share of its row; for mistakes, the root of that relative to the largest."""
+    """The color depth of each cell: its fraction of its row; for mistakes, the root of that relative to the largest."""
     counts = np.array(confusion or [[0]])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     correct = np.eye(len(counts), dtype=bool)
-    worst = max(float(shares[~correct].max(initial=0)), 1e-12)
-    depths = np.where(correct, shares, MAX_DEPTH * (shares / worst) ** 0.5)
+    worst = max(float(fractions[~correct].max(initial=0)), 1e-12)
+    depths = np.where(correct, fractions, MAX_DEPTH * (fractions / worst) ** 0.5)
     return [[round(value, 3) for value in row] for row in depths.tolist()]
 
 
@@ -109,7 +109,7 @@ def _mistakes_by_pair(test: Mapping[str, Any]) -> dict[tuple[int, int], list[int
 def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
     test, robustness = report["test"], report["robustness"]
     curve, accuracy = test["coverage"]["curve"], partial(percent, images=test["images"])
-    axes: dict[str, Any] = {"x_label": "coverage: share of images answered", "x_text": tick_percent}
+    axes: dict[str, Any] = {"x_label": "coverage: fraction of images answered", "x_text": tick_percent}
     answered = [Line("accuracy", "main", curve, accuracy, dots=False)]
     changes = []
     for name, change in robustness["changes"].items():

@@ -28,7 +28,7 @@ Numbers = dict[str, Any]
 
 
 def accuracy_share(right: int, total: int) -> Numbers:
-    """A count of right answers as a share with its 95 % interval; None where there are no images."""
+    """A count of right answers as a fraction with its 95 % interval; None where there are no images."""
     low, high = wilson_interval(right, total) if total else (None, None)
     return {"images": total, "right": right, "accuracy": right / total if total else None, "low": low, "high": high}
 
@@ -98,8 +98,10 @@ def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Numbers]:
 def _per_class(labels: Ints, predicted: Ints, counts: Ints, names: Sequence[str]) -> list[Numbers]:
     """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
     classes = range(len(names))
-    *shares, total = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
-    precision, recall, f1 = ([None if np.isnan(value) else float(value) for value in share] for share in shares)
+    *fractions, total = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
+    precision, recall, f1 = (
+        [None if np.isnan(value) else float(value) for value in fraction] for fraction in fractions
+    )
     wrong = counts * ~np.eye(len(names), dtype=bool)
     times = wrong.max(axis=1).tolist()
     taken_for = [taken if n else None for taken, n in zip(wrong.argmax(axis=1).tolist(), times, strict=True)]

@@ -1,0 +1,89 @@
+"""Tell the edges of a sheet of paper on a table from those of shadows, boxes and strokes. NumPy and OpenCV only."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.imaging.areas import Corners, Pixels
+from mnist_lit.imaging.border import border
+
+EDGE_DISTANCES = (-2, 7, 14, 28, 42)  # from an edge: the first three show it, the others whether there is paper again
+MIN_STEP = 14.0  # least difference of paper and table, in gray levels
+MIN_SEEN, SEEN_WHOLE = 0.6, 0.8  # least fraction of a side in view that shows an edge; above the second one it must
+MAX_DRIFT = 0.8  # largest change of the table's color beyond an edge, as a fraction of that at the edge
+MAX_ENCLOSED = 0.2  # greatest fraction of the sides beyond which there is paper again, as around a zero
+MIN_HUE_CHANGE = 0.03  # of a color's fraction of the brightness, at an edge
+MIN_HUE_RATIO = 0.25  # of a side's change of hue to the largest: below this, it is a change of brightness
+FAR_DARKER = 0.5  # a table's brightness, as a fraction of the paper's, below which it is not in shadow; and ink's
+
+Levels = NDArray[np.float32]
+
+
+def has_edges(colors: Pixels, corners: Corners) -> bool:
+    """Whether a polygon's sides separate paper from table. One may be out of view, or two of a quadrilateral if the
+    table is far darker or of another color."""
+    sides: list[Levels] = []
+    for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        levels, seen = _levels_across(colors, start, stop)
+        if seen >= MIN_SEEN and _is_sharp(*levels[:3]):
+            sides.append(levels)
+        elif seen >= SEEN_WHOLE:
+            return False
+    hues = [_hue_change(levels[0], levels[1]) for levels in sides]
+    far = (
+        all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > MIN_HUE_CHANGE
+    )
+    # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
+    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(hues) < MIN_HUE_RATIO * max(hues)
+    if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
+        return False
+    doubtful = len(corners) > 4 or len(sides) == 2
+    if doubtful and np.concatenate([_is_stroke(levels) for levels in sides]).mean() > MAX_ENCLOSED:
+        return False  # the inside of a zero, or of the corner of a seven
+    sheet = filled(corners, colors.shape)
+    outside = border(colors)[border(sheet) == 0]
+    if not len(outside):
+        return False
+    paper = np.mean([levels[0].mean(axis=0) for levels in sides], axis=0)
+    # Otherwise there is paper outside, too, as around a box.
+    return bool(np.median(np.abs(outside - paper).max(axis=1)) > MIN_STEP)
+
+
+def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels, float]:
+    """The colors at EDGE_DISTANCES from one side of a polygon, (len(EDGE_DISTANCES), N, C), at those of 33 points where
+    the first two are in the picture; and the fraction of such points. Beyond the picture, the colors at its border
+    count."""
+    height, width = colors.shape[:2]
+    points = start + np.linspace(0.1, 0.9, 33)[:, None] * (stop - start)
+    right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
+    across = np.array([points + distance * np.array([down, -right]) for distance in EDGE_DISTANCES]).round().astype(int)
+    seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
+    x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
+    return colors[y, x].astype(np.float32), float(seen.mean())
+
+
+def _hue_change(inside: Levels, outside: Levels) -> float:
+    """How much the fraction of a color in the brightness changes at an edge."""
+    hues = [levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside)]
+    return float(np.abs(hues[0] - hues[1]).max())
+
+
+def _is_stroke(levels: Levels) -> NDArray[np.bool_]:
+    """Where there is paper again beyond an edge: levels (D, N, C) from the inside → (N,)."""
+    inside, outside, _, *beyond = levels
+    again = [np.abs(there - inside).sum(axis=1) < np.abs(there - outside).sum(axis=1) for there in beyond]
+    return np.asarray(np.any(again, axis=0))
+
+
+def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
+    """Whether colors, (N, C) each, change at an edge and hardly beyond it."""
+    step = np.median(np.abs(outside - inside).max(axis=1))
+    change, drift = (
+        np.abs((there - here).mean(axis=0)).max() for here, there in ((inside, outside), (outside, farther))
+    )
+    return bool(step >= MIN_STEP and drift <= MAX_DRIFT * change)
+
+
+def filled(corners: Corners, shape: tuple[int, ...]) -> Pixels:
+    """A polygon in a picture of that shape: 1 inside, 0 outside, (H, W)."""
+    return np.asarray(cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), corners.round().astype(np.int32), 1), np.uint8)
