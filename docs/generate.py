@@ -24,7 +24,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from mnist_lit.cli.summary import LayerRow, layer_rows
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.data.in_memory import InMemoryDataset
@@ -32,6 +31,7 @@ from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import confusion_matrix, gallery
+from mnist_lit.evaluation.layers import LayerRow, layer_rows
 from mnist_lit.evaluation.report.activations import layer_activations
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.model import TutorialCNN

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_strength
 from mnist_lit.data.datasets import DatasetName, check_options, class_names, load_dataset
-from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, TORCHVISION_LOADED, download_dataset
+from mnist_lit.data.download import DEFAULT_TIMEOUT, IDX_DATASETS, TORCHVISION_DATASETS, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
@@ -91,7 +91,7 @@ class MNISTDataModule(pl.LightningDataModule):
         except ValueError as error:
             raise InputError(f"data.{error}") from error
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
-        self.anneal, self.handwriting = anneal, HandwritingStyles(continental, handwriting)
+        self.anneal, self.styles = anneal, HandwritingStyles(continental, handwriting)
         self.split_seed, self.seed = split_seed, seed
         self.mirrors, self.timeout = mirrors, timeout
         self.split, self.fraction, self.per_class = split, fraction, per_class
@@ -104,9 +104,9 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing or damaged. Lightning calls this once per machine."""
-        if self.digits is None and self.dataset in TORCHVISION_CLASSES:
+        if self.digits is None and self.dataset in IDX_DATASETS:
             download_dataset(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
-        elif self.digits is None and self.dataset in TORCHVISION_LOADED:
+        elif self.digits is None and self.dataset in TORCHVISION_DATASETS:
             download_from_torchvision(self.dataset, self.split, self.data_dir)
 
     def setup(self, stage: str | None = None) -> None:
@@ -125,7 +125,7 @@ class MNISTDataModule(pl.LightningDataModule):
         """Choose the images to train and to validate on."""
         if hasattr(self, "train_indices"):
             return
-        if self.handwriting != HandwritingStyles() and self.classes != DIGITS:
+        if self.styles != HandwritingStyles() and self.classes != DIGITS:
             raise InputError("data.continental, data.handwriting: expected 0 unless the classes are the digits 0 to 9")
         total, source = len(data.train_labels), self.data_dir if self.dataset == "folder" else self.dataset
         if not total:
@@ -141,7 +141,7 @@ class MNISTDataModule(pl.LightningDataModule):
         """Steps of `batch_size` images, divided among the devices."""
         images, labels = self._tensors("train")
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        plain = self.handwriting == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
+        plain = self.styles == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options, **_rank_options())
 
@@ -174,7 +174,7 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28); each image's (seed, epoch, index) determines how."""
-        images = self.handwriting(images, labels, indices, self.seed, epoch)
+        images = self.styles(images, labels, indices, self.seed, epoch)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
         return self.augmentation(images, draws, annealed_strength(self.anneal, epoch, epochs))

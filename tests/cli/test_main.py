@@ -177,3 +177,16 @@ def test_debug_shows_the_traceback(cli: Cli) -> None:
 def test_an_error_is_one_line_whatever_it_quotes(cli: Cli) -> None:
     code, out, err = cli("runs", "no\nsuch\x1b[2Jfolder")
     assert (code, out, err) == (2, "", "mnist-lit: no folder no such?[2Jfolder\n")
+
+
+def test_only_the_help_of_commands_with_lightnings_options_imports_torch() -> None:
+    commands = [name for name, (module, _) in COMMANDS.items() if module != "lightning"]
+    program = f"""
+import contextlib, io, sys
+from mnist_lit.cli.main import main
+for command in {commands}:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main([command, "--help"])
+    assert "torch" not in sys.modules, command
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -23,7 +23,7 @@ def test_other_options_go_to_fit_and_the_folder_is_kept_if_named(cli: Cli, monke
         assert folder.is_dir()
         return 1
 
-    monkeypatch.setattr("mnist_lit.cli.verify_resume.verify_resume", verify)
+    monkeypatch.setattr("mnist_lit.experiments.verify_resume.verify_resume", verify)
     assert cli("verify-resume", "--kills", "2", "--model.lr", "1", "--folder", "kept/here")[0] == 1
     assert cli("verify-resume", "--kill_seed", "3")[0] == 1
     assert calls[0] == (["--model.lr", "1"], 2, 0, Path("kept/here"))

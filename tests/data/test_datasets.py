@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from mnist_lit.data.datasets import DATASETS, DatasetName, load_dataset
-from mnist_lit.data.download import TORCHVISION_CLASSES, TORCHVISION_LOADED
+from mnist_lit.data.download import IDX_DATASETS, TORCHVISION_DATASETS
 from mnist_lit.data.in_memory import stratified_split
 
 
@@ -49,10 +49,10 @@ def test_one_flipped_bit_changes_the_fingerprint() -> None:
 
 
 def test_every_dataset_is_downloaded_embedded_or_a_folder() -> None:
-    assert {*TORCHVISION_CLASSES, *TORCHVISION_LOADED, "digits", "folder"} == {*get_args(DatasetName)}
+    assert {*IDX_DATASETS, *TORCHVISION_DATASETS, "digits", "folder"} == {*get_args(DatasetName)}
 
 
 def test_every_dataset_has_a_title_for_its_report_and_every_archive_its_classes() -> None:
     assert DATASETS.keys() == {*get_args(DatasetName)}
     assert all(dataset.title for dataset in DATASETS.values())
-    assert {name for name in DATASETS if DATASETS[name].classes} == {*TORCHVISION_CLASSES, "qmnist", "digits"}
+    assert {name for name in DATASETS if DATASETS[name].classes} == {*IDX_DATASETS, "qmnist", "digits"}

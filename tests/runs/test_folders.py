@@ -1,6 +1,5 @@
-"""Run folders are new ones, and the newest is found."""
+"""Run folders and their files have names, and the newest is found."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ from mnist_lit.runs.folders import (
     all_predictions,
     all_runs,
     best_checkpoint,
-    create_named_run,
-    create_run,
     find_run,
     finished_epochs,
     finished_members,
@@ -25,6 +22,7 @@ from mnist_lit.runs.folders import (
     run_of_checkpoint,
     validation_images,
 )
+from mnist_lit.runs.new_folder import create_run
 
 
 def save(run: Path, name: str) -> Path:
@@ -32,19 +30,6 @@ def save(run: Path, name: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.touch()
     return path
-
-
-def test_twenty_concurrent_runs_get_twenty_folders(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(20) as pool:
-        made = list(pool.map(lambda _: create_run(tmp_path / "logs"), range(20)))
-    assert sorted(run.name for run in made) == sorted(f"version_{n}" for n in range(20))
-
-
-def test_numbers_continue_from_the_highest_and_other_names_are_ignored(tmp_path: Path) -> None:
-    for name in ("version_9", "version_10", "version_x", "notes"):
-        tmp_path.joinpath(name).mkdir()
-    tmp_path.joinpath("README.md").touch()
-    assert create_run(tmp_path).name == "version_11"
 
 
 def test_the_newest_run_is_the_highest_number_with_a_checkpoint(tmp_path: Path) -> None:
@@ -121,16 +106,6 @@ def test_a_groups_runs_are_listed_by_seed() -> None:
     assert finished_members(logs / "version_9") == runs[:2] == group_members(find_run("version_9"))
     with pytest.raises(InputError, match=r"at version_90; did you mean version_9"):
         find_run("version_90")
-
-
-def test_a_named_run_is_created_once(tmp_path: Path) -> None:
-    run = create_named_run(tmp_path / "group" / "seed_3")
-    assert create_named_run(run) == run  # a kill left it empty
-    run.joinpath("config.yaml").touch()
-    with pytest.raises(InputError, match=r"seed_3 already exists; --resume auto continues it"):
-        create_named_run(run)
-    with pytest.raises(InputError, match="cannot make a run folder in"):
-        create_named_run(run / "config.yaml" / "seed_0")
 
 
 def test_a_finished_mark_of_numbers_that_no_run_has_says_nothing(tmp_path: Path) -> None:

@@ -7,9 +7,31 @@ from pathlib import Path
 import pytest
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import create_run
-from mnist_lit.runs.new_folder import new_folder, write_first_file
+from mnist_lit.runs.new_folder import create_named_run, create_run, new_folder, write_first_file
 from mnist_lit.system.folder_lock import lock_folder
+
+
+def test_twenty_concurrent_runs_get_twenty_folders(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        made = list(pool.map(lambda _: create_run(tmp_path / "logs"), range(20)))
+    assert sorted(run.name for run in made) == sorted(f"version_{n}" for n in range(20))
+
+
+def test_numbers_continue_from_the_highest_and_other_names_are_ignored(tmp_path: Path) -> None:
+    for name in ("version_9", "version_10", "version_x", "notes"):
+        tmp_path.joinpath(name).mkdir()
+    tmp_path.joinpath("README.md").touch()
+    assert create_run(tmp_path).name == "version_11"
+
+
+def test_a_named_run_is_created_once(tmp_path: Path) -> None:
+    run = create_named_run(tmp_path / "group" / "seed_3")
+    assert create_named_run(run) == run  # a kill left it empty
+    run.joinpath("config.yaml").touch()
+    with pytest.raises(InputError, match=r"seed_3 already exists; --resume auto continues it"):
+        create_named_run(run)
+    with pytest.raises(InputError, match="cannot make a run folder in"):
+        create_named_run(run / "config.yaml" / "seed_0")
 
 
 def test_an_empty_folder_is_used_again_and_one_with_files_is_not(tmp_path: Path) -> None:

@@ -1,35 +1,58 @@
-"""Wrong options are one line with the nearest valid name."""
+"""Options are found among arguments as a fit would find them."""
 
-import pytest
+from pathlib import Path
 
-from mnist_lit.system.arguments import did_you_mean, explain_error
-
-
-def test_other_frameworks_names_are_understood() -> None:
-    assert did_you_mean("train", ["fit", "test"]) == "; did you mean fit?"
-    assert did_you_mean("trainer.gpus", ["trainer.devices"]) == "; did you mean trainer.devices?"
+from mnist_lit.system.arguments import fit_option, has_option, pop_option
 
 
-@pytest.mark.parametrize(
-    ("message", "line"),
-    [
-        ("Parser key \"a.b\":\n  Expected a <class 'int'>. Got value: x", "a.b: expected a whole number, got x"),
-        ("Parser key \"a.b\":\n  Expected a <class 'path.Class'>. Got value: x", "a.b: cannot take x"),
-        (
-            'Parser key "model.network":\n  Not a subclass. Got value: my_package',
-            "model.network: cannot take my_package; name a class of your own with its module, as in my_package.MyNet",
-        ),
-        ("Call to compute_fn of link 'a' failed: too\n  many", "too many"),
-        ('Parser key "model":\nUnable to load config \'a.B\'\n  - Parser key "model": Unable to load config "a.B"',
-            "model: expected options such as --model.lr 0.1; a network of your own is --model.network package.Class"),
-        ("Subtypes: [<class 'torch.nn.modules.module.Module'>]\nErrors:\n  - one\n    and two\n  - Expected a <class "
-            "'NoneType'>\nGiven value: Namespace(class_path='a.Net')", "model.network: Net: one and two"),
-        ("Parser key \"model.network\":\n  Problem with given class_path 'a.Net':\n    No module named 'a'\nGiven "
-            "value: a", "model.network: Net: No module named 'a'; modules are searched for in installed packages "
-            "and in the working directory"),
-        ("Subcommand 'fit' does not accept option 'model.class_path'", "unknown option model.class_path; a "
-            "LightningModule of your own is trained in Python, see docs/own-module.md"),
-    ],
-)  # fmt: skip
-def test_jsonargparses_errors_become_one_line(message: str, line: str) -> None:
-    assert explain_error(message, []) == line
+def test_an_option_is_found_in_both_spellings_but_not_as_a_value_or_a_prefix() -> None:
+    assert has_option(["--a", "1", "--seeds", "3"], "--seeds")
+    assert has_option(["--seeds=3"], "--seeds")
+    assert not has_option(["--seeds_at_once", "2", "seeds"], "--seeds")
+
+
+def test_an_option_is_removed_in_both_spellings() -> None:
+    assert pop_option(["--a", "1", "--seeds", "3", "--b"], "--seeds") == ("3", ["--a", "1", "--b"])
+    assert pop_option(["--seeds=3", "--seeds=4"], "--seeds") == ("4", [])
+    assert pop_option(["--a"], "--seeds") == ("", ["--a"])
+
+
+def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:
+    Path("mine.yaml").write_text("trainer: {default_root_dir: there}")
+    assert fit_option(["--config", "mine.yaml"], "trainer.default_root_dir") == "there"
+    assert (
+        fit_option(["--config", "mine.yaml", "--trainer.default_root_dir=here"], "trainer.default_root_dir") == "here"
+    )
+    assert fit_option(["--config", "gone.yaml"], "trainer.default_root_dir") == ""
+
+
+def test_a_trainer_option_may_be_in_a_section() -> None:
+    Path("trainer.yaml").write_text("default_root_dir: there")
+    section = ("--trainer", "{default_root_dir: here, max_epochs: 1}")
+    for args in (section, ("=".join(section),), (*section, "--trainer.max_epochs", "2"), (*section, "--trainer={}")):
+        assert fit_option(args, "trainer.default_root_dir") == "here"
+    assert fit_option([*section, "--trainer", "trainer.yaml"], "trainer.default_root_dir") == "there"
+    assert fit_option([*section, "--trainer", "{default_root_dir: null}"], "trainer.default_root_dir") == ""
+    for wrong in ("5", "[devices]", "gone.yaml", "{", ""):
+        assert fit_option([*section, "--trainer", wrong], "trainer.default_root_dir") == "here"
+
+
+def test_the_last_config_wins_as_in_a_fit() -> None:
+    Path("one.yaml").write_text("trainer: {default_root_dir: one, accelerator: cpu}")
+    Path("two.yaml").write_text("trainer: {default_root_dir: two, accelerator: null}")
+    configs = ["--config", "one.yaml", "--config", "two.yaml"]
+    assert fit_option(configs, "trainer.default_root_dir") == "two"
+    assert fit_option([*configs, "--trainer.default_root_dir=here"], "trainer.default_root_dir") == "here"
+    for wrong in ("5", "[devices]", "{trainer: 5}", "{trainer: [devices]}"):
+        Path("wrong.yaml").write_text(wrong)
+        assert fit_option([*configs, "--config", "wrong.yaml"], "trainer.default_root_dir") == "two"
+    assert fit_option(configs[:2], "trainer.accelerator") == "cpu"
+    assert fit_option(configs, "trainer.accelerator") == ""
+    assert fit_option([*configs, "--trainer.default_root_dir", "null"], "trainer.default_root_dir") == ""
+
+
+def test_an_option_outside_any_section_is_found_in_a_config() -> None:
+    Path("mine.yaml").write_text("resume: auto\nfigures: false\ntrainer: {figures: true}")
+    assert fit_option(["--config", "mine.yaml"], "resume") == "auto"
+    assert fit_option(["--config", "mine.yaml", "--resume", "null"], "resume") == ""
+    assert fit_option(["--config", "mine.yaml"], "figures") == ""

@@ -1,19 +1,14 @@
-import io
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from jsonargparse import _paths
-from jsonargparse.typing import Path_fr
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.yaml_file import (
     MAX_BITS,
     MAX_BYTES,
     MAX_DEPTH,
-    limit_jsonargparse,
     load_yaml,
     read_written_yaml,
     read_yaml,
@@ -84,19 +79,3 @@ def test_a_file_that_cannot_be_read_is_a_yaml_error() -> None:
     for name in ("pipe.yaml", "latin.yaml", "missing.yaml", "."):
         with pytest.raises(yaml.YAMLError):
             read_yaml(Path(name))
-
-
-def test_jsonargparse_reads_small_configs_but_data_of_any_size_and_from_anywhere(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for _ in range(2):
-        limit_jsonargparse()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("from standard input"))
-    Path("big.txt").write_text("x" * (MAX_BYTES + 1))
-    assert len(Path_fr("big.txt").read_text()) == MAX_BYTES + 1
-    assert _paths.Path("-").read_text() == "from standard input"
-    Path("small.yaml").write_bytes("é".encode())
-    assert _paths.Path("small.yaml").read_text() == "é"
-    os.mkfifo("pipe.yaml")
-    with pytest.raises(yaml.YAMLError):
-        _paths.Path("pipe.yaml").read_text()

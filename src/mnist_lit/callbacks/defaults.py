@@ -1,5 +1,6 @@
 """The callbacks of `mnist-lit fit` and `test`, in the order in which they run."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import FitTable, ScoreTable
 from mnist_lit.callbacks.tensorboard import TensorBoardOverview, TensorBoardTestScores
 from mnist_lit.runs.folders import CONFIG_YAML, predictions_name, run_of_checkpoint
-from mnist_lit.runs.locate import is_pretrained, published_score
+from mnist_lit.runs.locate import PRETRAINED_DIR, is_pretrained
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import percent
 
 
 def fit_callbacks(
@@ -58,6 +60,13 @@ def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other
     shipped = is_pretrained(checkpoint)
     run = Path() if shipped else run_of_checkpoint(checkpoint)
     predictions = run / predictions_name(None if shipped else checkpoint, other_dataset)
-    table = ScoreTable(predictions, published_score() if shipped and not other_dataset else None, temperature)
+    table = ScoreTable(predictions, _published_score() if shipped and not other_dataset else None, temperature)
     in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and not other_dataset else []
     return [table, WritePredictions(predictions, checkpoint, step), *in_run]
+
+
+def _published_score() -> str:
+    """The shipped model's test accuracy and its spread over seeds, in one line."""
+    score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    mean, sd = 100 * score["mean"], 100 * score["sd"]
+    return f"{percent(score['accuracy'])} (mean of n = {score['n']} seeds {mean:.3f} ± {sd:.3f} %)"

@@ -15,11 +15,11 @@ from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.metrics import require_numbers
 from mnist_lit.runs.checkpoint import load_checkpoint
-from mnist_lit.runs.folders import LOGS, best_checkpoint, format_epochs, newest_checkpoint, recorded_command
+from mnist_lit.runs.folders import LOGS, best_checkpoint, newest_checkpoint, recorded_command
 from mnist_lit.runs.start import RunStart
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.runs.weights import network_options
-from mnist_lit.system.console import percent, print_fields, print_table, say
+from mnist_lit.system.console import format_epochs, percent, print_fields, print_table, say
 
 MAX_CONFUSIONS = 5  # other classes listed per row
 

@@ -1,1 +1,3 @@
-"""The command line: `mnist-lit X` is `cli/x.py`, except that `lightning.py` serves `fit`, `validate` and `test`."""
+"""The command line. `mnist-lit X` is `cli/x.py`; `fit`, `validate` and `test` are `lightning.py`, with `config`,
+`trainer`, `execute`, `help` and `quiet`. `main` is the entry point, and the other commands share `command_parser` and
+`network`, which reads `--model.network`."""

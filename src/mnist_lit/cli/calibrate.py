@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
-from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 IMAGES = 20_000  # training images on which --like compares the two runs' detectors

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import Difference, mcnemar, spread, welch
 from mnist_lit.runs.folders import find_run, finished_members
 from mnist_lit.runs.results import read_predictions
-from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import percent_digits, say
 
 SIGNIFICANT = 0.05  # p-value below which a difference counts as significant

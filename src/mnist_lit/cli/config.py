@@ -17,13 +17,14 @@ from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.trainer import Trainer
 
+from mnist_lit.cli.jsonargparse_limits import limit_jsonargparse
 from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, INVOCATION_OPTIONS, command_line
-from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.console import say
-from mnist_lit.system.yaml_file import limit_jsonargparse, load_yaml, read_written_yaml
+from mnist_lit.system.error_messages import explain_error
+from mnist_lit.system.yaml_file import load_yaml, read_written_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold

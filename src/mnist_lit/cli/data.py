@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from mnist_lit.data.download import DEFAULT_TIMEOUT, TORCHVISION_CLASSES, TORCHVISION_LOADED, download_dataset
+from mnist_lit.cli.command_parser import CommandParser
+from mnist_lit.data.download import DEFAULT_TIMEOUT, IDX_DATASETS, TORCHVISION_DATASETS, download_dataset
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import did_you_mean
-from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
+from mnist_lit.system.error_messages import did_you_mean
 
-DATASETS = (*TORCHVISION_CLASSES, "digits")
+DOWNLOADABLE = (*IDX_DATASETS, "digits")
 
 
 def main(command: str, args: list[str]) -> None:
     """Download missing files, verify all of them and print the size of each split."""
     parser = CommandParser(command, "Download and verify a dataset, and print what it contains.")
     # Each option also has the name that `fit` gives it.
-    names = f"{', '.join(DATASETS)} (default: mnist)"
+    names = f"{', '.join(DOWNLOADABLE)} (default: mnist)"
     folder = "the folder of the dataset's files (default: data)"
     parser.add_argument("--dataset", "--data.dataset", default="mnist", help=names)
     parser.add_argument("--data_dir", "--data.data_dir", default="data", help=folder)
@@ -25,9 +25,9 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--timeout", "--data.timeout", type=float, default=DEFAULT_TIMEOUT, help=limit)
     options = parser.parse_args(args)
     dataset = options.dataset
-    if dataset not in DATASETS:
-        hint = "; `fit` downloads it" if dataset in TORCHVISION_LOADED else did_you_mean(dataset, DATASETS)
-        raise InputError(f"--dataset: expected {', '.join(DATASETS)}, got {dataset}{hint}")
+    if dataset not in DOWNLOADABLE:
+        hint = "; `fit` downloads it" if dataset in TORCHVISION_DATASETS else did_you_mean(dataset, DOWNLOADABLE)
+        raise InputError(f"--dataset: expected {', '.join(DOWNLOADABLE)}, got {dataset}{hint}")
     if dataset != "digits":
         download_dataset(dataset, Path(options.data_dir), options.mirrors, options.timeout)
     from mnist_lit.data.datasets import load_dataset  # imports torch, which --help must not wait for

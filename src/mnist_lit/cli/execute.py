@@ -36,10 +36,10 @@ from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.runs.weights import load_weights
-from mnist_lit.system.arguments import explain_error
 from mnist_lit.system.atomic_file import remove_partial_files
 from mnist_lit.system.console import say
 from mnist_lit.system.distributed import is_peer_failure
+from mnist_lit.system.error_messages import explain_error
 from mnist_lit.system.malloc import keep_freed_memory
 from mnist_lit.system.signals import die_with_parent
 

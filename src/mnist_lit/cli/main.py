@@ -16,8 +16,9 @@ from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
 from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint, paths_named
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
-from mnist_lit.system.arguments import did_you_mean
+from mnist_lit.system.arguments import has_option
 from mnist_lit.system.console import say
+from mnist_lit.system.error_messages import did_you_mean
 from mnist_lit.system.signals import raise_on_signal
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
@@ -96,7 +97,7 @@ def _run(args: list[str], *, debug: bool) -> int:
     if module == "cli.lightning":
         rest = _resolved(command, rest)
         group = any(before == "--ckpt_path" and Path(arg).is_dir() for before, arg in itertools.pairwise(rest))
-        seeds = any(arg.partition("=")[0] == "--seeds" for arg in rest)
+        seeds = has_option(rest, "--seeds")
         if (seeds and command == "fit") or (group and command != "fit"):
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:

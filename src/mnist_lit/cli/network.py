@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnist_lit.cli.jsonargparse_limits import limit_jsonargparse
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import explain_error
-from mnist_lit.system.yaml_file import limit_jsonargparse
+from mnist_lit.system.error_messages import explain_error
 
 if TYPE_CHECKING:
     from torch import nn

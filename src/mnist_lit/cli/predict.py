@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnist_lit import __version__
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
@@ -20,7 +21,6 @@ from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.system.atomic_file import report_write_errors
-from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import printable, say
 from mnist_lit.system.regular_file import read_regular_file
 

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.folders import (
@@ -19,7 +20,6 @@ from mnist_lit.runs.folders import (
 )
 from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
-from mnist_lit.system.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
     CONFIG_YAML,
     LOGS,
     all_runs,
     began_and_saved,
-    format_epochs,
     is_finished,
     recorded_command,
     run_name,
@@ -19,8 +19,7 @@ from mnist_lit.runs.folders import (
     validation_images,
 )
 from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
-from mnist_lit.system.command_parser import CommandParser
-from mnist_lit.system.console import duration, percent, print_table, say
+from mnist_lit.system.console import duration, format_epochs, percent, print_table, say
 
 FIRST_RUN = "`mnist-lit fit --config quickstart` makes one"
 KEYS = """\

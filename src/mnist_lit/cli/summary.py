@@ -1,58 +1,15 @@
 """`mnist-lit summary`: the network layer by layer, measured with hooks in one forward pass."""
 
-import functools
-from typing import NamedTuple
-
-import torch
-from torch import Tensor, nn
-
-from mnist_lit.model import MaskedDropout, TutorialCNN
-from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.system.console import print_table
-
-
-class LayerRow(NamedTuple):
-    """One layer, for one image."""
-
-    name: str
-    shape: tuple[int, ...]  # of the output, without the batch dimension
-    parameters: int
-    multiply_adds: int
-    receptive_field: int  # side in input pixels; 0 if the layer sees the complete image
-
-
-def layer_rows(network: nn.Module) -> list[LayerRow]:
-    """Run a blank (1, 1, 28, 28) image through the network and measure each layer in the order of execution. Our own,
-    since Lightning's ModelSummary and torchinfo have no receptive field. That grows as in Dumoulin and Visin 2016, "A
-    guide to convolution arithmetic for deep learning": a kernel of side k widens it by (k - 1) × jump, where jump,
-    the distance between neighboring outputs in input pixels, is the product of all strides so far."""
-    rows: list[LayerRow] = []
-    field, jump = 1, 1
-
-    def measure(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal field, jump
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            kernel, stride = (v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride))
-            field, jump = field + (kernel - 1) * jump, jump * stride
-        else:
-            field = 0
-        parameters = sum(p.numel() for p in layer.parameters())
-        weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
-        positions = output[0, 0].numel()  # H × W; 1 for a fully connected layer
-        rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * positions, field))
-
-    layers = {name: layer for name, layer in network.named_children() if not isinstance(layer, MaskedDropout)}
-    hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in layers.items()]
-    with torch.no_grad():
-        network(torch.zeros(1, 1, 28, 28))
-    for hook in hooks:
-        hook.remove()
-    return rows
 
 
 def main(command: str, args: list[str]) -> None:
     """Print the table."""
     CommandParser(command, "Show the network, layer by layer.").parse_args(args)
+    from mnist_lit.evaluation.layers import LayerRow, layer_rows  # imports torch, which --help does not need
+    from mnist_lit.model import TutorialCNN
+
     rows = layer_rows(TutorialCNN())
     total = LayerRow("total", (), sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows), 0)
     header = ["layer", "output", "parameters", "multiply-adds", "receptive field"]

@@ -6,15 +6,16 @@ import os
 import re
 from pathlib import Path
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.experiments.space import read_space
 from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.recipes import command_line, find_recipe
-from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.arguments import fit_option
 from mnist_lit.system.console import say
 from mnist_lit.system.signals import DeferredSignals
-from mnist_lit.system.subprocesses import fit_option, launched_externally
+from mnist_lit.system.subprocesses import launched_externally
 
 
 def main(command: str, args: list[str]) -> int:

@@ -4,9 +4,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, require
-from mnist_lit.experiments.verify_resume import verify_resume
-from mnist_lit.system.command_parser import CommandParser
+from mnist_lit.system.arguments import has_option
 
 
 def main(command: str, args: list[str]) -> int:
@@ -22,9 +22,11 @@ def main(command: str, args: list[str]) -> int:
     )
     parser.add_argument("--folder", type=Path, help="the folder to keep both runs in (default: remove them)")
     options, fit = parser.parse_known_args(args)
-    if any(arg.partition("=")[0] == "--seeds" for arg in fit):
+    if has_option(fit, "--seeds"):
         raise InputError("--seeds: verify-resume trains one seed; choose it with --seed_everything")
     require("--kills", options.kills, "0 or more", options.kills >= 0)
+    from mnist_lit.experiments.verify_resume import verify_resume  # imports torch, which --help does not need
+
     with nullcontext(options.folder) if options.folder else TemporaryDirectory() as folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         return verify_resume(fit, options.kills, options.kill_seed, Path(folder))

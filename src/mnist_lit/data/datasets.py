@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_lit.data.download import IDX_FILES, TORCHVISION_LOADED, read_archives
+from mnist_lit.data.download import IDX_FILES, TORCHVISION_DATASETS, read_archives
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_datasets import EmnistSplit, emnist_classes, load_from_torchvision
 from mnist_lit.errors import InputError, require, require_choice
@@ -55,7 +55,7 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
     require_choice("data.split", options["split"], get_args(EmnistSplit))
-    unused = mirrors and dataset in TORCHVISION_LOADED
+    unused = mirrors and dataset in TORCHVISION_DATASETS
     require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
 
 
@@ -67,7 +67,7 @@ def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[
 def load_dataset(dataset: DatasetName, data_dir: str | Path, split: EmnistSplit = "balanced") -> InMemoryDataset:
     """Read and verify a published dataset; `load_image_folder` reads your own pictures. Downloads nothing.
     Raises InputError if a file is missing or damaged."""
-    if dataset in TORCHVISION_LOADED:
+    if dataset in TORCHVISION_DATASETS:
         return InMemoryDataset(*load_from_torchvision(dataset, split, data_dir), classes=class_names(dataset, split))
     if dataset != "digits":
         parts = read_archives(dataset, Path(data_dir))

@@ -34,8 +34,8 @@ IDX_FILES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}  # also folder names
-TORCHVISION_LOADED = ("emnist", "qmnist")  # torchvision downloads and verifies these itself
+IDX_DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}  # also folder names
+TORCHVISION_DATASETS = ("emnist", "qmnist")  # torchvision downloads and verifies these itself
 EXTRACTED_MD5 = {  # md5 of the extracted files; for other datasets only the archives' md5 is known, from torchvision
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -78,7 +78,7 @@ def download_dataset(
     require("data.timeout", f"{timeout:g}", "seconds above 0", timeout > 0)
     if not _files_to_repair(dataset, data_dir):
         return
-    folder = data_dir / TORCHVISION_CLASSES[dataset] / "raw"
+    folder = data_dir / IDX_DATASETS[dataset] / "raw"
     try:
         with download_lock(folder):
             remove_partial_files(folder)
@@ -143,7 +143,7 @@ def _torchvision_class(dataset: str) -> Any:
     """torchvision's dataset class, which lists mirrors and the archives' md5; imported only where needed."""
     import torchvision
 
-    return getattr(torchvision.datasets, TORCHVISION_CLASSES[dataset])
+    return getattr(torchvision.datasets, IDX_DATASETS[dataset])
 
 
 class _Copies(NamedTuple):
@@ -162,7 +162,7 @@ def _files_to_repair(dataset: str, data_dir: Path) -> list[_Copies]:
 
 def _find_copies(dataset: str, data_dir: Path, name: str) -> _Copies:
     """Read every copy of a file, archived or extracted, in either folder."""
-    archive = data_dir / TORCHVISION_CLASSES[dataset] / "raw" / f"{name}.gz"
+    archive = data_dir / IDX_DATASETS[dataset] / "raw" / f"{name}.gz"
     extracted_md5 = EXTRACTED_MD5.get(dataset, {}).get(name)
     expected = extracted_md5 or dict(_torchvision_class(dataset).resources)[archive.name]
     data, found = None, dict[Path, bytes]()

@@ -14,11 +14,10 @@ from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
+from mnist_lit.system.arguments import fit_option, pop_option
 from mnist_lit.system.console import percent, print_fields, say
 from mnist_lit.system.subprocesses import (
-    fit_option,
     launched_externally,
-    pop_option,
     run_command,
     run_side_by_side,
 )

@@ -17,6 +17,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.space import Range, Space, to_arguments
 from mnist_lit.runs.recipes import INVOCATION_OPTIONS, recipe_options
 from mnist_lit.runs.results import Validation, read_validations
+from mnist_lit.system.arguments import has_option
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.console import percent, print_fields, print_table, say
 from mnist_lit.system.csv_file import csv_text
@@ -36,7 +37,7 @@ def check_space(fit: Sequence[str], space: Space) -> tuple[dict[str, Any], Space
     """The settings that all trials share, without the machine's, and the space with bounds of the options' types.
     Lets `fit`'s own parser check every value of the space. Raises InputError if `fit` would refuse any."""
     for option in (*RESERVED, *space):
-        if any(arg.partition("=")[0] == f"--{option}" for arg in fit):
+        if has_option(fit, f"--{option}"):
             reason = ": it is in the space" if option in space else ""
             raise InputError(f"--{option} cannot be combined with this sweep{reason}")
     if reserved := {*RESERVED, "config"} & {*space}:

@@ -1,29 +1,14 @@
-"""Run folders: their layout, creating new ones and finding existing ones. The standard library only.
-
-lightning_logs/version_N/      one run, or a group of runs seed_0/, seed_1/ … that differ only in their seeds
-    config.yaml            the command and the complete configuration
-    metrics.csv            scalars; TensorBoard's events.out.tfevents.* hold the same
-    checkpoints/best.ckpt  the best by validation; a run without validation has only last.ckpt
-    checkpoints/last.ckpt  the newest, and previous.ckpt, the one before it
-    checkpoints/epoch_N.ckpt  one per epoch, with `keep_epochs`
-    predictions.csv        written by `mnist-lit test` of the best checkpoint on the run's own dataset
-    predictions_NAME.csv   the same of another checkpoint or dataset; removed when that checkpoint is replaced
-    test/                  the scores of tests on the run's own dataset, for TensorBoard
-    report.html            written by `mnist-lit report`, for a group in the group's folder
-    report_NAME.html       the same of another checkpoint than the best
-    finished               training ran to its end: the epochs trained, as 16, or 0.5 for half of one, and below them
-                           how many images each validation had
-    group.txt              in a group's folder: the command that its runs share
-"""
+"""The names of run folders and of the files in them, and how to find them; lightning_logs/README.md describes each
+file. The standard library only."""
 
 import os
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.atomic_file import write_atomic
+from mnist_lit.system.console import format_epochs
+from mnist_lit.system.error_messages import did_you_mean
 from mnist_lit.system.regular_file import read_regular_file
 
 LOGS = "lightning_logs"
@@ -33,31 +18,6 @@ GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
 MAX_COMMAND = 1 << 16  # bytes
 MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole numbers
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
-
-
-def create_run(root: Path) -> Path:
-    """Create and return the next `version_N` under `root`, a new one for each process. Raises InputError on failure."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        numbers = count(max(map(run_number, root.iterdir()), default=-1) + 1)
-        while True:
-            with suppress(FileExistsError):
-                run = root / f"version_{next(numbers)}"
-                run.mkdir()
-                return run
-    except OSError as error:
-        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
-
-
-def create_named_run(run: Path) -> Path:
-    """Create and return this run folder, or reuse one that a kill left empty. Raises InputError if it holds a run."""
-    if run.joinpath(CONFIG_YAML).exists():
-        raise InputError(f"{run} already exists; --resume auto continues it, unless another process is using it")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
-    return run
 
 
 def recorded_command(folder: Path) -> str:
@@ -80,15 +40,6 @@ def mark_finished(run: Path, epochs: float, val_images: int | None) -> None:
     """Note that a run was trained to its end, for how many epochs, and how many images each validation had."""
     numbers = [format_epochs(epochs)] + ([] if val_images is None else [str(val_images)])
     write_atomic(run / FINISHED_MARK, "".join(f"{number}\n" for number in numbers).encode())
-
-
-def format_epochs(epochs: float) -> str:
-    """A number of epochs as it is written everywhere.
-
-    >>> format_epochs(16), format_epochs(0.5), format_epochs(7 / 3), format_epochs(12345), format_epochs(0.006977)
-    ('16', '0.5', '2.333', '12345', '0.006977')
-    """
-    return f"{epochs:.3f}".rstrip("0").rstrip(".") if epochs >= 1 else f"{epochs:.4g}"
 
 
 def is_finished(run: Path) -> bool:

@@ -14,8 +14,7 @@ from mnist_lit.runs.folders import (
     newest_checkpoint,
     paths_named,
 )
-from mnist_lit.system.arguments import did_you_mean
-from mnist_lit.system.console import percent
+from mnist_lit.system.error_messages import did_you_mean
 
 LATEST, LAST = "latest", "last"  # the newest run's best checkpoint, and its last, as in Lightning
 PRETRAINED = "pretrained"  # the shipped model
@@ -60,12 +59,3 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
 def is_pretrained(path: Path) -> bool:
     """Whether a file belongs to the shipped model."""
     return path.resolve().parent == PRETRAINED_DIR.resolve()
-
-
-def published_score() -> str:
-    """The shipped model's test accuracy and its spread over seeds, in one line."""
-    import json  # milliseconds that `--help` does not need
-
-    score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
-    mean, sd = 100 * score["mean"], 100 * score["sd"]
-    return f"{percent(score['accuracy'])} (mean of n = {score['n']} seeds {mean:.3f} ± {sd:.3f} %)"

@@ -1,12 +1,14 @@
 """Create the folder of a new run or group, locked by this process from the start."""
 
 import shutil
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.folders import all_runs, create_run
+from mnist_lit.runs.folders import CONFIG_YAML, all_runs, run_number
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.folder_lock import lock_folder
 
@@ -23,6 +25,31 @@ def new_folder(root: Path) -> tuple[Path, FileLock]:
         run = create_run(root)
         if lock := lock_folder(run):  # otherwise another process took it for one that a kill left empty
             return run, lock
+
+
+def create_run(root: Path) -> Path:
+    """Create and return the next `version_N` under `root`, a new one for each process. Raises InputError on failure."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        numbers = count(max(map(run_number, root.iterdir()), default=-1) + 1)
+        while True:
+            with suppress(FileExistsError):
+                run = root / f"version_{next(numbers)}"
+                run.mkdir()
+                return run
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
+
+
+def create_named_run(run: Path) -> Path:
+    """Create and return this run folder, or reuse one that a kill left empty. Raises InputError if it holds a run."""
+    if run.joinpath(CONFIG_YAML).exists():
+        raise InputError(f"{run} already exists; --resume auto continues it, unless another process is using it")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
+    return run
 
 
 def write_first_file(path: Path, text: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import did_you_mean
 from mnist_lit.system.console import printable
+from mnist_lit.system.error_messages import did_you_mean
 
 # Settings of the machine that a recipe runs on, by kind. They are not part of the recipe: a run resumes, and a sweep
 # continues, whatever their values.

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs import folders
-from mnist_lit.runs.new_folder import new_folder, write_first_file
+from mnist_lit.runs.new_folder import create_named_run, new_folder, write_first_file
 from mnist_lit.runs.resume import check_same_recipe, find_resumable
 from mnist_lit.system.folder_lock import lock_folder
 
@@ -39,7 +39,7 @@ def begin_run(
         folder, checkpoint, finished, held = found
         return RunStart(folder, checkpoint, continues=not finished, finished=finished), held
     if named := run or (group and group / f"seed_{seed}"):
-        folder = folders.create_named_run(named)
+        folder = create_named_run(named)
         if not (lock := lock_folder(folder)):
             raise InputError(f"another process is beginning a run in {folder}")
     else:

@@ -35,6 +35,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
+def format_epochs(epochs: float) -> str:
+    """A number of epochs as it is written everywhere.
+
+    >>> format_epochs(16), format_epochs(0.5), format_epochs(7 / 3), format_epochs(12345), format_epochs(0.006977)
+    ('16', '0.5', '2.333', '12345', '0.006977')
+    """
+    return f"{epochs:.3f}".rstrip("0").rstrip(".") if epochs >= 1 else f"{epochs:.4g}"
+
+
 def percent(fraction: float, images: int | None = None) -> str:
     """A fraction of `images` in percent, with the fewest decimals that tell neighboring counts apart; two if `images`
     is unknown.

@@ -1,4 +1,4 @@
-"""Run `mnist-lit` commands as subprocesses, and read the options that concern them. No torch."""
+"""Run `mnist-lit` commands as subprocesses. No torch."""
 
 import os
 import signal
@@ -8,14 +8,9 @@ import tempfile
 import time
 from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
-from itertools import pairwise
-from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from mnist_lit.errors import InputError, StoppedBySignal
-from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 # Variables that Lightning reads as numbers, some of them as soon as it is imported.
@@ -113,44 +108,3 @@ def run_side_by_side(
 def last_line(printed: bytes) -> str:
     """The last line that a failed command printed, its error message; "" if it printed nothing."""
     return (printed.decode(errors="replace").strip().splitlines() or [""])[-1].removeprefix("mnist-lit: ")
-
-
-def fit_option(args: Sequence[str], option: str) -> str:
-    """The value of an option of a fit with these arguments, such as `trainer.devices`: given alone, in its section or
-    in a config; "" for the default."""
-    section, _, name = option.rpartition(".")
-    given = ""
-    for arg, after in pairwise([*args, ""]):  # the last one wins, as in a fit
-        word, equals, value = arg.partition("=")
-        value = value if equals else after
-        if word == f"--{option}":
-            given = "" if value == "null" else value
-        elif word == "--config" or (section and word == f"--{section}"):
-            with suppress(AttributeError, yaml.YAMLError):
-                settings = _config_section(Path(value), section) if word == "--config" else _section(value)
-                given = str(settings.get(name, given) or "")
-    return given
-
-
-def _config_section(config: Path, section: str) -> Any:
-    """The options in a section of a config; those outside any for ""."""
-    content = read_yaml(config)
-    return content.get(section) or {} if section else content
-
-
-def _section(given: str) -> Any:
-    """The options in the text or the file that `--trainer` or another section is given."""
-    content = load_yaml(given)
-    return read_yaml(Path(content)) if isinstance(content, str) else content
-
-
-def pop_option(args: Sequence[str], option: str) -> tuple[str, list[str]]:
-    """The last value of an option, or "", and the arguments without it."""
-    value, rest, given = "", [], iter(args)
-    for arg in given:
-        name, equals, after = arg.partition("=")
-        if name == option:
-            value = after if equals else next(given, "")
-        else:
-            rest.append(arg)
-    return value, rest

@@ -77,24 +77,6 @@ def read_text(path: Path) -> str:
         raise yaml.YAMLError(str(error)) from error
 
 
-def limit_jsonargparse() -> None:
-    """Apply the same limits to jsonargparse, which parses strings in a config, and files they name, as YAML again."""
-    from jsonargparse import _loaders_dumpers, _paths  # not every command needs it
-
-    default: Any = _loaders_dumpers.get_yaml_default_loader()  # type: ignore[no-untyped-call]
-    if issubclass(default, LimitedLoader):
-        return
-    vars(_loaders_dumpers)["yaml_default_loader"] = type("ParserLoader", (LimitedLoader, default), {})
-    read_any = _paths.Path.read_text
-
-    def read_config(self: _paths.Path) -> str:
-        own = type(self) is not _paths.Path  # such as Path_fr, for what a class of your own reads
-        unlimited = own or self.is_url or self.is_fsspec or self.relative == "-"
-        return read_any(self) if unlimited else read_text(Path(self.absolute))
-
-    _paths.Path.read_text = read_config  # type: ignore[method-assign]
-
-
 def _error(problem: str, node: yaml.Node) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 

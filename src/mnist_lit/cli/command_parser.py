@@ -4,7 +4,7 @@ import argparse
 from typing import Any, NoReturn
 
 from mnist_lit.errors import InputError
-from mnist_lit.system.arguments import explain_error
+from mnist_lit.system.error_messages import explain_error
 
 
 class CommandParser(argparse.ArgumentParser):

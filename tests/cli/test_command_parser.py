@@ -2,8 +2,8 @@
 
 import pytest
 
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError
-from mnist_lit.system.command_parser import CommandParser
 
 
 @pytest.mark.parametrize(
