@@ -47,7 +47,7 @@ class MNISTModule(CapturingModule):
         gamma: factor of each drop of the `step` schedule.
         ema_decay: above 0, evaluate and save an exponential moving average of the weights.
         init: `default` is torch's initialization, `he` is Kaiming-normal.
-        init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest` or
+        init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest`, `last` or
             `pretrained`. fc2 is copied only if the number of classes matches. Ignored when a run resumes.
         dropout: fraction of the convolutions' features dropped before fc1.
         sam_rho: above 0, use sharpness-aware minimization with this radius; doubles the time per step.

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from mnist_lit.runs.locate import OTHERS
+
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -17,6 +19,19 @@ def test_help_of_fit_is_short_and_in_the_order_of_use(cli: Cli) -> None:
     assert not any(text in out for text in (":class:", ":paramref:", ":meth:", " --> ", "--group"))
     assert "val/acc, val/loss, val/ece" in out
     assert "--model.network" in out
+
+
+def test_options_of_fit_are_explained_in_one_style(cli: Cli) -> None:
+    out = cli("fit", "--help")[1]
+    assert "\b" not in out  # which stands before one of jsonargparse's values
+    assert "  --print_config                    print the complete configuration and exit\n" in out
+    for explained in ("keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on", "peak learning rate"):
+        assert f"{explained} (default: " in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "serve", "export"])
+def test_each_command_lists_the_same_names_of_models(cli: Cli, command: str) -> None:
+    assert OTHERS in " ".join(cli(command, "--help")[1].split())
 
 
 def test_help_all_lists_every_option(cli: Cli) -> None:

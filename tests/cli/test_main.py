@@ -124,6 +124,8 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
         (["read", "a.png"], "unknown command read; did you mean predict?"),
         (["fit", "quickstart"], "--config quickstart"),
         (["test", "version_0", "version_1"], "expected one model or group, got version_0 and version_1"),
+        (["test", "version_0", "--ckpt_path", "version_1"], "one model or group, got version_0 and version_1"),
+        (["validate", "version_0", "--model=version_1"], "one model or group, got version_0 and version_1"),
         (["fit", "--config", "quickstrat"], "quickstrat; did you mean quickstart?"),
         (["fit", "--config"], "--config expects a file"),
         (["test", "--ckpt_path="], "--ckpt_path expects a file"),

@@ -35,18 +35,18 @@ LEAST = {  # the smallest values of the trainer's options that Lightning does no
     "log_every_n_steps": 0,
 }
 FIT_OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help; other commands take them from a config only
-    "--keep_epochs": (bool, False, "Keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on."),
+    "--keep_epochs": (bool, False, "keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on"),
     "--checkpoint_every_n_steps": (
         NonNegativeInt,
         0,
-        "Also save a checkpoint every N optimizer steps; 0 saves only after each epoch.",
+        "also save a checkpoint every N optimizer steps; 0 saves only after each epoch",
     ),
     "--resume": (
         Literal["auto"] | None,
         None,
-        "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one.",
+        "`auto` resumes the newest checkpoint of the same recipe in the run folders, if there is one",
     ),
-    "--figures": (bool, True, "Draw training images, confusion matrix and worst mistakes for TensorBoard."),
+    "--figures": (bool, True, "draw training images, confusion matrix and worst mistakes for TensorBoard"),
 }
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
 
@@ -61,8 +61,8 @@ for _name, _type in Trainer.__init__.__annotations__.items():
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Add our options to the model's, the data's and the trainer's, and link some of those."""
-    seeds = "Train several seeds as one group: a count (5) or a list (0,3,7 or 10-14)."
-    at_once = "Seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16."
+    seeds = "train several seeds as one group: a count (5) or a list (0,3,7 or 10-14)"
+    at_once = "seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16"
     for option, (kind, default, text) in FIT_OPTIONS.items():
         parser.add_argument(option, type=kind, default=default, help=text if command == "fit" else SUPPRESS)
     if command == "fit":

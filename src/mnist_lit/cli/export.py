@@ -4,6 +4,8 @@ from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.runs.locate import OTHERS, PRETRAINED
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 
@@ -11,7 +13,7 @@ def main(command: str, args: list[str]) -> None:
     """Export a checkpoint and print where it went."""
     description = "Write a checkpoint as one ONNX file and check it against the checkpoint on real images."
     parser = CommandParser(command, description)
-    model = "a checkpoint, a run, latest or pretrained (default: the newest run's best, else the shipped model)"
+    model = f"a checkpoint, a run, {OTHERS} (default: the newest run's best, else {PRETRAINED})"
     parser.add_model_argument(model)
     output = "the file to write (default: model.onnx in the checkpoint's run, else here)"
     parser.add_argument("--output", type=Path, help=output)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit.metrics import monitored_names
+from mnist_lit.runs.locate import OTHERS
 from mnist_lit.runs.recipes import recipe_names
 
 COLUMN, WIDTH = 36, 110
@@ -26,13 +27,13 @@ EVALUATION = (
 )
 SCORES = "Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor, class_acc for each label:\n  "
 SCORES += ", ".join(monitored_names(1, has_validation=True))
-MODEL = "a checkpoint's path, a run such as version_3, latest or pretrained (default: the newest run's best)"
+MODEL = f"a checkpoint, a run such as version_3, {OTHERS} (default: the newest run's best)"
 OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",
     "print_config": "print the complete configuration and exit",
     "seed_everything": "seed that alone determines the initial weights, order and augmentation",
-    "ckpt_path": "resume this checkpoint in a new run folder: a path, last, or a run such as version_3 (its best)",
+    "ckpt_path": "resume a checkpoint in a new run folder: a path, a run such as version_3 (its best), latest or last",
 }
 ROLE = re.compile(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")  # Sphinx's cross-references
 
@@ -67,8 +68,8 @@ def explanation(action: Action) -> str:
     text = " ".join(text.replace("%%", "%").replace("``", "`").split())
     text = re.sub(r" ?\(type: .*|Default: .*", "", text)
     if action.dest.startswith("trainer."):
-        text = re.split(r"(?<=[a-z`)])\. ", text)[0].rstrip(".")
-    return text
+        text = re.split(r"(?<=[a-z`)])\. ", text)[0]
+    return text.strip().removesuffix(".")
 
 
 def default_text(action: Action) -> str:
@@ -95,6 +96,7 @@ def _values(action: Action) -> str:
     if action.choices:
         return "|".join(map(str, action.choices))
     shown = str(action.metavar or action.dest.rpartition(".")[2].upper())
+    shown = shown.removeprefix("\b")  # by which jsonargparse removes the space before `[=flags]`
     return "" if shown.startswith("[") else shown.strip("{}").replace(",", "|")
 
 

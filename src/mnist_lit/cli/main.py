@@ -48,7 +48,8 @@ def main(args: list[str] | None = None) -> int:
         # Python starts its fork server and resource tracker with -c, Lightning perhaps other ranks with -m, and both
         # import from the working directory first. `cli/network.py` needs no such path for a network of your own.
         os.environ["PYTHONSAFEPATH"] = "1"
-        # All of Pillow's: what matters raises. `open_picture`, too slow to import here, hides fewer, in any program.
+        # Hide all of Pillow's warnings: real problems raise. `open_picture` is too slow to import here, and hides only
+        # some of them, because other programs use it too.
         warnings.filterwarnings("ignore", module=r"PIL\.")
     debug = "--debug" in args
     is_rank_zero = os.environ.get("LOCAL_RANK", "") in ("", "0")  # it prints for all processes
@@ -113,13 +114,14 @@ def _run(args: list[str], *, debug: bool) -> int:
 def _resolved(command: str, args: list[str]) -> list[str]:
     """Arguments with names resolved to paths, and configs first, so that options override them wherever they stand.
     Raises InputError if a config or a model is missing."""
+    model = ""
     if args and not args[0].startswith("-"):
         if command == "fit":
             raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
         if len(args) > 1 and not args[1].startswith("-"):
             raise InputError(f"expected one model or group, got {args[0]} and {args[1]}")
-        args = ["--ckpt_path", *args]
-    configs, options, remaining = [], [], iter(args)
+        model, *args = args
+    configs, options, positional, remaining = [], [], model, iter(args)
     checkpoint_options = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}
     for arg in remaining:
         option, equals, value = arg.partition("=")
@@ -130,12 +132,16 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:
-            groups = [path for path in paths_named(value) if group_members(path)]
-            path = groups[0] if groups else locate_model(value)
-            if command == "fit" and is_pretrained(path):
-                start = f"--model.init_from {PRETRAINED}"
-                raise InputError(f"the shipped model cannot be resumed; start from it with {start}")
-            options += ["--ckpt_path", str(path)]
+            if positional:
+                raise InputError(f"expected one model or group, got {positional} and {value}")
+            model = value
         else:
             options.append(arg)
+    if model:
+        groups = [path for path in paths_named(model) if group_members(path)]
+        path = groups[0] if groups else locate_model(model)
+        if command == "fit" and is_pretrained(path):
+            start = f"--model.init_from {PRETRAINED}"
+            raise InputError(f"the shipped model cannot be resumed; start from it with {start}")
+        options += ["--ckpt_path", str(path)]
     return configs + options

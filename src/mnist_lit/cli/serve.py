@@ -12,6 +12,8 @@ from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
+from mnist_lit.runs.locate import OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
+from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
@@ -31,7 +33,7 @@ def main(command: str, args: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the responses in progress. Raises InputError for a port in use, a
     model that cannot be served or a missing package."""
     parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
-    model = "an exported model, a run with one, latest or pretrained (default: the newest run's, else pretrained)"
+    model = f"an exported model, a run with one, {OTHERS} (default: the newest run's, else {PRETRAINED})"
     parser.add_model_argument(model, positional=False)
     host = "address to listen on; 0.0.0.0 is every address of this machine (default: %(default)s)"
     parser.add_argument("--host", default="127.0.0.1", help=host)

@@ -101,7 +101,7 @@ def _unstored_arguments(content: Mapping[str, Any]) -> str:
 def warm_start(networks: Sequence[nn.Module], model: str) -> None:
     """Load a trained model's weights into networks; the output layer only if the number of classes matches.
 
-    model: a checkpoint, a run, `latest` or `pretrained`. Raises InputError if there is no such model.
+    model: a checkpoint, a run, `latest`, `last` or `pretrained`. Raises InputError if there is no such model.
     """
     weights = trained_weights(load_checkpoint(locate_model(model)))
     for network in networks:

@@ -20,7 +20,8 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
-    """`print` for everything this package prints, so that names and values from outside cannot control the terminal."""
+    """`print`, except that names and values from outside cannot control the terminal. All output goes through
+    it, except the help texts that argparse prints."""
     cleaned = (printable(str(text), keep="\n\t") for text in texts)
     print(*cleaned, sep=sep, end=end, file=file, flush=flush)
 
