@@ -60,7 +60,7 @@ def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
     matrices = [p for p in parameters if p.ndim >= 2]
     outputs = [p for p in matrices if len(p) == h.get("num_classes")]
     last = (outputs or matrices)[-1:]  # the output layer's weight is not a hidden matrix
-    hidden = [p for p in matrices if not last or p is not last[0]]
+    hidden = [p for p in matrices if p is not last[0]]
     require("model.optimizer", "muon", "sgd or adamw for a network without hidden matrices", bool(hidden))
     rest = [p for p in parameters if p.ndim < 2 or p is last[0]]
     options = {name: h[name] for name in ("lr", "momentum", "weight_decay", "aux_lr")}

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import (
+    MarkFinished,
     SaveBestAndLast,
     TrackBest,
     is_optimizer_step,
@@ -334,18 +335,33 @@ def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[i
     assert [batch_idx + 1 for batch_idx, may in enumerate(may_follow) if may] == followed
 
 
-def test_the_end_marks_the_run_as_finished_and_saves_an_average() -> None:
+def test_the_end_saves_an_average_of_weights() -> None:
+    for callbacks, saved in (([], []), ([StochasticWeightAveraging(0.1)], [LAST])):
+        trainer = FakeTrainer(callbacks=callbacks)
+        saver().on_train_end(trainer)  # type: ignore[arg-type]
+        assert trainer.saved == saved
+
+
+def test_rank_zero_marks_a_run_that_was_trained_as_finished() -> None:
     Path("run").mkdir()
-    trainer = FakeTrainer(is_global_zero=False)
-    saver().on_train_end(trainer)  # type: ignore[arg-type]
-    assert not Path("run/finished").exists()
-    data = {"datamodule": SimpleNamespace(val_indices=range(7))}
-    trainer = FakeTrainer(callbacks=[StochasticWeightAveraging(0.1)], global_step=10, **data)
-    saver().on_train_end(trainer)  # type: ignore[arg-type]
-    assert (trainer.saved, Path("run/finished").read_text()) == ([LAST], "2\n7\n")
-    trainer = FakeTrainer(**data)
-    saver().on_train_end(trainer)  # type: ignore[arg-type]
-    assert trainer.saved == []
+    data = {"datamodule": SimpleNamespace(val_indices=range(7)), "global_step": 10}
+    for rank_zero, trained in ((False, True), (True, False), (True, True)):
+        assert not Path("run/finished").exists()
+        mark = MarkFinished(RunStart(Path("run"), has_trained=trained))
+        mark.on_fit_end(FakeTrainer(is_global_zero=rank_zero, **data))  # type: ignore[arg-type]
+    assert Path("run/finished").read_text() == "2\n7\n"
+    MarkFinished(RunStart(has_trained=True)).on_fit_end(FakeTrainer(**data))  # type: ignore[arg-type]
+
+
+def test_a_kill_before_the_last_save_leaves_the_run_unfinished(
+    cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr(SaveBestAndLast, "on_train_end", killed)
+    assert cli(*tiny_fit, "--trainer.max_epochs", "1")[0] == 1
+    assert not Path("lightning_logs/version_0/finished").exists()
 
 
 @pytest.mark.parametrize(

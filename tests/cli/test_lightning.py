@@ -127,6 +127,14 @@ def test_trainer_options_work(cli: Cli, tiny_fit: tuple[str, ...], options: list
         assert cli("test", "--trainer.limit_test_batches", "1")[0] == 0
 
 
+def test_a_complete_fit_without_checkpoints_is_finished(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    fit = (*tiny_fit, "--trainer.enable_checkpointing", "false", "--trainer.max_epochs", "1", "--resume", "auto")
+    assert cli(*fit)[0] == 0
+    (row,) = (line for line in cli("runs")[1].splitlines() if line.startswith("version_0"))
+    assert "unfinished" not in row
+    assert cli(*fit) == (0, f"fit: {RUN} is finished; it has no checkpoint\n", "")
+
+
 def test_overfit_batches_repeats_the_same_images_every_epoch(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,11 +109,9 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Mark the run as finished. If StochasticWeightAveraging has just put its average into the module, save it."""
+        """If StochasticWeightAveraging has just put its average into the module, save it."""
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
-        if trainer.is_global_zero and self.start.run:
-            mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Add the metadata, which include the lengths of the logs."""
@@ -132,6 +130,18 @@ class SaveBestAndLast(Checkpoint):
         """Keep scores that a resumed run has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
+
+
+class MarkFinished(Callback):
+    """Mark a run that was trained to its end as finished, also if it saves no checkpoints."""
+
+    def __init__(self, start: RunStart) -> None:
+        self.start = start
+
+    def on_fit_end(self, trainer: Trainer, *_: Any) -> None:
+        """By now every callback's `on_train_end` is over, so the last checkpoint is saved."""
+        if trainer.is_global_zero and self.start.run and self.start.has_trained:
+            mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))
 
 
 def epochs_trained(trainer: Trainer) -> float:

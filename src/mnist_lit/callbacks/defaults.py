@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning.pytorch.callbacks import Callback
 
 from mnist_lit.callbacks.calibration import CalibrateBest
-from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest
+from mnist_lit.callbacks.checkpoints import MarkFinished, SaveBestAndLast, TrackBest
 from mnist_lit.callbacks.figures import TensorBoardFigures
 from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
@@ -50,7 +50,7 @@ def fit_callbacks(
     if start.run and saves:
         saver = SaveBestAndLast(tracker, config, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
     callbacks += [FitTable(start, logs, tracker, saves=saves), StopOnSignal(saver)]
-    return [*callbacks, CalibrateBest(start), *([saver] if saver else [])]
+    return [*callbacks, MarkFinished(start), CalibrateBest(start), *([saver] if saver else [])]
 
 
 def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other_dataset: str | None) -> list[Callback]:

@@ -176,7 +176,11 @@ def run_fit(
         if start.run and not start.has_trained and is_rank_zero():
             if not start.finished:  # a kill came between the last save and this mark
                 mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
-            say(f"fit: {start.run} is finished; its best checkpoint is {best_checkpoint(start.run)}")
+            best = best_checkpoint(start.run)
+            say(
+                f"fit: {start.run} is finished; "
+                + (f"its best checkpoint is {best}" if best else "it has no checkpoint")
+            )
             CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 
 
