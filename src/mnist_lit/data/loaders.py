@@ -95,7 +95,6 @@ class EvalLoader:
     _: KW_ONLY
     rank: int = 0
     world_size: int = 1
-    augment: Augment | None = None
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)  # steps per epoch
@@ -106,12 +105,9 @@ class EvalLoader:
             mine, size = self._share(order, position)
             yield self.batch(mine, size)
 
-    def batch(self, indices: Tensor, size: int, epoch: int | Tensor | None = None) -> Batch:
+    def batch(self, indices: Tensor, size: int) -> Batch:
         """The images at these positions, int64 (B,), as this process's share of a step of `size` images."""
-        images, labels = self.images[indices], self.labels[indices]
-        if self.augment and epoch is not None:
-            images = self.augment(images, labels, indices, epoch)
-        return Batch(standardize(images), labels, indices, size, epoch)
+        return Batch(standardize(self.images[indices]), self.labels[indices], indices, size)
 
     def images_in(self, first: int, stop: int) -> int:
         """Images of the batches first … stop - 1, over all processes; the last batch may be smaller."""
@@ -129,6 +125,7 @@ class TrainLoader(EvalLoader):
 
     _: KW_ONLY
     seed: int
+    augment: Augment | None = None
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
     capturable: bool = False  # whether `augment` can be part of a CUDA graph
     deferred: bool = field(default=False, init=False)  # whether full batches are yielded as `DeferredBatch`
@@ -163,6 +160,13 @@ class TrainLoader(EvalLoader):
             mine, size = self._share(order, position)
             full = len(mine) == self.batch_size
             yield DeferredBatch(self, mine, epoch) if self.deferred and full else self.batch(mine, size, epoch)
+
+    def batch(self, indices: Tensor, size: int, epoch: int | Tensor | None = None) -> Batch:
+        """The images at these positions, as they are augmented in an epoch."""
+        images, labels = self.images[indices], self.labels[indices]
+        if self.augment and epoch is not None:
+            images = self.augment(images, labels, indices, epoch)
+        return Batch(standardize(images), labels, indices, size, epoch)
 
 
 class DeferredBatch(Batch):
