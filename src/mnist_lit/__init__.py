@@ -17,15 +17,19 @@ __all__ = ["DigitReader", "MNISTDataModule", "MNISTModule", "TutorialCNN", "__ve
 
 __version__ = "0.1.0"
 
-_HOMES = {"DigitReader": "inference.reader", "MNISTDataModule": "datamodule", "MNISTModule": "module"}
-_HOMES["TutorialCNN"] = "model"
+_MODULES = {
+    "DigitReader": "inference.reader",
+    "MNISTDataModule": "datamodule",
+    "MNISTModule": "module",
+    "TutorialCNN": "model",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use (PEP 562)."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mnist_lit.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"mnist_lit.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

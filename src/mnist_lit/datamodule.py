@@ -81,7 +81,7 @@ class MNISTDataModule(pl.LightningDataModule):
         handwriting: float = 0.0,
     ) -> None:
         super().__init__()
-        check_options(locals(), mirrors)  # the arguments; `hparams` may hold those of a subclass
+        check_options(locals())  # the arguments; `hparams` may hold those of a subclass
         data_dir = str(data_dir)
         # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])

@@ -24,10 +24,10 @@ from mnist_lit.runs.start import RunStart, begin_run
 METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name
 
 
-def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, typed: str) -> tuple[RunStart, FileLock | None]:
+def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, command: str) -> tuple[RunStart, FileLock | None]:
     """The run to resume, or a new one; nothing for a dry run, which leaves no files.
 
-    trainer: its options, instantiated. yaml_text: the whole configuration. typed: the command.
+    trainer: its options, instantiated. yaml_text: the whole configuration. command: as it was typed.
     """
     if trainer.fast_dev_run:
         return RunStart(), None
@@ -35,17 +35,25 @@ def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, typed: str)
     if not is_rank_zero():
         return RunStart(logs / "of_rank_0"), None  # until rank 0 broadcasts its own; never written to
     group, run = (given and Path(given) for given in (config.group, config.run))
-    place = {"seed": config.seed_everything, "group": group, "run": run, "resume": bool(config.resume)}
-    return begin_run(logs, yaml_text, typed, **place)
+    seed, resume = config.seed_everything, bool(config.resume)
+    return begin_run(logs, yaml_text, command, seed=seed, group=group, run=run, resume=resume)
 
 
 def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yaml_text: str) -> list[Callback]:
     """Our callbacks of a fit."""
     logs = Path(trainer.default_root_dir or "", LOGS)
     saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
-    saving = {"every_n_steps": config.checkpoint_every_n_steps, "keep_epochs": config.keep_epochs}
-    drawing = {"logs_curves": trainer.logger is not False, "figures": config.figures}
-    return fit_callbacks(start, logs, yaml_text, tensorboard_settings(config), saves=saves, **saving, **drawing)
+    return fit_callbacks(
+        start,
+        logs,
+        yaml_text,
+        tensorboard_settings(config),
+        saves=saves,
+        logs_curves=trainer.logger is not False,
+        figures=config.figures,
+        every_n_steps=config.checkpoint_every_n_steps,
+        keep_epochs=config.keep_epochs,
+    )
 
 
 def callbacks_of_evaluation(

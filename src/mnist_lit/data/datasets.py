@@ -37,8 +37,8 @@ DATASETS: dict[DatasetName, Description] = {
 }
 
 
-def check_options(options: Mapping[str, Any], mirrors: object) -> None:
-    """Raise InputError for an invalid option of `MNISTDataModule`. mirrors: `data.mirrors`."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise InputError for an invalid option of `MNISTDataModule`."""
     dataset, fraction, per_class = options["dataset"], options["fraction"], options["per_class"]
     require_choice("data.dataset", dataset, get_args(DatasetName))
     if dataset == "digits" and options["data_dir"] != "data" and Path(options["data_dir"], "train").is_dir():
@@ -55,8 +55,8 @@ def check_options(options: Mapping[str, Any], mirrors: object) -> None:
     own_split = dataset == "emnist" or options["split"] == "balanced"
     require("data.split", options["split"], "balanced unless data.dataset is emnist", own_split)
     require_choice("data.split", options["split"], get_args(EmnistSplit))
-    unused = mirrors and dataset in TORCHVISION_DATASETS
-    require("data.mirrors", mirrors, "none, since torchvision downloads this dataset", not unused)
+    unused = options["mirrors"] and dataset in TORCHVISION_DATASETS
+    require("data.mirrors", options["mirrors"], "none, since torchvision downloads this dataset", not unused)
 
 
 def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:
