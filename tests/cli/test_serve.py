@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
-from mnist_lit.cli.serve import MOST, _exported_model
+from mnist_lit.cli.serve import _exported_model
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.inference.serve.limits import Limits
+from mnist_lit.inference.serve.options import Limits
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -72,8 +72,23 @@ def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
     assert "--host takes an address of this machine" in err
 
 
-def test_the_largest_body_is_no_larger_than_all_bodies_together() -> None:
-    assert MOST["max_mb"] << 20 == Limits().bodies
+def test_help_names_the_servers_own_defaults(cli: Cli) -> None:
+    limits, text = Limits(), " ".join(cli("serve", "--help")[1].split())
+    assert f"pictures read at the same time (default: {limits.threads})" in text
+    assert f"in MiB, up to {limits.bodies >> 20} (default: {limits.body >> 20})" in text
+    assert f"find a picture's digits, in seconds (default: {limits.reading})" in text
+    assert f"keep reading a response (default: {limits.seconds})" in text
+
+
+def test_help_does_not_import_the_server() -> None:
+    program = """
+import atexit, sys
+from mnist_lit.cli.main import main
+atexit.register(lambda: print([name for name in ("fastapi", "starlette", "uvicorn") if name in sys.modules]))
+main(["serve", "--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
+from mnist_lit.inference.serve.options import Limits
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 from mnist_lit.runs.locate import OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
@@ -21,7 +22,8 @@ ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[
 
 # A name or an IPv6 address, as the server compares it with a request's; a name in other letters is sent as xn--….
 ALLOWED_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE | re.ASCII)
-MOST = {"threads": 256, "max_mb": 200, "max_seconds": 3600, "timeout": 3600}  # max_mb: the limit of all bodies together
+DEFAULTS = Limits()
+OPTION_MAXIMUMS = {"threads": 256, "max_mb": DEFAULTS.bodies >> 20, "max_seconds": 3600, "timeout": 3600}
 HINTS = {
     errno.EADDRINUSE: "; --port 0 picks a free one",
     errno.EADDRNOTAVAIL: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
@@ -44,16 +46,17 @@ def main(command: str, args: list[str]) -> None:
     origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
     parser.add_threshold_argument()
-    parser.add_argument("--threads", type=int, default=2, help="pictures read at the same time (default: %(default)s)")
-    largest = "the largest upload, in MiB, up to 200 (default: %(default)s)"
-    parser.add_argument("--max_mb", type=int, default=20, help=largest)
+    threads = "pictures read at the same time (default: %(default)s)"
+    parser.add_argument("--threads", type=int, default=DEFAULTS.threads, help=threads)
+    largest = f"the largest upload, in MiB, up to {OPTION_MAXIMUMS['max_mb']} (default: %(default)s)"
+    parser.add_argument("--max_mb", type=int, default=DEFAULTS.body >> 20, help=largest)
     longest = "maximum time to find a picture's digits, in seconds (default: %(default)s)"
-    parser.add_argument("--max_seconds", type=int, default=10, help=longest)
+    parser.add_argument("--max_seconds", type=int, default=DEFAULTS.reading, help=longest)
     timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
-    parser.add_argument("--timeout", type=int, default=15, help=f"{timeout} (default: %(default)s)")
+    parser.add_argument("--timeout", type=int, default=DEFAULTS.seconds, help=f"{timeout} (default: %(default)s)")
     options = parser.parse_args(args)
     check_threshold("--threshold", options.threshold)
-    for name, most in MOST.items():
+    for name, most in OPTION_MAXIMUMS.items():
         require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
     for name in options.allowed_host:
         form = "a host name without scheme or port"
@@ -63,7 +66,6 @@ def main(command: str, args: list[str]) -> None:
         require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)
     try:
         from mnist_lit.inference.serve.app import create_app
-        from mnist_lit.inference.serve.limits import Limits
         from mnist_lit.inference.serve.server import Server
 
         path, note = _exported_model(options.model)

@@ -26,8 +26,9 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 from fastapi import HTTPException  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 
-from mnist_lit.inference.serve.limits import HEADERS, GuardMiddleware, Limits  # noqa: E402
+from mnist_lit.inference.serve.limits import HEADERS, GuardMiddleware  # noqa: E402
 from mnist_lit.inference.serve.metrics import Metrics  # noqa: E402
+from mnist_lit.inference.serve.options import Limits  # noqa: E402
 
 Ask = Callable[..., "Response"]
 

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_lit.inference.serve.metrics import Metrics
-from mnist_lit.inference.serve.time_limit import SECONDS
+from mnist_lit.inference.serve.options import Limits
 from mnist_lit.system.console import say
 
 HEAD = 16 << 10  # bytes of a request's head; h11 checks its own limit, the same, only while a head is incomplete
@@ -35,17 +34,6 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
-
-
-class Limits(NamedTuple):
-    """Limits of one request and of all requests together."""
-
-    body: int = 20 << 20  # bytes of one body
-    bodies: int = 200 << 20  # bytes of all bodies in progress
-    seconds: float = 15  # for a body to arrive
-    reading: float = SECONDS  # seconds to find the digits of a picture
-    threads: int = 2  # that read pictures
-    waiting: int = 64  # requests in line for a thread
 
 
 class GuardMiddleware:

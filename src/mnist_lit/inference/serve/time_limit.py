@@ -15,8 +15,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.inference.reader import Proposal, propose
 from mnist_lit.inference.workers import process_context, set_up_process
 
-SECONDS = 10.0  # for one picture
-
 
 class ProcessEnded(InputError):
     """A picture took too long or crashed the process that opened it."""
@@ -25,7 +23,8 @@ class ProcessEnded(InputError):
 class ProposalProcesses:
     """Processes that find the digits of one picture at a time, started as they are needed and kept for the next."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float) -> None:
+        """seconds: for one picture."""
         self.seconds = seconds
         self.idle: list[tuple[BaseProcess, Connection]] = []
 
