@@ -9,7 +9,7 @@ from mnist_lit.evaluation.figures import (
     GAP,
     LINE,
     MARGIN,
-    MOST,
+    MAX_CLASSES_SHOWN,
     PALE,
     PAPER,
     RED,
@@ -121,10 +121,10 @@ def test_of_many_classes_those_with_the_most_mistakes_are_shown() -> None:
     counts = np.diag([10] * 200)
     counts[150, 199] = 3
     picture = confusion_matrix(counts, [f"class {n}" for n in range(200)])
-    assert picture.shape == (TOP + MOST * CELL + GAP, MARGIN + MOST * CELL + GAP, 3)
-    red, green, _ = cell(picture, MOST - 2, MOST - 1)  # the last two of those shown
+    assert picture.shape == (TOP + MAX_CLASSES_SHOWN * CELL + GAP, MARGIN + MAX_CLASSES_SHOWN * CELL + GAP, 3)
+    red, green, _ = cell(picture, MAX_CLASSES_SHOWN - 2, MAX_CLASSES_SHOWN - 1)  # the last two of those shown
     assert red > green + 50
-    assert cell(picture, MOST - 1, MOST - 1) == list(BLUE)
+    assert cell(picture, MAX_CLASSES_SHOWN - 1, MAX_CLASSES_SHOWN - 1) == list(BLUE)
 
 
 def test_a_class_without_images_is_drawn() -> None:

@@ -14,15 +14,15 @@ def test_every_symbol_fills_the_longer_side_of_the_unit_square(monkeypatch: pyte
         path = symbol_path(rng)
         assert path.min() == 0
         assert path.max() == 1
-        assert path.shape[1] % symbols.POINTS == 0
+        assert path.shape[1] % symbols.STROKE_POINTS == 0
 
 
 def test_strokes_that_meet_still_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symbols, "SYMBOLS", ("00 09,09 79",))
     monkeypatch.setattr(symbols, "SERIF_FRACTION", 0)
     path = symbol_path(np.random.default_rng(0))
-    np.testing.assert_allclose(path[:, symbols.POINTS - 1], path[:, symbols.POINTS])
-    assert path[0, 0] < path[0, symbols.POINTS]  # y points down
+    np.testing.assert_allclose(path[:, symbols.STROKE_POINTS - 1], path[:, symbols.STROKE_POINTS])
+    assert path[0, 0] < path[0, symbols.STROKE_POINTS]  # y points down
 
 
 def test_no_symbol_is_listed_twice_and_none_looks_like_a_digit() -> None:

@@ -9,10 +9,10 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.console import say
 
-IMAGES = 20_000  # training images on which --like compares the two runs' detectors
+MAX_SHARED_IMAGES = 20_000  # training images on which --like compares the two runs' detectors
 NOT_IN_RECIPE = {"seed_everything": None, "data.val_size": None}  # what such runs may differ in
 
-LEAST = 100  # images that two runs must share
+MIN_SHARED_IMAGES = 100  # images that two runs must share
 
 
 def main(command: str, args: list[str]) -> None:
@@ -59,8 +59,9 @@ def main(command: str, args: list[str]) -> None:
         if others := differences({**theirs, **NOT_IN_RECIPE}, {**mine, **NOT_IN_RECIPE}):
             say(f"calibrate: {like} has a different recipe, so its temperature may not suit: {others}", file=sys.stderr)
         seen = datamodule_from_checkpoint(their_content, data.data_dir, download=False).train_indices
-        val = seen[torch.isin(seen, data.train_indices)][:IMAGES]  # both were trained on these
-        require("--like", like, f"a checkpoint trained on at least {LEAST} of the same images", len(val) >= LEAST)
+        val = seen[torch.isin(seen, data.train_indices)][:MAX_SHARED_IMAGES]  # both were trained on these
+        expected = f"a checkpoint trained on at least {MIN_SHARED_IMAGES} of the same images"
+        require("--like", like, expected, len(val) >= MIN_SHARED_IMAGES)
     elif not data.val_size:
         raise InputError(
             f"{source} was trained on all images, so none are left to calibrate on; train the same recipe with "

@@ -28,7 +28,7 @@ from mnist_lit.system.yaml_file import load_yaml, read_written_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
 PLAIN = (bool, int, float, str, list, dict, Namespace, type(None))  # values that YAML can hold
-LEAST = {  # the smallest values of the trainer's options that Lightning does not check
+TRAINER_MINIMUMS = {  # the smallest values of the trainer's options that Lightning does not check
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
     "gradient_clip_val": 0,
@@ -137,7 +137,7 @@ def resolve_options(command: str, config: Namespace) -> None:
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
         return
-    for name, least in LEAST.items():
+    for name, least in TRAINER_MINIMUMS.items():
         value = config.trainer[name]
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
     interval = config.trainer.val_check_interval

@@ -28,7 +28,7 @@ EVALUATION = (
 SCORES = "Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor, class_acc for each label:\n  "
 SCORES += ", ".join(monitored_names(1, has_validation=True))
 MODEL = f"a checkpoint, a run such as version_3, {OTHERS} (default: the newest run's best)"
-OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
+LONG_OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",
     "print_config": "print the complete configuration and exit",
@@ -41,7 +41,7 @@ ROLE = re.compile(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")  # Sphinx's cross-refere
 def format_help(parser: LightningArgumentParser, command: str, *, everything: bool) -> str:
     """The help of a command. everything: also the options that few people need."""
     visible = (action for action in parser._actions if action.help != SUPPRESS)
-    options = {action.dest: action for action in visible if any(map(OPTION.match, action.option_strings))}
+    options = {action.dest: action for action in visible if any(map(LONG_OPTION.match, action.option_strings))}
     if command == "fit":
         lines = [f"usage: mnist-lit fit --config NAME [options]    recipes: {', '.join(recipe_names())}"]
         trainer = [name for name in options if name.startswith("trainer.")]
@@ -88,7 +88,7 @@ def _entries(actions: Iterable[Action]) -> list[str]:
         text = explanation(action)
         if default := default_text(action):
             text += f" (default: {default})"
-        lines += _entry(f"{next(filter(OPTION.match, action.option_strings)).rstrip('+')} {_values(action)}", text)
+        lines += _entry(f"{next(filter(LONG_OPTION.match, action.option_strings)).rstrip('+')} {_values(action)}", text)
     return lines
 
 

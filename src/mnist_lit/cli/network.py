@@ -11,14 +11,14 @@ from mnist_lit.system.error_messages import explain_error
 if TYPE_CHECKING:
     from torch import nn
 
-OPTION = "--model.network"
+NETWORK_OPTION = "--model.network"
 
 
 def split_network_options(args: list[str]) -> tuple[list[str], list[str]]:
     """The arguments that name a network and its settings, and all others."""
     named, rest, remaining = list[str](), list[str](), iter(args)
     for arg in remaining:
-        if arg.partition("=")[0] == OPTION or arg.startswith(f"{OPTION}."):
+        if arg.partition("=")[0] == NETWORK_OPTION or arg.startswith(f"{NETWORK_OPTION}."):
             named += [arg] if "=" in arg else [arg, next(remaining, "")]
         else:
             rest.append(arg)
@@ -44,7 +44,7 @@ def build_network(options: list[str]) -> "nn.Module | None":
     allow_local_imports()
     limit_jsonargparse()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument(OPTION, type=nn.Module)
+    parser.add_argument(NETWORK_OPTION, type=nn.Module)
     try:
         network: nn.Module = parser.instantiate_classes(parser.parse_args(options)).model.network
     except (ArgumentError, TypeError, ValueError) as error:

@@ -88,8 +88,8 @@ STYLES = (
     (9, ("72 40 12 24 54 72", "72 75 58 19")),
     (9, ("73 51 31 23 34 63", "73 76 59 29")),
 )
-POINTS = 16  # the most that a style may have
-HANDWRITING_DRAWS = 5 + 2 * POINTS  # uniform numbers per image: whether, style, pen, slant, width, shift of each point
+STYLE_POINTS = 16  # the most that a style may have
+HANDWRITING_DRAWS = 5 + 2 * STYLE_POINTS  # numbers per image: whether, style, pen, slant, width, shift of each point
 STEPS = 4  # straight lines between two points of a curve
 JITTER, SLANT, ASPECT = 0.7, 0.4, (0.45, 1.0)  # of a point in grid units, of x along y, and width to height
 PEN = (1.4, 4.4)  # pixels
@@ -136,9 +136,9 @@ def vary_handwriting(images: Tensor, labels: Tensor, draws: Tensor, fraction: fl
 
 
 def _compile_styles() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Each digit's first style, then the number of styles, (11,); all points (S, POINTS, 2); and the four points and
-    their weights that make up both ends of every line, (S, L, 2, 4) each."""
-    points = torch.zeros(len(STYLES), POINTS, 2)
+    """Each digit's first style, then the number of styles, (11,); all points (S, STYLE_POINTS, 2); and the four points
+    and their weights that make up both ends of every line, (S, L, 2, 4) each."""
+    points = torch.zeros(len(STYLES), STYLE_POINTS, 2)
     lines: list[list[tuple[list[list[int]], list[list[float]]]]] = []
     for style, (_, strokes) in enumerate(STYLES):
         names = sorted({name for stroke in strokes for name in stroke.split()})
@@ -181,7 +181,7 @@ def _draw(labels: Tensor, draws: Tensor) -> Tensor:
     """Digits of a random style: labels (N,), draws (N, HANDWRITING_DRAWS) → uint8 (N, 28, 28)."""
     first, points, indices, weights = (table.to(labels.device) for table in (_FIRST, _POINTS, _INDICES, _WEIGHTS))
     style = first[labels] + (draws[:, 1] * (first[labels + 1] - first[labels])).long()
-    moved = points[style] + JITTER * (2 * draws[:, 5:].reshape(-1, POINTS, 2) - 1)  # (N, POINTS, 2)
+    moved = points[style] + JITTER * (2 * draws[:, 5:].reshape(-1, STYLE_POINTS, 2) - 1)  # (N, STYLE_POINTS, 2)
     slant, aspect = SLANT * (2 * draws[:, 3] - 1), ASPECT[0] + (ASPECT[1] - ASPECT[0]) * draws[:, 4]
     x, y = moved[:, :, 0], moved[:, :, 1]
     moved = torch.stack((aspect[:, None] * x - slant[:, None] * y, y), dim=2)

@@ -16,7 +16,7 @@ TEXT, LINE = 27, 32  # pixels of the font, and per line of text
 CELL, MARGIN, TOP = 60, 88, 120  # pixels of a matrix cell, left of the matrix, and above it
 PAPER, INK, PALE = (255, 255, 255), (32, 33, 36), (110, 114, 120)
 GRID, BLUE, RED = (228, 230, 234), (31, 97, 171), (200, 60, 40)  # cell borders, correct cells, wrong cells
-MOST = 64  # classes shown in a confusion matrix at most
+MAX_CLASSES_SHOWN = 64  # classes shown in a confusion matrix at most
 STRONGEST = 8  # channels shown of a layer
 _font = cache(ImageFont.load_default)  # Pillow's built-in one: the same on every machine
 
@@ -83,14 +83,14 @@ def png_url(image: NDArray[np.uint8], *, optimize: bool = False) -> str:
 
 def confusion_matrix(counts: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.uint8]:
     """Counts (C, C), true classes down and predicted classes across, as uint8 (H, W, 3); colors: fractions of a row.
-    Of more than `MOST` classes, those with the most mistakes are shown."""
+    Of more than `MAX_CLASSES_SHOWN` classes, those with the most mistakes are shown."""
     title = f"{int(np.trace(counts)):,} of {int(counts.sum()):,} right"
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MOST])
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CLASSES_SHOWN])
     axes = "down: true class; across: predicted"
     if len(shown) < len(counts):
-        axes += f"; the {MOST} of {len(counts):,} classes with the most mistakes"
+        axes += f"; the {MAX_CLASSES_SHOWN} of {len(counts):,} classes with the most mistakes"
     counts, fractions, names = counts[np.ix_(shown, shown)], fractions[np.ix_(shown, shown)], [names[n] for n in shown]
     classes, side = len(counts), len(counts) * CELL + GAP
     canvas, draw = _canvas(MARGIN + side, TOP + side, title)

@@ -55,7 +55,7 @@ PRINTED = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx&@#%?!+=*"  # drawn with Pillow's f
 CONFUSED, TIMES = "AGLUYau", 4  # those most often misread as digits, drawn TIMES as often as the others
 JITTER, SLANT, ROTATION, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
 SERIF_FRACTION, SERIF = 0.35, (0.6, 1.6)  # fraction of the symbols with serifs, and half their length in grid units
-POINTS = 150  # of a stroke
+STROKE_POINTS = 150  # of a stroke
 FONT_SIZE, SIDE = 64, 112  # pixels
 
 
@@ -64,7 +64,7 @@ def symbol_path(rng: np.random.Generator) -> NDArray[np.float64]:
     jitter = rng.normal(0, JITTER, (10, 10, 2))  # of each grid point, so that strokes that meet still do
     strokes = [_curve(stroke, jitter) for stroke in SYMBOLS[rng.integers(len(SYMBOLS))].split(",")]
     if rng.random() < SERIF_FRACTION:
-        half = np.linspace(-1, 1, POINTS)[:, None] * (rng.uniform(*SERIF), 0)
+        half = np.linspace(-1, 1, STROKE_POINTS)[:, None] * (rng.uniform(*SERIF), 0)
         strokes += [end + half for stroke in strokes for end in (stroke[0], stroke[-1])]
     x, y = np.concatenate(strokes).T
     x = x * rng.uniform(*ASPECT) + y * rng.uniform(-SLANT, SLANT)
@@ -96,12 +96,12 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _curve(stroke: str, jitter: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A smooth curve through a stroke's points: (POINTS, 2)."""
+    """A smooth curve through a stroke's points: (STROKE_POINTS, 2)."""
     grid = np.array([[int(digit) for digit in point] for point in stroke.split()])
     points = grid + jitter[grid[:, 0], grid[:, 1]]
     if len(points) == 1:
-        angle = np.linspace(0, 20, POINTS)[:, None]
+        angle = np.linspace(0, 20, STROKE_POINTS)[:, None]
         return np.asarray(points + angle / 40 * np.concatenate((np.cos(angle), np.sin(angle)), axis=1))  # a spiral
-    along = np.linspace(0, len(points) - 1, POINTS)
+    along = np.linspace(0, len(points) - 1, STROKE_POINTS)
     curve = make_interp_spline(np.arange(len(points)), points, k=min(3, len(points) - 1))
     return np.asarray(curve(along))

@@ -33,7 +33,7 @@ from mnist_lit.system.folder_lock import LOCK
 
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
-DIGITS = 4  # of a number drawn from a continuous range
+SIGNIFICANT_DIGITS = 4  # of a number drawn from a continuous range
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -212,7 +212,7 @@ def _settings(trial: optuna.Trial | optuna.trial.FrozenTrial, space: Space) -> d
         if known and isinstance(given, Range):
             known = isinstance(value, int | float) and given.low <= value <= given.high
             if known and isinstance(drawn_from, FloatDistribution) and given.step is None:
-                rounded = float(f"{value:.{DIGITS}g}")
+                rounded = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
                 settings[name] = min(max(rounded, drawn_from.low), drawn_from.high)
         require(f"the trial's {name}", str(value)[:50], "one from the space", known)
     return settings

@@ -14,7 +14,7 @@ from mnist_lit.errors import InputError, StoppedBySignal
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "NODE_RANK")  # environment variables that launchers set
 # Variables that Lightning reads as numbers, some of them as soon as it is imported.
-NUMBERS = (
+NUMBER_VARIABLES = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "JSM_NAMESPACE_RANK"),
     *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
 )
@@ -23,10 +23,10 @@ NUMBERS = (
 def check_launcher() -> None:
     """Raise InputError if a launcher's variable is not a number. Unset empty ones, as from a Compose file, since
     Lightning would read them, too."""
-    for name in {*LAUNCHERS, *NUMBERS}:
+    for name in {*LAUNCHERS, *NUMBER_VARIABLES}:
         if os.environ.get(name) == "":
             del os.environ[name]
-    for name in NUMBERS:
+    for name in NUMBER_VARIABLES:
         _number(name)
 
 

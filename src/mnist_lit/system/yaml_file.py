@@ -16,9 +16,9 @@ except ImportError:
 
 MAX_BYTES = 1 << 16  # twenty times a run's config.yaml
 MAX_DEPTH = 32  # sections within sections
-MAX_DIGITS = 100  # of a number; thousands of digits in base 60 take seconds
+MAX_NUMBER_DIGITS = 100  # of a number; thousands of digits in base 60 take seconds
 MAX_BITS = 63  # of a whole number: what a tensor can hold
-NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 UNUSED = ("binary", "omap", "pairs", "set")  # kinds of values that no option accepts
 
 
@@ -34,8 +34,8 @@ class LimitedLoader(SafeLoader):
         super().__init__(text)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
-        if node.tag in NUMBERS and len(node.value) > MAX_DIGITS:
-            raise _error(f"expected numbers of at most {MAX_DIGITS} digits", node)
+        if node.tag in NUMBER_TAGS and len(node.value) > MAX_NUMBER_DIGITS:
+            raise _error(f"expected numbers of at most {MAX_NUMBER_DIGITS} digits", node)
         try:
             value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.inference.serve.app import PAGE, create_app
+from mnist_lit.inference.serve.app import PAGE_FOLDER, create_app
 from mnist_lit.inference.serve.metrics import Metrics
 
 REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_a_wrong_parameter_is_refused(ask: Callable[..., "Response"], query: str
     assert (response.status_code, response.json()) == (422, {"detail": detail})
 
 
-@pytest.mark.parametrize("path", sorted(PAGE.glob("*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(PAGE_FOLDER.glob("*")), ids=lambda path: path.name)
 def test_the_page_loads_nothing_from_another_address(path: Path) -> None:
     addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\"']*", path.read_text(encoding="utf-8"))
     assert addresses in ([], ["http://www.w3.org/2000/svg"])
@@ -109,7 +109,7 @@ def test_the_reference_names_every_metric() -> None:
 
 
 def test_the_reference_names_every_status_that_the_server_sends() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in PAGE.parent.glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in PAGE_FOLDER.parent.glob("*.py"))
     sent = set(re.findall(r"(?:HTTPException\(|return |\}, )([45]\d\d)\b", code))
     assert first_cells(section("Errors")) == sent
 

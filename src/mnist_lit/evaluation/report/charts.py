@@ -41,7 +41,7 @@ class Line:
     text: Callable[[float], str] = plain  # of a y value, for tooltips
     dots: bool = True  # whether dots are visible; tooltips work without
     key: str = ""  # of the points in the `--json` object, if the legend shows the last one
-    style: str = ""  # the format of that value, see `page.FORMATS`
+    style: str = ""  # the format of that value, see `page.NUMBER_FORMATS`
     images: int | None = None  # number of images that a fraction was measured on
     band: Sequence[tuple[float, float, float]] = ()  # x, low, high
     radii: Sequence[float] = ()  # of the dots

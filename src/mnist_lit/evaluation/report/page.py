@@ -20,7 +20,7 @@ from mnist_lit.evaluation.report.scores import MISTAKES, PAIRS, SUSPECT
 from mnist_lit.system.console import duration, percent
 
 Images = NDArray[np.uint8]
-FORMATS: dict[str, Callable[[Any], str]] = {
+NUMBER_FORMATS: dict[str, Callable[[Any], str]] = {
     "count": lambda value: f"{value:,}",
     "step": lambda value: f"{value:,.10g}",
     "index": str,
@@ -29,7 +29,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "loss": lambda value: f"{value:#.3g}" if value >= 1e-6 else "< 0.000001",
     "temperature": lambda value: f"{value:.2f}",
 }
-MAX_DEPTH = 0.55  # the deepest color of a mistake, on which dark text stays readable
+MAX_COLOR_DEPTH = 0.55  # the deepest color of a mistake, on which dark text stays readable
 PAIR_IMAGES, ALL_PAIRS_IMAGES = 12, 600  # images shown per cell of the confusion matrix, and of all cells, at most
 SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": tick_percent}
 
@@ -43,7 +43,7 @@ def render_page(report: Mapping[str, Any], images: Images, filters: Images, laye
     url = partial(png_url, optimize=True)
 
     def number(key: str, style: str = "count", images: int | None = None) -> Markup:
-        return data(key, FORMATS[style] if images is None else partial(percent, images=images), "number")
+        return data(key, NUMBER_FORMATS[style] if images is None else partial(percent, images=images), "number")
 
     def data(key: str, text: Callable[[Any], str], css_class: str) -> Markup:
         value: Any = report
@@ -79,7 +79,7 @@ def _color_depths(confusion: list[list[int]] | None) -> list[list[float]]:
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     correct = np.eye(len(counts), dtype=bool)
     worst = max(float(fractions[~correct].max(initial=0)), 1e-12)
-    depths = np.where(correct, fractions, MAX_DEPTH * (fractions / worst) ** 0.5)
+    depths = np.where(correct, fractions, MAX_COLOR_DEPTH * (fractions / worst) ** 0.5)
     return [[round(value, 3) for value in row] for row in depths.tolist()]
 
 
@@ -134,7 +134,7 @@ def _training_charts(curves: Mapping[str, Sequence[Point]], origin: Mapping[str,
     axis: dict[str, Any] = {"x_label": f"step ({per_epoch:,} per epoch)", "x_range": (0, last), "x_word": "step "}
 
     def line(name: str, look: str, curve: str, images: int | None = None, *, dots: bool = True) -> Line:
-        text = FORMATS["loss"] if images is None else partial(percent, images=images)
+        text = NUMBER_FORMATS["loss"] if images is None else partial(percent, images=images)
         return Line(name, look, curves[curve], text, dots=dots, key=f"curves.{curve}", style="loss", images=images)
 
     train, val = origin["data"]["train"], origin["data"]["val"]
@@ -148,7 +148,7 @@ def _training_charts(curves: Mapping[str, Sequence[Point]], origin: Mapping[str,
             line("train, mean of each epoch", "quiet", "train/acc", train),
             line("val", "main", "val/acc", val),
         ),
-        "rate": (Line("learning rate", "main", curves["lr"], FORMATS["loss"], dots=False),),
+        "rate": (Line("learning rate", "main", curves["lr"], NUMBER_FORMATS["loss"], dots=False),),
     }
     lines = {name: [one for one in found if len(one.points) > 1] for name, found in drawn.items()}
     points = [point for one in lines["accuracy"] for point in one.points]
@@ -182,6 +182,6 @@ def _reliability_chart(calibration: Mapping[str, Any]) -> Chart:
             bins = [one for one in calibration[when]["bins"] if one["count"]]
             points = [(one["confidence"], one["accuracy"]) for one in bins]
             radii = [round(1.5 + 1.2 * math.log10(one["count"]), 1) for one in bins]
-            lines.append(Line(name, look, points, FORMATS["probability"], radii=radii))
+            lines.append(Line(name, look, points, NUMBER_FORMATS["probability"], radii=radii))
     axis: dict[str, Any] = {"x_label": "predicted probability", "x_range": (0, 1), "x_text": tick_percent, **SHARES}
     return Chart("Reliability", "accuracy of these answers", lines, diagonal=True, **axis)

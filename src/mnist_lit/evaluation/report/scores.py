@@ -17,7 +17,7 @@ BINS = 15  # equally wide bins of the calibration error, as in Guo et al. 2017
 COVERAGES = (1, 0.995, 0.99, 0.98, 0.95, 0.9)
 PAIRS = 30  # classes up to which a confusion matrix is readable; beyond, this many confused pairs are listed
 SUSPECT = 0.9  # from this probability of a wrong answer on, the label may be at fault
-MISTAKES, POINTS = 100, 200  # mistakes shown on the page, and points of a curve, at most
+MISTAKES, CURVE_POINTS = 100, 200  # mistakes shown on the page, and points of a curve, at most
 HUGE = 1e100  # above the values of any run's curves; a mean of smaller values is finite
 TINIEST = 1e-45  # stands in for a probability that underflowed in float32
 
@@ -86,7 +86,7 @@ def training_curves(run: Path) -> dict[str, list[list[float]]]:
     curves = {}
     for name in ("train/loss_step", "train/loss", "val/loss", "train/acc", "val/acc", "lr"):
         points = np.array([(step + 1, value) for step, value in read_curve(run, name) if abs(value) < HUGE], float)
-        width = max(1, -(-len(points) // POINTS))
+        width = max(1, -(-len(points) // CURVE_POINTS))
         curves[name] = [points[i : i + width].mean(axis=0).tolist() for i in range(0, len(points), width)]
     return curves
 
@@ -136,7 +136,7 @@ def _coverage(confidence: Floats, right: Bools) -> Numbers:
     answered_right = correct[counts - 1]
     table = {"coverage": COVERAGES, "images": counts.tolist(), "wrong": (counts - answered_right).tolist()}
     table |= {"accuracy": (answered_right / counts).tolist(), "least": confidence[order[counts - 1]].tolist()}
-    shown = sorted({max(1, round(total * part / POINTS)) for part in range(POINTS // 2, POINTS + 1)})
+    shown = sorted({max(1, round(total * part / CURVE_POINTS)) for part in range(CURVE_POINTS // 2, CURVE_POINTS + 1)})
     return {"rows": _rows(table), "curve": [[count / total, float(correct[count - 1] / count)] for count in shown]}
 
 

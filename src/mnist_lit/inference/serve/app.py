@@ -25,7 +25,7 @@ from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
 from mnist_lit.inference.serve.options import Limits
 from mnist_lit.inference.serve.time_limit import ProposalProcesses
 
-PAGE = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}
 PIXELS = {"requestBody": {"content": {JSON: CONTENT[JSON]}, "required": True}}
@@ -93,11 +93,12 @@ def create_app(
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
-        return FileResponse(PAGE / "docs.html")
+        return FileResponse(PAGE_FOLDER / "docs.html")
 
     _add_error_handlers(app)
     app.mount("/swagger-ui", StaticFiles(directory=str(files("fastapi_offline") / "static")))  # nothing from the web
-    app.router.default = StaticFiles(directory=PAGE, html=True)  # a mount would hide that a route has another method
+    # A mount would hide that a route has another method.
+    app.router.default = StaticFiles(directory=PAGE_FOLDER, html=True)
     return app
 
 
