@@ -5,7 +5,6 @@ from pathlib import Path
 from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network, split_network_options
 from mnist_lit.runs.locate import OTHERS, PRETRAINED
-from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.system.console import say
 
 
