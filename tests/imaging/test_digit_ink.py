@@ -112,6 +112,16 @@ def test_the_shadow_beside_a_single_digit_is_not_the_digit(seven: NDArray[np.uin
     assert likeness(center_digit(lit.clip(0, 255).astype(np.uint8)), seven) > 0.9
 
 
+@pytest.mark.parametrize("left", [150, 215])
+def test_a_soft_shadow_at_the_border_is_less_likely_than_a_sharp_digit(seven: NDArray[np.uint8], left: int) -> None:
+    shadow = Image.new("L", (600, 800), 255)
+    ImageDraw.Draw(shadow).polygon(((120, 800), (160, 300), (440, 320), (480, 800)), 165)  # of a phone
+    lit = np.asarray(write_seven(page(600, 800), left, 280, zoom=2, pen=10)).astype(float)
+    lit *= np.asarray(shadow.filter(ImageFilter.GaussianBlur(20))) / 255
+    lit += np.random.default_rng(0).normal(0, 3, lit.shape)
+    assert likeness(center_digit(lit.clip(0, 255).astype(np.uint8)), seven) > 0.9
+
+
 @pytest.mark.parametrize("light_on_dark", [False, True])
 def test_a_digit_may_fill_the_picture(light_on_dark: bool) -> None:
     zero = page(60, 100)

@@ -81,6 +81,20 @@ def test_a_panel_may_cover_a_hundredth_of_a_screenshot() -> None:
     assert likeness(one.image, alone.image) > 0.9
 
 
+def test_a_canvas_under_a_title_in_large_letters_is_a_panel() -> None:
+    """Although the bowl of a letter is solid, too."""
+    panel = write_seven(page(paper=0), 70, 50, color=255)
+    shown = Image.new("L", (800, 600), 255)
+    shown.paste(panel, (300, 250))
+    draw = ImageDraw.Draw(shown)
+    for left in range(100, 600, 40):
+        draw.rectangle((left, 180, left + 14, 196), 0)  # a bowl
+        draw.rectangle((left + 4, 184, left + 6, 186), 255)
+        draw.rectangle((left + 24, 172, left + 27, 196), 0)  # a stem
+    (found,) = find_panels(np.asarray(shown))
+    assert found.pixels.shape == (196, 196)
+
+
 def test_a_panel_may_have_round_corners() -> None:
     panel = write_seven(page(paper=0), 70, 50, color=255)
     whole, shown = Image.new("L", panel.size, 0), Image.new("L", (900, 500), 245)

@@ -210,6 +210,30 @@ def test_each_of_several_sheets_is_read(grain: bool) -> None:
     assert digit_hypotheses(picture).beside == 7
 
 
+def test_notes_close_to_each_other_are_all_read() -> None:
+    picture = Image.new("RGB", (1600, 1200), (150, 100, 60))
+    for left in (120, 600, 1080):
+        for top in (120, 640):
+            ImageDraw.Draw(picture).rectangle((left, top, left + 380, top + 380), (240, 235, 120))
+            ImageDraw.Draw(picture).line([(left + 140 + x, top + 130 + y) for x, y in SEVEN], (40, 40, 60), 9, "curve")
+    grain = np.random.default_rng(0).normal(0, 3, (1200, 1600, 1))
+    grainy = (np.asarray(picture) + grain).clip(0, 255).astype(np.uint8)
+    assert len(find_sheets(grainy)) == 6
+    assert [(digit.line, digit.column) for digit in find_digits(grainy)] == [(n + 1, 1) for n in range(6)]
+
+
+@pytest.mark.parametrize("blur", [1, 6])
+def test_a_shadow_across_a_digit_is_not_a_sheet(seven: NDArray[np.uint8], blur: float) -> None:
+    shadow = Image.new("L", (600, 800), 255)
+    ImageDraw.Draw(shadow).polygon(((60, 800), (120, 300), (470, 330), (530, 800)), 204)
+    lit = np.asarray(write_seven(page(600, 800), 215, 280, zoom=2, pen=14)).astype(float)
+    lit *= np.asarray(shadow.filter(ImageFilter.GaussianBlur(blur))) / 255
+    lit += np.random.default_rng(0).normal(0, 3, lit.shape)
+    pixels = lit.clip(0, 255).astype(np.uint8)
+    assert find_sheets(pixels) == []
+    assert likeness(center_digit(pixels), seven) > 0.9
+
+
 def test_frames_tables_and_very_narrow_pictures_have_no_sheet() -> None:
     ruled = page(640, 480)
     ImageDraw.Draw(ruled).rectangle((60, 60, 580, 420), outline=40, width=8)

@@ -59,6 +59,19 @@ def test_the_pieces_of_a_broken_stroke_stay_together(gap: int) -> None:
     assert np.allclose(found.box, (60, 46, 124, 152), atol=2)
 
 
+@pytest.mark.parametrize("spacing", [2.2, 2.7, 3])
+def test_the_dots_of_a_brush_stay_together(spacing: float) -> None:
+    """Some programs draw a dot at each position of the mouse, however fast it moves."""
+    dotted, radius = page(400, 400), 7
+    for (x0, y0), (x1, y1) in (((110, 80), (260, 80)), ((260, 80), (170, 320))):
+        count = int(np.hypot(x1 - x0, y1 - y0) / (spacing * radius))
+        for x, y in np.linspace((x0, y0), (x1, y1), count + 1):
+            ImageDraw.Draw(dotted).ellipse((x - radius, y - radius, x + radius, y + radius), 40)
+    found = find_digit(dotted)
+    assert found
+    assert np.allclose(found.box, (103, 73, 267, 327), atol=3)
+
+
 def test_a_digit_is_not_joined_to_the_one_beside_it() -> None:
     pair = write_seven(write_seven(page(300), 60, 50), 155, 50)
     ImageDraw.Draw(pair).rectangle((134, 80, 142, 130), 40)  # nor by what is between them

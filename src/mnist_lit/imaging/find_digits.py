@@ -91,22 +91,28 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     gray, certainty = _unruled(pixels, DIGIT)
     if max(zoom) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
         return Hypotheses([], [])
-    costs: list[float] = []
-    found: list[FoundDigit] = []
     inks = digit_inks(gray, certainty)
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
-    for (ink, top, left, cost), (digits, _) in inks:
+    drawn: list[tuple[int, float, Box, Drawing]] = []
+    for number, ((ink, top, left, cost), (digits, _)) in enumerate(inks):
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
-        drawn = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
-        for (rank, _), (box, drawing) in zip(ranked, drawn, strict=True):
-            images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
-            costs += [cost + SECOND_COST * bool(rank) + SHARPENED_COST * place for place in range(len(images))]
-            found += [FoundDigit(box, image) for image in images]
-    choices = [Choice(0, 1, cost, place) for place, cost in enumerate(costs)]
-    hypotheses = Hypotheses([choices] if choices else [], found, beside)
+        boxes = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
+        drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
     height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
-    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= MAX_LIGHT_GAP * max(height, width)
+    far = MAX_LIGHT_GAP * max(height, width)
+    sharp = {number for number, _, box, drawing in drawn if not drawing.is_blurred and _gap(box, height, width) > far}
+    choices: list[Choice] = []
+    found: list[FoundDigit] = []
+    for number, cost, box, drawing in drawn:
+        # What is blurred, and lies at the border, may be a shadow if other ink is sharp.
+        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and _gap(box, height, width) <= far
+        images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
+        for place, image in enumerate(images):
+            choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * place, len(found)))
+            found.append(FoundDigit(box, image))
+    hypotheses = Hypotheses([choices] if choices else [], found, beside)
+    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= far
     if (at_border or certainty < MIN_CERTAINTY) and _is_smooth(gray):  # tested last, since few pictures need it
         return Hypotheses([], [])
     return hypotheses

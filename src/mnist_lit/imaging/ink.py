@@ -75,11 +75,11 @@ def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
 
 def edge_sharpness(gray: Gray, look: Look = DIGIT) -> float:
     """The steepest rise from paper to ink within three pixels of a first look, as a fraction of the whole rise: from 0
-    for a smooth shadow to 1 for a sharp stroke."""
+    for a smooth shadow to 1 for a sharp stroke; 1 also for noise in which no edge stands out, as in a dithered scan."""
     gray = reduce(gray, -(-max(gray.shape) // look.coarse))
-    middle, weight, _ = edges(_contrast(gray, look.window * max(gray.shape))[0])
+    middle, weight, noise = edges(_contrast(gray, look.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
-    return float((weight * np.sqrt(weight)).sum()) / rise if rise else 0.0
+    return float((weight * np.sqrt(weight)).sum()) / rise if rise else float(noise > 0)
 
 
 def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:

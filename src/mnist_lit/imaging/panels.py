@@ -42,6 +42,8 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     solid = np.asarray(cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
     panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, different, solid, *box)]
+    highest = max((height for *_, height in panels), default=0)
+    panels = [box for box in panels if box[3] > MAX_LABEL * highest]  # the bowl of a label's letter may be solid, too
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)

@@ -18,6 +18,7 @@ from mnist_lit.imaging.areas import (
     smooth_areas,
 )
 from mnist_lit.imaging.border import border
+from mnist_lit.imaging.components import label_components
 from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
 from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_STEP, filled, has_edges
 
@@ -32,6 +33,7 @@ MIN_AREA = (0.12, 0.01)  # least fraction of the picture that the sheet covers, 
 MAX_AREA = 0.97
 # In pixels of the resized picture.
 MAX_STROKE, MAX_ENLARGED_STROKE = 15, 29  # widest stroke that is not an edge of the paper; in an enlarged picture
+SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
 CUT_OUT_INSET = 7  # by which a sheet that is not a quadrilateral is smaller
 # Gray levels.
 EDGE_STEPS = (9, 6, 18)  # least difference of neighbors at an edge, tried in turn
@@ -42,6 +44,7 @@ MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
 MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
 MIN_TABLE, MIN_WRITING = 0.95, 0.02  # of a small sheet: fraction of what is around it, and on it, that is these
 MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
+MAX_SIZE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
 
 
@@ -76,6 +79,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     stroke = MAX_STROKE if scale > 1 else MAX_ENLARGED_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
+    seen = resized.reshape(small.shape)  # with the writing
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > MIN_WRITING_CONTRAST
     versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
     candidates = [
@@ -91,11 +95,10 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
             found = [corners for corners in outlines if _is_paper(writing, corners) and has_edges(version, corners)]
-            found = [
-                corners
-                for corners in found
-                if _is_large(corners, small) or _is_note(resized.reshape(small.shape), corners)
-            ]
+            found = [corners for corners in found if _is_large(corners, small) or _is_note(seen, corners)]
+            found = [corners for corners in found if not _is_shadow(small, writing, corners)]
+            if len(found) > 1:
+                found = _with_others(found, outlines, seen)
             if found:
                 return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
     return []
@@ -158,6 +161,31 @@ def _is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: l
 def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
     """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
     return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
+
+
+# A shadow with three sides in view looks like a darker sheet, but writing does not end at its sides.
+def _is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether a polygon is darker than what is around it, and a stroke crosses its sides. pixels: (H, W, C)."""
+    near = np.ones((SIDE_WIDTH, SIDE_WIDTH), np.uint8)
+    sheet = filled(corners, writing.shape)
+    inside, outside = cv2.erode(sheet, near) > 0, cv2.dilate(sheet, near) == 0
+    if not (inside.any() and outside.any()) or pixels[inside].mean() >= pixels[outside].mean():
+        return False
+    labels, stats = label_components(cv2.dilate(writing.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    counts = (np.bincount(labels[part], minlength=len(stats))[1:] for part in (inside, outside))
+    return bool(np.logical_and(*counts).any())
+
+
+def _with_others(found: list[Corners], outlines: list[Corners], seen: Pixels) -> list[Corners]:
+    """Several notes and others of about their size among the outlines, which may lie so close to each other that hardly
+    any table is between them. seen: see `_is_note`."""
+    usual = float(np.median([cv2.contourArea(corners) for corners in found]))
+    return [
+        corners
+        for corners in outlines
+        if any(corners is one for one in found)
+        or (1 / MAX_SIZE_RATIO < cv2.contourArea(corners) / usual < MAX_SIZE_RATIO and _is_note(seen, corners))
+    ]
 
 
 def _is_large(corners: Corners, pixels: Pixels) -> bool:

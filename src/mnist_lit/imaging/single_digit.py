@@ -29,6 +29,9 @@ MIN_OTHER_HEIGHT = 0.6  # lowest height of another digit
 MIN_OVERHANG = 0.1  # shortest overhang of a ruled line on either side of the digit
 MIN_OTHER_INK = 0.3  # ink of the smallest component that may be the digit instead of the largest one
 MIN_BAR_WIDTH = 3.0  # least width of an underline, as a fraction of its height
+# Of the dots that a brush may leave: least number besides the largest one, sizes and gaps in sizes of that one, and the
+# fraction of its box that it fills.
+MIN_DOTS, MAX_DOT_RATIO, MAX_DOT_GAP, MIN_DOT_INK = 5, 1.3, 0.6, 0.6
 CUT_OFF_WEIGHT = 0.3  # weight of ink that the border cuts off
 
 
@@ -79,7 +82,12 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     near = [one for one in others if gap_between(one, main, STROKE_GAP * main.size) <= STROKE_GAP * main.size]
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
     inside = [one for one in near if one.clear_of_border(shape) or not main.clear_of_border(shape)]
-    chain = _chain([main, *inside], [one for one in others if one.clear_of_border(shape)])
+    clear = [one for one in others if one.clear_of_border(shape)]
+    dots = [one for one in clear if one.size <= MAX_DOT_RATIO * main.size]
+    if len(dots) >= MIN_DOTS and main.area >= MIN_DOT_INK * main.height * main.width:  # a brush that left separate dots
+        chain = _chain([main], dots, MAX_DOT_GAP * main.size)
+    else:
+        chain = _chain([main, *inside], clear)
     without_bars = [one for one in chain if not _is_bar(one, main)]  # such as an underline
     hypotheses = [without_bars, chain, [main, *inside], [main]]
     framed = [one for one in others if one.size > MIN_FRAMED * main.size and main.contains(one)]
@@ -109,13 +117,13 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     return SingleDigit([digit, *map(union, rest)], beside)
 
 
-def _chain(digit: list[Component], others: Sequence[Component]) -> list[Component]:
+def _chain(digit: list[Component], others: Sequence[Component], least: float = 0.0) -> list[Component]:
     """A digit's pieces with those others that continue it across narrow gaps, as long as it stays as narrow as a digit;
-    the first piece comes first."""
+    the first piece comes first. least: the widest gap in pixels that is always narrow."""
     chain, more = list(digit), list(others)
     while more:
         whole = union(chain)
-        reach = MAX_LINK * whole.size
+        reach = max(least, MAX_LINK * whole.size)
         more = [
             one
             for one in others
