@@ -264,10 +264,16 @@ def test_a_missing_file_is_named() -> None:
 
 @pytest.mark.parametrize(("count", "fits"), [(-1, False), (0, False), (1, True), (10_000, True), (10_001, False)])
 def test_the_number_of_classes_is_limited(count: int, fits: bool, tmp_path: Path) -> None:
-    metadata = {**content()[METADATA_KEY], "classes": []}
+    metadata = {**content()[METADATA_KEY], "classes": [*map(str, range(count))]}
     changed = {"hyper_parameters": {"num_classes": count}, METADATA_KEY: metadata}
     torch.save({**content(), **changed}, tmp_path / "a.ckpt")
     with nullcontext() if fits else pytest.raises(InputError, match="expected at most 10,000 classes"):
+        load_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_checkpoint_says_how_many_classes_it_has(tmp_path: Path) -> None:
+    torch.save({**content(), "hyper_parameters": {"lr": 0.1}}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="expected at most 10,000 classes"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 

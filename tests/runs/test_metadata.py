@@ -30,9 +30,10 @@ def test_damaged_metadata_are_an_input_error(change: dict[str, Any]) -> None:
         Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
 
 
-def test_classes_without_names_are_numbered() -> None:
-    older = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
-    assert Metadata.of({METADATA_KEY: older, "hyper_parameters": {"num_classes": 3}}).classes == ("0", "1", "2")
+def test_metadata_without_class_names_are_damaged() -> None:
+    metadata = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
+    with pytest.raises(InputError, match="metadata are damaged: 'classes'"):
+        Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
 
 
 def test_only_plain_settings_of_a_configuration_are_used() -> None:

@@ -184,7 +184,8 @@ def make_run(number: int, *names: str, config: str = CONFIG, missing: str = "") 
     run = Path(f"version_{number}")
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("config.yaml").write_text(config)
-    metadata = {"config": config, "data": "f00", "scores": {}, "curves": {"metrics.csv": 1}, "versions": {}}
+    metadata = {"config": config, "data": "f00", "classes": ["0", "1"], "scores": {}}
+    metadata |= {"curves": {"metrics.csv": 1}, "versions": {}}
     content: dict[str, Any] = {"state_dict": {}, "hyper_parameters": {"num_classes": 2}, METADATA_KEY: metadata}
     content |= {"global_step": 3, "loops": {}, "best": None, "train_scores": []}
     for name in names:

@@ -91,7 +91,7 @@ def _check_content(content: Mapping[str, Any]) -> None:
         raise InputError("its hyperparameters are damaged")
     if not isinstance(content.get("global_step"), int):
         raise InputError("it has no global_step")
-    if not isinstance(count := hparams.get("num_classes", 10), int) or not 0 < count <= MAX_CLASSES:
+    if not isinstance(count := hparams.get("num_classes"), int) or not 0 < count <= MAX_CLASSES:
         raise InputError(f"expected at most {MAX_CLASSES:,} classes")
     if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
         raise InputError(f"{code[0]} would name code to run")

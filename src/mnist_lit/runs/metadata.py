@@ -55,7 +55,7 @@ class Metadata:
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
-            classes = require_class_names(stored.get("classes") or [*map(str, range(count))])  # older files name none
+            classes = require_class_names(stored["classes"])
             if len(classes) != count:
                 raise ValueError("class names")
             required = {name: stored[name] for name in ("config", "data", *TABLES)}
