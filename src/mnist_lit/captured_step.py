@@ -128,7 +128,7 @@ class CapturedStep:
         loader.deferred = True
 
     def accepts(self, batch: Any, trainer: Any) -> bool:
-        """Whether a step can be captured: it has a full batch of ours, and what the graph recorded still holds."""
+        """Whether a step can be captured: a full batch from our loader, and what the graph recorded still holds."""
         if self._loader.deferred and self._recorded_constants != self._constants():
             self.give_up("weights were replaced or frozen, or the optimizer's options changed")
         if self._loader.deferred and trainer.accumulate_grad_batches != 1:

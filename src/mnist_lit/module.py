@@ -273,7 +273,7 @@ class MNISTModule(CapturingModule):
         scalars = scalar_scores(values)
         fitting = self.trainer.state.fn == "fit"
         for name, value in scalars.items():
-            # `trainer.test` and `trainer.validate` return what goes to loggers this way; True would need a logger.
+            # With `logger=None`, `trainer.test` and `trainer.validate` return the scores; True would require a logger.
             self.log(name, value, prog_bar=name in ("val/acc", "val/loss"), logger=False if fitting else None)
         if fitting:
             self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))

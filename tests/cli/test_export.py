@@ -37,7 +37,7 @@ def test_the_file_goes_into_the_run(cli: Cli, trained: Path) -> None:
 def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
     code, _, err = cli("export", "--model", "pretrained", "--output", "missing/model.onnx")
     assert code == 2
-    assert err.startswith("mnist-lit: cannot write missing/model.onnx: No such file or directory; make the folder ")
+    assert err.startswith("mnist-lit: cannot write missing/model.onnx: No such file or directory; create the folder ")
     assert cli("export", "--model", "nothing.ckpt")[0] == 2
 
 

@@ -137,7 +137,7 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
         (["serve", "--port", "abc"], "--port: expected a whole number, got abc"),
         (["export", "--model", "pretrained", "--output", "m.txt"], "got m.txt"),
         (["compare", "version_0"], "missing argument: RUN; --help lists what the command takes"),
-        (["runs"], "lightning_logs; nothing was trained here yet: `mnist-lit fit --config quickstart` makes one"),
+        (["runs"], "lightning_logs; nothing was trained here yet: `mnist-lit fit --config quickstart` creates one"),
         (["predict", "a.png", "--threshold", "x", "--many"], "--threshold: expected a number, got x"),
         (["runs", "--deep"], "unknown option --deep"),
         (["runs", "nowhere"], "nowhere"),

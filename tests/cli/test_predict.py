@@ -247,7 +247,7 @@ def test_invalid_options_are_one_line(cli: Cli) -> None:
     code, _, err = cli("predict", "one.png", "--output", "missing/rows.csv", *PRETRAINED)
     assert (code, err.splitlines()[-1]) == (
         2,
-        "mnist-lit: cannot write missing/rows.csv.part: No such file or directory; make the folder missing first",
+        "mnist-lit: cannot write missing/rows.csv.part: No such file or directory; create the folder missing first",
     )
     assert cli("predict", "one.png", "--threshold", "2", *PRETRAINED)[::2] == (
         2,

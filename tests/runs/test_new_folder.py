@@ -30,7 +30,7 @@ def test_a_named_run_is_created_once(tmp_path: Path) -> None:
     run.joinpath("config.yaml").touch()
     with pytest.raises(InputError, match=r"seed_3 already exists; --resume auto continues it"):
         create_named_run(run)
-    with pytest.raises(InputError, match="cannot make a run folder in"):
+    with pytest.raises(InputError, match="cannot create a run folder in"):
         create_named_run(run / "config.yaml" / "seed_0")
 
 

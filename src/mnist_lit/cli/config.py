@@ -210,7 +210,7 @@ def tensorboard_settings(config: Namespace) -> dict[str, Any]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """A value that Lightning accepts as one, several or none, always as a list."""
+    """The value as a list; Lightning accepts one item, a list or None."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

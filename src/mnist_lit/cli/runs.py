@@ -21,7 +21,7 @@ from mnist_lit.runs.folders import (
 from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
 from mnist_lit.system.console import duration, format_epochs, percent, print_table, say
 
-FIRST_RUN = "`mnist-lit fit --config quickstart` makes one"
+FIRST_RUN = "`mnist-lit fit --config quickstart` creates one"
 KEYS = """\
 --json prints a list with one object per run, the newest last; null means the run has no such value:
   run, folder          its name and its folder

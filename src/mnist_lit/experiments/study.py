@@ -69,7 +69,7 @@ class RunningTrial:
                 self._reported = len(validations)
                 self._trial.set_user_attr("best", [*max(validations, key=Validation.rank)])
             return bool(new) and self._trial.should_prune()
-        except UpdateFinishedTrialError:  # another process took this one for dead, and has finished the trial
+        except UpdateFinishedTrialError:  # another process considered this one dead and finished the trial
             return True
 
     def finish(self, state: str, *, acc: float | None = None, reason: str = "") -> None:

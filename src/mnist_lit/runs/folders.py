@@ -48,7 +48,7 @@ def is_finished(run: Path) -> bool:
 
 
 def finished_epochs(run: Path) -> float | None:
-    """How many epochs a finished run was trained for; None if it is unfinished, or too old to say."""
+    """How many epochs a finished run was trained for; None if it is unfinished, or its epochs have no end."""
     with suppress(OSError, ValueError, IndexError):
         epochs = float(_finished_numbers(run)[0])
         return epochs if 0 < epochs < MAX_COUNT else None

@@ -38,7 +38,7 @@ def create_run(root: Path) -> Path:
                 run.mkdir()
                 return run
     except OSError as error:
-        raise InputError(f"cannot make a run folder in {root}: {error.strerror}") from error
+        raise InputError(f"cannot create a run folder in {root}: {error.strerror}") from error
 
 
 def create_named_run(run: Path) -> Path:
@@ -48,7 +48,7 @@ def create_named_run(run: Path) -> Path:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make a run folder in {run.parent}: {error.strerror}") from error
+        raise InputError(f"cannot create a run folder in {run.parent}: {error.strerror}") from error
     return run
 
 

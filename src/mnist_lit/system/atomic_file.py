@@ -14,7 +14,7 @@ def report_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = f"; make the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
+        hint = f"; create the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
         raise InputError(f"cannot write {path}: {error.strerror}{hint}") from error
 
 

@@ -66,7 +66,7 @@ def test_an_unwritable_page_is_one_line(reported_run: Path, cli: Cli) -> None:
     code, _, err = cli("report", str(reported_run), *IMAGES, "--output", "no/where.html")
     assert (code, err) == (
         2,
-        "mnist-lit: cannot write no/where.html: No such file or directory; make the folder no first\n",
+        "mnist-lit: cannot write no/where.html: No such file or directory; create the folder no first\n",
     )
 
 
