@@ -52,6 +52,12 @@ def test_each_epoch_ends_with_a_line(capsys: pytest.CaptureFixture[str]) -> None
     assert last.endswith("  0:00 left")
 
 
+def test_a_loss_is_shown_once_one_was_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(FitLines(), log_every_n_steps=7)  # first in the second epoch
+    first, last = capsys.readouterr().out.splitlines()
+    assert ("  loss " in first, "  loss " in last) == (False, True)
+
+
 def test_a_line_follows_after_30_seconds_within_an_epoch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

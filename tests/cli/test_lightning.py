@@ -65,7 +65,8 @@ def test_test_scores_the_newest_runs_best_checkpoint_with_its_data(cli: Cli, tin
     assert "images        360" in out
     with tiny_run.joinpath("predictions.csv").open() as file:
         right = sum(row["label"] == row["predicted"] for row in csv.DictReader(file))
-    assert f"right         {right}\n" in out
+    assert f"correct       {right}\n" in out
+    assert "true  recall  most often confused with" in out
 
 
 def test_validate_repeats_the_runs_score(cli: Cli, tiny_run: Path) -> None:

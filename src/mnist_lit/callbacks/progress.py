@@ -67,7 +67,6 @@ class FitLines(Callback):
 
     def __init__(self) -> None:
         self._images, self._pause = 0, 0.0  # since the last line: images, and seconds of validation
-        self._loss: Any = math.nan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begun = self._printed = time.monotonic()
@@ -83,7 +82,6 @@ class FitLines(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Count the images, and print if nothing was printed for a while."""
         self._images += Batch.of(batch).size
-        self._loss = outputs["loss"].detach()
         if time.monotonic() - self._printed > INTERVAL:
             self._print(trainer)
 
@@ -93,11 +91,12 @@ class FitLines(Callback):
             self._print(trainer)
 
     def _print(self, trainer: Trainer) -> None:
-        """One line: epoch, step, loss, accuracy, images per second since the last line, time left."""
+        """One line: epoch, step, loss and accuracy if known, images per second since the last line, time left."""
         now, step, total = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
         metrics = trainer.callback_metrics
         parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
-        parts.append(f"loss {float(metrics.get('train/loss_step', self._loss)):.4f}")  # logged every so many steps
+        if "train/loss_step" in metrics:  # logged every so many steps
+            parts.append(f"loss {float(metrics['train/loss_step']):.4f}")
         if "val/acc" in metrics:
             parts.append(f"val/acc {percent(float(metrics['val/acc']), evaluated_images(trainer))}")
         parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")

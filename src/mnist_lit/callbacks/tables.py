@@ -136,15 +136,15 @@ class ScoreTable(Callback):
         if not trainer.is_global_zero or pl_module.confusion is None:
             return
         confusion = pl_module.confusion.long().cpu()
-        right, total = int(confusion.trace()), int(confusion.sum())
-        acc, low, high = (percent(fraction, total) for fraction in (right / total, *wilson_interval(right, total)))
+        correct, total = int(confusion.trace()), int(confusion.sum())
+        acc, low, high = (percent(fraction, total) for fraction in (correct / total, *wilson_interval(correct, total)))
         metrics = trainer.callback_metrics
         uncalibrated = (
             f", before dividing by the temperature {self.temperature:.3f}" if self.temperature not in (None, 1) else ""
         )
         fields = {
             "images": f"{total:,}",
-            "right": f"{right:,}",
+            "correct": f"{correct:,}",
             f"{split}/acc": f"{acc}  (95 % interval {low} – {high})",
             f"{split}/loss": f"{float(metrics[f'{split}/loss']):.4f} nats",
             f"{split}/ece": f"{float(metrics[f'{split}/ece']):.4f}  (expected calibration error{uncalibrated})",
@@ -159,4 +159,4 @@ class ScoreTable(Callback):
             recall = percent(float(row[label] / row.sum().clamp(min=1)), int(row.sum()))
             rows.append(["", classes[label], recall, confused])
         say()
-        print_table(["", "true", "right", "most often confused with"], rows, right=[1, 2])
+        print_table(["", "true", "recall", "most often confused with"], rows, right=[1, 2])
