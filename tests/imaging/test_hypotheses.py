@@ -75,3 +75,28 @@ def test_what_is_left_out_of_a_line_counts_in_its_usual_form() -> None:
     fuller = Choice(3, 4, 0.0, 5)
     chosen = Hypotheses([[*line, fuller]], found).choose([0.1, 0.1, 0.1, 9, 0.1, 9], [True] * 3 + [True, False, True])
     assert [one.in_word for one in chosen] == [True, True, True, False]
+
+
+def test_a_line_with_several_letters_among_lines_of_digits_is_a_heading() -> None:
+    def in_headings(*lines: str) -> list[str]:
+        """The lines with x for each piece in a word, given x for those that are rejected."""
+        found = [
+            FoundDigit((40 * column, 100 * line, 40 * column + 20, 100 * line + 30), np.zeros((28, 28), np.uint8))
+            for line, text in enumerate(lines)
+            for column in range(len(text))
+        ]
+        places = iter(range(len(found)))
+        choices = [[Choice(column, column + 1, 0.0, next(places)) for column in range(len(text))] for text in lines]
+        rejected = [piece == "x" for text in lines for piece in text]
+        chosen = Hypotheses(choices, found).choose([0.1] * len(found), rejected)
+        return [
+            "".join("x" if one.in_word else "." for one in chosen if one.line == line)
+            for line in range(1, len(lines) + 1)
+        ]
+
+    digits = "." * 20
+    assert in_headings(".x.x.", digits, digits) == ["xxxxx", digits, digits]
+    assert in_headings(".x....", digits) == ["......", digits]  # a single odd digit
+    assert in_headings(".x.x....", digits) == ["........", digits]  # a quarter of them
+    assert in_headings(".x.x.", "x" + 9 * ".") == [".....", 10 * "."]  # on a page that is hard to read
+    assert in_headings(".x.x.") == ["....."]

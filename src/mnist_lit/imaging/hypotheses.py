@@ -14,6 +14,8 @@ MIN_LETTER_HEIGHT = 0.4  # as a fraction of its word's median
 MIN_LETTERS = 3  # least number of rejected pieces in a word
 MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
 MAX_LETTERS = 0.15  # fraction of letters above which small print is words
+MIN_HEADING, HEADING_LETTERS = 2, 0.3  # least number, and least fraction, of letters in a line that is a heading
+MAX_UNREAD = 0.05  # fraction of letters in all other lines of a page that may have one
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
 
@@ -68,7 +70,7 @@ class Hypotheses(NamedTuple):
             number = chosen[-1].line + 1 if chosen else above + 1
             chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
         if rejected and len(self.lines) > 1:
-            chosen = self._without_small_print(chosen, rejected, above)
+            chosen = _with_headings(self._without_small_print(chosen, rejected, above), rejected)
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
         others = [one.digit for one in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
@@ -137,6 +139,20 @@ class Hypotheses(NamedTuple):
     def digits(self, above: int = 0) -> list[FoundDigit]:
         """The digits by shape alone, without a network."""
         return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(above=above)]
+
+
+def _with_headings(chosen: Sequence[Chosen], rejected: Sequence[bool]) -> list[Chosen]:
+    """The same, with each line as a word of which several pieces are rejected, if hardly any other line has such
+    pieces."""
+    doubtful = np.array([rejected[one.digit] or one.in_word for one in chosen], bool)
+    lines = np.array([one.line for one in chosen])
+    headings = set()
+    for line in set(lines.tolist()):
+        letters, others = doubtful[lines == line], doubtful[lines != line]
+        is_word = letters.sum() >= MIN_HEADING and letters.mean() >= HEADING_LETTERS
+        if is_word and len(others) and others.mean() <= MAX_UNREAD:
+            headings.add(line)
+    return [one._replace(in_word=one.in_word or one.line in headings) for one in chosen]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
