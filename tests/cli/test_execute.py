@@ -104,6 +104,10 @@ def callback(name: str, **settings: object) -> str:
         ("--trainer.profiler fast", "it can only be one of ['simple', 'advanced', 'pytorch', 'xla']"),
         ("--trainer.strategy fsdp", "The strategy `fsdp` requires a GPU accelerator"),
         ("--trainer.devices two", "should be an int > 0"),
+        *(
+            (f"--trainer.strategy {name} --trainer.accelerator cpu --trainer.devices 2", "trainer.strategy: expected")
+            for name in ("ddp_spawn", "ddp_fork", "ddp_notebook")
+        ),
         ("--trainer.gradient_clip_val -1", "trainer.gradient_clip_val: expected 0 or more, got -1"),
         (
             "--trainer.gradient_clip_val 1 --trainer.gradient_clip_algorithm cut",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.start import begin_run
+from mnist_lit.runs.start import RunStart, begin_run, discard_run
 from mnist_lit.system.folder_lock import lock_folder
 
 
@@ -23,3 +23,12 @@ def test_a_named_folder_in_which_another_process_begins_a_run_is_refused(tmp_pat
     assert not run.joinpath("config.yaml").exists()
     lock.release()
     assert begin() == run
+
+
+def test_a_refused_fits_folder_goes_unless_it_holds_a_checkpoint(tmp_path: Path) -> None:
+    for name in ("best.ckpt", "config.yaml"):
+        run = tmp_path / name
+        run.joinpath("checkpoints").mkdir(parents=True)
+        run.joinpath("checkpoints", name).touch()
+        discard_run(RunStart(run))
+        assert run.exists() == (name == "best.ckpt")

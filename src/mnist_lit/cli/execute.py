@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
@@ -57,7 +58,10 @@ def prepare_process(args: Sequence[str]) -> None:
 
 
 def check_devices(trainer: Trainer) -> None:
-    """Raise InputError for a number of CPU processes that would exhaust the machine."""
+    """Raise InputError for a number of CPU processes that would exhaust the machine, and for a strategy that starts
+    processes by spawn or fork: what those find, such as scores, does not come back to this one, which has to go on."""
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError("trainer.strategy: expected one that starts commands, not spawn, fork or notebook; use ddp")
     limit = 8 * (os.cpu_count() or 1)  # each CPU device is a process
     if isinstance(trainer.accelerator, CPUAccelerator):
         expected = f"{limit} or fewer CPU processes here"

@@ -49,8 +49,10 @@ def begin_run(
 
 
 def discard_run(start: RunStart) -> None:
-    """Remove the run folder of a fit that was refused, if it was made for this fit and no step was taken in it."""
-    if start.run and not (start.continues or start.finished or start.has_trained):
+    """Remove the run folder of a fit that was refused, if it was made for this fit, no step was taken in it and it
+    holds no checkpoint: another process may have trained."""
+    is_unused = not (start.continues or start.finished or start.has_trained)
+    if start.run and is_unused and not any(start.run.rglob("*.ckpt")):
         shutil.rmtree(start.run, ignore_errors=True)
         with suppress(OSError):
             start.run.parent.rmdir()  # if it is empty
