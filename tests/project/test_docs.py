@@ -313,7 +313,7 @@ def test_every_option_and_command_that_a_page_names_exists(cli: Cli) -> None:
     documented = set(re.findall(r"--[a-z][\w.-]*", " ".join(cli(command, "--help")[1] for command in COMMANDS)))
     assert "--data.val_size" in documented
     assert "--data.val" not in documented  # the control
-    known = {"--debug", "--requeue"}  # accepted by every command; SLURM's
+    known = {"--debug", "--requeue", "--signal"}  # accepted by every command; SLURM's
     for page in PAGES:
         for span in spans(page_text(page)):
             if span.startswith("mnist-lit "):

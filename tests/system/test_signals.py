@@ -73,6 +73,22 @@ def test_a_deferred_signal_raises_only_when_ctrl_c_is_pressed_again_later(monkey
             signal.raise_signal(signal.SIGINT)
 
 
+def test_sigusr1_is_deferred_too_unless_the_program_handles_it() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        for handler in (signal.SIG_IGN, signal.SIG_DFL):
+            signal.signal(signal.SIGUSR1, handler)
+            deferred = DeferredSignals()
+            with raise_on_signal():
+                deferred.install()
+                if handler == signal.SIG_DFL:
+                    assert signal.getsignal(signal.SIGUSR1) != handler  # or the next line would end the tests
+                signal.raise_signal(signal.SIGUSR1)
+            assert deferred.signum == (signal.SIGUSR1 if handler == signal.SIG_DFL else 0)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_other_threads_do_not_touch_the_handlers() -> None:
     def enter() -> None:
         with raise_on_signal():
@@ -89,8 +105,9 @@ def test_other_threads_do_not_touch_the_handlers() -> None:
         pytest.param(signal.SIGTERM, 7, 7, "1.0", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 9, 10, "1.0", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 7, 7, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 7, 7, "1.0", marks=pytest.mark.slow),
     ],
-    ids=["within_an_epoch", "at_an_epochs_end", "before_a_validation"],
+    ids=["within_an_epoch", "at_an_epochs_end", "before_a_validation", "from_slurm"],
 )
 def test_an_interrupted_fit_saves_and_resumes_exactly(
     cli: Cli,

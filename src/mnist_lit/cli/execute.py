@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from lightning.pytorch.trainer import Trainer
 
 from mnist_lit.callbacks.calibration import CalibrateBest
 from mnist_lit.callbacks.checkpoints import epochs_trained, validated_images
-from mnist_lit.callbacks.resume import BroadcastResume, RunFinished
+from mnist_lit.callbacks.resume import BroadcastResume, ResumePath, RunFinished
 from mnist_lit.cli.config import is_rank_zero
 from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
@@ -147,11 +147,10 @@ def run_fit(
     lock: FileLock | None,
     *,
     ckpt_path: str | None,
-    resume: bool,
 ) -> None:
     """Train from where `start` says, holding the lock on the run folder until the end.
 
-    ckpt_path: a checkpoint to resume from in a new folder. resume: rank 0 has searched for one in `start.run` instead.
+    ckpt_path: a checkpoint to resume from in a new folder, instead of one that rank 0 may have found in `start.run`.
     Raises InputError if the trainer refuses its options, or there is nothing to train.
     """
     with refusals(start):
@@ -163,9 +162,7 @@ def run_fit(
             remove_partial_files(start.run)
             if start.continues:
                 start.checkpoint = restore_run(start.run, start.checkpoint, datamodule.fingerprint)
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        broadcast = next(callback for callback in callbacks if isinstance(callback, BroadcastResume))
-        path: Any = broadcast.path if resume else ckpt_path
+        path: Any = ckpt_path or _resume_path(trainer)
         try:
             if not (start.finished and _is_only_process(trainer)):  # then no other process need start
                 with _explained_resume(start, ckpt_path):
@@ -208,21 +205,27 @@ def _explained_resume(start: RunStart, ckpt_path: str | None) -> Iterator[None]:
 
 
 def run_evaluation(
-    evaluate: Callable[..., Any], model: MNISTModule, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
+    trainer: Trainer, command: str, model: MNISTModule, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
 ) -> None:
     """Score a checkpoint with `trainer.validate` or `trainer.test`. Raises InputError if its classes do not match."""
     with refusals(RunStart()):
         datamodule.prepare_data()
-        datamodule.setup(evaluate.__name__)
+        datamodule.setup(command)
         classes = Metadata.of(checkpoint).classes
         if classes != datamodule.classes:
             names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
             raise InputError("the checkpoint was trained on the classes {}, but the data has {}".format(*names))
         load_weights(model, checkpoint)
-        evaluate(model, datamodule=datamodule, verbose=False)
+        getattr(trainer, command)(model, datamodule=datamodule, ckpt_path=_resume_path(trainer), verbose=False)
     if model.confusion is None:
-        command = evaluate.__name__
         raise InputError(f"no images to {command}: data.val_size is 0, or the trainer's limits allow none")
+
+
+def _resume_path(trainer: Trainer) -> ResumePath:
+    """What `BroadcastResume` says about where to resume, perhaps nowhere. With None instead, Lightning would load
+    the newest `hpc_ckpt_N.ckpt` in the working directory of a SLURM job, of whatever run."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if isinstance(callback, BroadcastResume)).path
 
 
 def _is_only_process(trainer: Trainer) -> bool:

@@ -118,13 +118,12 @@ class MNISTCLI(LightningCLI):
 
     def fit(self, model: MNISTModule, datamodule: MNISTDataModule, ckpt_path: str | None = None) -> None:
         """Train; `--ckpt_path` resumes a run in a new folder, `--resume auto` in its own."""
-        resume = self._get(self.config, "resume")
-        run_fit(self.trainer, model, datamodule, self._start, self._lock, ckpt_path=ckpt_path, resume=bool(resume))
+        run_fit(self.trainer, model, datamodule, self._start, self._lock, ckpt_path=ckpt_path)
 
     def validate(self, model: MNISTModule, datamodule: MNISTDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the validation images."""
-        run_evaluation(self.trainer.validate, model, datamodule, self._checkpoint)
+        run_evaluation(self.trainer, "validate", model, datamodule, self._checkpoint)
 
     def test(self, model: MNISTModule, datamodule: MNISTDataModule, ckpt_path: str) -> None:
         """Score a checkpoint on the official test images."""
-        run_evaluation(self.trainer.test, model, datamodule, self._checkpoint)
+        run_evaluation(self.trainer, "test", model, datamodule, self._checkpoint)

@@ -7,11 +7,16 @@ from typing import Any
 
 from filelock import FileLock
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.strategies import Strategy
 
 from mnist_lit.callbacks.checkpoints import keeps_all
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
+from mnist_lit.callbacks.resume import BroadcastResume
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
 from mnist_lit.datamodule import MNISTDataModule
@@ -62,8 +67,9 @@ def callbacks_of_evaluation(
     """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
     metadata = Metadata.of(checkpoint)
     temperature = metadata.temperature
+    nowhere = BroadcastResume(RunStart())
     if command != "test" or trainer.fast_dev_run or not keeps_all(trainer.limit_test_batches):
-        return [ScoreTable(temperature=temperature)]
+        return [nowhere, ScoreTable(temperature=temperature)]
     dataset, saved = config.data.dataset, config_of(checkpoint)["data"]
     names = ("dataset", "split", "classes")
     is_own = all(str(config.data[name]) == str(saved.get(name, config.data[name])) for name in names)
@@ -72,7 +78,8 @@ def callbacks_of_evaluation(
         if before != now:
             datamodule.setup("test")
             is_own = datamodule.fingerprint == metadata.data
-    return test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, None if is_own else dataset)
+    other = None if is_own else dataset
+    return [nowhere, *test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, other)]
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:
@@ -88,8 +95,17 @@ def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunSt
         "callbacks": callbacks,
         "enable_progress_bar": bar,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        "plugins": [*as_list(trainer.plugins), AtomicCheckpointIO()],
+        "plugins": [*_environment(trainer), *as_list(trainer.plugins), AtomicCheckpointIO()],
     }
+
+
+def _environment(trainer: Namespace) -> list[ClusterEnvironment]:
+    """SLURM's environment where Lightning would choose it, without its requeueing: on SIGUSR1 that saves in the middle
+    of a step, where no `--resume auto` looks. `StopOnSignal` saves after the step instead."""
+    given = any(isinstance(plugin, ClusterEnvironment) for plugin in as_list(trainer.plugins))
+    if given or isinstance(trainer.strategy, Strategy) or TorchElasticEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _with_flat_file_names(callback: Callback) -> Callback:

@@ -52,15 +52,19 @@ def raise_on_signal(*, then_exit: bool = False) -> Iterator[None]:
 
 
 class DeferredSignals:
-    """After `install`, SIGTERM and SIGINT only set `signum`, which the program checks when it can stop cleanly."""
+    """After `install`, SIGTERM and SIGINT only set `signum`, which the program checks when it can stop cleanly.
+
+    So does SIGUSR1, which SLURM is often told to send before a job's time is up; by default it would end the program.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
         self._since = 0.0
 
     def install(self) -> None:
-        """Replace the current handlers, for good: an enclosing `raise_on_signal` restores them."""
-        _set_handler(self._note)
+        """Replace the current handlers, for good: an enclosing `raise_on_signal` restores them, Lightning SIGUSR1's."""
+        if _set_handler(self._note) and sys.platform != "win32" and signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+            signal.signal(signal.SIGUSR1, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum:
