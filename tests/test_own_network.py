@@ -96,7 +96,7 @@ def test_a_network_of_ones_own_trains_saves_and_loads(network: nn.Module) -> Non
 def test_an_instance_of_the_tutorials_network_is_not_a_network_of_ones_own() -> None:
     module = MNISTModule(network=TutorialCNN(), dropout=0.1)
     assert is_tutorial(module.network)
-    assert module.hparams["network"] == ""
+    assert module.hparams["network"] is None
     assert not is_tutorial(Wider())
 
 

@@ -93,7 +93,7 @@ class MNISTModule(CapturingModule):
         self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
         self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
         optim.check_hyperparameters(self.hparams)
-        self.network = initialized(network or None, num_classes, init, seed)  # "" when loaded from a checkpoint
+        self.network = initialized(network or None, num_classes, init, seed)  # older checkpoints have ""
         self.ema = optim.ema_copy(self.network) if ema_decay else None
         self.train_metrics = classification_metrics(num_classes, "train/", details=False)
         self.val_metrics = classification_metrics(num_classes, "val/")

@@ -93,8 +93,8 @@ def _try_on_blank_images(network: nn.Module, num_classes: int) -> None:
         )
 
 
-def class_name(network: nn.Module | str | None) -> str:
-    """The class of a network of your own as text, `module.Class`; empty for the tutorial's.
+def class_name(network: nn.Module | str | None) -> str | None:
+    """The class of a network of your own as text, `module.Class`; None for the tutorial's.
 
     Raises InputError if it is already text: then it was read from a checkpoint, and loading imports nothing.
     """
@@ -104,5 +104,5 @@ def class_name(network: nn.Module | str | None) -> str:
     if isinstance(network, type):
         raise InputError(f"network: expected an instance, such as {network.__name__}(), got the class")
     if not isinstance(network, nn.Module) or is_tutorial(network):
-        return ""
+        return None
     return f"{type(network).__module__}.{type(network).__qualname__}"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.saving import load_hparams_from_yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
@@ -22,6 +23,7 @@ from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.progress import FitLines
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import ScoreTable
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.model import standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED_DIR
@@ -263,3 +265,22 @@ def test_compiling_keeps_parameter_names(monkeypatch: pytest.MonkeyPatch) -> Non
     trainer(limit_train_batches=1).fit(module, digits())
     assert compiled == [module.network]
     assert "network.conv1.weight" in module.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+def test_checkpoints_of_a_plain_trainer_and_of_lightnings_cli_can_be_named_in_lightnings_cli() -> None:
+    options = ["--data.dataset=digits", "--data.val_size=180", "--trainer.limit_train_batches=1"]
+    options += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
+
+    def run(*args: str) -> LightningCLI:
+        quiet: dict[str, Any] = {"save_config_callback": None, "seed_everything_default": 0}
+        return LightningCLI(MNISTModule, MNISTDataModule, args=[*args, *options], **quiet)
+
+    fitted = trainer(limit_train_batches=1)
+    fitted.fit(MNISTModule(lr=0.07), digits())
+    fitted.save_checkpoint("mine.ckpt")
+    again = run("fit", "--ckpt_path=mine.ckpt", "--trainer.max_epochs=2")
+    assert again.model.hparams["lr"] == 0.07
+    assert again.trainer.global_step == 2
+    again.trainer.save_checkpoint("again.ckpt")
+    run("test", "--ckpt_path=again.ckpt")

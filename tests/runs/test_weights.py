@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_network_names_the_options_to_add(model: str, op
 
 def test_the_class_of_a_network_is_stored_as_text() -> None:
     assert class_name(Own()) == f"{__name__}.Own"
-    assert class_name(None) == class_name("") == ""
+    assert class_name(None) is class_name("") is None
     with pytest.raises(InputError, match=r"this checkpoint's network is my\.Own; load it with network=Own\(…\)"):
         class_name("my.Own")
 
