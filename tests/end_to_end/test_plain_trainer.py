@@ -23,6 +23,7 @@ from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.progress import FitLines
 from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import ScoreTable
+from mnist_lit.cli.main import main
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.model import standardize
 from mnist_lit.module import MNISTModule
@@ -284,3 +285,6 @@ def test_checkpoints_of_a_plain_trainer_and_of_lightnings_cli_can_be_named_in_li
     assert again.trainer.global_step == 2
     again.trainer.save_checkpoint("again.ckpt")
     run("test", "--ckpt_path=again.ckpt")
+    assert "_instantiator" in torch.load("again.ckpt", weights_only=True)["hyper_parameters"]
+    assert main(["test", "again.ckpt"]) == 0  # also a command of ours
+    assert main(["fit", "--ckpt_path", "again.ckpt", "--trainer.max_epochs", "3"]) == 0

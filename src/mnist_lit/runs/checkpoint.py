@@ -24,6 +24,7 @@ from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.system.atomic_file import write_atomic
 
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
+LIGHTNINGS_CLI = "_instantiator", "lightning.pytorch.cli.instantiate_module"  # in its checkpoints; never imported here
 MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
 
 
@@ -93,7 +94,8 @@ def _check_content(content: Mapping[str, Any]) -> None:
         raise InputError("it has no global_step")
     if not isinstance(count := hparams.get("num_classes"), int) or not 0 < count <= MAX_CLASSES:
         raise InputError(f"expected at most {MAX_CLASSES:,} classes")
-    if code := [name for name in hparams if name.startswith("_") or name in ("class_path", "init_args")]:
+    others = {name for name, value in hparams.items() if (name, value) != LIGHTNINGS_CLI}
+    if code := sorted(name for name in others if name.startswith("_") or name in ("class_path", "init_args")):
         raise InputError(f"{code[0]} would name code to run")
     numbers = isinstance(best, list) and [isinstance(score, float | int) for score in best] == [True] * 3
     if best is not None and not (numbers and 0 <= best[0] <= 1):  # no accuracy would ever be better than infinity
