@@ -62,6 +62,8 @@ class LoggingModule(LightningModule):
         if not self.trainer.sanity_checking:
             for logger in self.loggers:
                 logger.log_metrics({"epoch": self.trainer.current_epoch, **scalars}, step)
+                if not getattr(logger, "saved_with_checkpoints", False):
+                    logger.save()  # as Lightning does: its CSVLogger would write nothing for 100 steps
 
     def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
         """Log a step's loss and learning rate; on a GPU, only once the next ones come."""

@@ -173,6 +173,18 @@ def test_loggers_get_the_modules_hyperparameters_and_a_seed_of_the_data_may_diff
         assert (logged["lr"], logged["optimizer"], logged["seed"]) == (0.07, "sgd", 1)
 
 
+def test_lightnings_csv_logger_writes_every_logged_step_at_once() -> None:
+    rows: list[int] = []
+
+    class Read(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            rows.append(len(next(Path("csv").rglob("metrics.csv")).read_text().splitlines()) - 1)
+
+    options: dict[str, Any] = {"limit_train_batches": 3, "log_every_n_steps": 1, "callbacks": [Read()]}
+    trainer(logger=CSVLogger("csv"), **options).fit(MNISTModule(), digits())
+    assert rows == [1, 2, 3]
+
+
 def test_logged_hyperparameters_are_those_of_the_checkpoint_and_lightning_reads_them() -> None:
     fitted, one_tenth = trainer(limit_train_batches=1, logger=CSVLogger("csv")), np.float64(0.1)
     fitted.fit(model := MNISTModule(lr=one_tenth, network=nn.Sequential(nn.Flatten(), nn.Linear(784, 10))), digits())

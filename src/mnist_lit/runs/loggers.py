@@ -24,6 +24,7 @@ class ResumableCSVLogger(Logger):
     Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file."""
 
     BUFFERED_ROWS = 100  # at most
+    saved_with_checkpoints = True  # see `flush_loggers`, and not at every step
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_CSV
@@ -70,6 +71,7 @@ class GroupedTensorBoardLogger(TensorBoardLogger):
     """Log the learning rate and the epoch among the other curves of training: TensorBoard gives each word before a
     slash its own panel, and would show theirs first."""
 
+    saved_with_checkpoints = True
     GROUPED: Mapping[str, str] = {"lr": "train/lr", "epoch": "train/epoch"}
 
     @rank_zero_only
