@@ -25,6 +25,7 @@ from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.main import main
 from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.errors import InputError
 from mnist_lit.model import standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.locate import PRETRAINED_DIR
@@ -300,3 +301,11 @@ def test_checkpoints_of_a_plain_trainer_and_of_lightnings_cli_can_be_named_in_li
     assert "_instantiator" in torch.load("again.ckpt", weights_only=True)["hyper_parameters"]
     assert main(["test", "again.ckpt"]) == 0  # also a command of ours
     assert main(["fit", "--ckpt_path", "again.ckpt", "--trainer.max_epochs", "3"]) == 0
+
+
+def test_loading_a_checkpoint_for_another_number_of_classes_is_refused() -> None:
+    fitted = trainer(limit_train_batches=1)
+    fitted.fit(MNISTModule(), digits())
+    fitted.save_checkpoint("mine.ckpt")
+    with pytest.raises(InputError, match=r"^the checkpoint has 10 classes, not 5$"):
+        MNISTModule.load_from_checkpoint("mine.ckpt", weights_only=True, num_classes=5)

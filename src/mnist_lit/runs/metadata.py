@@ -51,13 +51,11 @@ class Metadata:
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Self:
-        """Read a checkpoint's metadata. Raises InputError if it is damaged."""
+        """Read a checkpoint's metadata. Raises InputError if they are damaged or do not fit its hyperparameters."""
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
             classes = require_class_names(stored["classes"])
-            if len(classes) != count:
-                raise ValueError("class names")
             required = {name: stored[name] for name in ("config", "data", *TABLES)}
             settings = load_yaml(required["config"])
             if not all(isinstance(settings.get(name, {}), dict) for name in ("model", "data", "trainer")):
@@ -70,9 +68,12 @@ class Metadata:
             if any(length < 0 for length in required["curves"].values()):
                 raise ValueError("curves")
             earlier = tuple(map(dict, stored.get("earlier", ())))
-            return cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
+            found = cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
         except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
+        if len(classes) != count:  # as with another num_classes for `load_from_checkpoint`
+            raise InputError(f"the checkpoint has {len(classes)} classes, not {count}")
+        return found
 
     @property
     def temperature(self) -> float | None:
