@@ -7,6 +7,7 @@ does the counting; callbacks handle checkpoints, figures and run folders.
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.runs.weights import warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
+
+# Lightning's advice on our scores: torchmetrics has already computed them from all processes' counts.
+SYNCHRONIZED = (
+    r"It is recommended to use `self\.log\('(train|val|test)/(loss|acc|ece|class_acc/\d+)', \.\.\., sync_dist"
+)
 
 
 class MNISTModule(CapturingModule):
@@ -108,6 +114,7 @@ class MNISTModule(CapturingModule):
 
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes."""
+        warnings.filterwarnings("ignore", SYNCHRONIZED)
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])

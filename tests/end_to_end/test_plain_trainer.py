@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core.saving import load_hparams_from_yaml
@@ -309,3 +310,18 @@ def test_loading_a_checkpoint_for_another_number_of_classes_is_refused() -> None
     fitted.save_checkpoint("mine.ckpt")
     with pytest.raises(InputError, match=r"^the checkpoint has 10 classes, not 5$"):
         MNISTModule.load_from_checkpoint("mine.ckpt", weights_only=True, num_classes=5)
+
+
+def test_several_processes_get_no_advice_to_synchronize_our_scores_but_that_on_others() -> None:
+    class Logs(L.Callback):
+        def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            pl_module.log("val/mine", torch.tensor(1.0))
+
+    dist.init_process_group("gloo", init_method=f"file://{Path.cwd()}/rendezvous", rank=0, world_size=1)
+    try:
+        fitted = trainer(limit_train_batches=1, limit_val_batches=1, num_sanity_val_steps=0, callbacks=[Logs()])
+        with pytest.warns(UserWarning, match="recommended to use") as warned:
+            fitted.fit(MNISTModule(), digits())
+    finally:
+        dist.destroy_process_group()
+    assert [str(one.message).split("'")[1] for one in warned if "sync_dist" in str(one.message)] == ["val/mine"]
