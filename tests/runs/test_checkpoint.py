@@ -313,12 +313,19 @@ def test_only_last_ckpt_keeps_the_one_before_it(tmp_path: Path) -> None:
         save_checkpoint(content(), tmp_path / "file" / "a.ckpt")
 
 
-@pytest.mark.parametrize("missing", ["loops", "train_scores"])
-def test_lightning_resumes_from_complete_checkpoints_only(missing: str, tmp_path: Path) -> None:
-    complete = {**content(), "loops": {}, "train_scores": []}
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("loops", "has no training progress to resume from"),
+        ("train_scores", "has no training progress to resume from"),
+        ("optimizer_states", "holds weights only; use --model.init_from to start from them"),
+    ],
+)
+def test_lightning_resumes_from_complete_checkpoints_only(missing: str, reason: str, tmp_path: Path) -> None:
+    complete = {**content(), "loops": {}, "train_scores": [], "optimizer_states": []}
     save_checkpoint(complete, tmp_path / "a.ckpt")
     assert AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")["loops"] == {}
     del complete[missing]
     save_checkpoint(complete, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="has no training progress to resume from"):
+    with pytest.raises(InputError, match=reason):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")

@@ -133,6 +133,8 @@ def resolve_options(command: str, config: Namespace) -> None:
     limits = config.trainer
     if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
         limits.max_epochs = DEFAULT_EPOCHS
+    if limits.barebones:
+        raise InputError("trainer.barebones: only in Python, since the commands need callbacks to save and to score")
     devices = str(limits.devices)  # Lightning makes a list of that length
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
@@ -140,6 +142,8 @@ def resolve_options(command: str, config: Namespace) -> None:
     for name, least in TRAINER_MINIMUMS.items():
         value = config.trainer[name]
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
+    limit = limits.limit_train_batches
+    require("trainer.limit_train_batches", limit, "above 0", limit is None or limit > 0)
     interval = config.trainer.val_check_interval
     require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
     source = str(config.model.init_from)

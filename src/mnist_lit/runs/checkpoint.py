@@ -39,6 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
         content = load_checkpoint(path)
+        if "optimizer_states" not in content:
+            raise InputError(f"{path} holds weights only; use --model.init_from to start from them")
         if not {"loops", "train_scores"} <= {*content}:  # Lightning would silently restart
             raise InputError(f"{path} has no training progress to resume from")
         return content
