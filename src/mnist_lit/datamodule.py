@@ -22,7 +22,7 @@ from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, on
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
-from mnist_lit.errors import InputError, require
+from mnist_lit.errors import InputError, check_arguments, require
 from mnist_lit.system.distributed import rank_and_world_size
 
 
@@ -80,6 +80,7 @@ class MNISTDataModule(pl.LightningDataModule):
         per_class: int = 0,
         handwriting: float = 0.0,
     ) -> None:
+        check_arguments("data", MNISTDataModule, locals())
         super().__init__()
         check_options(locals())  # the arguments; `hparams` may hold those of a subclass
         data_dir = str(data_dir)

@@ -19,7 +19,7 @@ from mnist_lit import optim
 from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
-from mnist_lit.errors import require
+from mnist_lit.errors import check_arguments, check_passed_on, require
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
@@ -92,9 +92,12 @@ class MNISTModule(CapturingModule):
         compile: bool = False,
         cuda_graph: bool | None = None,
     ) -> None:
-        super().__init__()
+        check_arguments("model", MNISTModule, locals())
         init_from = str(init_from)  # a path would make the checkpoint unreadable
+        given = dict(locals())
+        super().__init__()
         self.save_hyperparameters(ignore=["network"])
+        check_passed_on("model", given, self.hparams)
         plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
         self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
         self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
