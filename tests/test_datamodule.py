@@ -9,7 +9,7 @@ import torch
 
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
-from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader
+from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader, shard
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.model import standardize
@@ -178,6 +178,18 @@ def test_the_training_loader_is_stateful_for_lightning(digits_data: MNISTDataMod
     assert isinstance(train, TrainLoader)
     assert train.sampler is train
     assert train.state_dict() == {"epoch": 0, "position": 0}
+
+
+def test_loaders_made_before_the_processes_know_each_other_divide_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = digits()
+    loaders: list[Any] = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    alone = [next(iter(loader)) for loader in loaders]
+    process = SimpleNamespace(is_initialized=lambda: True, get_rank=lambda: 1, get_world_size=lambda: 3)
+    monkeypatch.setattr("mnist_lit.system.distributed.dist", process)
+    for loader, whole in zip(loaders, alone, strict=True):
+        mine = next(iter(loader))
+        assert mine.size == whole.size
+        assert mine.indices.equal(whole.indices[shard(whole.size, 1, 3)])
 
 
 def test_all_images_move_to_the_trainers_device_once() -> None:

@@ -24,6 +24,7 @@ from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
 from mnist_lit.errors import InputError, check_arguments, require
 from mnist_lit.system.distributed import rank_and_world_size
+from mnist_lit.errors import InputError, require
 
 
 class MNISTDataModule(pl.LightningDataModule):
@@ -144,19 +145,19 @@ class MNISTDataModule(pl.LightningDataModule):
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         plain = self.styles == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
-        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options, **_rank_options())
+        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images held out for validation; an empty list if `val_size` is 0."""
         images, labels = self._tensors("train")
-        return EvalLoader(images, labels, self.val_indices, self.batch_size, **_rank_options()) if self.val_size else []
+        return EvalLoader(images, labels, self.val_indices, self.batch_size) if self.val_size else []
 
     def test_dataloader(self) -> EvalLoader:
         """The official test images, all of them. Raises InputError if a folder has none."""
         images, labels = self._tensors("test")
         if not len(labels):
             raise InputError(f"expected pictures in {self.data_dir}/test/CLASS/, got none")
-        return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size, **_rank_options())
+        return EvalLoader(images, labels, torch.arange(len(labels)), self.batch_size)
 
     def predict_dataloader(self) -> EvalLoader:
         """The test images: `trainer.predict` gives their probabilities."""
@@ -193,7 +194,3 @@ class MNISTDataModule(pl.LightningDataModule):
         if self.digits is None:
             raise RuntimeError("call setup() first")
         return self.digits
-
-
-def _rank_options() -> dict[str, Any]:
-    return dict(zip(("rank", "world_size"), rank_and_world_size(), strict=True))

@@ -31,7 +31,8 @@ APART = 2**20  # positions from one batch of another loader to the next
 def loader(rank: int = 0, world_size: int = 1, *, size: int = 103, batch_size: int = 17, seed: int = 5) -> TrainLoader:
     images = torch.arange(size * 784).view(size, 28, 28).to(torch.uint8)
     labels = torch.arange(size) % 10
-    return TrainLoader(images, labels, torch.arange(size), batch_size, seed=seed, rank=rank, world_size=world_size)
+    where: Any = {"rank_and_world_size": lambda: (rank, world_size)}
+    return TrainLoader(images, labels, torch.arange(size), batch_size, seed=seed, **where)
 
 
 def indices_of(batches: list[Batch]) -> list[list[int]]:
@@ -112,11 +113,11 @@ def test_without_shuffling_every_epoch_repeats_the_first() -> None:
 
 
 def test_evaluation_keeps_the_datasets_order_and_pads_nothing() -> None:
-    train = loader()
     for world_size in (1, 2, 3):
+        wholes = [loader(rank, world_size) for rank in range(world_size)]
         parts = [
-            EvalLoader(train.images, train.labels, train.indices, 10, rank=r, world_size=world_size)
-            for r in range(world_size)
+            EvalLoader(one.images, one.labels, one.indices, 10, rank_and_world_size=one.rank_and_world_size)
+            for one in wholes
         ]
         seen = [batch.indices for step in zip(*parts, strict=True) for batch in step]
         assert torch.cat(seen).equal(torch.arange(103))

@@ -59,7 +59,7 @@ PLANTED = {
         ),
         ("return -(-len(self.indices) // self.batch_size)", "return len(self.indices) // self.batch_size"),
         ("self.batch(mine, size, epoch)", "self.batch(mine, len(mine), epoch)"),
-        ("self.rank, self.world_size)], len(chosen)", "self.rank, self.world_size)], self.batch_size"),
+        ("self.rank_and_world_size())], len(chosen)", "self.rank_and_world_size())], self.batch_size"),
         ("self.position = position + 1", "self.position = position"),
         ('if self._resume.get("epoch") == epoch else 0', "if self._resume else 0"),
         ("        self._resume = {}\n        for", "        for"),

@@ -93,8 +93,7 @@ class EvalLoader:
     indices: Tensor  # int64 (M,), which of the N images to load
     batch_size: int  # over all processes
     _: KW_ONLY
-    rank: int = 0
-    world_size: int = 1
+    rank_and_world_size: Callable[[], tuple[int, int]] = rank_and_world_size  # called late: DDP may not have started
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)  # steps per epoch
@@ -116,7 +115,7 @@ class EvalLoader:
     def _share(self, order: Tensor, position: int) -> tuple[Tensor, int]:
         """This process's share of a step's positions, and the step's number of images over all processes."""
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return chosen[shard(len(chosen), self.rank, self.world_size)], len(chosen)
+        return chosen[shard(len(chosen), *self.rank_and_world_size())], len(chosen)
 
 
 @dataclass(eq=False, repr=False)
@@ -203,6 +202,7 @@ def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
 def check_batch_norm(network: nn.Module, loader: Any) -> None:
     """Raise InputError if batch normalization would see a single image, whose standard deviation is undefined."""
     if isinstance(loader, TrainLoader) and any(isinstance(module, _BatchNorm) for module in network.modules()):
-        least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // loader.world_size
+        _, world_size = loader.rank_and_world_size()
+        least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // world_size
         expected = "one large enough for two images per device in every step, for batch normalization"
         require("data.batch_size", loader.batch_size, expected, least >= 2)
