@@ -5,6 +5,7 @@ them: standardized float32 (B, 1, 28, 28), augmented during training, and int64 
 """
 
 import inspect
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ class MNISTDataModule(pl.LightningDataModule):
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         plain = self.styles == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
         options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
+        options["trained"] = self._trained
         return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
@@ -180,6 +182,11 @@ class MNISTDataModule(pl.LightningDataModule):
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
         epochs = self.trainer.max_epochs if self.trainer else None
         return self.augmentation(images, draws, annealed_strength(self.anneal, epoch, epochs))
+
+    def _trained(self) -> float:
+        """How many batches of its epoch a running fit has trained; the loader may have yielded one more."""
+        progress: Any = self.trainer and self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return float(progress.processed) if self.trainer and self.trainer.training else math.inf
 
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
         """All images and labels of `train` or `test`, moved to the trainer's device once so that no step copies any."""

@@ -104,6 +104,28 @@ def test_an_abandoned_iteration_does_not_affect_the_next() -> None:
     assert len(list(train)) == len(train) == 7
 
 
+def test_a_batch_that_was_yielded_but_not_trained_is_not_counted() -> None:
+    train = loader()
+    batches = iter(train)
+    for done in range(3):
+        next(batches)
+        train.trained = lambda done=done: done
+        assert train.state_dict() == {"epoch": 0, "position": done}
+        train.trained = lambda done=done: done + 1
+        assert train.state_dict() == {"epoch": 0, "position": done + 1}
+
+
+def test_a_position_is_kept_until_the_resumed_epoch_begins() -> None:
+    train = loader()
+    train.load_state_dict({"epoch": 1, "position": 3})
+    assert train.state_dict() == {"epoch": 1, "position": 3}
+    train.set_epoch(1)
+    assert train.state_dict() == {"epoch": 1, "position": 3}
+    assert len(list(train)) == 4
+    train.set_epoch(2)
+    assert train.state_dict() == {"epoch": 2, "position": 0}
+
+
 def test_without_shuffling_every_epoch_repeats_the_first() -> None:
     train = loader()
     first = indices_of(list(train))

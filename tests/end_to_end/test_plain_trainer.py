@@ -1,5 +1,6 @@
 """A plain `L.Trainer`, as in a script or a notebook: our module, data, callbacks and checkpoints without the CLI."""
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,39 @@ def test_a_module_of_ones_own_learns_from_our_batches() -> None:
     module, data, plain = Mine(), digits(), trainer(max_epochs=3)
     plain.fit(module, data)
     assert plain.test(module, data, verbose=False)[0]["acc"] > 0.8
+
+
+class FailsAtStep(L.Callback):
+    """Saves a checkpoint at a step before its batch is trained, and fails."""
+
+    def __init__(self, step: int, hook: str) -> None:
+        self.step = step
+        setattr(self, hook, self._fail)
+
+    def _fail(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint("failed.ckpt")
+            raise RuntimeError("planted")
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_after_backward"])
+@pytest.mark.parametrize("module_class", [MNISTModule, Mine])
+def test_a_checkpoint_saved_on_an_error_within_a_step_resumes_with_that_steps_batch(
+    module_class: type[L.LightningModule], hook: str
+) -> None:
+    def fitted(start: L.LightningModule, *callbacks: L.Callback, ckpt_path: str | None = None) -> L.LightningModule:
+        options: dict[str, Any] = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 0}
+        trainer(**options, callbacks=[*callbacks]).fit(start, digits(), ckpt_path=ckpt_path, weights_only=True)
+        return start
+
+    first = module_class()
+    one, two = copy.deepcopy(first), copy.deepcopy(first)
+    uninterrupted = fitted(first)
+    with pytest.raises(RuntimeError, match="planted"):
+        fitted(one, FailsAtStep(6, hook))
+    resumed = fitted(two, ckpt_path="failed.ckpt")
+    for name, value in uninterrupted.state_dict().items():
+        assert value.equal(resumed.state_dict()[name])
 
 
 def test_scores_are_returned_and_predictions_are_probabilities() -> None:

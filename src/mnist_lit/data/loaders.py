@@ -127,6 +127,7 @@ class TrainLoader(EvalLoader):
     augment: Augment | None = None
     shuffle: bool = True  # False repeats the first epoch's order, which Lightning's `overfit_batches` needs
     capturable: bool = False  # whether `augment` can be part of a CUDA graph
+    trained: Callable[[], float] | None = None  # how many of the epoch's batches have been trained, if known
     deferred: bool = field(default=False, init=False)  # whether full batches are yielded as `DeferredBatch`
     epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
@@ -138,11 +139,14 @@ class TrainLoader(EvalLoader):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch  # takes effect at the next `iter`
+        """Choose the epoch of the next `iter`, which starts with its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches have been yielded."""
-        return {"epoch": self.epoch, "position": self.position}
+        """The epoch, and how many of its batches have been trained: not one whose step an error has interrupted."""
+        position = int(min(self.position, self.trained())) if self.trained else self.position
+        return self._resume or {"epoch": self.epoch, "position": position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0."""
