@@ -219,6 +219,17 @@ def test_orthogonalize_matches_the_iteration_written_out(shape: tuple[int, int])
     assert not torch.allclose(orthogonalize(matrix, steps=4).double(), x, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(64, 288), (300, 7)])
+def test_orthogonalize_is_as_stable_in_16_bits(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    matrix = (torch.randn(shape[0], 2) @ torch.randn(2, shape[1])).to(dtype)  # of rank 2, as gradients nearly are
+    ours = orthogonalize(matrix)
+    assert ours.dtype == dtype
+    assert ours.equal(orthogonalize(matrix.float()).to(dtype))
+    assert torch.linalg.matrix_norm(ours.float(), 2) < 1.3
+
+
 def test_muon_orthogonalizes_hidden_weights_and_leaves_the_rest_to_adamw() -> None:
     module = MNISTModule(optimizer="muon")
     muon = module.configure_optimizers()["optimizer"]
