@@ -245,6 +245,35 @@ def test_the_ema_follows_the_weights_and_is_what_evaluates() -> None:
     assert not torch.allclose(module(images), current_network(standardize(images)))
 
 
+class OwnStep(MNISTModule):
+    """Takes the optimizer's step as Lightning's documentation shows it."""
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        optimizer.step(closure=optimizer_closure)
+
+
+class Manual(MNISTModule):
+    """Lightning's manual optimization."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        loss, _ = self.loss(batch, batch_idx)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("module_class", [OwnStep, Manual])
+def test_the_ema_follows_steps_that_a_subclass_takes(module_class: type[MNISTModule]) -> None:
+    ours, other = (kind(schedule="constant", ema_decay=0.5) for kind in (MNISTModule, module_class))
+    for _ in range(2):  # a second fit must not count its steps twice
+        fit(ours, max_epochs=1)
+        fit(other, max_epochs=1)
+        assert same(ours.state_dict(), other.state_dict())
+
+
 def test_outside_training_steps_nothing_is_dropped() -> None:
     module = MNISTModule(dropout=0.9)
     fit(module, max_epochs=1)

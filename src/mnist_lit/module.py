@@ -114,6 +114,7 @@ class MNISTModule(CapturingModule):
         self._counted: tuple[int, int] | None = None  # epoch and batch counted last
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
+        self._ema_hooks: list[Any] = []
 
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes."""
@@ -209,6 +210,9 @@ class MNISTModule(CapturingModule):
             total, per_epoch = self._planned_steps()
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
+        for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
+            hook.remove()
+        self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
         captured = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
 
@@ -219,15 +223,19 @@ class MNISTModule(CapturingModule):
         return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Take the step, with sharpness-aware minimization if enabled, and update the EMA weights."""
+        """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
         if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
             optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None and not self.replays:
-            optim.update_ema(self.ema, self.network, optim.ema_weight(self.hparams["ema_decay"], step))
         if self.logs_this_step():
             self.log_step(step, lr, self._loss_step)
+
+    def _average(self, *_: Any) -> None:
+        """Update the EMA weights: a hook that each optimizer calls after its step, whoever takes it."""
+        if self.ema is not None and not self.replays:  # a captured step does this itself
+            weight = optim.ema_weight(self.hparams["ema_decay"], self.trainer.global_step)
+            optim.update_ema(self.ema, self.network, weight)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each process's counts for the epoch's scores, and the metadata that describe the checkpoint."""
