@@ -274,15 +274,28 @@ def test_the_ema_follows_steps_that_a_subclass_takes(module_class: type[MNISTMod
         assert same(ours.state_dict(), other.state_dict())
 
 
-def test_outside_training_steps_nothing_is_dropped() -> None:
+def test_in_evaluation_nothing_is_dropped() -> None:
     module = MNISTModule(dropout=0.9)
     fit(module, max_epochs=1)
     network = TutorialCNN()
     network.load_state_dict(module.network.state_dict())
     images = torch.randint(0, 256, (32, 28, 28), dtype=torch.uint8)
+    module.eval()
     for some in (images, images[:3]):  # as many as in a training batch, and fewer
-        for mode in (True, False):
-            torch.testing.assert_close(module.train(mode)(some), network(standardize(some)))
+        torch.testing.assert_close(module(some), network(standardize(some)))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_a_training_step_of_ones_own_and_monte_carlo_dropout_drop_features(ema_decay: float) -> None:
+    module = MNISTModule(dropout=0.5, ema_decay=ema_decay).train()
+    images = torch.randint(0, 256, (32, 28, 28), dtype=torch.uint8)
+    for network in (module, module.network):
+        x = images if network is module else standardize(images)
+        passes = [network(x) for _ in range(2)]
+        assert not passes[0].equal(passes[1])
+    features = module.network.get_submodule("dropout")(torch.ones(1000, 100))
+    assert {*features.unique().tolist()} == {0.0, 2.0}
+    assert features.mean() == pytest.approx(1, abs=0.02)
 
 
 def test_scores_match_a_hand_count() -> None:

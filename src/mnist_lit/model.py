@@ -25,17 +25,22 @@ def standardize(pixels: Tensor) -> Tensor:
 
 
 class MaskedDropout(nn.Module):
-    """Dropout whose mask the caller draws: a factor per feature, 0 or 1 / (1 - p); None drops nothing."""
+    """Dropout whose mask the caller draws: a factor per feature, 0 or 1 / (1 - p). Without one it is `nn.Dropout`."""
 
     mask: Tensor | None
 
-    def __init__(self) -> None:
+    def __init__(self, p: float = 0.0) -> None:
         super().__init__()
+        self.p = p
         self.mask = None
 
     def forward(self, x: Tensor) -> Tensor:
         mask, self.mask = self.mask, None  # used once
-        return x if mask is None or not self.training else x * mask
+        if not self.training:
+            return x
+        if mask is None:
+            return F.dropout(x, self.p) if self.p else x
+        return x * mask
 
 
 class TutorialCNN(nn.Module):

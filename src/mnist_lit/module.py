@@ -22,7 +22,7 @@ from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.errors import check_arguments, check_passed_on, require
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
 from mnist_lit.model import standardize
-from mnist_lit.own_network import InitName, class_name, initialized, log_probabilities
+from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.runs.weights import warm_start, with_ema_weights
@@ -103,6 +103,8 @@ class MNISTModule(CapturingModule):
         self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network or None, num_classes, init, seed)  # older checkpoints have ""
+        if is_tutorial(self.network):
+            self.network.dropout.p = dropout  # for passes without a batch's own mask, see `keyed_dropout`
         self.ema = optim.ema_copy(self.network) if ema_decay else None
         self.train_metrics = classification_metrics(num_classes, "train/", details=False)
         self.val_metrics = classification_metrics(num_classes, "val/")
