@@ -245,6 +245,23 @@ def test_the_ema_follows_the_weights_and_is_what_evaluates() -> None:
     assert not torch.allclose(module(images), current_network(standardize(images)))
 
 
+def test_a_training_step_that_calls_the_module_trains_its_network() -> None:
+    class Calls(MNISTModule):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            x, y = batch
+            return torch.nn.functional.nll_loss(self(x), y)
+
+    one, other = (Calls(schedule="constant", ema_decay=ema_decay) for ema_decay in (0.0, 0.5))
+    fit(one)
+    fit(other)
+    assert same(one.network.state_dict(), other.network.state_dict())
+    assert not same(one.network.state_dict(), MNISTModule().network.state_dict())  # the control
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    assert other.ema is not None
+    assert other.train()(images).equal(MNISTModule.forward(other.eval(), images))
+    assert not other(images).equal(one(images))
+
+
 class OwnStep(MNISTModule):
     """Takes the optimizer's step as Lightning's documentation shows it."""
 

@@ -128,11 +128,13 @@ class MNISTModule(CapturingModule):
             checkout_commit()  # before training, since later edits do not change the running code
 
     def forward(self, images: Tensor) -> Tensor:
-        """Log-probabilities (B, C), using the EMA weights if enabled.
+        """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
 
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         """
-        return self._log_probs(self.network if self.ema is None else self.ema, images)
+        fits = self._trainer is not None and self._trainer.training
+        trains = fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step
+        return self._log_probs(self.network if self.ema is None or trains else self.ema, images)
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
