@@ -262,6 +262,18 @@ def test_a_training_step_that_calls_the_module_trains_its_network() -> None:
     assert not other(images).equal(one(images))
 
 
+def test_a_module_that_was_frozen_and_unfrozen_trains_without_gradients_of_the_average() -> None:
+    module, other = (MNISTModule(schedule="constant", ema_decay=0.5) for _ in range(2))
+    module.freeze()
+    module.unfreeze()
+    fit(module)
+    assert module.ema is not None
+    assert not any(p.requires_grad for p in module.ema.parameters())
+    assert all(p.requires_grad for p in module.network.parameters())
+    fit(other)
+    assert same(module.state_dict(), other.state_dict())
+
+
 class OwnStep(MNISTModule):
     """Takes the optimizer's step as Lightning's documentation shows it."""
 

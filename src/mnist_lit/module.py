@@ -124,6 +124,8 @@ class MNISTModule(CapturingModule):
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
+        if self.ema is not None:
+            self.ema.requires_grad_(False)  # which Lightning's `unfreeze` has changed; DDP would wait for gradients
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
 
