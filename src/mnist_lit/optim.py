@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -74,7 +75,7 @@ class Schedule(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        super().__init__(optimizer, lambda step: 1.0)
+        super().__init__(optimizer, _unchanged)
 
     def start(
         self,
@@ -85,10 +86,7 @@ class Schedule(LambdaLR):
         steps_per_epoch: float,
     ) -> None:
         """Begin at a step. options: those of each parameter group, which replace the options of a resumed state."""
-
-        def factor(step: int) -> float:
-            return lr_factor(h, step, total_steps, steps_per_epoch)
-
+        factor = partial(lr_factor, h, total_steps=total_steps, steps_per_epoch=steps_per_epoch)  # can be pickled
         self.lr_lambdas = [factor] * len(options)
         for group, own in zip(self.optimizer.param_groups, options, strict=False):  # a callback may have added some
             group |= {name: value for name, value in own.items() if name != "params"}
@@ -98,10 +96,18 @@ class Schedule(LambdaLR):
         self.last_epoch = step
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
+    def state_dict(self) -> dict[str, Any]:
+        """The step and the rates at that step; the factors are computed."""
+        return {**super().state_dict(), "lr_lambdas": [None] * len(self.lr_lambdas)}
+
     def get_lr(self) -> list[Any]:
         """Each group's rate; a group that a callback such as BackboneFinetuning has added keeps its own."""
         rates = super().get_lr()
         return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
+
+
+def _unchanged(step: int) -> float:
+    return 1.0
 
 
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: float) -> float:

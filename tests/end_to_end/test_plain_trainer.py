@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,18 @@ def test_a_checkpoint_saved_on_an_error_within_a_step_resumes_with_that_steps_ba
     resumed = fitted(two, ckpt_path="failed.ckpt")
     for name, value in uninterrupted.state_dict().items():
         assert value.equal(resumed.state_dict()[name])
+
+
+def test_module_and_data_can_be_pickled_after_a_fit() -> None:
+    module, data = MNISTModule(optimizer="adamw", ema_decay=0.9, dropout=0.1), digits()
+    trainer(limit_train_batches=2, limit_val_batches=1).fit(module, data)
+    again, data_again = pickle.loads(pickle.dumps(module)), pickle.loads(pickle.dumps(data))
+    for name, value in module.state_dict().items():
+        assert value.equal(again.state_dict()[name])
+    for one in (module, again):
+        trainer(limit_train_batches=2, limit_val_batches=1).fit(one, data_again)
+    for name, value in module.state_dict().items():
+        assert value.equal(again.state_dict()[name])
 
 
 def test_scores_are_returned_and_predictions_are_probabilities() -> None:
