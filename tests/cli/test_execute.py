@@ -96,6 +96,7 @@ def callback(name: str, **settings: object) -> str:
         (callback("BackboneFinetuning"), "BackboneFinetuning: needs a module with a `backbone`"),
         (callback("Timer", duration="yesterday"), "Timer: `Timer(duration='yesterday')` is not a valid duration"),
         (callback("ModelPruning"), "ModelPruning: the following arguments are required: pruning_fn"),
+        (callback("ModelPruning", pruning_fn="l1_unstructured"), "ModelPruning: cannot prune the tutorial's network"),
         (callback("torch.nn.Linear"), "trainer.callbacks: cannot take torch.nn.Linear"),
         (callback("RichProgressBar") + " --trainer.enable_progress_bar false", "`enable_progress_bar=False` but found"),
         (callback("RichProgressBar") + " --trainer.callbacks+=TQDMProgressBar", "only one progress bar is supported"),

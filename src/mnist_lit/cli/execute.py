@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
+    ModelPruning,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -32,6 +33,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
+from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.folders import best_checkpoint, mark_finished
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
@@ -114,6 +116,9 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
             raise InputError(f"{name}: save_last: last.ckpt is the run's own; leave it out, or set dirpath")
         if isinstance(callback, BatchSizeFinder):
             raise InputError(f"{name}: data.batch_size is part of the recipe; set it explicitly")
+        if isinstance(callback, ModelPruning) and is_tutorial(model.network):
+            reason = "cannot prune the tutorial's network, whose weights are stored channels last"
+            raise InputError(f"{name}: {reason}; use a plain Trainer, see docs/own-module.md")
         if isinstance(callback, GradientAccumulationScheduler) and not fixed:
             reason = "model.schedule and SAM need to know the number of steps in advance"
             raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches, or --model.schedule constant")
