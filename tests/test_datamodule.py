@@ -1,5 +1,6 @@
 """The data module splits, loads and augments; it refuses sizes that do not fit."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ from mnist_lit.data.loaders import Batch, EvalLoader, TrainLoader, shard
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.model import standardize
+from mnist_lit.module import MNISTModule
+from plain import trainer
 
 
 def digits(**options: Any) -> MNISTDataModule:
@@ -119,6 +122,15 @@ def test_annealing_needs_a_known_last_epoch() -> None:
         attach_trainer(data, epochs=epochs)
         with pytest.raises(InputError, match=r"data\.anneal: needs a fixed number of epochs; set trainer\.max_epochs"):
             batches(data)
+
+
+def test_annealing_needs_a_trainer_that_has_the_data_module() -> None:
+    refused: AbstractContextManager[Any] = pytest.raises(InputError, match="give it datamodule=")
+    for anneal, refusal in ((1.0, nullcontext()), (0.5, refused)):
+        data = digits(degrees=16, anneal=anneal)
+        plain = trainer(limit_train_batches=1, limit_val_batches=1)
+        with refusal:
+            plain.fit(MNISTModule(), data.train_dataloader(), data.val_dataloader())
 
 
 def test_evaluation_images_are_not_augmented() -> None:

@@ -180,6 +180,8 @@ class MNISTDataModule(pl.LightningDataModule):
         """Augment a training batch, uint8 (B, 28, 28); each image's (seed, epoch, index) determines how."""
         images = self.styles(images, labels, indices, self.seed, epoch)
         draws = uniform(self.seed, epoch, indices, DRAWS, stream=AUGMENTATION)  # (B, 6)
+        if self.anneal < 1 and self.trainer is None:
+            raise InputError("data.anneal: needs a trainer's max_epochs; give it datamodule=… instead of loaders")
         epochs = self.trainer.max_epochs if self.trainer else None
         return self.augmentation(images, draws, annealed_strength(self.anneal, epoch, epochs))
 
