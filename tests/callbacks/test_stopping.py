@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
 from mnist_lit.callbacks.stopping import StopOnDivergence
-from mnist_lit.errors import InputError
+from mnist_lit.data.loaders import Batch
+from mnist_lit.errors import InputError, TrainingDiverged
 from mnist_lit.module import MNISTModule
 from plain import digits, trainer
 
@@ -91,3 +93,42 @@ def test_a_network_whose_checkpoints_could_not_be_loaded_is_refused_before_train
         plain.fit(MNISTModule(network=WithMask(persistent=True)), digits())
     plain.fit(MNISTModule(network=WithMask(persistent=False)), digits())
     assert plain.global_step == 1
+
+
+class Own(L.LightningModule):
+    """Somebody's own module, which logs no validation loss and has no hyperparameters."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.layer, self.rate = torch.nn.Linear(784, 10), lr
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self.layer(batch.inputs.flatten(1)), batch.labels)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.rate)
+
+
+class OwnManual(Own):
+    """The same with manual optimization, whose steps return no loss."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+def test_a_module_of_ones_own_can_be_watched() -> None:
+    few: dict[str, Any] = {"limit_train_batches": 4, "limit_val_batches": 1}
+    for module in (Own(lr=0.1), OwnManual(lr=0.1)):
+        plain = trainer(callbacks=[StopOnDivergence()], **few)
+        plain.fit(module, digits())
+        assert plain.global_step == 4
+    with pytest.raises(TrainingDiverged, match=r"the loss is nan at step \d, in epoch 1; lower the learning rate \(no"):
+        trainer(callbacks=[StopOnDivergence()], **few).fit(Own(lr=1e38), digits())

@@ -91,7 +91,7 @@ class StopOnDivergence(Callback):
         """Check the loss: at every step if that costs nothing, otherwise when it is logged anyway."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if pl_module.device.type == "cpu" and trainer.world_size == 1:
-            loss = outputs["loss"]
+            loss = (outputs or {}).get("loss")  # with manual optimization there may be none
         elif every and trainer.global_step and trainer.global_step % every == 0:
             loss = getattr(pl_module, "latest_loss", None)  # the same on every process
         else:
@@ -100,9 +100,10 @@ class StopOnDivergence(Callback):
             self._stop(trainer, pl_module, f"the loss is {float(loss)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the validation loss: weights may be useless and still finite."""
-        if not trainer.sanity_checking and not math.isfinite(trainer.callback_metrics["val/loss"]):
-            self._stop(trainer, pl_module, f"val/loss is {float(trainer.callback_metrics['val/loss'])}")
+        """Check the validation loss, if the module logs one: weights may be useless and still finite."""
+        loss = trainer.callback_metrics.get("val/loss", torch.tensor(0.0))
+        if not trainer.sanity_checking and not math.isfinite(loss):
+            self._stop(trainer, pl_module, f"val/loss is {float(loss)}")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Check the weights, which the last step may have ruined after its loss was computed."""
@@ -113,7 +114,8 @@ class StopOnDivergence(Callback):
         best = best_checkpoint(self.start.run) if self.start.run else None
         kept = f"{best} was saved before" if best else "no checkpoint was saved yet"
         where = f"at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
-        raise TrainingDiverged(f"{reason} {where}; lower model.lr, which is {pl_module.hparams['lr']} ({kept})")
+        lr = f"model.lr, which is {pl_module.hparams['lr']}" if "lr" in pl_module.hparams else "the learning rate"
+        raise TrainingDiverged(f"{reason} {where}; lower {lr} ({kept})")
 
 
 def _is_finite(value: Any) -> bool:
