@@ -24,8 +24,6 @@ from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
 from mnist_lit.errors import InputError, check_arguments, require
-from mnist_lit.system.distributed import rank_and_world_size
-from mnist_lit.errors import InputError, require
 
 
 class MNISTDataModule(pl.LightningDataModule):

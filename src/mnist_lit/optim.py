@@ -217,9 +217,8 @@ def sam_closure(closure: Callable[[], Any], network: nn.Module, rho: float) -> C
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """Approximately the nearest orthogonal matrix, singular values between about 0.7 and 1.2: (m, n) → (m, n)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x: Tensor = (
-        matrix.float() if matrix.dtype.itemsize < 4 else matrix
-    )  # in 16 bits the product of polynomials explodes
+    # In 16 bits, the product of the polynomials would explode.
+    x: Tensor = matrix.float() if matrix.dtype.itemsize < 4 else matrix
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.t() if tall else x  # (m, n), m ≤ n
