@@ -6,8 +6,6 @@ does the counting; callbacks handle checkpoints, figures and run folders.
 
 import copy
 import inspect
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,11 +25,6 @@ from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.runs.weights import warm_start, with_ema_weights
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
-
-# Lightning's advice on our scores: torchmetrics has already computed them from all processes' counts.
-SYNCHRONIZED = (
-    r"It is recommended to use `self\.log\('(train|val|test)/(loss|acc|ece|class_acc/\d+)', \.\.\., sync_dist"
-)
 
 
 class MNISTModule(CapturingModule):
@@ -120,7 +113,7 @@ class MNISTModule(CapturingModule):
 
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes."""
-        warnings.filterwarnings("ignore", SYNCHRONIZED)
+        super().setup(stage)
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
@@ -213,20 +206,13 @@ class MNISTModule(CapturingModule):
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer.train_dataloader)
         if self.schedule and self.lr_schedulers() is self.schedule:
-            total, per_epoch = self._planned_steps()
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
-            self.schedule.start(self.trainer.global_step, options, self.hparams, total, per_epoch)
+            self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))
         for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
             hook.remove()
         self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
         captured = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
-
-    def _planned_steps(self) -> tuple[float, float]:
-        """The steps of the run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""
-        total, batches = self.trainer.estimated_stepping_batches, self.trainer.num_training_batches
-        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else math.inf
-        return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""

@@ -110,6 +110,13 @@ def _unchanged(step: int) -> float:
     return 1.0
 
 
+def planned_steps(trainer: Any) -> tuple[float, float]:
+    """The steps of a run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""
+    total, batches = trainer.estimated_stepping_batches, trainer.num_training_batches
+    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches) if math.isfinite(batches) else math.inf
+    return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader
+
+
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: float) -> float:
     """The factor on the peak learning rate at a step, counted from 0. A pure function: no scheduler state.
 

@@ -1,10 +1,16 @@
 """Log each step's loss without making a GPU wait. Reading a number at once would first finish all queued work."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+
+# Lightning's advice on our scores, which torchmetrics has already computed from all processes' counts.
+SYNCHRONIZED = (
+    r"It is recommended to use `self\.log\('(train|val|test)/(loss|acc|ece|class_acc/\d+)', \.\.\., sync_dist"
+)
 
 Use = Callable[[float | None], None]
 
@@ -47,6 +53,10 @@ class LoggingModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._reads = DelayedReads()
+
+    def setup(self, stage: str) -> None:
+        """Hide Lightning's advice to synchronize scores."""
+        warnings.filterwarnings("ignore", SYNCHRONIZED)
 
     def start_logging(self) -> None:
         """Begin a run."""

@@ -63,7 +63,6 @@ def test_a_wrong_option_of_fit_gives_one_line(error_line: ErrorLine, options: st
     [
         ("--trainer.devices 9999", "or fewer CPU processes here, got 9999"),
         ("--trainer.max_epochs 0", "nothing to train"),
-        ("--trainer.limit_train_batches 0", "nothing to train"),
         ("--trainer.val_check_interval 100", "val_check_interval"),
         ("--trainer.max_time 00:00:00:01 --trainer.max_epochs -1", "linear needs an end"),
         ("--data.anneal 0.5 --trainer.max_steps 2", "data.anneal: needs a fixed number of epochs; set"),

@@ -40,9 +40,9 @@ def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ({"foo": 1}, "unexpected keyword argument 'foo'"),
-        ({"batch_size": "abc"}, "'>=' not supported between instances of 'str' and 'int'"),
-        ({"classes": 5}, "'int' object has no attribute 'split'"),
+        ({"foo": 1}, "describes no data that can be read: .*foo.*: .*unexpected keyword argument 'foo'$"),
+        ({"batch_size": "abc"}, "^data.batch_size: expected a whole number, got 'abc'$"),
+        ({"classes": 5}, "^data.classes: expected text, got 5$"),
     ],
     ids=str,
 )
@@ -53,5 +53,5 @@ def test_settings_without_a_meaning_are_refused_in_one_line(
     config = yaml.safe_load(content[METADATA_KEY]["config"])
     config["data"] |= damage
     content[METADATA_KEY]["config"] = yaml.safe_dump(config)
-    with pytest.raises(InputError, match=rf"describes no data that can be read: .*{next(iter(damage))}.*: .*{reason}$"):
+    with pytest.raises(InputError, match=reason):
         datamodule_from_checkpoint(content)

@@ -95,7 +95,7 @@ def test_every_kept_epoch_of_a_run_is_scored(cli: Cli, script: Script) -> None:
     assert f"| 2 | {right['2']} of 360 | {right['2'] / 360:.2%} |  |" in out
     code, last, _ = cli("test", "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt")
     assert code == 0
-    assert f"right         {right['2']}\n" in last
+    assert f"correct       {right['2']}\n" in last
 
 
 def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, mnist_dir: str) -> None:

@@ -190,7 +190,7 @@ class Runner:
             args += [option for pattern, shorter in SHORTER.items() if re.match(pattern, line) for option in shorter]
             code, out, err = self.cli(*args)
             assert (code, err if args[0] not in ("predict", "report") else "") == (0, ""), f"{self.page}: {line}\n{err}"
-            assert args[0] not in ("test", "validate") or "right" in out
+            assert args[0] not in ("test", "validate") or "correct" in out
         elif program == "python":
             usage = help_text(args[0])
             assert usage, line

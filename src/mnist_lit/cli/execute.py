@@ -63,7 +63,7 @@ def check_devices(trainer: Trainer) -> None:
     """Raise InputError for a number of CPU processes that would exhaust the machine, and for a strategy that starts
     processes by spawn or fork: what those find, such as scores, does not come back to this one, which has to go on."""
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise InputError("trainer.strategy: expected one that starts commands, not spawn, fork or notebook; use ddp")
+        raise InputError("trainer.strategy: expected one that neither spawns nor forks processes, such as ddp")
     limit = 8 * (os.cpu_count() or 1)  # each CPU device is a process
     if isinstance(trainer.accelerator, CPUAccelerator):
         expected = f"{limit} or fewer CPU processes here"
