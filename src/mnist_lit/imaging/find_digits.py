@@ -13,14 +13,14 @@ from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_FULLER, MIN_CERTAINTY, 
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, draw_digit, in_mnist_format
-from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, in_mnist_format
 from mnist_lit.imaging.panels import find_panels
+from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_SEGMENTS, WIDTH_COST, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.single_digit import SECOND_COST
-from mnist_lit.imaging.stroke_width import Mask, with_margin
+from mnist_lit.imaging.stroke_width import Mask
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
@@ -33,8 +33,6 @@ SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
 MIN_DIFFERENCE_OF_TWO = 0.3  # of the gray levels of two digits, as a fraction of one's; otherwise they are the same
 # Least sharpness of the edges of ink; a coarse look blurs the small digits of a page.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
-
-Picture = Image.Image | NDArray[np.uint8]
 
 
 def center_digit(picture: Picture) -> DigitImage:
@@ -70,16 +68,16 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
 
 def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
     """The hypotheses about each sheet of paper in a photo or, without any, about the whole picture."""
-    pixels, zoom = _pixels(picture, PAGE_SIDE)
-    if (image := in_mnist_format(pixels)) is not None:
+    reduced = reduced_picture(picture, PAGE_SIDE)
+    if (image := in_mnist_format(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written = []
-    for sheet in find_panels(pixels) or find_sheets(pixels):
+    for sheet in find_panels(reduced.pixels) or find_sheets(reduced.pixels):
         on_sheet = hypotheses(sheet.pixels)
         found = []
         for digit in on_sheet.found:
-            found.append(digit._replace(box=_zoomed(sheet.in_picture(digit.box), zoom)))
+            found.append(digit._replace(box=reduced.original(sheet.in_picture(digit.box))))
         written += [on_sheet._replace(found=found)] if found else []
     return written or [hypotheses(picture)]
 
@@ -87,9 +85,9 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
 def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     """Hypotheses about the one digit of the reduced picture. least: the fraction of the ink that its largest piece must
     have."""
-    pixels, zoom = _pixels(picture, DIGIT_SIDE)
-    gray, certainty = _unruled(pixels, DIGIT)
-    if max(zoom) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
+    reduced = reduced_picture(picture, DIGIT_SIDE)
+    gray, certainty = _unruled(reduced.pixels, DIGIT)
+    if max(reduced.zoom) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
         return Hypotheses([], [])
     inks = digit_inks(gray, certainty)
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
@@ -97,22 +95,21 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     for number, ((ink, top, left, cost), (digits, _)) in enumerate(inks):
         enough = least * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
-        boxes = _draw_all(ink, [one for _, one in ranked], zoom, pixels.shape, top, left)
+        boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
         drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
-    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
-    far = MAX_LIGHT_GAP * max(height, width)
-    sharp = {number for number, _, box, drawing in drawn if not drawing.is_blurred and _gap(box, height, width) > far}
+    far = MAX_LIGHT_GAP * max(reduced.size)
+    sharp = {number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.gap(box) > far}
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     for number, cost, box, drawing in drawn:
         # What is blurred, and lies at the border, may be a shadow if other ink is sharp.
-        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and _gap(box, height, width) <= far
+        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.gap(box) <= far
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for place, image in enumerate(images):
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * place, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
-    at_border = bool(found) and _gap(hypotheses.digits()[0].box, height, width) <= far
+    at_border = bool(found) and reduced.gap(hypotheses.digits()[0].box) <= far
     if (at_border or certainty < MIN_CERTAINTY) and _is_smooth(gray):  # tested last, since few pictures need it
         return Hypotheses([], [])
     return hypotheses
@@ -124,15 +121,16 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
 def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
-    pixels, zoom = _pixels(picture, PAGE_SIDE)
-    height, width = pixels.shape[0] * zoom[1], pixels.shape[1] * zoom[0]
+    reduced = reduced_picture(picture, PAGE_SIDE)
+    width, height = reduced.size
     likeliest = next(iter(single.digits()), None)
-    gap = _gap(likeliest.box, height, width) if likeliest else 0.0
-    beside_shadow = gap > 1 >= min((_gap(digit.box, height, width) for digit in single.found), default=gap)
-    page = _segmented_page(pixels) if max(pixels.shape[:2]) > (DIGIT.coarse if beside_shadow else DIGIT_SIDE) else None
+    gap = reduced.gap(likeliest.box) if likeliest else 0.0
+    beside_shadow = gap > 1 >= min((reduced.gap(digit.box) for digit in single.found), default=gap)
+    is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse if beside_shadow else DIGIT_SIDE)
+    page = _segmented_page(reduced.pixels) if is_large else None
     if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
-    digits = page.drawn(pixels.shape, zoom).digits()
+    digits = page.drawn(reduced).digits()
     if not likeliest:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
@@ -153,12 +151,12 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
 # digit's largest piece has too little of the ink, or if the page has the same digit.
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
-    pixels, zoom = _pixels(picture, PAGE_SIDE)
-    segmented = _segmented_page(pixels)
+    reduced = reduced_picture(picture, PAGE_SIDE)
+    segmented = _segmented_page(reduced.pixels)
     single = _coarse_hypotheses(picture, MIN_MAIN_INK if segmented else 0)
     if not segmented:
         return single
-    page = segmented.drawn(pixels.shape, zoom)
+    page = segmented.drawn(reduced)
     return Hypotheses(page.lines, page.found + single.found, alone=_alone(single, page.found))
 
 
@@ -170,15 +168,15 @@ class _Page(NamedTuple):
     lines: list[list[Choice]]  # between them
     margin: int  # pixels around the page that the ink includes
 
-    def drawn(self, shape: tuple[int, ...], zoom: tuple[float, float]) -> Hypotheses:
-        """The same with the digits drawn. shape, zoom: see `_draw_all`."""
+    def drawn(self, picture: ReducedPicture) -> Hypotheses:
+        """The same with the digits drawn."""
         offset = -self.margin, -self.margin
-        drawn = _draw_all(self.ink, self.digits, zoom, shape, *offset)
+        drawn = picture.draw(self.ink, self.digits, *offset)
         out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
         lines = self.lines
         if faint := follow_faint_strokes(self.ink):
             fuller = _fuller_digits(self.digits, self.ink, faint)[: max(0, MAX_SEGMENTS - len(drawn))]
-            drawn += _draw_all(faint, [digit for _, digit in fuller], zoom, shape, *offset)
+            drawn += picture.draw(faint, [digit for _, digit in fuller], *offset)
             numbers = {place: number for number, (place, _) in enumerate(fuller, len(self.digits))}
             lines = [
                 line + [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
@@ -255,28 +253,6 @@ def _is_smooth(gray: Gray) -> bool:
     return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < MIN_SHARPNESS
 
 
-def _gap(box: Box, height: float, width: float) -> float:
-    """The least distance in pixels between a box and the border of a picture of that size."""
-    left, top, right, bottom = box
-    return min(left, top, width - right, height - bottom)
-
-
-def _pixels(picture: Picture, max_side: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-    """The picture's pixels, reduced; and how many of the original ones each stands for, across and down."""
-    if isinstance(picture, Image.Image):
-        valid, kind = picture.mode in ("L", "RGB") and all(picture.size), f'"{picture.mode}" {picture.size}'
-    else:
-        shape, dtype = np.shape(picture), np.asarray(picture).dtype
-        valid, kind = dtype == np.uint8 and (len(shape) == 2 or shape[2:] == (3,)) and all(shape), f"{dtype} {shape}"
-    if not valid:
-        expected = 'an image of mode "L" or "RGB", or uint8 (H, W) or (H, W, 3)'
-        raise ValueError(f"expected {expected}, got {kind}; call open_picture first")
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    pixels = np.asarray(reduce_picture(image, max_side))
-    width, height = image.info.get(ORIGINAL_SIZE, image.size)  # before `open_picture` reduced it
-    return pixels, (width / pixels.shape[1], height / pixels.shape[0])
-
-
 def _is_cropped_line(mask: Mask) -> bool:
     """Whether a picture's ink fills it and is a single line of text: then ink along its border belongs to a digit, not
     to the edge of a page."""
@@ -289,37 +265,3 @@ def _is_cropped_line(mask: Mask) -> bool:
 def _largest_area(digit: Component) -> int:
     """The area of a digit's largest piece, in pixels."""
     return int(label_components(digit.mask)[1][1:, 4].max())
-
-
-def _draw_all(
-    ink: Ink,
-    digits: Sequence[Component],
-    zoom: tuple[float, float],
-    shape: tuple[int, ...],
-    top: int = 0,
-    left: int = 0,
-) -> list[tuple[Box, Drawing]]:
-    """Draw the digits of a part of a picture of that shape that starts at top and left; each with its box in the
-    original picture, of which each pixel stands for `zoom` across and down."""
-    strength = with_margin(ink.strength, 2)
-    drawn = []
-    for digit in digits:
-        x, y = (
-            _within(shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis))) for axis in (1, 0)
-        )
-        box = _zoomed((x[0], y[0], x[1], y[1]), zoom)
-        drawn.append((box, draw_digit(strength, digit)))
-    return drawn
-
-
-def _zoomed(box: tuple[float, float, float, float], zoom: tuple[float, float]) -> Box:
-    """A box of a reduced picture in the picture's own pixels, at least one wide and high."""
-    left, top, right, bottom = (round(at * scale) for at, scale in zip(box, zoom * 2, strict=True))
-    return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-# A reduced mask may be larger than the picture by a part of its last pixel, and it may have a margin.
-def _within(side: int, start: int, stop: int) -> tuple[int, int]:
-    """The part of a span that lies in a picture, at least one pixel."""
-    start = min(max(start, 0), side - 1)
-    return start, min(max(stop, start + 1), side)

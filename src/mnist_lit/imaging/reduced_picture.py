@@ -1,0 +1,74 @@
+"""A picture of limited size, and where what is found in it lies in the original."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_lit.imaging.components import Component
+from mnist_lit.imaging.hypotheses import Box
+from mnist_lit.imaging.ink import Ink
+from mnist_lit.imaging.mnist_format import Drawing, draw_digit
+from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
+from mnist_lit.imaging.stroke_width import with_margin
+
+Picture = Image.Image | NDArray[np.uint8]
+
+
+class ReducedPicture(NamedTuple):
+    """A picture's pixels; boxes and sizes are the original's."""
+
+    pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3)
+    zoom: tuple[float, float]  # how many of the original pixels each stands for, across and down
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return self.pixels.shape[1] * self.zoom[0], self.pixels.shape[0] * self.zoom[1]
+
+    def original(self, box: tuple[float, float, float, float]) -> Box:
+        """A box of the reduced picture in the original one, at least a pixel wide and high."""
+        left, top, right, bottom = (round(at * scale) for at, scale in zip(box, self.zoom * 2, strict=True))
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+    def gap(self, box: Box) -> float:
+        """The least distance between a box and the border."""
+        (width, height), (left, top, right, bottom) = self.size, box
+        return min(left, top, width - right, height - bottom)
+
+    def draw(self, ink: Ink, digits: Sequence[Component], top: int = 0, left: int = 0) -> list[tuple[Box, Drawing]]:
+        """Draw digits whose ink starts at these pixels of the reduced picture; each with its box."""
+        strength = with_margin(ink.strength, 2)
+        drawn = []
+        for digit in digits:
+            x, y = (
+                _within(self.pixels.shape[axis], *(at * ink.scale + (top, left)[axis] for at in digit.span(axis)))
+                for axis in (1, 0)
+            )
+            drawn.append((self.original((x[0], y[0], x[1], y[1])), draw_digit(strength, digit)))
+        return drawn
+
+
+def reduced_picture(picture: Picture, max_side: int) -> ReducedPicture:
+    """The picture, reduced to this longer side if it is larger. Raises ValueError if `open_picture` did not open it."""
+    if isinstance(picture, Image.Image):
+        valid, kind = picture.mode in ("L", "RGB") and all(picture.size), f'"{picture.mode}" {picture.size}'
+    else:
+        shape, dtype = np.shape(picture), np.asarray(picture).dtype
+        valid, kind = dtype == np.uint8 and (len(shape) == 2 or shape[2:] == (3,)) and all(shape), f"{dtype} {shape}"
+    if not valid:
+        expected = 'an image of mode "L" or "RGB", or uint8 (H, W) or (H, W, 3)'
+        raise ValueError(f"expected {expected}, got {kind}; call open_picture first")
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    pixels = np.asarray(reduce_picture(image, max_side))
+    width, height = image.info.get(ORIGINAL_SIZE, image.size)  # before `open_picture` reduced it
+    return ReducedPicture(pixels, (width / pixels.shape[1], height / pixels.shape[0]))
+
+
+# A reduced mask may be larger than the picture by a part of its last pixel, and it may have a margin.
+def _within(side: int, start: int, stop: int) -> tuple[int, int]:
+    """The part of a span that lies in a picture, at least one pixel."""
+    start = min(max(start, 0), side - 1)
+    return start, min(max(stop, start + 1), side)
