@@ -19,6 +19,7 @@ from plain import digits
         (MNISTModule, {"lr": "0.1"}, "model.lr: expected a number, got '0.1'"),
         (MNISTModule, {"ema_decay": True}, "model.ema_decay: expected a number, got True"),
         (MNISTModule, {"num_classes": 10.0}, "model.num_classes: expected a whole number, got 10.0"),
+        (MNISTModule, {"compile": "false"}, "model.compile: expected true or false, got 'false'"),
         (MNISTModule, {"seed": -1}, "model.seed: expected 0 … 2³² - 1, got -1"),
         (MNISTModule, {"init_from": None}, "model.init_from: expected text, got None"),
         (MNISTDataModule, {"batch_size": "64"}, "data.batch_size: expected a whole number, got '64'"),
@@ -44,13 +45,18 @@ def test_a_subclass_may_not_pass_on_another_value_than_its_own_argument_of_the_s
         def __init__(self, factor: float = 10, momentum: float = 0.5) -> None:
             super().__init__(lr=0.01 * factor, momentum=momentum, schedule="constant")
 
+    class FromPath(MNISTModule):
+        def __init__(self, init_from: Path = Path("pretrained")) -> None:
+            super().__init__(init_from=init_from)  # type: ignore[arg-type]
+
     class TenTimes(MNISTModule):
         def __init__(self, lr: float = 0.01) -> None:
             super().__init__(lr=lr * 10)
 
+    assert FromPath().hparams["init_from"] == "pretrained"
     module = Renamed()
     assert (module.hparams["lr"], module.hparams["momentum"], module.hparams["factor"]) == (0.1, 0.5, 10)
     with pytest.raises(
-        InputError, match=r"^model\.lr: expected 0\.01, got 0\.1: the subclass has an argument of this name"
+        InputError, match=r"^model\.lr: the subclass's argument of this name is 0\.01, but it passes on 0\.1; rename"
     ):
         TenTimes()

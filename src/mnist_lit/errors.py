@@ -7,10 +7,12 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+TRUTH = "true or false"
 KINDS: dict[Any, tuple[str, Any]] = {  # by annotation; arguments with another one are checked where they are used
     float: ("a number", Real),
     int: ("a whole number", Integral),
     str: ("text", (str, PathLike)),
+    bool: (TRUTH, bool),
 }
 MAX_CLASSES = 10_000  # more would allocate gigabytes before the weights turn out not to fit
 
@@ -55,7 +57,7 @@ def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None
         if name in given and (kind := KINDS.get(parameter.annotation)):
             value = given[name]
             plain = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy's or torch's
-            fits = isinstance(plain, kind[1]) and not isinstance(plain, bool)
+            fits = isinstance(plain, kind[1]) and isinstance(plain, bool) == (kind[0] == TRUTH)
             require(f"{section}.{name}", repr(value), kind[0], fits)
     require(f"{section}.seed", given["seed"], "0 … 2³² - 1", 0 <= given["seed"] < 2**32)
 
@@ -67,9 +69,9 @@ def check_passed_on(section: str, given: Mapping[str, Any], saved: Mapping[str, 
     constructor's arguments, since `load_from_checkpoint` calls that one.
     """
     for name, value in given.items():
-        if name in saved and saved[name] is not value and saved[name] != value:
-            reason = "the subclass has an argument of this name, and passes on another value; rename it"
-            raise InputError(f"{section}.{name}: expected {saved[name]}, got {value}: {reason}")
+        if name in saved and saved[name] != value and str(saved[name]) != str(value):
+            own = f"the subclass's argument of this name is {saved[name]}"
+            raise InputError(f"{section}.{name}: {own}, but it passes on {value}; rename the argument")
 
 
 def require_class_names(stored: Any) -> tuple[str, ...]:

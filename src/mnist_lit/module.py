@@ -85,17 +85,20 @@ class MNISTModule(CapturingModule):
         compile: bool = False,
         cuda_graph: bool | None = None,
     ) -> None:
-        check_arguments("model", MNISTModule, locals())
-        init_from = str(init_from)  # a path would make the checkpoint unreadable
         given = dict(locals())
+        check_arguments("model", MNISTModule, given)
         super().__init__()
+        init_from = str(init_from)  # a path would make the checkpoint unreadable
         self.save_hyperparameters(ignore=["network"])
         check_passed_on("model", given, self.hparams)
+        names = inspect.signature(MNISTModule).parameters  # those that a subclass, built by LightningCLI, does not have
+        self.hparams.update({name: given[name] for name in names if name not in self.hparams})
         plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
-        self.hparams.update({**plain, "network": class_name(network)})  # as text: loading a checkpoint imports nothing
+        texts = {"init_from": init_from, "network": class_name(network)}  # so that loading a checkpoint imports nothing
+        self.hparams.update({**plain, **texts})
         self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
         optim.check_hyperparameters(self.hparams)
-        self.network = initialized(network or None, num_classes, init, seed)  # older checkpoints have ""
+        self.network = initialized(network if isinstance(network, nn.Module) else None, num_classes, init, seed)
         if is_tutorial(self.network):
             self.network.dropout.p = dropout  # for passes without a batch's own mask, see `keyed_dropout`
         self.ema = optim.ema_copy(self.network) if ema_decay else None
@@ -106,13 +109,14 @@ class MNISTModule(CapturingModule):
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self._counted: tuple[int, int] | None = None  # epoch and batch counted last
+        self._position: tuple[int, int] | None = None  # epoch and batch of the latest training step
+        self._uncounted: tuple[Tensor, Batch] | None = None  # its outputs, until the step is over
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
         self._ema_hooks: list[Any] = []
 
     def setup(self, stage: str) -> None:
-        """Raise InputError if the data has a different number of classes."""
+        """Raise InputError if the data has a different number of classes; freeze the EMA; note the commit."""
         super().setup(stage)
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
@@ -134,10 +138,13 @@ class MNISTModule(CapturingModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
+        is_first_pass = self._position != (self.current_epoch, batch_idx)  # SAM makes two per batch
+        if is_first_pass:
+            self._count_uncounted()  # if a subclass has its own `on_train_batch_end`
         loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
-        if self._counted != (position := (self.current_epoch, batch_idx)):  # SAM runs this twice per batch
-            self._counted = position
-            self._count_training_batch(log_probs.detach(), batch)
+        if is_first_pass:
+            self._position, self._uncounted = (self.current_epoch, batch_idx), (log_probs.detach(), batch)
+            self._log_step_loss(log_probs.detach(), batch)
         return loss
 
     def loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -147,9 +154,14 @@ class MNISTModule(CapturingModule):
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count the batch, now that its step is over."""
+        self._count_uncounted()
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, counted on augmented images while the weights were still changing."""
         self.finish_logging()
+        self._count_uncounted()
         if self._has_train_counts:  # false if the run resumes after these were logged
             self._log_scores(self.train_metrics)
             self._has_train_counts = False
@@ -200,7 +212,7 @@ class MNISTModule(CapturingModule):
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
-        self._counted = None
+        self._position = self._uncounted = None
         if not self.trainer.ckpt_path:  # this fit resumes nothing; an earlier one, or a loaded file, may have counted
             self._reset_train_counts()
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
@@ -231,6 +243,9 @@ class MNISTModule(CapturingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each process's counts for the epoch's scores, and the metadata that describe the checkpoint."""
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if self._position and progress.processed > self._position[1]:  # otherwise a resumed run repeats the step
+            self._count_uncounted()
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
         if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
             names = inspect.signature(MNISTModule).parameters  # a subclass may have more
@@ -257,9 +272,12 @@ class MNISTModule(CapturingModule):
         x = standardize(images) if images.dtype == torch.uint8 else images
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
-    def _count_training_batch(self, log_probs: Tensor, batch: Batch) -> None:
-        self._count(log_probs, batch, self.train_metrics)
-        self._has_train_counts = True
+    def _count_uncounted(self) -> None:
+        if self._uncounted:
+            self._count(*self._uncounted, self.train_metrics)
+            self._uncounted, self._has_train_counts = None, True
+
+    def _log_step_loss(self, log_probs: Tensor, batch: Batch) -> None:
         if self.logs_this_step():  # with accumulated batches, the last one's loss
             nll = smoothed_nll(log_probs, batch.labels, 0.0)
             self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 # Lightning's advice on our scores, which torchmetrics has already computed from all processes' counts.
-SYNCHRONIZED = (
+ADVICE_TO_SYNCHRONIZE = (
     r"It is recommended to use `self\.log\('(train|val|test)/(loss|acc|ece|class_acc/\d+)', \.\.\., sync_dist"
 )
 
@@ -56,7 +56,7 @@ class LoggingModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Hide Lightning's advice to synchronize scores."""
-        warnings.filterwarnings("ignore", SYNCHRONIZED)
+        warnings.filterwarnings("ignore", ADVICE_TO_SYNCHRONIZE)
 
     def start_logging(self) -> None:
         """Begin a run."""

@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.cli.serve import _exported_model
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.inference.serve.options import Limits
+from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]

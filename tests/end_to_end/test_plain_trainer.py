@@ -90,10 +90,13 @@ class FailsAtStep(L.Callback):
 def test_a_checkpoint_saved_on_an_error_within_a_step_resumes_with_that_steps_batch(
     module_class: type[L.LightningModule], hook: str
 ) -> None:
-    def fitted(start: L.LightningModule, *callbacks: L.Callback, ckpt_path: str | None = None) -> L.LightningModule:
+    """The same weights, and the same scores: the batch is counted once."""
+
+    def fitted(start: L.LightningModule, *callbacks: L.Callback, ckpt_path: str | None = None) -> L.Trainer:
         options: dict[str, Any] = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 0}
-        trainer(**options, callbacks=[*callbacks]).fit(start, digits(), ckpt_path=ckpt_path, weights_only=True)
-        return start
+        plain = trainer(**options, callbacks=[*callbacks])
+        plain.fit(start, digits(), ckpt_path=ckpt_path, weights_only=True)
+        return plain
 
     first = module_class()
     one, two = copy.deepcopy(first), copy.deepcopy(first)
@@ -101,8 +104,11 @@ def test_a_checkpoint_saved_on_an_error_within_a_step_resumes_with_that_steps_ba
     with pytest.raises(RuntimeError, match="planted"):
         fitted(one, FailsAtStep(6, hook))
     resumed = fitted(two, ckpt_path="failed.ckpt")
-    for name, value in uninterrupted.state_dict().items():
-        assert value.equal(resumed.state_dict()[name])
+    for name, value in first.state_dict().items():
+        assert value.equal(two.state_dict()[name])
+    assert {*resumed.callback_metrics} == {*uninterrupted.callback_metrics}
+    for name, score in uninterrupted.callback_metrics.items():
+        assert score.equal(resumed.callback_metrics[name]), name
 
 
 def test_module_and_data_can_be_pickled_after_a_fit() -> None:
@@ -349,6 +355,21 @@ def test_checkpoints_of_a_plain_trainer_and_of_lightnings_cli_can_be_named_in_li
     assert "_instantiator" in torch.load("again.ckpt", weights_only=True)["hyper_parameters"]
     assert main(["test", "again.ckpt"]) == 0  # also a command of ours
     assert main(["fit", "--ckpt_path", "again.ckpt", "--trainer.max_epochs", "3"]) == 0
+
+
+class FewArguments(MNISTModule):
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr=lr, schedule="constant")
+
+
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+def test_lightnings_cli_builds_a_subclass_with_fewer_arguments() -> None:
+    options = ["--data.dataset=digits", "--data.val_size=180", "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"]
+    built = LightningCLI(
+        FewArguments, MNISTDataModule, args=["fit", "--model.lr=0.03", *options], save_config_callback=None
+    )
+    assert (built.model.hparams["lr"], built.model.hparams["schedule"]) == (0.03, "constant")
+    assert built.trainer.optimizers[0].param_groups[0]["lr"] == 0.03
 
 
 def test_loading_a_checkpoint_for_another_number_of_classes_is_refused() -> None:

@@ -95,6 +95,14 @@ def test_a_canvas_under_a_title_in_large_letters_is_a_panel() -> None:
     assert found.pixels.shape == (196, 196)
 
 
+def test_panels_may_be_of_very_different_sizes() -> None:
+    panel = write_seven(page(paper=0), 70, 50, color=255)
+    shown = Image.new("L", (800, 600), 255)
+    for size, place in ((450, (20, 60)), (100, (600, 250))):
+        shown.paste(panel.resize((size, size)), place)
+    assert len(find_panels(np.asarray(shown))) == 2
+
+
 def test_a_panel_may_have_round_corners() -> None:
     panel = write_seven(page(paper=0), 70, 50, color=255)
     whole, shown = Image.new("L", panel.size, 0), Image.new("L", (900, 500), 245)

@@ -222,6 +222,31 @@ def test_notes_close_to_each_other_are_all_read() -> None:
     assert [(digit.line, digit.column) for digit in find_digits(grainy)] == [(n + 1, 1) for n in range(6)]
 
 
+def test_a_shadow_on_one_of_several_notes_is_not_another_one() -> None:
+    picture = Image.new("RGB", (1600, 700), (150, 100, 60))
+    for left in (120, 600, 1080):
+        ImageDraw.Draw(picture).rectangle((left, 120, left + 380, 120 + 380), (240, 235, 120))
+        ImageDraw.Draw(picture).line([(left + 120 + x, 200 + y * 2) for x, y in SEVEN], (40, 40, 60), 12, "curve")
+    shadow = np.ones((700, 1600, 1))
+    shadow[120:501, 1380:] = 0.6  # a fifth of the last note remains in the light
+    grain = np.random.default_rng(0).normal(0, 3, (700, 1600, 1))
+    grainy = (np.asarray(picture) * shadow + grain).clip(0, 255).astype(np.uint8)
+    for sheet in find_sheets(grainy):
+        _, _, right, _ = sheet.in_picture((0, 0, sheet.pixels.shape[1], sheet.pixels.shape[0]))
+        assert not 1340 < right < 1420  # does not end at the shadow
+
+
+@pytest.mark.parametrize("color", [(150, 110, 70), (90, 110, 150)])
+def test_a_pen_across_the_edge_of_dark_paper_does_not_make_it_a_shadow(color: tuple[int, int, int]) -> None:
+    picture = Image.new("RGB", (800, 600), (235, 235, 235))
+    ImageDraw.Draw(picture).rectangle((150, 100, 650, 500), color)
+    write_on = ImageDraw.Draw(picture)
+    write_on.line([(330 + x, 200 + y * 1.5) for x, y in SEVEN], (20, 20, 20), 12, "curve")
+    write_on.line(((560, 300), (760, 420)), (20, 20, 20), 12)  # the pen
+    (sheet,) = find_sheets(np.asarray(picture))
+    assert np.allclose(sheet.pixels.shape[:2], (400, 500), rtol=0.08)
+
+
 @pytest.mark.parametrize("blur", [1, 6])
 def test_a_shadow_across_a_digit_is_not_a_sheet(seven: NDArray[np.uint8], blur: float) -> None:
     shadow = Image.new("L", (600, 800), 255)

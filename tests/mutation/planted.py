@@ -18,7 +18,7 @@ MODULES = {
     "evaluation/calibration.py": "evaluation/test_calibration.py",
     "evaluation/statistics.py": "evaluation/test_statistics.py",
     "evaluation/report/scores.py": "evaluation/report/test_scores.py",
-    "inference/serve/limits.py": "inference/serve/test_limits.py inference/serve/test_server.py",
+    "inference/serve/guard.py": "inference/serve/test_guard.py inference/serve/test_server.py",
     "inference/serve/bodies.py": "inference/serve/test_bodies.py inference/serve/test_answers.py",
     "metrics.py": "test_metrics.py",
 }
@@ -275,7 +275,7 @@ PLANTED = {
         ("check_file(data)", "pass"),
         ('folder_path": os.devnull', 'folder_path": os.getcwd()'),
     ],
-    ("inference/serve/limits.py", ""): [
+    ("inference/serve/guard.py", ""): [
         ("self.bytes_held -= size", "pass"),
         ("self.bytes_held += length", "pass"),
         ("self.bytes_held -= size", "self.bytes_held -= length"),
@@ -297,7 +297,7 @@ PLANTED = {
         ('in ("same-origin", "none")', 'in ("same-origin", "none", "same-site")'),
         ('("GET", "HEAD", "OPTIONS")', '("GET", "HEAD", "OPTIONS", "POST")'),
     ],
-    ("inference/serve/app.py", "inference/serve/test_limits.py"): [
+    ("inference/serve/app.py", "inference/serve/test_guard.py"): [
         ("tasks_waiting >= limits.waiting", "tasks_waiting > limits.waiting"),
     ],
     ("inference/serve/bodies.py", ""): [

@@ -34,7 +34,7 @@ COVERED_ELSEWHERE = {  # module → the tests that cover it
     "callbacks/defaults": "cli/test_lightning",
     "callbacks/resume": "end_to_end/test_distributed",
     "cli/quiet": "end_to_end/test_distributed",
-    "inference/serve/options": "inference/serve/test_limits",
+    "inference/serve/limits": "inference/serve/test_guard",
     "runs/start": "runs/test_resume",
 }
 

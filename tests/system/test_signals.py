@@ -89,6 +89,19 @@ def test_sigusr1_is_deferred_too_unless_the_program_handles_it() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_sigusr1_raises_where_sigterm_does_unless_the_program_handles_it() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        with raise_on_signal():
+            assert signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL  # or the next line would end the tests
+            with pytest.raises(StoppedBySignal, match="SIGUSR1"):
+                signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_other_threads_do_not_touch_the_handlers() -> None:
     def enter() -> None:
         with raise_on_signal():

@@ -16,7 +16,6 @@ WARNINGS = (  # harmless ones
     r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding `LightningModule.optimizer_",
     r"LightningCLI's args parameter is intended",
     r"You requested to overfit but enabled train dataloader shuffling",  # the data module turns ours off
-    r"It is recommended to use `self.log\(.*sync_dist=True",  # torchmetrics has already synchronized
 )
 INFO = re.compile(  # whole messages that Lightning prints about itself
     r"(GPU|TPU|HPU) available: .*|💡 Tip: .*|`Trainer\.fit` stopped: .*|.*Seed set to \d+"

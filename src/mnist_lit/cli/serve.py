@@ -10,7 +10,7 @@ from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
-from mnist_lit.inference.serve.options import Limits
+from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.folders import run_of_checkpoint
 from mnist_lit.runs.locate import OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
 from mnist_lit.system.console import say

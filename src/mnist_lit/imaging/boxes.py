@@ -12,9 +12,7 @@ MAX_MARK = 0.3  # height of the highest mark inside a zero, as a fraction of the
 MIN_BOX = 8.0  # stroke widths: smallest box around a digit that touches it
 MIN_CIRCLE_WIDTH = 0.9  # least width of a circle that is not a zero, as a fraction of its height
 MIN_FRAME_HEIGHT = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
-MIN_FRAMED_INK = (
-    0.5  # size of ink inside a ring, as a fraction of the ring's, above which that is a frame and not a zero
-)
+MIN_FRAMED_INK = 0.5  # size of ink inside a ring that is a frame, and not a zero, as a fraction of the ring's
 WALL_DEPTH = 0.2  # depth of the rim of a component in which a box has its walls, as a fraction of its height or width
 MIN_WALL = 0.9  # least fraction of a frame's side that its walls cover
 

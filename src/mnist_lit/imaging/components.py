@@ -12,7 +12,7 @@ from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
 MAX_ASPECT = 1.7  # greatest width of one digit, in heights
-# Shares of a digit's longer side, or of the page's typical digit height.
+# Fractions of a digit's longer side, or of the page's typical digit height.
 MAX_SPECK = 0.12  # largest dust
 STROKE_GAP = 0.25  # widest gap between two strokes of a digit
 

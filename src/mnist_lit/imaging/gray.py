@@ -34,7 +34,7 @@ NOISE_SAMPLE = 4096  # pixels that are enough to measure the noise
 
 
 class Look(NamedTuple):
-    """What to look for. Shares of the picture's longer side."""
+    """What to look for. Fractions of the picture's longer side."""
 
     window: float  # what is wider is background
     smallest: float  # the least size of any writing
@@ -90,17 +90,15 @@ def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
     variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is only one color
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
-    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), variances[
-        1
-    ] > MIN_SECOND_COLOR * variances[2]
+    colorful = variances[1] > MIN_SECOND_COLOR * variances[2]
+    return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), colorful
 
 
 def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
     """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
     brighter."""
-    side = round(
-        2 * BACKGROUND_REACH / look.window
-    )  # fine enough for a background, and coarse enough for a fast median filter
+    # Fine enough for a background, and coarse enough for a fast median filter.
+    side = round(2 * BACKGROUND_REACH / look.window)
     gray = reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = edges(gray.astype(np.float32))
     coarse = reduce(gray, max(1, max(gray.shape) // side))

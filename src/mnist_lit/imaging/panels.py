@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.areas import Pixels, in_reading_order
 from mnist_lit.imaging.border import border, sides
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE
 from mnist_lit.imaging.sheet import Sheet, difference_from, upright_sheet
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
@@ -15,10 +16,8 @@ MAX_MARGIN_RANGE, MIN_DIFFERENCE, MIN_RANGE = 8, 12, 40
 MIN_PANEL_SIDE = 12  # in pixels
 MIN_PANELS = 0.01  # least fraction of the picture in panels
 MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of the longer side; at least 3 pixels
-MIN_STRAIGHT, MIN_DIFFERENT = (
-    0.95,
-    0.55,
-)  # least fractions of a panel's sides and of its area that differ from the margin
+# Least fractions of a panel's sides, and of its area, that differ from the margin.
+MIN_STRAIGHT, MIN_DIFFERENT = 0.95, 0.55
 MAX_LABEL = 0.25  # height of the highest label, as a fraction of the lowest panel's
 PANEL_INSET = 0.01  # by which a panel is cropped, as a fraction of its shorter side; at least a pixel
 
@@ -42,8 +41,9 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     solid = np.asarray(cv2.morphologyEx(filled, cv2.MORPH_OPEN, np.ones((ticks, ticks), np.uint8)), np.uint8)
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
     panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, different, solid, *box)]
-    highest = max((height for *_, height in panels), default=0)
-    panels = [box for box in panels if box[3] > MAX_LABEL * highest]  # the bowl of a label's letter may be solid, too
+    # The bowl of a label's letter may be solid, too.
+    large = MAX_LABEL * max((height for *_, height in panels), default=0)
+    panels = [box for box in panels if box[3] > large or min(box[2:]) >= IMAGE_SIZE]
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)

@@ -27,17 +27,15 @@ SIGMAS_TO_TENTH = 1.28  # standard deviations of normal noise from its 10 % quan
 MIN_DARKNESS = 3.0  # of a line, in gray levels
 MIN_COLUMNS = 0.75  # least fraction of a strip's columns that shows a line
 LINE_EDGE = 0.3  # darkness of a line's edge, as a fraction of its greatest
-MIN_GUIDE, MIN_FEW_GUIDES = (
-    0.75,
-    0.95,
-)  # least fraction of the strips that shows a guide line: if there are many, or few
-MIN_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the course of all lines
+# Least fraction of the strips that shows a guide line, if there are many and if there are few.
+MIN_GUIDE_LENGTH, MIN_LENGTH_OF_FEW = 0.75, 0.95
+FEW_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the course of all lines
 MIN_COVERED, MIN_STRIPS = 0.35, 4  # least fraction of the strips, and least number of strips, that show any other line
-MAX_RATIO = 2.0  # how many times as thick and dark as the usual one such a line may be
+MAX_LINE_RATIO = 2.0  # how many times as thick and dark as the usual one such a line may be
 MAX_INK = 0.75  # greatest brightness of ink on a line, relative to the line's
 LINE_SAMPLES = 31  # of a line's brightness, 8 pixels apart
 # Of dots.
-MIN_DOTS, DOT_SAMPLE = 40, 100  # least number; how many of them are looked at
+MIN_PAPER_DOTS, DOT_SAMPLE = 40, 100  # least number; how many of them are looked at
 MIN_COMPACT = 0.6  # least width, as a fraction of the height, and least area, as a fraction of the box
 MAX_DOT_DEVIATION = 0.15  # fraction by which their distances may differ
 MIN_REGULAR = 0.7  # least fraction of such distances
@@ -112,22 +110,22 @@ def _find_lines(gray: Gray) -> list[Line]:
             line = Line(bend, slope, level + (above + below) / 2, below - above + 1)
             found.append((line, float(profile.max()), len(where) / max(int(visible[at].sum()), 1)))
     # The bars of several sevens line up, too, but are thicker and darker.
-    sure = [(line.thickness, darkness) for line, darkness, fraction in found if fraction >= MIN_GUIDE]
-    thickest, darkest = MAX_RATIO * np.median(sure, axis=0) if sure else (0.0, 0.0)
+    sure = [(line.thickness, darkness) for line, darkness, fraction in found if fraction >= MIN_GUIDE_LENGTH]
+    thickest, darkest = MAX_LINE_RATIO * np.median(sure, axis=0) if sure else (0.0, 0.0)
     return [
         line
         for line, darkness, fraction in found
-        if fraction >= MIN_GUIDE or (line.thickness <= thickest and darkness <= darkest)
+        if fraction >= MIN_GUIDE_LENGTH or (line.thickness <= thickest and darkness <= darkest)
     ]
 
 
 def _courses(peaks: Mask, x: Values) -> Values:
     """The course that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
     (N, 3), see `Line`; empty if these are too few, or are writing. x: each strip's position, (strips,)."""
-    chains = _chains(peaks, x, MIN_GUIDE)
+    chains = _chains(peaks, x, MIN_GUIDE_LENGTH)
     if len(chains) < MANY_GUIDES:  # three ones may nearly fill a picture
-        chains = _chains(peaks, x, MIN_FEW_GUIDES)
-    if len(chains) < MIN_GUIDES:
+        chains = _chains(peaks, x, MIN_LENGTH_OF_FEW)
+    if len(chains) < FEW_GUIDES:
         return np.empty((0, 3))
     bends, slopes, levels = chains.T
     bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
@@ -140,15 +138,11 @@ def _courses(peaks: Mask, x: Values) -> Values:
 
 def _extent(profile: Values) -> tuple[int, int]:
     """The first and last row of a line, from its middle, given the darkness (2 · MAX_THICKNESS + 1,) across it."""
-    top = (
-        MAX_THICKNESS
-        - MIN_LINE_DISTANCE
-        + int(profile[MAX_THICKNESS - MIN_LINE_DISTANCE : MAX_THICKNESS + MIN_LINE_DISTANCE + 1].argmax())
-    )
+    middle = slice(MAX_THICKNESS - MIN_LINE_DISTANCE, MAX_THICKNESS + MIN_LINE_DISTANCE + 1)
+    top = middle.start + int(profile[middle].argmax())
     light = np.pad(profile < LINE_EDGE * profile[top], 1, constant_values=True)
-    return top - int(light[top + 1 :: -1].argmax()) + 1 - MAX_THICKNESS, top + int(
-        light[top + 1 :].argmax()
-    ) - 1 - MAX_THICKNESS
+    above, below = int(light[top + 1 :: -1].argmax()) - 1, int(light[top + 1 :].argmax()) - 1
+    return top - above - MAX_THICKNESS, top + below - MAX_THICKNESS
 
 
 def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
@@ -231,7 +225,7 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
     )
     small[0] = False
     dots = centers[small].astype(np.float32)
-    if len(dots) < MIN_DOTS:
+    if len(dots) < MIN_PAPER_DOTS:
         return gray
     some = dots[:: -(-len(dots) // DOT_SAMPLE)]
     apart = np.sqrt([np.partition(((dots - one) ** 2).sum(axis=1), 1)[1] for one in some])  # to the nearest other dot

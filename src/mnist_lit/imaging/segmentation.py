@@ -28,7 +28,7 @@ from mnist_lit.imaging.text_lines import MAX_FRAGMENT, find_commas, height_of_li
 
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 MIN_TABLE_LINE = 0.25  # shortest ruled line, as a fraction of the picture's side
-# Shares of the page's typical digit height.
+# Fractions of the page's typical digit height.
 MAX_STRAIGHT_STROKE = 2.0  # longest stroke of a digit
 MIN_WIDE = 0.8  # width from which on a component may be two digits
 MIN_BLOT = 2.5  # height of the lowest blot

@@ -20,7 +20,7 @@ from mnist_lit.imaging.areas import (
 from mnist_lit.imaging.border import border
 from mnist_lit.imaging.components import label_components
 from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
-from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_STEP, filled, has_edges
+from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_HUE_CHANGE, MIN_STEP, filled, has_edges, hue_change
 
 SEARCH_SIDE = 240  # longer side in pixels of the resized picture in which sheets are looked for
 MIN_WHOLE_SCALE = 4 / 3  # least scale at which pictures are reduced by whole numbers: below, they would be halved
@@ -42,9 +42,12 @@ HUE_LEVELS = 450  # for a color that is all of the brightness
 MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
 # Of what is on the sheet or around it.
 MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
-MIN_TABLE, MIN_WRITING = 0.95, 0.02  # of a small sheet: fraction of what is around it, and on it, that is these
+MIN_NOTE_TABLE, MIN_NOTE_WRITING = (
+    0.95,
+    0.02,
+)  # of a small sheet: fraction of what is around it, and on it, that is these
 MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
-MAX_SIZE_RATIO = 1.4  # of the areas of notes beside each other
+MAX_NOTE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
 
 
@@ -94,11 +97,12 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
                 if area.size < MAX_AREA * height * width and not _is_printed(small, writing, area, areas)
             ]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            found = [corners for corners in outlines if _is_paper(writing, corners) and has_edges(version, corners)]
+            lit = [corners for corners in outlines if _is_paper(writing, corners)]
+            lit = [corners for corners in lit if not _is_shadow(small, writing, corners)]
+            found = [corners for corners in lit if has_edges(version, corners)]
             found = [corners for corners in found if _is_large(corners, small) or _is_note(seen, corners)]
-            found = [corners for corners in found if not _is_shadow(small, writing, corners)]
             if len(found) > 1:
-                found = _with_others(found, outlines, seen)
+                found = _with_others(found, lit, seen)
             if found:
                 return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
     return []
@@ -163,13 +167,16 @@ def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
     return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
 
 
-# A shadow with three sides in view looks like a darker sheet, but writing does not end at its sides.
+# A shadow with three sides in view looks like a darker sheet of the same color, but writing does not end at its sides.
 def _is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> bool:
-    """Whether a polygon is darker than what is around it, and a stroke crosses its sides. pixels: (H, W, C)."""
+    """Whether a polygon is darker than what is around it, of the same color, and a stroke crosses its sides. pixels:
+    (H, W, C)."""
     near = np.ones((SIDE_WIDTH, SIDE_WIDTH), np.uint8)
     sheet = filled(corners, writing.shape)
     inside, outside = cv2.erode(sheet, near) > 0, cv2.dilate(sheet, near) == 0
     if not (inside.any() and outside.any()) or pixels[inside].mean() >= pixels[outside].mean():
+        return False
+    if hue_change(pixels[inside].astype(np.float32), pixels[outside].astype(np.float32)) > MIN_HUE_CHANGE:
         return False
     labels, stats = label_components(cv2.dilate(writing.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
     counts = (np.bincount(labels[part], minlength=len(stats))[1:] for part in (inside, outside))
@@ -184,7 +191,7 @@ def _with_others(found: list[Corners], outlines: list[Corners], seen: Pixels) ->
         corners
         for corners in outlines
         if any(corners is one for one in found)
-        or (1 / MAX_SIZE_RATIO < cv2.contourArea(corners) / usual < MAX_SIZE_RATIO and _is_note(seen, corners))
+        or (1 / MAX_NOTE_RATIO < cv2.contourArea(corners) / usual < MAX_NOTE_RATIO and _is_note(seen, corners))
     ]
 
 
@@ -212,7 +219,7 @@ def _is_note(pixels: Pixels, corners: Corners) -> bool:
     difference = difference_from(pixels, paper)
     differs = min(float((levels > MIN_STEP).mean()) for levels in (difference[around], border(difference)))
     darker = (paper - pixels[inner > 0]).max(axis=1)  # the paper in the loops of a digit is lighter than its ink
-    return differs > MIN_TABLE and float((darker > MIN_WRITING_CONTRAST).mean()) > MIN_WRITING
+    return differs > MIN_NOTE_TABLE and float((darker > MIN_WRITING_CONTRAST).mean()) > MIN_NOTE_WRITING
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:

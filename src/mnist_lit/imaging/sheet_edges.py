@@ -29,7 +29,7 @@ def has_edges(colors: Pixels, corners: Corners) -> bool:
             sides.append(levels)
         elif seen >= SEEN_WHOLE:
             return False
-    hues = [_hue_change(levels[0], levels[1]) for levels in sides]
+    hues = [hue_change(levels[0], levels[1]) for levels in sides]
     far = (
         all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > MIN_HUE_CHANGE
     )
@@ -62,7 +62,7 @@ def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels,
     return colors[y, x].astype(np.float32), float(seen.mean())
 
 
-def _hue_change(inside: Levels, outside: Levels) -> float:
+def hue_change(inside: Levels, outside: Levels) -> float:
     """How much the fraction of a color in the brightness changes at an edge."""
     hues = [levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside)]
     return float(np.abs(hues[0] - hues[1]).max())

@@ -19,19 +19,20 @@ from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.ruling import ruled_lines
 
 SECOND_COST = 1.0  # in nats, of any but the first hypothesis
-# Shares of the picture's side.
+# Fractions of the picture's side.
 MIN_RULED_LINE, MAX_LINE_START = 0.6, 0.03  # shortest ruled line, and its farthest start from the border
 MIN_RULED_DIGIT = 0.1  # smallest digit on ruled paper
-# Shares of the digit's longer side.
+# Fractions of the digit's longer side.
 MIN_FRAMED = 0.25  # smallest digit inside a frame
 MAX_LINK = 0.1  # widest gap between two pieces of a broken stroke
-MIN_OTHER_HEIGHT = 0.6  # lowest height of another digit
 MIN_OVERHANG = 0.1  # shortest overhang of a ruled line on either side of the digit
-MIN_OTHER_INK = 0.3  # ink of the smallest component that may be the digit instead of the largest one
+# Other fractions.
+MIN_OTHER_HEIGHT = 0.6  # lowest height of another digit, of the digit's height
+MIN_OTHER_INK = 0.3  # least ink of a component that may be the digit instead of the largest one, of that one's ink
 MIN_BAR_WIDTH = 3.0  # least width of an underline, as a fraction of its height
 # Of the dots that a brush may leave: least number besides the largest one, sizes and gaps in sizes of that one, and the
 # fraction of its box that it fills.
-MIN_DOTS, MAX_DOT_RATIO, MAX_DOT_GAP, MIN_DOT_INK = 5, 1.3, 0.6, 0.6
+MIN_BRUSH_DOTS, MAX_BRUSH_RATIO, MAX_BRUSH_GAP, MIN_BRUSH_INK = 5, 1.3, 0.6, 0.6
 CUT_OFF_WEIGHT = 0.3  # weight of ink that the border cuts off
 
 
@@ -83,9 +84,11 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
     inside = [one for one in near if one.clear_of_border(shape) or not main.clear_of_border(shape)]
     clear = [one for one in others if one.clear_of_border(shape)]
-    dots = [one for one in clear if one.size <= MAX_DOT_RATIO * main.size]
-    if len(dots) >= MIN_DOTS and main.area >= MIN_DOT_INK * main.height * main.width:  # a brush that left separate dots
-        chain = _chain([main], dots, MAX_DOT_GAP * main.size)
+    dots = [one for one in clear if one.size <= MAX_BRUSH_RATIO * main.size]
+    if (
+        len(dots) >= MIN_BRUSH_DOTS and main.area >= MIN_BRUSH_INK * main.height * main.width
+    ):  # a brush that left separate dots
+        chain = _chain([main], dots, MAX_BRUSH_GAP * main.size)
     else:
         chain = _chain([main, *inside], clear)
     without_bars = [one for one in chain if not _is_bar(one, main)]  # such as an underline

@@ -15,10 +15,10 @@ MAX_MISALIGNED = 0.25  # greatest difference of the heights of pieces in a line
 # Of neighbors in a line.
 MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower one's height
 LAST_IN_LINE = 3  # how many are looked at
-MIN_SMALL_LINE, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
+MIN_SMALL_DIGITS, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
 MAX_COMMA_WIDTH = 0.8  # as a fraction of its height
 MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # between which lines are not taken as level
-MIN_NEIGHBORS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
+MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
 MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
 
 
@@ -36,14 +36,14 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
 def _slope(found: Sequence[Component], typical: float) -> float:
     """How far the lines of text fall, in pixels per pixel to the right; 0 if they are level, or no lines."""
     tall = [one for one in found if one.height >= MAX_FRAGMENT * typical]
-    if not MIN_NEIGHBORS < len(tall) <= MAX_SLOPED:
+    if not MIN_SLOPE_PAIRS < len(tall) <= MAX_SLOPED:
         return 0.0
     centers = np.array([(one.left + one.right, one.top + one.bottom) for one in tall]) / 2
     across, down = (centers[None] - centers[:, None]).transpose(2, 0, 1)
     distances = np.where(across > MIN_NEIGHBOR * typical, np.hypot(across, down), np.inf)
     nearest = distances.argmin(axis=1)
     starts = np.flatnonzero(distances.min(axis=1) < MAX_NEIGHBOR * typical)
-    if len(starts) < MIN_NEIGHBORS:
+    if len(starts) < MIN_SLOPE_PAIRS:
         return 0.0
     slope = float(np.median(down[starts, nearest[starts]] / across[starts, nearest[starts]]))
     if not MIN_SLOPE < abs(slope) < MAX_SLOPE:
@@ -81,7 +81,7 @@ def height_of_line(line: Sequence[Component], typical: float) -> float:
     """The typical height of a line's digits if they are far smaller than those of other lines; else the page's."""
     own = typical_height(line)
     is_small = (
-        own < MAX_SMALL_LINE * typical and sum(one.height >= MAX_FRAGMENT * own for one in line) >= MIN_SMALL_LINE
+        own < MAX_SMALL_LINE * typical and sum(one.height >= MAX_FRAGMENT * own for one in line) >= MIN_SMALL_DIGITS
     )
     return own if is_small else typical
 
@@ -90,7 +90,7 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     """The lines of at least three pieces side by side that are far smaller than the page's typical digit."""
     lower = [one for one in found if one.height < MAX_SMALL_DIGIT * typical]
     own = typical_height(lower)
-    if own >= typical or sum(one.height < MAX_SMALL_LINE * typical for one in lower) < MIN_SMALL_LINE:
+    if own >= typical or sum(one.height < MAX_SMALL_LINE * typical for one in lower) < MIN_SMALL_DIGITS:
         return []
     groups: list[list[Component]] = []
     for line in _level_lines(lower, own):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: raised at once, or deferred until the program asks. The standard library only."""
+"""SIGTERM, Ctrl-C and SIGUSR1: raised at once, or deferred until the program asks. The standard library only."""
 
 import atexit
 import math
@@ -18,8 +18,9 @@ PATIENCE = 5.0  # seconds after which a second Ctrl-C stops at once; sooner it m
 
 @contextmanager
 def raise_on_signal(*, then_exit: bool = False) -> Iterator[None]:
-    """Let SIGTERM and SIGINT raise StoppedBySignal anywhere inside the block; a second one only after PATIENCE, since
-    it would interrupt the cleanup. then_exit: the process ends after the block, at once if a signal comes."""
+    """Let SIGTERM, SIGINT and SIGUSR1 raise StoppedBySignal anywhere inside the block; a second one only after
+    PATIENCE, since it would interrupt the cleanup. then_exit: the process ends after the block, at once if a signal
+    comes."""
     since = -math.inf
 
     def is_repeated() -> bool:
@@ -52,10 +53,7 @@ def raise_on_signal(*, then_exit: bool = False) -> Iterator[None]:
 
 
 class DeferredSignals:
-    """After `install`, SIGTERM and SIGINT only set `signum`, which the program checks when it can stop cleanly.
-
-    So does SIGUSR1, which SLURM is often told to send before a job's time is up; by default it would end the program.
-    """
+    """After `install`, signals only set `signum`, which the program checks when it can stop cleanly."""
 
     def __init__(self) -> None:
         self.signum = 0
@@ -63,8 +61,7 @@ class DeferredSignals:
 
     def install(self) -> None:
         """Replace the current handlers, for good: an enclosing `raise_on_signal` restores them, Lightning SIGUSR1's."""
-        if _set_handler(self._note) and sys.platform != "win32" and signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
-            signal.signal(signal.SIGUSR1, self._note)
+        _set_handler(self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum:
@@ -89,7 +86,13 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _set_handler(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, signal.Handlers]:
-    """Handle both signals; returns the previous handlers. Python allows this only in the main thread; {} elsewhere."""
+    """Handle SIGTERM, SIGINT and SIGUSR1; returns the previous handlers. Python allows this only in the main thread; {}
+    elsewhere. SLURM is often told to send SIGUSR1 before a job's time is up; a program's own handler for it stays."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGINT)}  # type: ignore[misc]
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32":
+        current = signal.getsignal(signal.SIGUSR1)
+        if current == signal.SIG_DFL or getattr(current, "__module__", "") == __name__:
+            signals.append(signal.SIGUSR1)
+    return {signum: signal.signal(signum, handler) for signum in signals}  # type: ignore[misc]

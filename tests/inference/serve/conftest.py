@@ -83,7 +83,7 @@ class ServerThread(Connections):
     def __init__(self, reader: DigitReader, seconds: float) -> None:
         from mnist_lit.cli.serve import _listen
         from mnist_lit.inference.serve.app import create_app
-        from mnist_lit.inference.serve.options import Limits
+        from mnist_lit.inference.serve.limits import Limits
         from mnist_lit.inference.serve.server import Server
 
         listener = _listen("127.0.0.1", 0)

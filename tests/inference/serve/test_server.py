@@ -20,7 +20,7 @@ httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.inference.serve.app import create_app  # noqa: E402
-from mnist_lit.inference.serve.limits import HEADERS  # noqa: E402
+from mnist_lit.inference.serve.guard import HEADERS  # noqa: E402
 from mnist_lit.inference.serve.server import Server  # noqa: E402
 
 ServeInThread = Callable[..., "ServerThread"]

@@ -20,9 +20,9 @@ from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.activations import Activations, Convolutions
 from mnist_lit.inference.serve.answers import Answer, Health, Problem, answer
 from mnist_lit.inference.serve.bodies import CONTENT, JSON, parse_pixels, read_body
-from mnist_lit.inference.serve.limits import GuardMiddleware
+from mnist_lit.inference.serve.guard import GuardMiddleware
+from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
-from mnist_lit.inference.serve.options import Limits
 from mnist_lit.inference.serve.time_limit import ProposalProcesses
 
 PAGE_FOLDER = Path(__file__).parent / "page"

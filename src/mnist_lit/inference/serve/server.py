@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mnist_lit.inference.serve.limits import HEADERS
+from mnist_lit.inference.serve.guard import HEADERS
 
 MAX_CONNECTIONS = 800  # most systems let a process open 1,024 files
 GRACE = 1.0  # seconds at shutdown in which an open connection may send one more request

@@ -26,9 +26,9 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 from fastapi import HTTPException  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 
-from mnist_lit.inference.serve.limits import HEADERS, GuardMiddleware  # noqa: E402
+from mnist_lit.inference.serve.guard import HEADERS, GuardMiddleware  # noqa: E402
+from mnist_lit.inference.serve.limits import Limits  # noqa: E402
 from mnist_lit.inference.serve.metrics import Metrics  # noqa: E402
-from mnist_lit.inference.serve.options import Limits  # noqa: E402
 
 Ask = Callable[..., "Response"]
 
@@ -178,7 +178,7 @@ def test_an_error_is_one_line_to_the_client_and_one_in_the_log(
     assert (response.status_code, response.json()) == (500, {"detail": "internal error; the server's log shows where"})
     assert HEADERS.items() <= dict(response.headers).items()
     logged = capsys.readouterr().err
-    assert re.fullmatch(rf"mnist-lit: POST '/predict': {re.escape(repr(error))} at test_limits\.py:\d+\n", logged)
+    assert re.fullmatch(rf"mnist-lit: POST '/predict': {re.escape(repr(error))} at test_guard\.py:\d+\n", logged)
     monkeypatch.undo()
     assert ask("POST", "/predict", content=picture(140), headers=PNG).status_code == 200
 
@@ -329,7 +329,7 @@ def test_refused_and_failed_uploads_free_the_limit_too() -> None:
 def test_a_body_that_does_not_arrive_in_time_is_refused_and_what_it_held_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mnist_lit.inference.serve.limits.LINGER", 0.05)
+    monkeypatch.setattr("mnist_lit.inference.serve.guard.LINGER", 0.05)
     limited = guard(bodies=15, seconds=0.05)
     upload = Upload(limited, 10, 0)
     assert asyncio.run(upload.run()) == 408
