@@ -73,7 +73,7 @@ def test_the_quickstart_reaches_98_percent(cli: Cli) -> None:
     assert cli("fit", "--config", "quickstart")[0] == 0
     code, out, _ = cli("test")
     assert code == 0
-    right = int(out.partition("right ")[2].split()[0])
-    assert right >= 0.98 * 360
+    correct = int(out.partition("correct ")[2].split()[0])
+    assert correct >= 0.98 * 360
     content = torch.load("lightning_logs/version_0/checkpoints/best.ckpt")
     assert content["mnist_lit"]["scores"]["val/acc"] >= 0.98
