@@ -1,6 +1,5 @@
 """Errors that end a command early, each shown to the user as one line."""
 
-import inspect
 import signal
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -53,6 +52,8 @@ def require_choice(option: str, value: Any, choices: Sequence[str]) -> None:
 def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None:
     """Raise InputError for what the command line's parser would refuse: a constructor's argument of the wrong type, or
     a seed out of range. owner: the class with the annotations. given: its arguments, perhaps among other names."""
+    import inspect  # milliseconds that `--help` does not need
+
     for name, parameter in inspect.signature(owner).parameters.items():
         if name in given and (kind := KINDS.get(parameter.annotation)):
             value = given[name]
