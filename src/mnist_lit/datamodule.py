@@ -143,9 +143,17 @@ class MNISTDataModule(pl.LightningDataModule):
         images, labels = self._tensors("train")
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         plain = self.styles == HandwritingStyles() and type(self).augment is MNISTDataModule.augment
-        options: Any = {"seed": self.seed, "shuffle": shuffle, "augment": self.augment, "capturable": plain}
-        options["trained"] = self._trained
-        return TrainLoader(images, labels, self.train_indices, self.batch_size, **options)
+        return TrainLoader(
+            images,
+            labels,
+            self.train_indices,
+            self.batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            augment=self.augment,
+            capturable=plain,
+            trained=self._trained,
+        )
 
     def val_dataloader(self) -> EvalLoader | list[EvalLoader]:
         """The images held out for validation; an empty list if `val_size` is 0."""

@@ -101,7 +101,7 @@ class StopOnDivergence(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the validation loss, if the module logs one: weights may be useless and still finite."""
-        loss = trainer.callback_metrics.get("val/loss", torch.tensor(0.0))
+        loss = trainer.callback_metrics.get("val/loss", 0.0)
         if not trainer.sanity_checking and not math.isfinite(loss):
             self._stop(trainer, pl_module, f"val/loss is {float(loss)}")
 
