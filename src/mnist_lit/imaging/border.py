@@ -42,6 +42,8 @@ def corners(mask: Mask) -> int:
 
 def frame_depths(mask: Mask) -> tuple[int, int, int, int]:
     """How many rows and columns of ink frame a picture: at its top, bottom, left and right."""
+    if not border(mask).any():  # the usual case
+        return 0, 0, 0, 0
     depths = []
     for rows in from_each_side(mask):
         limit = max(1, len(rows) // 4)

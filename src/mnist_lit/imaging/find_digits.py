@@ -79,7 +79,7 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         for digit in on_sheet.found:
             found.append(digit._replace(box=reduced.original(sheet.in_picture(digit.box))))
         written += [on_sheet._replace(found=found)] if found else []
-    return written or [hypotheses(picture)]
+    return written or [hypotheses(reduced.pixels if reduced.zoom == (1, 1) else picture)]
 
 
 def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:

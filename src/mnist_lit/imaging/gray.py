@@ -165,7 +165,7 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
     kernel = np.ones((3, 3), np.uint8)
     low, high = np.asarray(cv2.erode(gray, kernel), np.float32), np.asarray(cv2.dilate(gray, kernel), np.float32)
     weight = np.maximum(high - low - np.float32(MIN_SIGMAS * noise), np.float32(0)) ** 2
-    return (low + high) * np.float32(0.5), weight.astype(np.float32), noise
+    return (low + high) * np.float32(0.5), weight, noise
 
 
 def sample(values: NDArray[Any]) -> NDArray[Any]:

@@ -26,6 +26,8 @@ MAX_SIZE_RATIO = 2.0  # factor by which writing in a paler ink may differ
 MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
 MAX_ALONG = 0.6  # fraction of its own longer side above which such ink lies along the border
 MAX_BROAD = 2.0  # wider strokes, as a multiple of the third quartile, do not count
+# By how much darkness is amplified on paper of each gray level; noise in deep shadow is not.
+AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
@@ -94,18 +96,23 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
         scale = min(ink.scale, max(1, int(stroke * ink.scale / MIN_STROKE)))
         if scale < ink.scale:
             gray = reduce(original, scale)
-            outside = cv2.resize(outside.view(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-            paper = np.asarray(cv2.resize(paper, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
         # none does, they were the writing.
-        cleared = np.where(outside, paper, gray)
+        cleared = _clear(gray, outside, paper) if outside.any() else gray
         again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * look.window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again[0].mask, look.smallest)):
             break
         original, sigma, size = cleared, stroke / 6, finer
         gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
     return ink
+
+
+def _clear(gray: Gray, outside: Mask, paper: Gray) -> Gray:
+    """A picture (H, W) with paper instead of what is `outside`. Both may have a lower resolution."""
+    size = gray.shape[::-1]
+    where = cv2.resize(outside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return np.where(where, cv2.resize(paper, size, interpolation=cv2.INTER_LINEAR), gray)
 
 
 # Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Shadows' edges, what shows
@@ -165,8 +172,7 @@ def _contrast(gray: Gray, window: float) -> tuple[Strength, Gray]:
     """How much darker than the background each pixel is; and the background, which is wider than the window."""
     kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
     paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, kernel), np.uint8)
-    level = np.maximum(paper, 64).astype(np.float32)  # 64: noise in deep shadow is not amplified
-    return (paper - gray).astype(np.float32) * (np.float32(255) / level), paper
+    return np.asarray((paper - gray) * cv2.LUT(paper, AMPLIFICATION), np.float32), paper
 
 
 def _extract(
@@ -212,10 +218,12 @@ def _extract(
     if not strong and across.any():
         return _extract(gray, 0, window, longest, strong=True)
     across &= seeds < MIN_SEEDED * stats[:, 4]
-    ruling = across[labels] & ~mask
-    mask = (seeds > 0)[labels] & ~ruling
-    strength[ruling] = 0
-    return Ink(mask, strength, np.float32(MIN_SIGMAS * noise) / local, stroke), paper
+    strokes = (seeds > 0).take(labels)
+    if across.any():
+        ruling = across.take(labels) & ~mask
+        strokes &= ~ruling
+        strength[ruling] = 0
+    return Ink(strokes, strength, np.float32(MIN_SIGMAS * noise) / local, stroke), paper
 
 
 def _paler_writing(

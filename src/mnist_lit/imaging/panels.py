@@ -30,7 +30,7 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     if np.ptp(margin, axis=0).max() > MAX_MARGIN_RANGE:
         return []
     different = _differs(pixels, np.median(margin, axis=0))
-    if different.mean() < MIN_PANELS:
+    if cv2.countNonZero(different) < MIN_PANELS * different.size:
         return []
     ticks = max(3, round(MAX_TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
     outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

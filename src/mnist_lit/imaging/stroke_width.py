@@ -34,7 +34,8 @@ def stroke_width(mask: Mask) -> float:
     >>> round(stroke_width(np.ones((4, 100), bool)))
     4
     """
-    return _mean_width(ink_distances(mask))
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return _mean_width(ink_distances(mask[top : top + height, left : left + width]))
 
 
 # How wide a digit's strokes come out depends on the pen and on how large the digit was written; MNIST's vary little.
