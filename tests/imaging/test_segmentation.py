@@ -52,6 +52,16 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     assert len(page_hypotheses(dusty)[0].found) <= MAX_SEGMENTS  # 1,980 with every combination
 
 
+@pytest.mark.parametrize(("height", "read"), [(3, False), (6, True)])
+def test_noise_is_not_a_page_of_digits(height: int, read: bool) -> None:
+    """A page of ones is as full, but higher."""
+    noisy = np.full((600, 600), 230, np.uint8)
+    for place, shift in enumerate(np.random.default_rng(0).integers(0, 7, 40 * 40)):
+        top, left = 14 * (place // 40) + 10 + shift, 14 * (place % 40) + 10 + shift
+        noisy[top : top + height, left : left + 2] = 40
+    assert bool(page_hypotheses(noisy)[0].lines) == read
+
+
 def test_every_digit_of_a_full_page_is_found_whole() -> None:
     """Each of 1,000 blots is as wide as two digits that touch, so it would be cut."""
     blots = np.full((1620, 1020), 230, np.uint8)

@@ -12,6 +12,7 @@ import numpy as np
 from mnist_lit.imaging.boxes import boxes, frames, walls
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
+    MAX_COMPONENTS,
     MAX_SPECK,
     Component,
     components,
@@ -27,6 +28,7 @@ from mnist_lit.imaging.stroke_width import ink_distances
 from mnist_lit.imaging.text_lines import MAX_FRAGMENT, find_commas, height_of_line, text_lines
 
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
+MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
 MIN_TABLE_LINE = 0.25  # shortest ruled line, as a fraction of the picture's side
 # Fractions of the page's typical digit height.
 MAX_STRAIGHT_STROKE = 2.0  # longest stroke of a digit
@@ -72,6 +74,8 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     lines = ruled_lines(ink.mask, ink.stroke, MIN_TABLE_LINE)
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     all_ink = components(ink.mask)
+    if len(all_ink) == MAX_COMPONENTS and typical_height(all_ink) < MIN_LEGIBLE:  # noise
+        return []
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
     ones = [

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_lit.imaging.components import STROKE_GAP, Component, overlaps, typical_height
 
@@ -61,17 +62,23 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     others = [one for one in found if not any(one in line for line in small)]
     low = [one for one in others if one.height < MAX_DASH * typical or one in commas]
     lines: list[list[Component]] = []
+    last = np.zeros((len(others), LAST_IN_LINE, 4), np.int64)  # the boxes of each line's last ones
     for one in sorted((one for one in others if one not in low), key=lambda one: one.left):
-        beside = [max(_shared_height(one, it) for it in line[-LAST_IN_LINE:]) for line in lines]
-        if lines and max(beside) > MIN_SHARED_HEIGHT:
-            lines[beside.index(max(beside))].append(one)
+        shared = _shared_heights(one, last[: len(lines)]).max(axis=1)
+        if lines and shared.max() > MIN_SHARED_HEIGHT:
+            number = int(shared.argmax())
+            last[number] = [*last[number, 1:], one.box]
         else:
-            lines.append([one])
+            number = len(lines)
+            lines.append([])
+            last[number] = one.box
+        lines[number].append(one)
     tall = [(other, line) for line in lines + small for other in line]
+    boxes = np.array([other.box for other, _ in tall])
     for one in low if tall else ():
-        other, line = max(tall, key=lambda pair: min(overlaps(one, pair[0])))
-        if min(overlaps(one, other)) >= -STROKE_GAP * typical:
-            line.append(one)
+        nearness = _overlaps(one, boxes).min(axis=1)
+        if nearness.max() >= -STROKE_GAP * typical:
+            tall[int(nearness.argmax())][1].append(one)
     lines += small
     lines.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line])))
     return [sorted(line, key=lambda one: one.left) for line in lines]
@@ -99,18 +106,23 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
             if groups[-1] and -overlaps(groups[-1][-1], one)[1] > MAX_SMALL_GAP * own:
                 groups.append([])
             groups[-1].append(one)
-    tall = [one for one in found if one.height >= MAX_SMALL_DIGIT * typical]
+    tall = np.array([one.box for one in found if one.height >= MAX_SMALL_DIGIT * typical]).reshape(-1, 4)
     small = [group for group in groups if height_of_line(group, typical) < typical]
     return [
-        group
-        for group in small
-        if not any(_shared_height(one, other) > MIN_SHARED_HEIGHT for one in group for other in tall)
+        group for group in small if not any((_shared_heights(one, tall) > MIN_SHARED_HEIGHT).any() for one in group)
     ]
 
 
-def _shared_height(one: Component, other: Component) -> float:
-    """How far two components overlap down, as a fraction of the lower one's height; negative = gap."""
-    return overlaps(one, other)[0] / min(one.height, other.height)
+def _overlaps(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The vertical and horizontal overlaps of a component with boxes (…, 4), see `overlaps`: (…, 2)."""
+    box = np.array(one.box)
+    return np.asarray(np.minimum(boxes[..., 2:], box[2:]) - np.maximum(boxes[..., :2], box[:2]))
+
+
+def _shared_heights(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How far a component and boxes (…, 4) overlap down, as a fraction of the lower one's height; negative = gap."""
+    heights = np.minimum(boxes[..., 2] - boxes[..., 0], one.height)
+    return np.asarray(_overlaps(one, boxes)[..., 0] / heights)
 
 
 def find_commas(found: Sequence[Component], typical: float) -> list[Component]:
