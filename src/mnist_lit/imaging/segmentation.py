@@ -106,9 +106,11 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         if (one.clear_of_border(ink.mask.shape) or one.height > MAX_FRAGMENT * typical) and one not in around
     ]
     text = text_lines(inside, typical)
-    found = [_segments(line, height_of_line(line, typical), ink) for line in text]
-    if sum(map(len, found)) > MAX_SEGMENTS:
-        return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
+    found: list[list[Segment]] = []
+    for line in text:
+        found.append(_segments(line, height_of_line(line, typical), ink))
+        if sum(map(len, found)) > MAX_SEGMENTS:
+            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
     return found
 
 
