@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import (
-    MarkFinished,
     SaveBestAndLast,
     TrackBest,
     is_optimizer_step,
@@ -340,17 +339,6 @@ def test_the_end_saves_an_average_of_weights() -> None:
         trainer = FakeTrainer(callbacks=callbacks)
         saver().on_train_end(trainer)  # type: ignore[arg-type]
         assert trainer.saved == saved
-
-
-def test_rank_zero_marks_a_run_that_was_trained_as_finished() -> None:
-    Path("run").mkdir()
-    data = {"datamodule": SimpleNamespace(val_indices=range(7)), "global_step": 10}
-    for rank_zero, trained in ((False, True), (True, False), (True, True)):
-        assert not Path("run/finished").exists()
-        mark = MarkFinished(RunStart(Path("run"), has_trained=trained))
-        mark.on_fit_end(FakeTrainer(is_global_zero=rank_zero, **data))  # type: ignore[arg-type]
-    assert Path("run/finished").read_text() == "2\n7\n"
-    MarkFinished(RunStart(has_trained=True)).on_fit_end(FakeTrainer(**data))  # type: ignore[arg-type]
 
 
 def test_a_kill_before_the_last_save_leaves_the_run_unfinished(

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, mark_finished, remove_predictions
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.results import Validation
@@ -130,18 +130,6 @@ class SaveBestAndLast(Checkpoint):
         """Keep scores that a resumed run has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
-
-
-class MarkFinished(Callback):
-    """Mark a run that was trained to its end as finished, also if it saves no checkpoints."""
-
-    def __init__(self, start: RunStart) -> None:
-        self.start = start
-
-    def on_fit_end(self, trainer: Trainer, *_: Any) -> None:
-        """By now every callback's `on_train_end` is over, so the last checkpoint is saved."""
-        if trainer.is_global_zero and self.start.run and self.start.has_trained:
-            mark_finished(self.start.run, epochs_trained(trainer), validated_images(trainer))
 
 
 def epochs_trained(trainer: Trainer) -> float:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
 
-from mnist_lit.callbacks.calibration import CalibrateBest
-from mnist_lit.callbacks.checkpoints import MarkFinished, SaveBestAndLast, TrackBest
+from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest
 from mnist_lit.callbacks.figures import TensorBoardFigures
 from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
@@ -35,7 +34,7 @@ def fit_callbacks(
     """The callbacks of a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
 
     `FitTable` follows the callbacks whose time its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
-    checkpoint includes the work of all others. `CalibrateBest` works in `teardown`, after `FitTable` has printed.
+    checkpoint includes the work of all others.
 
     logs: the folder of all runs. config: the run's whole configuration as YAML. settings: for TensorBoard's table of
     runs. saves: write checkpoints, see `SaveBestAndLast` for `every_n_steps` and `keep_epochs`.
@@ -50,7 +49,7 @@ def fit_callbacks(
     if start.run and saves:
         saver = SaveBestAndLast(tracker, config, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
     callbacks += [FitTable(start, logs, tracker, saves=saves), StopOnSignal(saver)]
-    return [*callbacks, MarkFinished(start), CalibrateBest(start), *([saver] if saver else [])]
+    return [*callbacks, *([saver] if saver else [])]
 
 
 def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other_dataset: str | None) -> list[Callback]:

@@ -24,23 +24,20 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit.callbacks.calibration import CalibrateBest
-from mnist_lit.callbacks.checkpoints import epochs_trained, validated_images
 from mnist_lit.callbacks.resume import BroadcastResume, ResumePath, RunFinished
 from mnist_lit.cli.config import is_rank_zero
+from mnist_lit.cli.finish import finish_run
 from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
 from mnist_lit.own_network import is_tutorial
-from mnist_lit.runs.folders import best_checkpoint, mark_finished
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
 from mnist_lit.runs.start import RunStart, discard_run
 from mnist_lit.runs.weights import load_weights
 from mnist_lit.system.atomic_file import remove_partial_files
-from mnist_lit.system.console import say
 from mnist_lit.system.distributed import is_peer_failure
 from mnist_lit.system.error_messages import explain_error
 from mnist_lit.system.malloc import keep_freed_memory
@@ -172,22 +169,15 @@ def run_fit(
             if not (start.finished and _is_only_process(trainer)):  # then no other process need start
                 with _explained_resume(start, ckpt_path):
                     trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            if not (start.has_trained or start.continues or start.finished):
+                raise InputError(
+                    "nothing to train: the run is complete, or its limits allow no steps; set trainer.max_epochs higher"
+                )
+            if start.run and is_rank_zero():
+                finish_run(start.run, start, trainer, datamodule, model.network)
         finally:
             if lock:
                 lock.release()
-        if not (start.has_trained or start.continues or start.finished):
-            raise InputError(
-                "nothing to train: the run is complete, or its limits allow no steps; set trainer.max_epochs higher"
-            )
-        if start.run and not start.has_trained and is_rank_zero():
-            if not start.finished:  # a kill came between the last save and this mark
-                mark_finished(start.run, epochs_trained(trainer), validated_images(trainer))
-            best = best_checkpoint(start.run)
-            say(
-                f"fit: {start.run} is finished; "
-                + (f"its best checkpoint is {best}" if best else "it has no checkpoint")
-            )
-            CalibrateBest(start).calibrate(start.run, datamodule, model.network)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A fit's best checkpoint is calibrated once, on the images that were held out."""
+"""A complete fit is marked as finished, and its best checkpoint calibrated once, on the images that were held out."""
 
 import copy
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lit.callbacks import calibration
-from mnist_lit.callbacks.calibration import CalibrateBest
+from mnist_lit.cli import finish
+from mnist_lit.cli.finish import calibrate_best, finish_run
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
@@ -27,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def calibrate(source: Path, target: Path, data: Any, train: Any, val: Any, *, network: Any) -> None:
         asked.append({"paths": (source, target), "data": data, "train": train, "val": val, "network": network})
 
-    monkeypatch.setattr(calibration, "calibrate_checkpoint", calibrate)
+    monkeypatch.setattr(finish, "calibrate_checkpoint", calibrate)
     return asked
 
 
@@ -52,7 +52,7 @@ def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_valid
     run: Path, calls: list[dict[str, Any]]
 ) -> None:
     data = MNISTDataModule(dataset="digits", val_size=180)
-    CalibrateBest(RunStart(run)).calibrate(run, data, TutorialCNN())
+    calibrate_best(run, data, TutorialCNN())
     (call,) = calls
     assert call["paths"] == (run / "checkpoints/best.ckpt",) * 2
     assert call["data"] is data.digits
@@ -64,33 +64,38 @@ def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_valid
 
 def test_a_network_of_your_own_is_passed_on(run: Path, calls: list[dict[str, Any]], digits_data: Any) -> None:
     network = nn.Linear(784, 10)
-    CalibrateBest(RunStart(run)).calibrate(run, copy.copy(digits_data), network)
+    calibrate_best(run, copy.copy(digits_data), network)
     assert calls[0]["network"] is network
 
 
 def test_nothing_is_calibrated_twice_nor_without_validation_images_or_a_checkpoint(
     run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
 ) -> None:
-    callback, network = CalibrateBest(RunStart(run)), TutorialCNN()
-    callback.calibrate(save_run("calibrated", digits_data, threshold=0.5), digits_data, network)
-    callback.calibrate(run, MNISTDataModule(dataset="digits", val_size=0), network)
-    callback.calibrate(Path("empty"), digits_data, network)
+    network = TutorialCNN()
+    calibrate_best(save_run("calibrated", digits_data, threshold=0.5), digits_data, network)
+    calibrate_best(run, MNISTDataModule(dataset="digits", val_size=0), network)
+    calibrate_best(Path("empty"), digits_data, network)
     assert calls == []
 
 
 def test_changed_data_are_refused(run: Path, calls: list[dict[str, Any]]) -> None:
     other = MNISTDataModule(dataset="digits", val_size=180, classes="0,1,2,3,4,5,6,7,8")
     with pytest.raises(InputError, match=r"run/checkpoints/best\.ckpt was trained on different data"):
-        CalibrateBest(RunStart(run)).calibrate(run, other, TutorialCNN())
+        calibrate_best(run, other, TutorialCNN())
     assert calls == []
 
 
-def test_only_the_first_process_calibrates(
-    run: Path, calls: list[dict[str, Any]], digits_data: MNISTDataModule
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_is_marked_once_and_what_does_not_train_says_so(
+    capsys: pytest.CaptureFixture[str], *, finished: bool, trained: bool
 ) -> None:
-    module = SimpleNamespace(network=TutorialCNN())
-    for is_first, start in ((False, RunStart(run)), (True, RunStart()), (True, RunStart(run))):
-        assert calls == []
-        trainer: Any = SimpleNamespace(is_global_zero=is_first, datamodule=copy.copy(digits_data))
-        CalibrateBest(start).teardown(trainer, module, "fit")
-    assert len(calls) == 1
+    trainer: Any = SimpleNamespace(num_training_batches=5, accumulate_grad_batches=1, global_step=10,
+        limit_val_batches=1.0, overfit_batches=0, datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
+    Path("run").mkdir()
+    start = RunStart(Path("run"), finished=finished, has_trained=trained)
+    finish_run(Path("run"), start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())
+    assert Path("run/finished").exists() != finished
+    assert finished or Path("run/finished").read_text() == "2\n7\n"
+    said = "" if trained else "fit: run is finished; it has no checkpoint\n"
+    assert capsys.readouterr().out == said

@@ -1,0 +1,43 @@
+"""What follows a complete fit: its run is marked as finished, and its best checkpoint is calibrated."""
+
+from pathlib import Path
+
+from lightning.pytorch.trainer import Trainer
+from torch import nn
+
+from mnist_lit.callbacks.checkpoints import epochs_trained, validated_images
+from mnist_lit.datamodule import MNISTDataModule
+from mnist_lit.evaluation.calibration import calibrate_checkpoint
+from mnist_lit.evaluation.checkpoint_data import require_same_data
+from mnist_lit.own_network import is_tutorial
+from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.folders import best_checkpoint, mark_finished
+from mnist_lit.runs.metadata import Metadata
+from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import say
+
+
+def finish_run(run: Path, start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
+    """Do what a kill may have prevented in an earlier fit, too. Raises InputError if the data have changed."""
+    if not start.finished:
+        mark_finished(run, epochs_trained(trainer), validated_images(trainer))
+    if not start.has_trained:
+        best = best_checkpoint(run)
+        say(f"fit: {run} is finished; " + (f"its best checkpoint is {best}" if best else "it has no checkpoint"))
+    calibrate_best(run, datamodule, network)
+
+
+def calibrate_best(run: Path, datamodule: MNISTDataModule, network: nn.Module) -> None:
+    """Fit the temperature and the outlier detector of a run's best checkpoint, once, if images were held out for
+    validation. Raises InputError for other data than the run's."""
+    path = best_checkpoint(run)
+    content = load_checkpoint(path) if path and datamodule.val_size else {}
+    if not path or not content or Metadata.of(content).calibration:
+        return
+    datamodule.setup()
+    require_same_data(content, datamodule, path, "--data.data_dir")
+    assert datamodule.digits
+    indices = datamodule.train_indices, datamodule.val_indices
+    own = None if is_tutorial(network) else network
+    say(f"fit: calibrating {path}, which may take a minute or two", flush=True)
+    calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)
