@@ -173,6 +173,9 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
     best = max(ranks, default=None)
     versions = networks[0].metadata["versions"]
     sections = [setting["name"].partition(".") for setting in settings]
+    batches = math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
+    limit = config["trainer"].get("limit_train_batches") or 1.0
+    batches = min(batches, limit) if isinstance(limit, int) else int(limit * batches)
     return {
         "mnist_lit": versions["mnist-lit"],
         "name": name,
@@ -187,10 +190,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
             "steps": networks[0].steps,
             "epochs": trained_epochs(runs[0]),
             "finished": all(run.joinpath("finished").exists() for run in runs),
-            "steps_per_epoch": math.ceil(
-                math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
-                / (config["trainer"].get("accumulate_grad_batches") or 1)
-            ),
+            "steps_per_epoch": math.ceil(batches / (config["trainer"].get("accumulate_grad_batches") or 1)),
             "seed": config["seed_everything"],
             "validation": best and {"accuracy": best[0], "epoch": 1 - best[2]},
             "data": {

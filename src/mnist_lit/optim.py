@@ -112,9 +112,21 @@ def _unchanged(step: int) -> float:
 
 def planned_steps(trainer: Any) -> tuple[float, float]:
     """The steps of a run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""
-    total, batches = trainer.estimated_stepping_batches, trainer.num_training_batches
-    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches) if math.isfinite(batches) else math.inf
+    total = trainer.estimated_stepping_batches
+    per_epoch = steps_per_epoch(trainer.num_training_batches, trainer.accumulate_grad_batches)
     return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader
+
+
+def steps_per_epoch(batches: float, accumulated: int, limit: float | None = None) -> float:
+    """The optimizer steps of an epoch of that many batches, which may be infinite. accumulated: batches per step.
+    limit: Lightning's limit on the batches, a number or a fraction.
+
+    >>> steps_per_epoch(9, 2), steps_per_epoch(9, 2, 3), steps_per_epoch(9, 2, 0.5)
+    (5, 2, 2)
+    """
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return math.ceil(batches / accumulated) if math.isfinite(batches) else math.inf
 
 
 def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epoch: float) -> float:

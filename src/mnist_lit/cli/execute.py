@@ -32,6 +32,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
+from mnist_lit.optim import steps_per_epoch
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
@@ -127,17 +128,16 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
                 raise InputError(f"{name}: {reason}; leave the finder out, and set model.lr")
             needed = callback._num_training_steps
             require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # it ignores the first ten
-            steps = planned_steps(trainer, datamodule)
+            steps = steps_of_fit(trainer, datamodule)
             enough = f"a run of at least num_training_steps, {needed}, steps"
             require(name, steps, enough, steps >= needed)
 
 
-def planned_steps(trainer: Trainer, datamodule: MNISTDataModule) -> float:
+def steps_of_fit(trainer: Trainer, datamodule: MNISTDataModule) -> float:
     """The number of a fit's optimizer steps, before the trainer knows it."""
-    batches, limit = len(datamodule.train_dataloader()), trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    batches = len(datamodule.train_dataloader())
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs or 0
-    steps = math.ceil(batches / trainer.accumulate_grad_batches) * epochs
+    steps = steps_per_epoch(batches, trainer.accumulate_grad_batches, trainer.limit_train_batches) * epochs
     return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
 
 

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.report.provenance import provenance
 from mnist_lit.runs.checkpoint import load_checkpoint
+from mnist_lit.runs.metadata import config_of, with_metadata
 
 
 def test_the_origin_is_the_checkpoints_own(numbers: dict[str, Any], digits_data: MNISTDataModule) -> None:
@@ -31,6 +33,19 @@ def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_dat
         assert provenance(run, [run], content, digits_data)["finished"] is finished
     run.joinpath("finished").unlink()
     assert provenance(run, [run], content, digits_data)["finished"] is False
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(None, 10), (2, 1), (0.5, 5), (1.0, 10)])
+def test_an_epoch_has_the_steps_that_the_trainers_limits_leave(
+    limit: float | None, steps: int, trained: Path, digits_data: MNISTDataModule
+) -> None:
+    """Of 20 batches of 64 of the 1,257 images, two per step."""
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    settings = config_of(content)
+    settings["trainer"] |= {"limit_train_batches": limit, "accumulate_grad_batches": 2}
+    settings["data"]["batch_size"] = 64
+    content = with_metadata(content, config=yaml.safe_dump(settings))
+    assert provenance(trained, [trained], content, digits_data)["steps_per_epoch"] == steps
 
 
 @pytest.mark.parametrize(

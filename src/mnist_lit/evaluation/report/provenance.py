@@ -16,6 +16,7 @@ from lightning.pytorch import Trainer
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
+from mnist_lit.optim import steps_per_epoch
 from mnist_lit.runs.folders import (
     CONFIG_YAML,
     LOGS,
@@ -48,7 +49,7 @@ def provenance(
     run, metadata, settings = runs[0], Metadata.of(content), config_of(content)
     (began, _), best = began_and_saved(run), best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
-    batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
+    batches, trainer = math.ceil(counts["train"] / settings["data"]["batch_size"]), settings["trainer"]
     return {
         "recipe": _recipe(_recorded_words(folder)),
         "began": time.strftime("%Y-%m-%d", time.gmtime(began)) if began else None,
@@ -56,7 +57,9 @@ def provenance(
         "epochs": trained_epochs(run),
         "finished": all(map(is_finished, runs)) if run.joinpath(CONFIG_YAML).exists() else None,
         "steps": int(content["global_step"]),
-        "steps_per_epoch": math.ceil(batches / (settings["trainer"].get("accumulate_grad_batches") or 1)),
+        "steps_per_epoch": steps_per_epoch(
+            batches, trainer.get("accumulate_grad_batches") or 1, trainer.get("limit_train_batches")
+        ),
         "seed": settings["seed_everything"],
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
         "data": {"dataset": data.dataset, "md5": metadata.data, **counts},
