@@ -6,7 +6,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.find_digits import find_digit, find_digits
+from mnist_lit.imaging import find_digits as find_digits_module
+from mnist_lit.imaging.find_digits import find_digit, find_digits, page_hypotheses
 from mnist_lit.imaging.panels import find_panels
 
 
@@ -126,6 +127,18 @@ def test_every_tile_of_a_contact_sheet_is_a_panel(images: Tensor) -> None:
     panels = find_panels(shown)
     assert len(panels) == 16
     assert all(np.array_equal(panel.pixels, tile[1:-1, 1:-1]) for panel, tile in zip(panels, tiles, strict=True))
+
+
+def test_the_panels_of_a_picture_have_a_limited_number_of_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a small file of many panels would keep a server busy for minutes."""
+    sheet = np.full((400, 400), 255, np.uint8)
+    for top in range(10, 400, 40):
+        for left in range(10, 400, 40):
+            sheet[top : top + 28, left : left + 28] = 30
+            sheet[top + 6 : top + 22, left + 12 : left + 15] = 240
+    assert len(find_digits(sheet)) == 100
+    monkeypatch.setattr(find_digits_module, "MAX_SEGMENTS", 30)
+    assert len(page_hypotheses(sheet)) < 30
 
 
 def test_digits_beside_a_rectangle_are_read() -> None:

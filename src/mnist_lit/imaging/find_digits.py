@@ -72,8 +72,10 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
     if (image := in_mnist_format(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
-    written = []
+    written: list[Hypotheses] = []
     for sheet in find_panels(reduced.pixels) or find_sheets(reduced.pixels):
+        if sum(len(each.found) for each in written) >= MAX_SEGMENTS:
+            break
         on_sheet = hypotheses(sheet.pixels)
         found = []
         for digit in on_sheet.found:
