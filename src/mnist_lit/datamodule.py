@@ -31,9 +31,9 @@ class MNISTDataModule(pl.LightningDataModule):
 
     Args:
         data_dir: folder of the dataset's files; downloads go there.
-        dataset: `mnist`, `fashion_mnist`, `kmnist`, `qmnist`, `emnist`; `digits`, 1,797 small ones that need no
-            download; or `folder`, pictures in `data_dir/{train,val,test}/<class>/`.
-        split: which part of `emnist`: `balanced` (the default; 47 classes), `letters` or `digits`.
+        dataset: `mnist`, `fashion_mnist`, `kmnist`, `qmnist`, `emnist`; `digits`, scikit-learn's 1,797 small
+            ones, which need no download; or `folder`, pictures in `data_dir/{train,val,test}/<class>/`.
+        split: which part of `emnist`: `balanced` (47 classes), `letters` or `digits`.
         classes: train and test on these classes only, such as `3,7`; they get the labels 0, 1 and so on.
         batch_size: images per training step over all devices.
         val_size: images held out from training for validation, stratified by class; 0 trains on all. A folder with

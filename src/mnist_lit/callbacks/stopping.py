@@ -16,9 +16,9 @@ from mnist_lit.system.signals import DeferredSignals
 
 
 class StopOnSignal(Callback):
-    """SIGTERM or Ctrl-C on any process ends the fit on all of them, once the step is complete and saved.
+    """SIGTERM, SIGUSR1 or Ctrl-C on any process ends the fit on all of them, once the step is complete and saved.
 
-    Lightning's handler talks to the other processes from inside the signal, and its launcher kills rank 0 if another
+    Lightning communicates with the other processes from its signal handler, and its launcher kills rank 0 if another
     process exits with an error. Here a signal only sets a flag; after each step the processes agree whether to stop.
     """
 

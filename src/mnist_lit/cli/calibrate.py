@@ -23,7 +23,9 @@ def main(command: str, args: list[str]) -> None:
     parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
     other = "a calibrated checkpoint of the same recipe, for a run that held out no images"
     parser.add_argument("--like", metavar="CHECKPOINT", help=other)
-    parser.add_argument("--output", type=Path, help="write a slim checkpoint there instead of changing this one")
+    parser.add_argument(
+        "--output", type=Path, help="write a checkpoint stripped for sharing there instead of changing this one"
+    )
     parser.add_data_dir_argument()
     named, args = split_network_options(args)
     options = parser.parse_args(args)

@@ -32,7 +32,7 @@ LONG_OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",
     "print_config": "print the complete configuration and exit",
-    "seed_everything": "seed that alone determines the initial weights, order and augmentation",
+    "seed_everything": "seed of the initial weights, the order of the images, augmentation and dropout",
     "ckpt_path": "resume a checkpoint in a new run folder: a path, a run such as version_3 (its best), latest or last",
 }
 ROLE = re.compile(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`")  # Sphinx's cross-references

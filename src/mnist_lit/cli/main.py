@@ -40,7 +40,7 @@ COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 130 or 143 after a signal. Errors are
+    """Run a command. Returns 0, 1 if the machine fails, 2 for wrong input, 128 + n after signal n. Errors are
     printed as one line; `--debug` shows their traceback."""
     is_command = args is None  # not a call from another program
     if args is None:

@@ -30,7 +30,7 @@ class Metadata:
     scores: Mapping[str, float]  # latest value of every logged metric
     curves: Mapping[str, int]  # log file → its length when saved, see `loggers.truncate_logs`
     versions: Mapping[str, str]  # see `versions.run_versions`
-    earlier: tuple[Mapping[str, str], ...] = ()  # those of processes before a resume, where different
+    earlier: tuple[Mapping[str, str], ...] = ()  # the versions before each resume, if they differed
     calibration: Mapping[str, Any] | None = None  # threshold, coverage and state, see `evaluation.calibration`
 
     @classmethod
