@@ -6,12 +6,11 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
-TRUTH = "true or false"
 KINDS: dict[Any, tuple[str, Any]] = {  # by annotation; arguments with another one are checked where they are used
     float: ("a number", Real),
     int: ("a whole number", Integral),
     str: ("text", (str, PathLike)),
-    bool: (TRUTH, bool),
+    bool: ("true or false", bool),
 }
 MAX_CLASSES = 10_000  # more would allocate gigabytes before the weights turn out not to fit
 
@@ -58,7 +57,7 @@ def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None
         if name in given and (kind := KINDS.get(parameter.annotation)):
             value = given[name]
             plain = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy's or torch's
-            fits = isinstance(plain, kind[1]) and isinstance(plain, bool) == (kind[0] == TRUTH)
+            fits = isinstance(plain, kind[1]) and isinstance(plain, bool) == (kind[1] is bool)
             require(f"{section}.{name}", repr(value), kind[0], fits)
     require(f"{section}.seed", given["seed"], "0 … 2³² - 1", 0 <= given["seed"] < 2**32)
 

@@ -1,7 +1,8 @@
 """The LightningModule: loss, metrics, optimizer and EMA weights of the tutorial's network.
 
 It reads top to bottom: construct, forward, train, validate and test, optimize. `optim` updates the weights, `metrics`
-does the counting; callbacks handle checkpoints, figures and run folders.
+does the counting; callbacks handle checkpoints, figures and run folders. The base classes change only how a step runs
+and when its losses are logged; a first reading can skip them.
 """
 
 import copy
@@ -88,15 +89,8 @@ class MNISTModule(CapturingModule):
         given = dict(locals())
         check_arguments("model", MNISTModule, given)
         super().__init__()
-        init_from = str(init_from)  # a path would make the checkpoint unreadable
         self.save_hyperparameters(ignore=["network"])
-        check_passed_on("model", given, self.hparams)
-        names = inspect.signature(MNISTModule).parameters  # those that a subclass, built by LightningCLI, does not have
-        self.hparams.update({name: given[name] for name in names if name not in self.hparams})
-        plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
-        texts = {"init_from": init_from, "network": class_name(network)}  # so that loading a checkpoint imports nothing
-        self.hparams.update({**plain, **texts})
-        self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
+        self._complete_hyperparameters(given)
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network if isinstance(network, nn.Module) else None, num_classes, init, seed)
         if is_tutorial(self.network):
@@ -263,6 +257,17 @@ class MNISTModule(CapturingModule):
         self._reset_train_counts()
         if saved := checkpoint.get("train_scores"):
             self._has_train_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
+
+    def _complete_hyperparameters(self, given: Mapping[str, Any]) -> None:
+        """Make the hyperparameters what any checkpoint can store and load without importing classes. given: this
+        class's arguments, of which a subclass may have fewer."""
+        check_passed_on("model", given, self.hparams)
+        names = inspect.signature(MNISTModule).parameters
+        self.hparams.update({name: given[name] for name in names if name not in self.hparams})
+        plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
+        texts = {"init_from": str(given["init_from"]), "network": class_name(given["network"])}
+        self.hparams.update({**plain, **texts})
+        self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
 
     def _reset_train_counts(self) -> None:
         self.train_metrics.reset()

@@ -46,7 +46,7 @@ class TensorBoardOverview(Callback):
         metrics = [hparams.Metric(tag, display_name=name) for tag, name in self.METRICS.items()]
         # In the subfolder of `TensorBoardTestScores`.
         metrics.insert(1, hparams.Metric("test/acc", group="test", display_name="test/acc"))
-        columns = {name: " " * len(self.FIRST[self.FIRST.index(name) :]) + name for name in self.FIRST}
+        columns = {name: " " * (len(self.FIRST) - place) + name for place, name in enumerate(self.FIRST)}
         columns = {name: columns.get(name, name) for name in self.settings}
         names = [hparams.HParam(column, display_name=name) for name, column in columns.items()]
         values = {columns[name]: value for name, value in self.settings.items() if value is not None}

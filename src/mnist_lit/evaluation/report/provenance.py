@@ -75,7 +75,7 @@ def _recipe(words: Sequence[str]) -> str | None:
     """The names of a command's configs; None if it has none, or repeats a run from its config.yaml."""
     parts = [part for word in words for part in word.split("=", 1)]
     names = [Path(value).stem for option, value in pairwise(parts) if option in ("--config", "-c")]
-    return " + ".join(names) if names and CONFIG_YAML not in map("{}.yaml".format, names) else None
+    return " + ".join(names) if names and Path(CONFIG_YAML).stem not in names else None
 
 
 def _seconds(members: Sequence[Path]) -> float | None:
