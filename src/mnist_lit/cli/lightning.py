@@ -1,4 +1,8 @@
-"""`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit."""
+"""`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit.
+
+`MNISTCLI` parses the options with `config`, then builds module, data module and trainer with `trainer`, which takes the
+callbacks from `callbacks.defaults`. `execute` runs the trainer, and `finish` does what follows a complete fit.
+"""
 
 from functools import partial
 from pathlib import Path
