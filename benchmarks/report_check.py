@@ -394,7 +394,7 @@ def expected_group(name: str, runs: list[Path], tests: list[Any], networks: list
     scores = [metrics.accuracy_score(labels, test[2]) for test in tests]
     n, mean = len(scores), statistics.fmean(scores)
     sd = statistics.stdev(scores) if n > 1 else None
-    low, high = stats.t.interval(0.95, n - 1, mean, sd / n**0.5) if sd else (mean if n > 1 else None,) * 2
+    low, high = stats.t.interval(0.95, n - 1, mean, sd / n**0.5) if sd else (None, None)
     average = np.mean([test[3] for test in tests], axis=0)
     scaled = [tempered(test[3], network.temperature) for test, network in zip(tests, networks, strict=True)]
     agreed = {tests[0][0][row] for row in range(len(labels)) if len({test[2][row] for test in tests}) == 1}

@@ -12,6 +12,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.callbacks.figures import TensorBoardFigures
+from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.evaluation.calibration import load_calibrated
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -137,3 +138,11 @@ def test_outputs_that_are_not_numbers_are_one_line_and_leave_no_predictions(cli:
         assert (code, err.count("\n")) == (2, 1)
         assert "the network's outputs contain NaN" in err
     assert not any(Path().glob("*.csv"))
+
+
+def test_a_class_without_images_has_no_recall(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"test/loss": 0.1, "test/ece": 0.1}
+    trainer: Any = SimpleNamespace(is_global_zero=True, callback_metrics=scores, datamodule=None)
+    ScoreTable().teardown(trainer, SimpleNamespace(confusion=torch.tensor([[1, 1], [0, 0]])), "test")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[-2:] == [["0", "50", "%", "1", "×1"], ["1", "–"]]

@@ -3,20 +3,23 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 Cli = Callable[..., tuple[int, str, str]]
 LOGS = Path("lightning_logs")
 PROBS = [",".join(str(int(n == answer)) for n in range(10)) for answer in range(10)]
 
 
-def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0) -> None:
-    """Write a tested run with these images wrong."""
+def write(run: Path, wrong: Sequence[int], images: int = 1000, shift: int = 0, names: str = "") -> None:
+    """Write a tested run with these images wrong. names: of the pictures' files."""
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("checkpoints/best.ckpt").touch()
     run.joinpath("finished").touch()
     answers = ((i + shift + (i in {*wrong})) % 10 for i in range(images))
     rows = (f"{i},{(i + shift) % 10},{answer},{PROBS[answer]}" for i, answer in enumerate(answers))
     head = "index,label,predicted," + ",".join(f"prob_{n}" for n in range(10))
-    run.joinpath("predictions.csv").write_text("\n".join([head, *rows]))
+    lines = [f"{line},{names}{n}" for n, line in enumerate(rows)] if names else [*rows]
+    run.joinpath("predictions.csv").write_text("\n".join([head + ",file" * bool(names), *lines]))
 
 
 def test_two_runs_that_differ(cli: Cli) -> None:
@@ -36,6 +39,29 @@ def test_two_runs_that_cannot_be_distinguished(cli: Cli) -> None:
     out = cli("compare", "lightning_logs/version_0", "version_1")[1]
     assert out.splitlines()[-1].startswith("No significant difference: ")
     assert "is better" not in out
+
+
+def test_pictures_are_the_same_if_their_files_have_the_same_names(cli: Cli) -> None:
+    write(LOGS / "version_0", [1], names="a")
+    write(LOGS / "version_1", [2], names="a")
+    write(LOGS / "version_2", [2], names="b")
+    assert cli("compare", "version_0", "version_1")[0] == 0
+    code, _, err = cli("compare", "version_0", "version_2")
+    assert code == 2
+    assert "version_2 were not tested on the same images" in err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "conclusion"), [(30, "nor do they differ"), (20, "so there is no variation to test")]
+)
+def test_groups_that_do_not_vary_have_no_interval(cli: Cli, wrong: int, conclusion: str) -> None:
+    for seed in range(2):
+        write(LOGS / f"version_0/seed_{seed}", range(30))
+        write(LOGS / f"version_1/seed_{seed}", range(wrong))
+    code, out, err = cli("compare", "version_0", "version_1")
+    assert (code, err) == (0, "")
+    assert f"Neither group varies over its seeds, {conclusion}" in out
+    assert "nan" not in out
 
 
 def test_groups_are_compared_over_their_seeds(cli: Cli) -> None:

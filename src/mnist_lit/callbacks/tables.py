@@ -156,7 +156,7 @@ class ScoreTable(Callback):
         for label, row in enumerate(confusion):
             wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
             confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
-            recall = percent(float(row[label] / row.sum().clamp(min=1)), int(row.sum()))
+            recall = percent(float(row[label] / row.sum()), int(row.sum())) if row.any() else "–"
             rows.append(["", classes[label], recall, confused])
         say()
         print_table(["", "true", "recall", "most often confused with"], rows, right=[1, 2])

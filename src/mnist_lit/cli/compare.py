@@ -33,7 +33,7 @@ def main(command: str, args: list[str]) -> None:
         names = " and ".join(map(str, untested))
         raise InputError(f"expected a complete test of {names}; run {_test_commands(untested)} first")
     first, second = found
-    if {(*test.labels, *test.indices) for test in first} != {(*test.labels, *test.indices) for test in second}:
+    if {test.images for test in first} != {test.images for test in second}:
         once_more = f"if they were trained on the same dataset, run {_test_commands(folders)} again"
         raise InputError(f"{folders[0]} and {folders[1]} were not tested on the same images; {once_more}")
     if (len(first) == 1) != (len(second) == 1):
@@ -51,14 +51,18 @@ def main(command: str, args: list[str]) -> None:
         difference = welch([test.acc for test in first], [test.acc for test in second])
     digits = percent_digits(len(first[0].labels)) + 1
     value, low, high = (f"{100 * fraction:+.{digits}f}" for fraction in difference[:3])
-    say(f"  B - A: {value} points  (95 % interval {low} … {high}), p = {difference.p:.2g}")
+    interval = "" if math.isnan(difference.low) else f"  (95 % interval {low} … {high}), p = {difference.p:.3g}"
+    say(f"  B - A: {value} points{interval}")
     say(f"\n{_conclusion(difference)}")
 
 
 def _conclusion(difference: Difference) -> str:
     """The result in one sentence."""
-    if math.isnan(difference.p):
-        return "Neither group varies over its seeds, so there is no variation to test their difference against."
+    if math.isnan(difference.low):
+        apart = (
+            "so there is no variation to test their difference against" if difference.value else "nor do they differ"
+        )
+        return f"Neither group varies over its seeds, {apart}."
     if difference.p >= SIGNIFICANT:
         often = f"{100 * difference.p:.0f} % of comparisons"
         return f"No significant difference: two equally good networks would differ at least this much in {often}."

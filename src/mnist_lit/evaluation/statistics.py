@@ -2,6 +2,7 @@
 `scipy.stats`, which takes half a second to import, is imported at its first use."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ class Spread(NamedTuple):
     n: int
     mean: float
     sd: float  # sample standard deviation (n - 1); nan for one run
-    low: float  # 95 % interval of the mean (Student's t); nan for one run
+    low: float  # 95 % interval of the mean (Student's t); nan for one run, and for runs that all agree
     high: float
 
     def __str__(self) -> str:
@@ -25,7 +26,9 @@ class Spread(NamedTuple):
         mean, sd, low, high = 100 * self.mean, 100 * self.sd, max(100 * self.low, 0), min(100 * self.high, 100)
         if self.n == 1:
             return f"{mean:.2f} %  (n = 1)"
-        digits = min(max(1 - math.floor(math.log10(sd)), 0), 3) if sd else 3
+        if not sd:
+            return f"{mean:.3f} %  (n = {self.n}, all equal)"
+        digits = min(max(1 - math.floor(math.log10(sd)), 0), 3)
         score = f"{mean:.{digits}f} ± {sd:.{digits}f} %"
         return f"{score}  (n = {self.n}; 95 % interval of the mean {low:.{digits}f} – {high:.{digits}f} %)"
 
@@ -49,6 +52,8 @@ def spread(values: Sequence[float]) -> Spread:
     if n < 2:
         return Spread(n, mean, np.nan, np.nan, np.nan)
     sd = float(np.std(values, ddof=1))
+    if len({*values}) == 1:  # rounding may leave a tiny deviation
+        return Spread(n, mean, 0.0, np.nan, np.nan)
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * sd / n**0.5
     return Spread(n, mean, sd, mean - half, mean + half)
 
@@ -63,7 +68,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     value = float(np.mean(second) - np.mean(first))
     if len({*first}) == len({*second}) == 1:
         return Difference(value, np.nan, np.nan, np.nan if value else 1.0)
-    result = scipy.stats.ttest_ind(second, first, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where one group does not vary; the result is right
+        result = scipy.stats.ttest_ind(second, first, equal_var=False)
     interval = result.confidence_interval()
     return Difference(value, float(interval.low), float(interval.high), float(result.pvalue))
 
@@ -72,6 +79,7 @@ def mcnemar(only_first: int, only_second: int, total: int) -> Difference:
     """McNemar's exact test (1947) of two classifiers on the same `total` images.
     It looks only at the images that exactly one of the two gets right: without a difference, either is right on half of
     them. The interval of the difference in accuracy is Bonett and Price's (2012): Wald's, with one more image for each.
+    It is approximate, so it may just exclude 0 where the exact test is just not significant.
 
     >>> mcnemar(12, 25, 10_000).p < 0.05 < mcnemar(15, 20, 10_000).p
     True

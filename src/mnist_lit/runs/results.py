@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mnist_lit.runs.folders import MAX_COUNT, METRICS_CSV, PREDICTIONS_CSV, finished_epochs
 from mnist_lit.system.csv_file import read_csv
@@ -22,6 +22,12 @@ class Predictions(NamedTuple):
     predicted: list[int]
     probs: list[list[float]]  # per image, one for each class
     classes: list[str]  # the names of labels 0 … C - 1
+    files: Sequence[str] = ()  # the pictures of a folder
+
+    @property
+    def images(self) -> tuple[Any, ...]:
+        """What identifies the test images: equal for two tests on the same ones."""
+        return *self.indices, *self.labels, *self.classes, *self.files
 
     @property
     def right(self) -> int:
@@ -60,7 +66,9 @@ def read_predictions(run: Path, name: str = PREDICTIONS_CSV) -> Predictions | No
         probs = [[float(row[column]) for column in classes] for row in rows]
         answers = zip(labels, predicted, probs, strict=True)
         if all(label < len(row) and _is_answer(answer, row) for label, answer, row in answers):
-            return Predictions(indices, labels, predicted, probs, [column.removeprefix("prob_") for column in classes])
+            names = [column.removeprefix("prob_") for column in classes]
+            files = [row["file"] for row in rows if "file" in row]
+            return Predictions(indices, labels, predicted, probs, names, files)
     return None
 
 

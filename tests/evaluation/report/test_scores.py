@@ -118,7 +118,7 @@ def test_seeds_that_agree_against_the_label_are_a_likely_label_error() -> None:
     found = group_scores(["s/0", "s/1"], tests, [1.0, 1.0])
     assert [(one["index"], one["predicted"]) for one in found["suspects"]] == [(100, 1)]
     assert found["suspects"][0]["probability"] == pytest.approx(0.9)
-    assert (found["mean"], found["sd"]) == (0.5, 0.0)
+    assert [found[name] for name in ("mean", "sd", "low", "high")] == [0.5, 0.0, None, None]
     # 0 and 3 stay wrong, since 0.8 beats 0.6; image 1 is a tie, in which the first class, the right one, wins.
     assert found["ensemble"] == 0.5
     votes = [two_classes([0], [confidence], wrong) for confidence, wrong in ((0.6, {0}), (0.9, set[int]()))]
@@ -138,6 +138,8 @@ def test_a_class_without_images_or_answers_has_no_score() -> None:
     for score in ("precision", "recall", "f1"):
         assert [one[score] for one in found["classes"]] == [1.0, None, None]
     assert found["calibration"]["before"]["nll"] == 0
+    wrong = run_scores(Predictions([0], [0], [1], [[0.0, 1.0]], ["a", "b"]), None, None)
+    assert [repr(one["support"]) for one in wrong["classes"]] == ["1", "0"]
 
 
 def test_an_underflowed_probability_costs_a_finite_loss() -> None:

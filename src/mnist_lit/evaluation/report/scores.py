@@ -70,12 +70,12 @@ def run_scores(test: Predictions, temperature: float | None, rejected: Bools | N
 def group_scores(names: Sequence[str], tests: Sequence[Predictions], temperatures: Sequence[float | None]) -> Numbers:
     """The numbers of several seeds' tests on the same images; a single seed has no spread."""
     found = spread([test.acc for test in tests])
-    sd, low, high = (found.sd, max(found.low, 0.0), min(found.high, 1.0)) if found.n > 1 else (None, None, None)
+    low, high = (max(found.low, 0.0), min(found.high, 1.0)) if found.sd > 0 else (None, None)
     labels, predicted = np.array(tests[0].labels), np.array([test.predicted for test in tests])  # (N,), (seeds, N)
     pairs = zip(tests, temperatures, strict=True)
     probs = np.mean([apply_temperature(np.array(test.probs), t or 1.0) for test, t in pairs], axis=0)  # (N, C)
     agreed = (predicted == predicted[0]).all(axis=0) & (predicted[0] != labels)
-    statistics = {"n": found.n, "mean": found.mean, "sd": sd, "low": low, "high": high}
+    statistics = {"n": found.n, "mean": found.mean, "sd": found.sd if found.n > 1 else None, "low": low, "high": high}
     runs = [{"run": name, **accuracy_share(test.right, len(labels))} for name, test in zip(names, tests, strict=True)]
     suspects = _mistakes(tests[0], probs, agreed)
     return {**statistics, "ensemble": ensemble_accuracy(tests), "runs": runs, "suspects": suspects}
@@ -98,14 +98,14 @@ def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Numbers]:
 def _per_class(labels: Ints, predicted: Ints, counts: Ints, names: Sequence[str]) -> list[Numbers]:
     """Support, precision, recall, F1 and the most frequent mistake of each class; None where undefined."""
     classes = range(len(names))
-    *fractions, total = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
+    *fractions, _ = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=np.nan)
     precision, recall, f1 = (
         [None if np.isnan(value) else float(value) for value in fraction] for fraction in fractions
     )
     wrong = counts * ~np.eye(len(names), dtype=bool)
     times = wrong.max(axis=1).tolist()
     taken_for = [taken if n else None for taken, n in zip(wrong.argmax(axis=1).tolist(), times, strict=True)]
-    table = {"name": names, "support": total.tolist(), "precision": precision, "recall": recall, "f1": f1}
+    table = {"name": names, "support": counts.sum(axis=1).tolist(), "precision": precision, "recall": recall, "f1": f1}
     return _rows(table | {"taken_for": taken_for, "times": times})
 
 
