@@ -106,8 +106,9 @@ def test_an_instance_of_the_tutorials_network_is_not_a_network_of_ones_own() -> 
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)), "got probabilities; leave out the softmax"),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), "got \\(2, 7\\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(700, 10)), "failed on images"),
+        (TutorialCNN(5), "got \\(2, 5\\)"),
     ],
-    ids=["softmax", "classes", "inputs"],
+    ids=["softmax", "classes", "inputs", "the tutorial's"],
 )
 def test_a_network_that_does_not_fit_is_refused_before_training(network: nn.Module, reason: str) -> None:
     with pytest.raises(InputError, match=f"^model\\.network: .*{reason}"):

@@ -39,7 +39,7 @@ def initialized(network: nn.Module | None, num_classes: int, init: InitName, see
         torch.manual_seed(seed)
         if network is None:
             network = TutorialCNN(num_classes)
-        elif not is_tutorial(network):
+        else:
             _try_on_blank_images(network, num_classes)
         if init == "he":
             he_init(network)
@@ -73,7 +73,7 @@ def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
 
 @torch.no_grad()
 def _try_on_blank_images(network: nn.Module, num_classes: int) -> None:
-    """Try your own network on two blank images. Raises InputError for failure, a wrong shape or probabilities."""
+    """Try a given network on two blank images. Raises InputError for failure, a wrong shape or probabilities."""
     modes = {module: module.training for module in network.modules()}
     like = next(network.parameters(), torch.zeros(()))
     x = torch.zeros(2, 1, 28, 28, dtype=like.dtype, device=like.device)
