@@ -132,8 +132,11 @@ def test_the_classes_of_module_and_data_must_agree() -> None:
 def test_batch_normalization_refuses_a_step_of_one_image() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     data = MNISTDataModule(dataset="digits", val_size=181, batch_size=5)  # 1,256 images: 251 steps of 5, and one of 1
-    with pytest.raises(InputError, match=r"data\.batch_size: expected .* for batch normalization, got 5"):
-        trainer().fit(MNISTModule(network=network), data)
+    for runs_it in ({}, {"limit_train_batches": 252}, {"max_steps": 252}):
+        with pytest.raises(InputError, match=r"data\.batch_size: expected .* for batch normalization, got 5"):
+            trainer(**runs_it).fit(MNISTModule(network=network), data)
+    for does_not in ({"limit_train_batches": 2}, {"max_steps": 2}, {"max_steps": 2, "accumulate_grad_batches": 2}):
+        trainer(**does_not).fit(MNISTModule(network=network), data)
 
 
 def test_a_loader_that_shuffles_keeps_its_own_random_numbers() -> None:

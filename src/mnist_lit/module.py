@@ -210,7 +210,7 @@ class MNISTModule(CapturingModule):
         if not self.trainer.ckpt_path:  # this fit resumes nothing; an earlier one, or a loaded file, may have counted
             self._reset_train_counts()
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
-        check_batch_norm(self.network, self.trainer.train_dataloader)
+        check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))

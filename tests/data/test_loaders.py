@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -325,15 +326,21 @@ def test_batch_normalization_needs_two_images_on_every_device(
     size: int, batch_size: int, world_size: int, fits: bool
 ) -> None:
     train = loader(0, world_size, size=size, batch_size=batch_size)
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=1,
+        train_dataloader=train,
+        num_training_batches=len(train),
+        estimated_stepping_batches=math.inf,
+    )
     for network in (nn.BatchNorm2d(3), nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))):
         with (
             nullcontext()
             if fits
             else pytest.raises(InputError, match=r"data\.batch_size: expected one large enough for two images")
         ):
-            check_batch_norm(network, train)
-    check_batch_norm(nn.Linear(1, 1), train)
-    check_batch_norm(nn.BatchNorm2d(3), [])
+            check_batch_norm(network, trainer)
+    check_batch_norm(nn.Linear(1, 1), trainer)
+    check_batch_norm(nn.BatchNorm2d(3), SimpleNamespace(accumulate_grad_batches=1, train_dataloader=[]))
 
 
 def test_a_deferred_batch_is_made_when_it_is_asked_for() -> None:

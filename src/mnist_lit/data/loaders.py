@@ -203,10 +203,13 @@ def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
     return float(trainer.world_size / (loader.images_in(first, stop) / accumulated))
 
 
-def check_batch_norm(network: nn.Module, loader: Any) -> None:
-    """Raise InputError if batch normalization would see a single image, whose standard deviation is undefined."""
+def check_batch_norm(network: nn.Module, trainer: Any) -> None:
+    """Raise InputError if batch normalization would see a single image, whose standard deviation is undefined, in a
+    batch that the trainer will run."""
+    loader, accumulated = trainer.train_dataloader, trainer.accumulate_grad_batches
     if isinstance(loader, TrainLoader) and any(isinstance(module, _BatchNorm) for module in network.modules()):
         _, world_size = loader.rank_and_world_size()
-        least = min(loader.images_in(0, 1), loader.images_in(len(loader) - 1, len(loader))) // world_size
+        batches = int(min(trainer.num_training_batches, trainer.estimated_stepping_batches * accumulated))
+        least = min(loader.images_in(0, 1), loader.images_in(batches - 1, batches)) // world_size
         expected = "one large enough for two images per device in every step, for batch normalization"
         require("data.batch_size", loader.batch_size, expected, least >= 2)
