@@ -95,3 +95,11 @@ def test_incomparable_runs_are_refused(cli: Cli) -> None:
     ):
         code, _, err = cli("compare", "version_0", second)
         assert (code, message in err) == (2, True), err
+
+
+def test_a_group_and_one_of_its_runs_are_refused_before_a_test_is_asked_for(cli: Cli) -> None:
+    for seed in (0, 1):
+        write(run := LOGS / f"version_0/seed_{seed}", [])
+        run.joinpath("predictions.csv").unlink()
+    code, _, err = cli("compare", "version_0", "version_0/seed_0")
+    assert (code, err.startswith("mnist-lit: a single run has no spread over seeds: ")) == (2, True), err

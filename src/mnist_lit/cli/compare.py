@@ -27,6 +27,8 @@ def main(command: str, args: list[str]) -> None:
     if folders[0].resolve() == folders[1].resolve():
         raise InputError(f"expected two runs or two groups, got {folders[0]} twice")
     members = [finished_members(folder) or [folder] for folder in folders]
+    if (len(members[0]) == 1) != (len(members[1]) == 1):
+        raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
     found = [[test for run in runs if (test := read_predictions(run))] for runs in members]
     untested = [folder for folder, runs, tests in zip(folders, members, found, strict=True) if len(tests) < len(runs)]
     if untested:
@@ -36,8 +38,6 @@ def main(command: str, args: list[str]) -> None:
     if {test.images for test in first} != {test.images for test in second}:
         once_more = f"if they were trained on the same dataset, run {_test_commands(folders)} again"
         raise InputError(f"{folders[0]} and {folders[1]} were not tested on the same images; {once_more}")
-    if (len(first) == 1) != (len(second) == 1):
-        raise InputError("a single run has no spread over seeds: compare two runs, or two groups of two or more runs")
     for name, folder, tests in zip("AB", folders, (first, second), strict=True):
         say(f"  {name}  {folder}  {spread([test.acc for test in tests])}")
     if len(first) == 1:
