@@ -157,6 +157,13 @@ def test_wrong_input_gives_one_line_and_exit_code_2(cli: Cli, args: list[str], l
     assert not list(Path("lightning_logs").glob("*"))
 
 
+def test_fit_cannot_resume_a_group(cli: Cli) -> None:
+    Path("lightning_logs/version_0/seed_0").mkdir(parents=True)
+    code, _, err = cli("fit", "--ckpt_path", "version_0")
+    expected = "lightning_logs/version_0 is a group of runs; name one of them, such as lightning_logs/version_0/seed_0"
+    assert (code, err) == (2, f"mnist-lit: {expected}\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_output_to_a_full_disk_fails_with_one_line() -> None:
     program = [sys.executable, "-m", "mnist_lit", "--help"]

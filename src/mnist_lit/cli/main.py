@@ -138,7 +138,7 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         else:
             options.append(arg)
     if model:
-        groups = [path for path in paths_named(model) if group_members(path)]
+        groups = [path for path in paths_named(model) if command != "fit" and group_members(path)]
         path = groups[0] if groups else locate_model(model)
         if command == "fit" and is_pretrained(path):
             start = f"--model.init_from {PRETRAINED}"
