@@ -94,6 +94,22 @@ def test_the_trials_of_a_sweep_are_runs(cli: Cli) -> None:
     ]
 
 
+@pytest.mark.parametrize("prefix", ["", "lightning_logs/"])
+def test_a_group_a_sweep_and_a_run_are_listed_by_path_or_name(cli: Cli, prefix: str) -> None:
+    names = ["version_0/seed_0", "version_0/seed_1", "version_1", "sweep_fast/trial_0"]
+    for name in names:
+        write(Path("lightning_logs") / name)
+    for folder, expected in (("version_0", names[:2]), ("version_1", names[2:3]), ("sweep_fast", names[3:])):
+        code, out, err = cli("runs", f"{prefix}{folder}", "--json")
+        assert (code, err) == (0, "")
+        assert [run["run"] for run in json.loads(out)] == expected
+
+
+def test_another_folder_with_a_config_is_not_a_run(cli: Cli) -> None:
+    Path("config.yaml").touch()
+    assert cli("runs", ".")[2].startswith("mnist-lit: no run in .; ")
+
+
 def test_a_folder_that_holds_only_sweeps_says_how_to_list_them(cli: Cli) -> None:
     write(Path("lightning_logs/sweep_quickstart/trial_0"))
     code, _, err = cli("runs")

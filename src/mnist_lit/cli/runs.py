@@ -12,7 +12,10 @@ from mnist_lit.runs.folders import (
     LOGS,
     all_runs,
     began_and_saved,
+    best_checkpoint,
+    group_members,
     is_finished,
+    paths_named,
     recorded_command,
     run_name,
     sweep_trials,
@@ -87,18 +90,18 @@ def summarize_run(run: Path) -> RunSummary:
 def main(command: str, args: list[str]) -> None:
     """Print the table or the JSON, the newest run last. Raises InputError if there is no run."""
     parser = CommandParser(command, "List the runs in a folder with their scores.", KEYS)
-    parser.add_argument(
-        "folder", nargs="?", metavar="FOLDER", help=f"a folder of runs, or of a sweep's trials (default: {LOGS})"
-    )
+    folder = f"a folder of runs, a group, a sweep or a run, or its name in {LOGS} (default: {LOGS})"
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help=folder)
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     options = parser.parse_args(args)
-    root = Path(options.folder or LOGS)
+    given = options.folder or LOGS
+    root = next((path for path in paths_named(given) if path.is_dir()), Path(given))
     if root.is_file():
         raise InputError(f"expected a folder of runs, got the file {root}")
     if not root.is_dir():
         hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
         raise InputError(f"no folder {root}{hint}")
-    runs = all_runs(root) or sweep_trials(root)
+    runs = all_runs(root) or group_members(root) or sweep_trials(root) or list(filter(best_checkpoint, [root]))
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' have none
     if options.json:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
