@@ -36,3 +36,11 @@ def test_files_and_options_may_be_in_any_order(args: list[str]) -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--size")
     assert (parser.parse_args(args).files, parser.parse_args(args).all) == (["a", "b"], True)
+
+
+def test_help_wraps_prose_and_keeps_the_lines_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    prose, table = "many words " * 20, "a    1\nb    2"
+    for parser in (CommandParser("runs", prose, table), CommandParser("runs", "List the runs.", prose)):
+        assert max(map(len, parser.format_help().splitlines())) < 80
+    assert CommandParser("runs", prose, table).format_help().endswith(f"\n\n{table}\n")

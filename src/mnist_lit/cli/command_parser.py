@@ -11,9 +11,14 @@ class CommandParser(argparse.ArgumentParser):
     """The options of one command. Raises InputError, in one line, if they are wrong."""
 
     def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(f"mnist-lit {command}", description=description, epilog=epilog, allow_abbrev=False)
-        if epilog and "\n" in epilog:  # a table, whose lines are kept
-            self.formatter_class = argparse.RawDescriptionHelpFormatter
+        table = epilog if epilog and "\n" in epilog else ""  # its lines are kept; argparse would wrap them
+        prose = None if table else epilog
+        super().__init__(f"mnist-lit {command}", description=description, epilog=prose, allow_abbrev=False)
+        self._table = table
+
+    def format_help(self) -> str:
+        """The help of argparse, then the table."""
+        return super().format_help() + (f"\n{self._table}\n" if self._table else "")
 
     def add_model_argument(self, help: str, *, positional: bool = True) -> None:
         """Add `--model`, `--ckpt_path` as Lightning's name for it and, unless the command reads files, `MODEL`."""

@@ -23,9 +23,10 @@ from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.console import say
 
 ROBUSTNESS_IMAGES = 2000  # test images that the robustness is measured on
-KEYS = """\
---json prints one object with the keys mnist_lit, name, run, classes, files, test, group, curves, robustness and
-origin; docs/report.md describes each of them."""
+KEYS = (
+    "--json prints one object with the keys mnist_lit, name, run, classes, files, test, group, curves, robustness and "
+    "origin; docs/report.md describes each of them."
+)
 
 
 def main(command: str, args: list[str]) -> None:
