@@ -1,5 +1,6 @@
 """A network of your own on the command line: through every command that loads it, and never imported without asking."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def test_options_of_a_network_are_separated_from_the_others() -> None:
     assert named == ["--model.network", "x.Net", "--model.network.w=3"]
     assert rest == ["a.png", "--model", "latest"]
     assert build_network([]) is None
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "report", "calibrate"])
+def test_the_help_of_every_command_that_takes_it_mentions_it(cli: Cli, command: str) -> None:
+    assert re.search(r"--model\.network CLASS\s+the\s+network\s+of\s+your\s+own", cli(command, "--help")[1])
 
 
 def test_what_a_network_refuses_is_told_completely() -> None:

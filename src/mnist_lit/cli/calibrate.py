@@ -27,6 +27,7 @@ def main(command: str, args: list[str]) -> None:
         "--output", type=Path, help="write a checkpoint stripped for sharing there instead of changing this one"
     )
     parser.add_data_dir_argument()
+    parser.add_network_argument()
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     source = locate_model(options.model or LATEST)

@@ -39,6 +39,11 @@ class CommandParser(argparse.ArgumentParser):
         vars(options).setdefault("model", None)
         return options
 
+    def add_network_argument(self) -> None:
+        """List `--model.network` in the help; `cli/network.py` takes it and its arguments out before parsing."""
+        help = "the network of your own that a checkpoint needs; --model.network.NAME VALUE for each of its arguments"
+        self.add_argument("--model.network", dest="network", metavar="CLASS", help=help)
+
     def add_data_dir_argument(self) -> None:
         help = "the folder of the dataset's files (default: the run's)"
         self.add_argument("--data_dir", "--data.data_dir", dest="data_dir", help=help)

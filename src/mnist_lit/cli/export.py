@@ -17,6 +17,7 @@ def main(command: str, args: list[str]) -> None:
     output = "the file to write (default: model.onnx in the checkpoint's run, else here)"
     parser.add_argument("--output", type=Path, help=output)
     parser.add_data_dir_argument()
+    parser.add_network_argument()
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need

@@ -47,6 +47,7 @@ def main(command: str, args: list[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
     show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
+    parser.add_network_argument()
     named, args = split_network_options(args)
     try:
         options = parser.parse_args(args)

@@ -48,6 +48,7 @@ def main(command: str, args: list[str]) -> None:
     images = f"number of test images for the robustness section (default: {ROBUSTNESS_IMAGES:,})"
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
     parser.add_data_dir_argument()
+    parser.add_network_argument()
     named, args = split_network_options(args)
     options = parser.parse_args(args)
     require("--images", options.images, "1 or more", options.images >= 1)
