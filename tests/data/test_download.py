@@ -384,6 +384,22 @@ def test_a_mirror_that_sends_too_much_is_given_up(faulty_mirrors: str, monkeypat
         download_file("file", [f"{faulty_mirrors}/good"], md5(DATA), 5)
 
 
+@pytest.mark.parametrize("given", ["", ",", [""], ", {}"])
+@pytest.mark.usefixtures("mirror")
+def test_an_empty_address_is_not_a_mirror(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str | list[str]
+) -> None:
+    usual = MNIST.mirrors[0]
+    download_dataset("mnist", tmp_path, given.format(usual) if isinstance(given, str) else given)
+    assert capsys.readouterr().out.count(f" from {usual}\n") == 4
+
+
+@pytest.mark.usefixtures("contents")
+def test_a_comma_after_the_last_mirror_adds_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"every mirror failed \(http://127\.0\.0\.1:9/: [^;]*refused\); "):
+        download_dataset("mnist", tmp_path, "http://127.0.0.1:9/,")
+
+
 def test_an_empty_list_of_mirrors_is_an_error() -> None:
     with pytest.raises(AllMirrorsFailed, match="no mirrors given"):
         download_file("file", [], md5(DATA), 5)

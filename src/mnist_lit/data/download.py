@@ -82,7 +82,8 @@ def download_dataset(
     try:
         with download_lock(folder):
             remove_partial_files(folder)
-            urls = mirrors.split(",") if isinstance(mirrors, str) else mirrors
+            given = mirrors.split(",") if isinstance(mirrors, str) else mirrors or ()
+            urls = [url.strip() for url in given if url.strip()]
             for copies in _files_to_repair(dataset, data_dir):  # again: another process may have repaired some
                 _repair(dataset, copies, urls or _torchvision_class(dataset).mirrors, timeout)
     except OSError as error:
