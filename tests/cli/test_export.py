@@ -41,6 +41,12 @@ def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
     assert cli("export", "--model", "nothing.ckpt")[0] == 2
 
 
+def test_a_target_of_another_kind_is_refused_before_the_model_is_loaded(cli: Cli) -> None:
+    Path("damaged.ckpt").touch()
+    code, _, err = cli("export", "damaged.ckpt", "--output", "model.txt")
+    assert (code, err) == (2, "mnist-lit: --output: expected a name that ends in .onnx, got model.txt\n")
+
+
 @pytest.mark.slow
 def test_a_run_that_is_not_calibrated_can_be_exported(cli: Cli) -> None:
     fit = ("fit", "--data.dataset", "digits", "--trainer.max_epochs", "1")

@@ -37,9 +37,9 @@ def export_onnx(
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
     own_network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
     missing or the target cannot be written."""
+    require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     source = locate_model(model)
     network, labels, threshold, content = load_calibrated(source, own_network)
-    require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:
