@@ -178,6 +178,14 @@ def test_an_epoch_does_not_depend_on_the_global_generator() -> None:
         ({"anneal": 1.5}, r"data\.anneal: expected a fraction in \[0, 1\], got 1\.5"),
         ({"val_size": 1437}, "expected less than the 1437 images"),
         ({"val_size": 437, "batch_size": 1001}, "no more than the 1000 training images"),
+        (
+            {"val_size": 180, "fraction": 0.001},
+            r"^data\.fraction: expected at least the 128 training images of data\.batch_size, got 0\.001, ",
+        ),
+        (
+            {"val_size": 180, "per_class": 12},
+            r"^data\.per_class: expected at least the 128 .* got 12, which leaves 120$",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(options: dict[str, int], message: str) -> None:
