@@ -4,6 +4,7 @@ import contextlib
 import copy
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -494,6 +495,18 @@ def test_forward_takes_8_bit_images_or_standardized_ones(images: torch.Tensor) -
     assert module(images).equal(module(standardize(images)))
     torch.testing.assert_close(module(images), expected)
     assert not torch.allclose(module(images), module(standardize(255 - images)))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(2, 28, 28), torch.zeros(2, 3, 28, 28), torch.zeros(2, 1, 28, 28, dtype=torch.int64)],
+    ids=["no channel", "colors", "whole numbers"],
+)
+def test_forward_says_which_images_it_takes(images: torch.Tensor) -> None:
+    expected = r"^expected standardized float \(B, 1, 28, 28\) or uint8 \(B, 28, 28\), got "
+    got = re.escape(f"{images.dtype} {tuple(images.shape)}")
+    with pytest.raises(InputError, match=f"{expected}{got}$"):
+        MNISTModule()(images)
 
 
 def saved_by_a_fit(module: MNISTModule, path: Path) -> dict[str, Any]:

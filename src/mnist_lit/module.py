@@ -18,7 +18,7 @@ from mnist_lit import optim
 from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
-from mnist_lit.errors import check_arguments, check_passed_on, require
+from mnist_lit.errors import InputError, check_arguments, check_passed_on, require
 from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
@@ -124,6 +124,7 @@ class MNISTModule(CapturingModule):
         """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
 
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
+        Raises InputError for others, unless the network is your own.
         """
         fits = self._trainer is not None and self._trainer.training
         trains = fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step
@@ -275,6 +276,9 @@ class MNISTModule(CapturingModule):
 
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
+        if is_tutorial(network) and not (x.is_floating_point() and x.shape[1:] == (1, 28, 28)):
+            got = f"{images.dtype} {tuple(images.shape)}"
+            raise InputError(f"expected standardized float (B, 1, 28, 28) or uint8 (B, 28, 28), got {got}")
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
     def _count_uncounted(self) -> None:
