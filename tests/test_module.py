@@ -537,6 +537,18 @@ def test_a_checkpoint_slimmed_down_for_sharing_loads_with_what_is_evaluated(ema_
     assert same(whole.state_dict(), module.state_dict())
 
 
+def test_without_ema_a_checkpoint_with_it_loads_what_is_evaluated_but_is_not_resumed(tmp_path: Path) -> None:
+    module = MNISTModule(ema_decay=0.9)
+    saved_by_a_fit(module, path := tmp_path / "a.ckpt")
+    loaded = MNISTModule.load_from_checkpoint(path, weights_only=True, ema_decay=0.0)
+    assert module.ema is not None
+    assert loaded.ema is None
+    assert same(loaded.network.state_dict(), module.ema.state_dict())
+    assert not same(loaded.network.state_dict(), module.network.state_dict())  # the control
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        fit(MNISTModule(), ckpt_path=path)
+
+
 def test_lightnings_own_loading_refuses_too_many_classes(tmp_path: Path) -> None:
     content = load_checkpoint(PRETRAINED_DIR / "model.ckpt")
     content["hyper_parameters"]["num_classes"] = 10**7

@@ -254,7 +254,9 @@ class MNISTModule(CapturingModule):
         """
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
-        checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
+        fits = self._trainer is not None and self._trainer.training
+        if self.ema is not None or not fits:  # a fit without EMA cannot resume one with it
+            checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self._reset_train_counts()
         if saved := checkpoint.get("train_scores"):
             self._has_train_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())

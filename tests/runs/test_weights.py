@@ -37,6 +37,12 @@ def test_missing_ema_weights_are_the_networks_own() -> None:
     assert with_ema_weights({"network.a": one}, ["network.a"]) == {"network.a": one}
 
 
+def test_ema_weights_that_are_not_expected_replace_the_networks() -> None:
+    one, two, three = torch.ones(2), torch.zeros(2), torch.ones(3)
+    saved = {"network.a": one, "ema.a": two, "other": three}
+    assert with_ema_weights(saved, ["network.a", "other"]) == {"network.a": two, "other": three}
+
+
 def test_the_trained_weights_are_the_averaged_ones_if_there_are_any() -> None:
     one, two = torch.ones(2), torch.zeros(2)
     assert trained_weights({"state_dict": {"network.a.weight": one, "other": two}}) == {"a.weight": one}

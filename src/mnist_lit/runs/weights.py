@@ -37,11 +37,16 @@ def _misfit(content: Mapping[str, Any]) -> str:
 
 
 def with_ema_weights(weights: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """A checkpoint's weights; EMA weights that are expected but missing are copied from the network's."""
+    """A checkpoint's weights; EMA weights that are expected but missing are copied from the network's, and those that
+    are not expected replace the network's: they are the ones used for evaluation."""
     averaged = [name for name in expected if name.startswith(EMA_PREFIX)]
-    if not averaged or any(name.startswith(EMA_PREFIX) for name in weights):
-        return dict(weights)
-    return {**weights, **{name: weights.get(NETWORK_PREFIX + name.removeprefix(EMA_PREFIX)) for name in averaged}}
+    stored = [name for name in weights if name.startswith(EMA_PREFIX)]
+    if averaged and not stored:
+        return {**weights, **{name: weights.get(NETWORK_PREFIX + name.removeprefix(EMA_PREFIX)) for name in averaged}}
+    if stored and not averaged:
+        others = {name: value for name, value in weights.items() if name not in stored}
+        return {**others, **{NETWORK_PREFIX + name.removeprefix(EMA_PREFIX): weights[name] for name in stored}}
+    return dict(weights)
 
 
 def trained_weights(content: Mapping[str, Any]) -> dict[str, Any]:
