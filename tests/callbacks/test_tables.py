@@ -65,7 +65,7 @@ def test_a_fit_that_holds_out_no_images_says_that_its_model_rejects_nothing(
     code, out, _ = cli(*tiny_fit, "--data.val_size", "0", "--trainer.max_steps", "1")
     assert code == 0
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines() if line.strip()}
-    assert lines["epochs"].startswith("0.5 ")
+    assert lines["epochs"] == "0.5  (1 step)"
     assert lines["calibration"].startswith("none, so no image is rejected; ")
     assert "again with --data.val_size 143, then" in lines["calibration"]  # of 1,437 images
     assert lines["calibration"].endswith("`mnist-lit calibrate lightning_logs/version_0 --like THAT_RUN`")

@@ -21,7 +21,7 @@ def test_a_recipe_runs_for_a_step(path: Path, cli: Cli) -> None:
     small = ["--data.dataset", "digits", "--data.val_size", "180", "--trainer.fast_dev_run", "true"]
     code, out, err = cli("fit", "--config", path.stem, *small)
     assert (code, err) == (0, "")
-    assert "(1 steps)" in out
+    assert "(1 step)" in out
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

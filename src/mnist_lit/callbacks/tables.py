@@ -75,12 +75,12 @@ class FitTable(Callback):
         rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
         best, run = self.tracker.best, self.start.run
         checkpoint = best_checkpoint(run) if run and self.saves else None
-        epochs, images = epochs_trained(trainer), evaluated_images(trainer)
+        epochs, steps, images = epochs_trained(trainer), trainer.global_step, evaluated_images(trainer)
         holds_out = getattr(trainer.datamodule, "val_size", 0)  # type: ignore[attr-defined]
         validates = holds_out and trainer.limit_val_batches
         without = "none: training ended before the first validation" if validates else "none: no validation"
         fields = {
-            "epochs": f"{format_epochs(epochs)}  ({trainer.global_step:,} steps)",
+            "epochs": f"{format_epochs(epochs)}  ({steps:,} step{'s' * (steps != 1)})",
             "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",
             "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else without,
             "checkpoint": str(checkpoint or "none"),
