@@ -154,3 +154,13 @@ def test_a_digit_fills_the_picture_if_it_reaches_from_border_to_border() -> None
     assert not fills_picture(np.pad(stroke, ((0, 0), (0, 9))))  # from top to bottom only
     assert not fills_picture(np.ones((20, 20), bool))  # the ink covers the border
     assert not fills_picture(np.zeros((20, 20), bool))
+
+
+@pytest.mark.parametrize(("width", "height"), [(110, 140), (90, 130)])
+def test_two_lines_of_a_cell_do_not_belong_to_the_digit_between_them(
+    width: int, height: int, seven: NDArray[np.uint8]
+) -> None:
+    """Their box is that of a digit that fills the picture. Nor is the seven's bar a third line, as on ruled paper."""
+    cell = write_seven(page(width, height), width // 2 - 24, height // 2 - 54)
+    ImageDraw.Draw(cell).line((3, 0, 3, height - 6, width, height - 6), 40, 3)
+    assert likeness(center_digit(cell), seven) > 0.98

@@ -97,8 +97,9 @@ def two_inks(*marks: tuple[tuple[float, ...], int, int], pen: int = 8) -> Image.
 PALE = (300, 50, 260, 100, 300, 150)  # as high as the seven
 
 
-def test_pencil_beside_ink_is_found() -> None:
-    both = two_inks((PALE, 165, 8))
+@pytest.mark.parametrize(("pencil", "pen"), [(8, 8), (8, 22)])
+def test_pencil_beside_ink_is_found(pencil: int, pen: int) -> None:
+    both = two_inks((PALE, 165, pencil), pen=pen)
     assert len(find_digits(both)) == 2
     assert digit_hypotheses(both).beside == 1
 
@@ -108,7 +109,7 @@ def test_pencil_beside_ink_is_found() -> None:
     [
         ((PALE, 190, 8), 8),  # shows through from the back
         ((PALE, 165, 30), 8),  # a blot
-        ((PALE, 165, 6), 20),  # thinner than the pen by far
+        ((PALE, 165, 4), 20),  # thinner than the pen by far
         (((280, 100, 284, 100), 165, 8), 8),  # a speck
         (((260, 100, 320, 100), 165, 8), 8),  # a dash
         (((165, 190, 395, 10), 165, 8), 8),  # longer than a digit

@@ -156,3 +156,21 @@ def test_a_small_or_flat_picture_raises_no_error(shape: tuple[int, int]) -> None
     corner = np.full(shape, 255, np.uint8)
     corner[shape[0] // 3 :, shape[1] // 3 :] = 0
     assert find_panels(corner) == []
+
+
+@pytest.mark.parametrize("button", [(60, 420, 180, 460), (60, 30, 180, 70), (380, 120, 470, 160)])
+@pytest.mark.parametrize(("window", "canvas", "ink"), [(255, 0, 255), (30, 255, 0), (255, 225, 20)])
+def test_the_buttons_of_a_drawing_app_are_no_panels(
+    button: tuple[int, int, int, int], window: int, canvas: int, ink: int
+) -> None:
+    app = page(480, 560, window)
+    draw = ImageDraw.Draw(app)
+    draw.rectangle((60, 100, 359, 399), canvas)
+    draw.rectangle(button, 150)
+    draw.text((button[0] + 20, button[1] + 8), "Clear", 0, font_size=20)
+    draw.text((200, 8), "Draw a digit", 255 - window, font_size=24)
+    write_seven(app, 150, 150, zoom=2, pen=16, color=ink)
+    assert len(find_panels(np.asarray(app))) == 1
+    found = find_digit(app)
+    assert found
+    assert np.allclose(found.box, (142, 142, 278, 358), atol=10)

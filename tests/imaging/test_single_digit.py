@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
 from mnist_lit.imaging.mnist_format import BOX_SIZE
 
 
@@ -106,3 +106,11 @@ def test_the_foot_of_a_digit_is_not_an_underline(strokes: list[list[tuple[int, i
     assert found
     corners = np.array([corner for stroke in strokes for corner in stroke])
     assert np.allclose(found.box, (*(corners.min(axis=0) - 4), *(corners.max(axis=0) + 4)), atol=4)
+
+
+def test_a_digit_of_a_thick_pen_is_found_without_a_thin_tilted_line_across_it() -> None:
+    plain, crossed = (write_seven(page(200, 200), 70, 30, zoom=1.2, pen=16) for _ in range(2))
+    ImageDraw.Draw(crossed).line((0, 138, 199, 146), 40, 3)
+    alone = find_digit(plain)
+    assert alone
+    assert any(np.allclose(found.box, alone.box, atol=2) for found in digit_hypotheses(crossed).found)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from imaging.drawing import page, write_seven
 from mnist_lit.imaging.components import Component
 from mnist_lit.imaging.find_digits import find_digits, page_hypotheses
-from mnist_lit.imaging.text_lines import find_commas
+from mnist_lit.imaging.text_lines import find_blanks, find_commas
 
 
 def large_and_small(small: int = 5) -> Image.Image:
@@ -119,3 +119,40 @@ def test_a_comma_is_short_and_at_the_foot_of_a_digit() -> None:
     )
     assert find_commas([digit, comma, apostrophe, point, far, high, wide], 100) == [comma]
     assert find_commas([comma], 100) == []
+
+
+@pytest.mark.parametrize("top", [40, 300])  # beside the lines, and below
+def test_a_drawing_does_not_decide_how_high_the_digits_are(top: int) -> None:
+    picture = page(1000, 800)
+    places = [(60 + 70 * column, 60 + 90 * line) for line in range(2) for column in range(5)]
+    for left, upper in places:
+        write_seven(picture, left, upper, zoom=0.4, pen=5)
+    ImageDraw.Draw(picture).ellipse((550, top, 850, top + 400), outline=60, width=40)
+    found = sorted(digit.box[1::-1] for digit in find_digits(picture))
+    assert len(found) == 11
+    sevens = [place for place in found if place[1] < 500]
+    assert np.allclose(sevens, [place[::-1] for place in places], atol=6)
+
+
+@pytest.mark.parametrize("gap", [4, 14])
+def test_the_lines_under_single_digits_are_left_out(gap: int) -> None:
+    form = page(900, 260)
+    for left in range(60, 860, 160):
+        write_seven(form, left, 60)
+        foot = 164 + gap + (left // 160 % 2) * 12  # so that they are not one ruled line
+        ImageDraw.Draw(form).line((left - 8, foot, left + 72, foot), 40, 4)
+    boxes = [found.box for found in find_digits(form)]
+    assert np.allclose(boxes, [(left, 56, left + 64, 162) for left in range(60, 860, 160)], atol=3)
+
+
+def test_a_line_under_a_digit_is_low_and_at_least_as_wide() -> None:
+    digit = Component(0, 10, 100, 70, np.ones((100, 60), bool))
+    for top, left, bottom, right, expected in (
+        (104, 8, 112, 80, True),
+        (95, 8, 103, 80, True),  # touches the foot
+        (104, 20, 112, 80, False),  # begins to the right
+        (104, 8, 124, 80, False),  # too high
+        (40, 8, 48, 80, False),  # crosses the digit
+    ):
+        line = Component(top, left, bottom, right, np.ones((bottom - top, right - left), bool))
+        assert find_blanks([digit, line], 100) == [line] * expected

@@ -108,13 +108,16 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     return found
 
 
+def text_height(one: Component) -> int:
+    """A component's size, or its height if it is wider than any digit, since it is several that touch."""
+    return one.height if one.width > MAX_ASPECT * one.height else one.size
+
+
 def typical_height(found: Sequence[Component]) -> float:
-    """Median size, weighted by ink, so that dust does not count; 0 if there are no components. A component wider than
-    any digit is several that touch, and counts with its height."""
+    """Median `text_height`, weighted by ink, so that dust does not count; 0 if there are no components."""
     if not found:
         return 0.0
-    heights = [one.height if one.width > MAX_ASPECT * one.height else one.size for one in found]
-    sizes, areas = np.array([heights, [one.area for one in found]])
+    sizes, areas = np.array([[text_height(one) for one in found], [one.area for one in found]])
     return float(np.quantile(sizes, 0.5, weights=areas, method="inverted_cdf"))
 
 

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 
 from mnist_lit.imaging.border import border, border_coverage, corners, frame_depths, from_each_side, has_full_side
+from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
 from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.single_digit import SECOND_COST, SingleDigit, single_digit_hypotheses
+from mnist_lit.imaging.single_digit import CUT_OFF_WEIGHT, SECOND_COST, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
 MIN_CERTAINTY = 0.9  # below this, ink and paper may be mixed up
@@ -118,8 +119,9 @@ def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
 def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
     """The ink of a digit that fills the picture, dark on light or the reverse; empty if no digit seems to. first and
     other: a first look at the picture, and at its inverse if ink and paper may be mixed up."""
-    versions = [(gray, first[1])] if first and fills_picture(first[0].mask) else []
-    inverse = 255 - gray
+    versions, inverse = [], 255 - gray
+    if first and fills_picture(first[0].mask) and not _has_clear_digit(first[0].mask):
+        versions.append((gray, first[1]))
     if first and other and not has_full_side(first[0].mask) and fills_picture(other[0].mask):
         versions.append((inverse, other[1]))
     elif (
@@ -131,6 +133,15 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
     framed = [add_margin(version, paper, margin) for version, paper in versions]
     inks = [ink for picture in framed if (ink := find_ink(picture, DIGIT))]
     return [FoundInk(ink, -margin, -margin).less_likely(place > 0) for place, ink in enumerate(inks)]
+
+
+def _has_clear_digit(mask: Mask) -> bool:
+    """Whether what seems to be the digit is clear of the border, so that other ink fills the picture, such as two lines
+    of its cell."""
+    _, stats = label_components(mask)
+    clear = clear_of_border(stats[1:], mask.shape)
+    areas = stats[1:, 4] * np.where(clear, 1, CUT_OFF_WEIGHT)
+    return bool(clear[areas.argmax()])
 
 
 def fills_picture(mask: Mask) -> bool:

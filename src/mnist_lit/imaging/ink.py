@@ -23,6 +23,7 @@ FADED_LEVEL = 0.35  # local threshold, as a fraction of the strongest ink nearby
 PALEST = 1 / 3  # strength, instead of 1, down to which faint strokes are followed
 PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
 MAX_SIZE_RATIO = 2.0  # factor by which writing in a paler ink may differ
+MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
 MAX_ALONG = 0.6  # fraction of its own longer side above which such ink lies along the border
 MAX_BROAD = 2.0  # wider strokes, as a multiple of the third quartile, do not count
@@ -246,6 +247,6 @@ def _paler_writing(
     found = []
     for label in np.flatnonzero(other).tolist():
         part = slice(top[label], top[label] + height[label]), slice(left[label], left[label] + width[label])
-        if 1 / MAX_SIZE_RATIO <= stroke_width(labels[part] == label) / stroke <= MAX_SIZE_RATIO:
+        if MIN_PALER_PEN <= stroke_width(labels[part] == label) / stroke <= MAX_SIZE_RATIO:
             found.append(label)
     return found

@@ -19,6 +19,7 @@ MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of th
 # Least fractions of a panel's sides, and of its area, that differ from the margin.
 MIN_STRAIGHT, MIN_DIFFERENT = 0.95, 0.55
 MAX_LABEL = 0.25  # height of the highest label, as a fraction of the lowest panel's
+MAX_BUTTON, MIN_BUTTON_WIDTH = 0.4, 1.3  # an app's button: height in heights of the highest panel, width in its own
 PANEL_INSET = 0.01  # by which a panel is cropped, as a fraction of its shorter side; at least a pixel
 
 
@@ -42,11 +43,12 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
     panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, different, solid, *box)]
     # The bowl of a label's letter may be solid, too.
-    large = MAX_LABEL * max((height for *_, height in panels), default=0)
-    panels = [box for box in panels if box[3] > large or min(box[2:]) >= IMAGE_SIZE]
+    highest = max((height for *_, height in panels), default=0)
+    panels = [box for box in panels if box[3] > MAX_LABEL * highest or min(box[2:]) >= IMAGE_SIZE]
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)
+    panels = [box for box in panels if box[3] > MAX_BUTTON * highest or box[2] < MIN_BUTTON_WIDTH * box[3]]
     if not panels or labels[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
         return []
     corners = [

@@ -236,9 +236,10 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
     return np.where(removed, paper, gray)
 
 
-def ruled_lines(mask: Mask, stroke: float, fraction: float) -> list[Component]:
+def ruled_lines(mask: Mask, stroke: float, fraction: float, *, with_steps: bool = False) -> list[Component]:
     """Straight lines longer than this fraction of the picture's side, within 7° of horizontal or vertical, without the
-    ink that crosses them: pixels count only where the ink is no thicker than the line."""
+    ink that crosses them: pixels count only where the ink is no thicker than the line. with_steps: runs of ink continue
+    across steps of a pixel, as in a thin line that is slightly tilted."""
     lines = []
     reach = round(WINDOW_STROKES * stroke) | 1
     for transposed in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
@@ -249,7 +250,8 @@ def ruled_lines(mask: Mask, stroke: float, fraction: float) -> list[Component]:
             continue
         row = np.ones((1, reach), np.uint8)
         padded = np.pad(ink, ((0, 0), (reach, reach)))  # of paper; OpenCV's own borders count as ink when it erodes
-        long = cv2.morphologyEx(padded, cv2.MORPH_OPEN, row)
+        runs = cv2.dilate(padded, np.ones((3, 1), np.uint8)) if with_steps else padded
+        long = np.asarray(cv2.morphologyEx(runs, cv2.MORPH_OPEN, row), np.uint8) & padded
         if not long.any():
             continue
         joined = cv2.morphologyEx(long, cv2.MORPH_CLOSE, row)[:, reach:-reach]

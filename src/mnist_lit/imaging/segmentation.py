@@ -24,12 +24,20 @@ from mnist_lit.imaging.components import (
 from mnist_lit.imaging.gray import Strength
 from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.ruling import ruled_lines
-from mnist_lit.imaging.stroke_width import ink_distances
-from mnist_lit.imaging.text_lines import MAX_FRAGMENT, find_commas, height_of_line, text_lines
+from mnist_lit.imaging.stroke_width import ink_distances, stroke_width
+from mnist_lit.imaging.text_lines import (
+    MAX_FRAGMENT,
+    find_blanks,
+    find_commas,
+    lines_with_heights,
+    without_drawings,
+)
 
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
-MIN_TABLE_LINE = 0.25  # shortest ruled line, as a fraction of the picture's side
+# Fractions of the picture's side.
+MIN_TABLE_LINE = 0.25  # shortest ruled line
+MIN_BESIDE_DRAWING = 0.01  # smallest writing beside a drawing
 # Fractions of the page's typical digit height.
 MAX_STRAIGHT_STROKE = 2.0  # longest stroke of a digit
 MIN_WIDE = 0.8  # width from which on a component may be two digits
@@ -47,7 +55,7 @@ CUT_COSTS = (0.5, 1.0)  # per side that is cut through one stroke, and through t
 GAP_COST = 6.0  # per gap as wide as a digit is high
 HEIGHT_COST, WIDTH_COST = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 MIN_UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
-COMMA_COST, COMMA_PART_COST = 4.0, 1.5  # of reading a comma as a digit, and as a part of one
+MARK_COST, MARK_PART_COST = 4.0, 1.5  # of reading a comma, or the line below a digit, as a digit and as a part of one
 SKIP_COST = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
 
 
@@ -97,7 +105,10 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
             break
         lines = long + [line for line in lines if _spans_cell(line, long, MAX_SPECK * typical)]
         unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
-    sized = [one for one in unruled if MAX_SPECK * typical <= one.size < 4 * typical and not _is_hole(one)]
+    _, written = without_drawings(
+        [one for one in unruled if one.size >= MIN_BESIDE_DRAWING * max(ink.mask.shape)], typical
+    )
+    sized = [one for one in unruled if MAX_SPECK * written <= one.size < 4 * typical and not _is_hole(one)]
     around = frames(sized)
     typical = typical_height([one for one in sized if one not in around]) or typical
     inside = [
@@ -105,12 +116,17 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         for one in sized
         if (one.clear_of_border(ink.mask.shape) or one.height > MAX_FRAGMENT * typical) and one not in around
     ]
-    text = text_lines(inside, typical)
+    drawings, written = without_drawings(inside, typical)
+    text = lines_with_heights([one for one in inside if one not in drawings], written)
+    if drawings:
+        ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
+        text += lines_with_heights(drawings, typical)
+        text.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line[0]])))
     found: list[list[Segment]] = []
-    for line in text:
-        found.append(_segments(line, height_of_line(line, typical), ink))
+    for line, height in text:
+        found.append(_segments(line, height, ink))
         if sum(map(len, found)) > MAX_SEGMENTS:
-            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line in text]
+            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line, _ in text]
     return found
 
 
@@ -134,7 +150,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             (leftmost, _), *others = _cut(part, typical, ink.stroke)
             pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
-    commas = find_commas(line, typical)
+    marks = find_commas(line, typical) + find_blanks(line, typical)
     segments = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -151,12 +167,12 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             cost = cuts + GAP_COST * gaps + HEIGHT_COST * max(0.0, tall) + WIDTH_COST * max(0.0, wide)
             if stop > first + 1 and cost > MIN_UNLIKELY:
                 continue
-            comma = any(part in commas for part in parts)
+            mark = any(part in marks for part in parts)
             single = stop == first + 1
-            cost += comma * (COMMA_COST if single else COMMA_PART_COST)
+            cost += mark * (MARK_COST if single else MARK_PART_COST)
             segments.append(Segment(first, stop, union(parts), cost))
             if single and not MAX_FRAGMENT * typical <= height <= MIN_BLOT * typical:
-                segments.append(Segment(first, stop, None, 0.0 if comma else SKIP_COST))
+                segments.append(Segment(first, stop, None, 0.0 if mark else SKIP_COST))
     return segments
 
 

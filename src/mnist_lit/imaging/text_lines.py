@@ -5,19 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.components import STROKE_GAP, Component, overlaps, typical_height
+from mnist_lit.imaging.components import STROKE_GAP, Component, overlaps, text_height, typical_height
 
 # Fractions of the page's typical digit height.
 MAX_DASH, MAX_FRAGMENT = 0.3, 0.6  # heights of the lowest digit, and of the tallest part of one
 MAX_SMALL_LINE, MAX_SMALL_DIGIT = 0.5, 0.75  # heights of the highest line of small digits, and of its highest digit
 MAX_COMMA = 0.55  # height of the highest comma
+MAX_BLANK = 0.15  # height of the highest line below a digit
 MIN_NEIGHBOR, MAX_NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
 MAX_MISALIGNED = 0.25  # greatest difference of the heights of pieces in a line
 # Of neighbors in a line.
 MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower one's height
 LAST_IN_LINE = 3  # how many are looked at
 MIN_SMALL_DIGITS, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
-MAX_COMMA_WIDTH = 0.8  # as a fraction of its height
+MAX_COMMA_WIDTH, MIN_BLANK_WIDTH = 0.8, 5.0  # of a comma and of a line below a digit, as fractions of their heights
+# Of a drawing, a logo or a stamp beside the writing: least height, as a multiple of the writing's. Least number of
+# components that are writing, and the least ratio of their heights to the usual one, or of that to theirs.
+MIN_DRAWING, MIN_WRITTEN, MIN_ALIKE = 2.5, 4, 0.6
 MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # between which lines are not taken as level
 MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
 MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
@@ -84,6 +88,25 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
     return [sorted(line, key=lambda one: one.left) for line in lines]
 
 
+def lines_with_heights(found: Sequence[Component], typical: float) -> list[tuple[list[Component], float]]:
+    """The lines of `text_lines`, each with the typical height of its digits."""
+    return [(line, height_of_line(line, typical)) for line in text_lines(found, typical)]
+
+
+# What is drawn on a page may have more ink than all that is written there, and so set the typical height.
+def without_drawings(found: Sequence[Component], typical: float) -> tuple[list[Component], float]:
+    """The components that are far larger than the writing, such as a logo, and the typical height of the writing. None
+    of them are, unless the typical height is that large, too, and there is writing of about the same height."""
+    sizes = np.array([text_height(one) for one in found])
+    if len(sizes) <= MIN_WRITTEN:
+        return [], typical
+    usual = float(np.quantile(sizes, 0.5, weights=sizes, method="inverted_cdf"))
+    alike = (MIN_ALIKE * usual <= sizes) & (MIN_ALIKE * sizes <= usual)
+    if typical <= MIN_DRAWING * usual or np.count_nonzero(alike) < MIN_WRITTEN:
+        return [], typical
+    return [one for one, size in zip(found, sizes, strict=True) if size > MIN_DRAWING * usual], usual
+
+
 def height_of_line(line: Sequence[Component], typical: float) -> float:
     """The typical height of a line's digits if they are far smaller than those of other lines; else the page's."""
     own = typical_height(line)
@@ -123,6 +146,18 @@ def _shared_heights(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.floa
     """How far a component and boxes (…, 4) overlap down, as a fraction of the lower one's height; negative = gap."""
     heights = np.minimum(boxes[..., 2] - boxes[..., 0], one.height)
     return np.asarray(_overlaps(one, boxes)[..., 0] / heights)
+
+
+def find_blanks(found: Sequence[Component], typical: float) -> list[Component]:
+    """The lines on which single digits are written, as on a form with one for each digit."""
+    lines = [one for one in found if one.height <= MAX_BLANK * typical and one.width >= MIN_BLANK_WIDTH * one.height]
+    tall = [one for one in found if one.height >= MAX_FRAGMENT * typical] if lines else []
+    return [line for line in lines if any(_is_below(line, digit) for digit in tall)]
+
+
+def _is_below(line: Component, digit: Component) -> bool:
+    """Whether a line lies below a digit, or touches its foot, and is at least as wide."""
+    return line.top >= digit.bottom - line.height and line.left <= digit.left and digit.right <= line.right
 
 
 def find_commas(found: Sequence[Component], typical: float) -> list[Component]:
