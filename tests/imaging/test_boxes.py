@@ -106,10 +106,3 @@ def test_separate_bars_that_form_boxes_are_one_digit() -> None:
     one, (same,) = find_digit(eight), find_digits(eight)
     assert one
     assert np.allclose([one.box, same.box], (87, 42, 213, 259), atol=4)
-
-
-def test_a_wide_circle_around_a_single_digit_does_not_belong_to_it(seven: NDArray[np.uint8]) -> None:
-    """A zero with a mark inside is narrower, or its mark is lower."""
-    circled = write_seven(page(400, 400), 170, 150)
-    ImageDraw.Draw(circled).ellipse((80, 80, 320, 320), outline=40, width=6)
-    assert likeness(center_digit(circled), seven) > 0.98

@@ -174,3 +174,12 @@ def test_the_buttons_of_a_drawing_app_are_no_panels(
     found = find_digit(app)
     assert found
     assert np.allclose(found.box, (142, 142, 278, 358), atol=10)
+
+
+def test_an_answer_box_below_a_picture_is_a_panel() -> None:
+    """It is higher than a button."""
+    shown = page(600, 640, 255)
+    for box, left, top in (((60, 40, 460, 440), 200, 150), ((60, 470, 540, 610), 100, 490)):
+        ImageDraw.Draw(shown).rectangle(box, 0)
+        write_seven(shown, left, top, color=255)
+    assert len(find_panels(np.asarray(shown))) == 2

@@ -114,3 +114,10 @@ def test_a_digit_of_a_thick_pen_is_found_without_a_thin_tilted_line_across_it() 
     alone = find_digit(plain)
     assert alone
     assert any(np.allclose(found.box, alone.box, atol=2) for found in digit_hypotheses(crossed).found)
+
+
+def test_lines_near_the_sides_of_ruled_paper_are_lines() -> None:
+    plain, ruled = (write_seven(page(220, 220), 80, 60) for _ in range(2))
+    for row in (14, 110, 206):
+        ImageDraw.Draw(ruled).line((14, row, 206, row), 40, 3)
+    assert likeness(center_digit(ruled), center_digit(plain)) > 0.9

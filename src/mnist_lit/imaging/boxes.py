@@ -35,9 +35,7 @@ def frames(found: Sequence[Component]) -> list[Component]:
 
 def is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
     """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    is_circle = outer.width > MIN_CIRCLE_WIDTH * outer.height and inner.height > MAX_MARK * outer.height
-    is_large = inner.size > MIN_FRAMED_INK * outer.size
-    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or is_large or is_circle
+    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > MIN_FRAMED_INK * outer.size
 
 
 def boxes(found: Sequence[Component], stroke: float) -> list[Component]:

@@ -27,7 +27,7 @@ MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the oth
 MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
 MAX_ALONG = 0.6  # fraction of its own longer side above which such ink lies along the border
 MAX_BROAD = 2.0  # wider strokes, as a multiple of the third quartile, do not count
-# By how much darkness is amplified on paper of each gray level; noise in deep shadow is not.
+# Factor on darkness by the paper's gray level; constant below 64, so that noise in deep shadow is not amplified.
 AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 

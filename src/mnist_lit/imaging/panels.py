@@ -19,7 +19,7 @@ MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of th
 # Least fractions of a panel's sides, and of its area, that differ from the margin.
 MIN_STRAIGHT, MIN_DIFFERENT = 0.95, 0.55
 MAX_LABEL = 0.25  # height of the highest label, as a fraction of the lowest panel's
-MAX_BUTTON, MIN_BUTTON_WIDTH = 0.4, 1.3  # an app's button: height in heights of the highest panel, width in its own
+MIN_BUTTON_WIDTH = 1.3  # of an app's button, which is as low as a label, in its heights
 PANEL_INSET = 0.01  # by which a panel is cropped, as a fraction of its shorter side; at least a pixel
 
 
@@ -48,7 +48,7 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)
-    panels = [box for box in panels if box[3] > MAX_BUTTON * highest or box[2] < MIN_BUTTON_WIDTH * box[3]]
+    panels = [box for box in panels if box[3] > MAX_LABEL * highest or box[2] < MIN_BUTTON_WIDTH * box[3]]
     if not panels or labels[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
         return []
     corners = [

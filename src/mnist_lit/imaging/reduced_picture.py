@@ -62,7 +62,7 @@ def reduced_picture(picture: Picture, max_side: int) -> ReducedPicture:
         expected = 'an image of mode "L" or "RGB", or uint8 (H, W) or (H, W, 3)'
         raise ValueError(f"expected {expected}, got {kind}; call open_picture first")
     if not isinstance(picture, Image.Image) and max(np.shape(picture)) <= max_side:
-        return ReducedPicture(picture, (1.0, 1.0))
+        return ReducedPicture(np.asarray(picture), (1.0, 1.0))
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     pixels = np.asarray(reduce_picture(image, max_side))
     width, height = image.info.get(ORIGINAL_SIZE, image.size)  # before `open_picture` reduced it

@@ -29,8 +29,8 @@ from mnist_lit.imaging.text_lines import (
     MAX_FRAGMENT,
     find_blanks,
     find_commas,
+    find_drawings,
     lines_with_heights,
-    without_drawings,
 )
 
 MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
@@ -55,7 +55,8 @@ CUT_COSTS = (0.5, 1.0)  # per side that is cut through one stroke, and through t
 GAP_COST = 6.0  # per gap as wide as a digit is high
 HEIGHT_COST, WIDTH_COST = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 MIN_UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
-MARK_COST, MARK_PART_COST = 4.0, 1.5  # of reading a comma, or the line below a digit, as a digit and as a part of one
+COMMA_COST, COMMA_PART_COST = 4.0, 1.5  # of reading a comma as a digit, and as a part of one
+BLANK_COST, BLANK_PART_COST = 1.0, 0.5  # of leaving out a line below a digit, and of reading it as a part of the digit
 SKIP_COST = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
 
 
@@ -105,7 +106,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
             break
         lines = long + [line for line in lines if _spans_cell(line, long, MAX_SPECK * typical)]
         unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
-    _, written = without_drawings(
+    _, written = find_drawings(
         [one for one in unruled if one.size >= MIN_BESIDE_DRAWING * max(ink.mask.shape)], typical
     )
     sized = [one for one in unruled if MAX_SPECK * written <= one.size < 4 * typical and not _is_hole(one)]
@@ -116,7 +117,7 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         for one in sized
         if (one.clear_of_border(ink.mask.shape) or one.height > MAX_FRAGMENT * typical) and one not in around
     ]
-    drawings, written = without_drawings(inside, typical)
+    drawings, written = find_drawings(inside, typical)
     text = lines_with_heights([one for one in inside if one not in drawings], written)
     if drawings:
         ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
@@ -150,7 +151,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             (leftmost, _), *others = _cut(part, typical, ink.stroke)
             pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
-    marks = find_commas(line, typical) + find_blanks(line, typical)
+    commas, blanks = find_commas(line, typical), find_blanks(line, typical)
     segments = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -167,12 +168,12 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             cost = cuts + GAP_COST * gaps + HEIGHT_COST * max(0.0, tall) + WIDTH_COST * max(0.0, wide)
             if stop > first + 1 and cost > MIN_UNLIKELY:
                 continue
-            mark = any(part in marks for part in parts)
+            comma, blank = (any(part in marks for part in parts) for marks in (commas, blanks))
             single = stop == first + 1
-            cost += mark * (MARK_COST if single else MARK_PART_COST)
+            cost += comma * (COMMA_COST if single else COMMA_PART_COST) + blank * (0 if single else BLANK_PART_COST)
             segments.append(Segment(first, stop, union(parts), cost))
             if single and not MAX_FRAGMENT * typical <= height <= MIN_BLOT * typical:
-                segments.append(Segment(first, stop, None, 0.0 if mark else SKIP_COST))
+                segments.append(Segment(first, stop, None, 0.0 if comma else BLANK_COST if blank else SKIP_COST))
     return segments
 
 

@@ -22,14 +22,13 @@ SECOND_COST = 1.0  # in nats, of any but the first hypothesis
 # Fractions of the picture's side.
 MIN_RULED_LINE, MAX_LINE_START = 0.6, 0.03  # shortest ruled line, and its farthest start from the border
 MIN_RULED_DIGIT = 0.1  # smallest digit on ruled paper
-MAX_RIM = 0.1  # farthest side of a cell from the picture's
-MAX_RUN = 0.3  # longest run of ink that a line must have; a thick pen's window is longer
+MAX_RUN = 0.3  # window above which a line may have steps; a thick pen's is longer than the runs of a thin line
 # Fractions of the digit's longer side.
 MIN_FRAMED = 0.25  # smallest digit inside a frame
 MAX_LINK = 0.1  # widest gap between two pieces of a broken stroke
 MIN_OVERHANG = 0.1  # shortest overhang of a ruled line on either side of the digit
 # Other fractions.
-MAX_THIN = 0.5  # thickness of a slightly tilted line, of the stroke width
+MAX_THIN = 0.5  # greatest thickness of a line with steps, of the stroke width
 MIN_OTHER_HEIGHT = 0.6  # lowest height of another digit, of the digit's height
 MIN_OTHER_INK = 0.3  # least ink of a component that may be the digit instead of the largest one, of that one's ink
 MIN_BAR_WIDTH = 3.0  # least width of an underline, as a fraction of its height
@@ -73,7 +72,7 @@ def _digits_on_lines(ink: Ink, all_ink: Sequence[Component]) -> SingleDigit:
     first = next(iter(found.hypotheses), None)
     if not first or first.size < MIN_RULED_DIGIT * max(shape):
         return _largest_digits(all_ink, shape)
-    many = sum(not _is_along_border(line, shape) for line in lines) > 2  # without the sides of a cell
+    many = max(sum(line.axis == axis for line in lines) for axis in (0, 1)) > 2  # a cell has two sides of each kind
     ruled = [line for line in lines if many or _passes_digit(line, first, shape)]
     if len(ruled) < len(lines):
         found = _largest_digits(components(erase(ink.mask, ruled)), shape)
@@ -151,12 +150,6 @@ def _is_bar(one: Component, digit: Component) -> bool:
     apart = one.bottom <= digit.top + one.height or one.top >= digit.bottom - one.height
     overhang = min(digit.left - one.left, one.right - digit.right)
     return apart and one.width > MIN_BAR_WIDTH * one.height and overhang >= MIN_OVERHANG * digit.size
-
-
-def _is_along_border(line: Component, shape: tuple[int, ...]) -> bool:
-    """Whether a line runs close to one of the picture's sides."""
-    (start, stop), side = line.span(1 - line.axis), shape[1 - line.axis]
-    return stop <= MAX_RIM * side or start >= (1 - MAX_RIM) * side
 
 
 def _passes_digit(line: Component, digit: Component, shape: tuple[int, ...]) -> bool:

@@ -19,9 +19,8 @@ MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower on
 LAST_IN_LINE = 3  # how many are looked at
 MIN_SMALL_DIGITS, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
 MAX_COMMA_WIDTH, MIN_BLANK_WIDTH = 0.8, 5.0  # of a comma and of a line below a digit, as fractions of their heights
-# Of a drawing, a logo or a stamp beside the writing: least height, as a multiple of the writing's. Least number of
-# components that are writing, and the least ratio of their heights to the usual one, or of that to theirs.
-MIN_DRAWING, MIN_WRITTEN, MIN_ALIKE = 2.5, 4, 0.6
+MIN_DRAWING = 2.5  # height of the lowest drawing, as a multiple of that of the writing beside it
+MIN_WRITTEN, MIN_ALIKE = 4, 0.6  # fewest pieces of that writing, and the least ratio of their heights to the usual one
 MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # between which lines are not taken as level
 MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
 MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
@@ -94,9 +93,10 @@ def lines_with_heights(found: Sequence[Component], typical: float) -> list[tuple
 
 
 # What is drawn on a page may have more ink than all that is written there, and so set the typical height.
-def without_drawings(found: Sequence[Component], typical: float) -> tuple[list[Component], float]:
-    """The components that are far larger than the writing, such as a logo, and the typical height of the writing. None
-    of them are, unless the typical height is that large, too, and there is writing of about the same height."""
+def find_drawings(found: Sequence[Component], typical: float) -> tuple[list[Component], float]:
+    """The drawings, such as a logo, and the typical height of the writing beside them. There are none unless the
+    typical height is that large, too, and at least four pieces are about as high as the usual one. Three in a line are
+    digits."""
     sizes = np.array([text_height(one) for one in found])
     if len(sizes) <= MIN_WRITTEN:
         return [], typical
@@ -104,7 +104,10 @@ def without_drawings(found: Sequence[Component], typical: float) -> tuple[list[C
     alike = (MIN_ALIKE * usual <= sizes) & (MIN_ALIKE * sizes <= usual)
     if typical <= MIN_DRAWING * usual or np.count_nonzero(alike) < MIN_WRITTEN:
         return [], typical
-    return [one for one, size in zip(found, sizes, strict=True) if size > MIN_DRAWING * usual], usual
+    drawings = [one for one, size in zip(found, sizes, strict=True) if size > MIN_DRAWING * usual]
+    if any(len(line) >= MIN_SMALL_DIGITS for line in _level_lines(drawings, typical)):
+        return [], typical
+    return drawings, usual
 
 
 def height_of_line(line: Sequence[Component], typical: float) -> float:
