@@ -134,11 +134,11 @@ class MNISTDataModule(pl.LightningDataModule):
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
         self.val_size = data.val or self.val_size
         parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)
-        left = len(parts[0])
-        if reduced := "per_class" if self.per_class else "fraction" if self.fraction < 1 else "":
-            expected = f"at least the {self.batch_size} training images of data.batch_size"
-            given = f"{getattr(self, reduced)}, which leaves {left}"
-            require(f"data.{reduced}", given, expected, self.batch_size <= left)
+        left, whole = len(parts[0]), total - len(parts[1])
+        if left < self.batch_size <= whole:
+            name, value = ("per_class", self.per_class) if self.per_class else ("fraction", self.fraction)
+            expected = f"one that leaves at least data.batch_size = {self.batch_size} of the {whole} training images"
+            raise InputError(f"data.{name}: expected {expected}, got {value}, which leaves {left}")
         require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
         self.train_indices, self.val_indices = parts
 

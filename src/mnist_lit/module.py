@@ -124,7 +124,7 @@ class MNISTModule(CapturingModule):
         """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
 
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
-        Raises InputError for others, unless the network is your own.
+        Raises ValueError for others, unless the network is your own.
         """
         fits = self._trainer is not None and self._trainer.training
         trains = fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step

@@ -124,8 +124,10 @@ def steps_per_epoch(batches: float, accumulated: int, limit: float | None = None
     >>> steps_per_epoch(9, 2), steps_per_epoch(9, 2, 3), steps_per_epoch(9, 2, 0.5)
     (5, 2, 2)
     """
-    if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if isinstance(limit, int):
+        batches = min(batches, limit)
+    elif limit is not None and math.isfinite(batches):
+        batches = int(batches * limit)
     return math.ceil(batches / accumulated) if math.isfinite(batches) else math.inf
 
 

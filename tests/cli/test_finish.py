@@ -94,7 +94,7 @@ def test_a_run_is_marked_once_and_what_does_not_train_says_so(
         limit_val_batches=1.0, overfit_batches=0, datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
     Path("run").mkdir()
     start = RunStart(Path("run"), finished=finished, has_trained=trained)
-    finish_run(Path("run"), start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())
+    finish_run(start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())
     assert Path("run/finished").exists() != finished
     assert finished or Path("run/finished").read_text() == "2\n7\n"
     said = "" if trained else "fit: run is finished; it has no checkpoint\n"

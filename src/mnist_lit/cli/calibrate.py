@@ -24,7 +24,9 @@ def main(command: str, args: list[str]) -> None:
     other = "a calibrated checkpoint of the same recipe, for a run that held out no images"
     parser.add_argument("--like", metavar="CHECKPOINT", help=other)
     parser.add_argument(
-        "--output", type=Path, help="write a checkpoint stripped for sharing there instead of changing this one"
+        "--output",
+        type=Path,
+        help="write a copy, stripped for sharing, to this file instead of changing the checkpoint",
     )
     parser.add_data_dir_argument()
     parser.add_network_argument()

@@ -173,8 +173,8 @@ def run_fit(
                 raise InputError(
                     "nothing to train: the run is complete, or its limits allow no steps; set trainer.max_epochs higher"
                 )
-            if start.run and is_rank_zero():
-                finish_run(start.run, start, trainer, datamodule, model.network)
+            if is_rank_zero():
+                finish_run(start, trainer, datamodule, model.network)
         finally:
             if lock:
                 lock.release()

@@ -17,8 +17,11 @@ from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import say
 
 
-def finish_run(run: Path, start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
-    """Do what a kill may have prevented in an earlier fit, too. Raises InputError if the data have changed."""
+def finish_run(start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
+    """Mark the run as finished and calibrate its best checkpoint, also where a kill prevented that in an earlier fit.
+    Nothing is left to do without a run folder. Raises InputError if the data have changed."""
+    if not (run := start.run):
+        return
     if not start.finished:
         mark_finished(run, epochs_trained(trainer), validated_images(trainer))
     if not start.has_trained:

@@ -101,7 +101,8 @@ def main(command: str, args: list[str]) -> None:
     if not root.is_dir():
         hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
         raise InputError(f"no folder {root}{hint}")
-    runs = all_runs(root) or group_members(root) or sweep_trials(root) or list(filter(best_checkpoint, [root]))
+    is_run = best_checkpoint(root) or is_finished(root) or recorded_command(root)
+    runs = all_runs(root) or group_members(root) or sweep_trials(root) or ([root] if is_run else [])
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' have none
     if options.json:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
