@@ -164,3 +164,12 @@ def test_two_lines_of_a_cell_do_not_belong_to_the_digit_between_them(
     cell = write_seven(page(width, height), width // 2 - 24, height // 2 - 54)
     ImageDraw.Draw(cell).line((3, 0, 3, height - 6, width, height - 6), 40, 3)
     assert likeness(center_digit(cell), seven) > 0.98
+
+
+def test_the_stem_of_a_cropped_four_is_not_a_digit_beside_lines() -> None:
+    four = page(90, 110)
+    ImageDraw.Draw(four).line((25, 0, 4, 64, 58, 66), 40, 9)
+    ImageDraw.Draw(four).line((80, 8, 76, 104), 40, 9)
+    found = find_digit(four)
+    assert found
+    assert np.allclose(found.box, (0, 0, 85, 105), atol=3)

@@ -16,6 +16,7 @@ from mnist_lit.imaging.stroke_width import Mask
 MIN_CERTAINTY = 0.9  # below this, ink and paper may be mixed up
 MIN_SPANNED = 0.9  # fraction of each side that a cropped digit spans
 MAX_RIM_INK = 0.5  # fraction of the border that a cropped digit covers
+MAX_RIM, MAX_CROSSING = 0.12, 0.1  # depth, in sides, of where a cell's lines run; fraction of their ink elsewhere
 CROP_MARGIN = 0.25  # margin that is added to a cropped digit, as a fraction of the longer side
 MAX_ALL_EDGES_SIDE = 28  # shorter side in pixels of the largest picture that may be all edges
 MIN_ALL_EDGES_RANGE = 100  # least range of such a picture's gray levels
@@ -136,12 +137,14 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
 
 
 def _has_clear_digit(mask: Mask) -> bool:
-    """Whether what seems to be the digit is clear of the border, so that other ink fills the picture, such as two lines
-    of its cell."""
-    _, stats = label_components(mask)
+    """Whether what seems to be the digit is clear of the border, and all other ink that fills the picture runs along
+    its sides, as the lines of a cell do."""
+    labels, stats = label_components(mask)
     clear = clear_of_border(stats[1:], mask.shape)
     areas = stats[1:, 4] * np.where(clear, 1, CUT_OFF_WEIGHT)
-    return bool(clear[areas.argmax()])
+    inner = labels[tuple(slice(round(MAX_RIM * side), round((1 - MAX_RIM) * side)) for side in mask.shape)]
+    crossing = np.bincount(inner.ravel(), minlength=len(stats))[1:][~clear].sum()
+    return bool(clear[areas.argmax()] and crossing <= MAX_CROSSING * stats[1:, 4][~clear].sum())
 
 
 def fills_picture(mask: Mask) -> bool:
