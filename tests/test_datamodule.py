@@ -180,12 +180,13 @@ def test_an_epoch_does_not_depend_on_the_global_generator() -> None:
         ({"val_size": 437, "batch_size": 1001}, "no more than the 1000 training images"),
         (
             {"val_size": 180, "fraction": 0.001},
-            r"^data\.fraction: expected at least the 128 training images of data\.batch_size, got 0\.001, ",
+            r"^data\.fraction: expected one that leaves at least data\.batch_size = 128 of the 1257 .* got 0\.001, ",
         ),
         (
             {"val_size": 180, "per_class": 12},
-            r"^data\.per_class: expected at least the 128 .* got 12, which leaves 120$",
+            r"^data\.per_class: expected one that leaves at least .* got 12, which leaves 120$",
         ),
+        ({"val_size": 180, "fraction": 0.5, "batch_size": 2000}, r"^data\.batch_size: expected no more than the 628 "),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(options: dict[str, int], message: str) -> None:
