@@ -98,7 +98,7 @@ def test_one_epoch_of_the_tutorial_is_near_its_published_curve(cli: Cli, mnist_d
     assert 0.60 <= correct / 10_000 <= 0.82  # published after epoch 1: 70.98 %
 
 
-@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("many", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_digits_cropped_to_their_ink_are_read(data: InMemoryDataset, many: bool) -> None:
     """Without the margin that `_cropped_inks` adds, 18 of 100 are misread or rejected; looked at only as pages, 70."""
     reader = DigitReader.load("pretrained")

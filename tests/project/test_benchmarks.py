@@ -98,6 +98,7 @@ def test_every_kept_epoch_of_a_run_is_scored(cli: Cli, script: Script) -> None:
     assert f"correct       {right['2']}\n" in last
 
 
+@pytest.mark.slow
 def test_a_drawn_page_depends_on_its_seed_kind_and_number_alone(script: Script, mnist_dir: str) -> None:
     from reading import labeled_pictures
 

@@ -417,7 +417,7 @@ def test_a_server_error_is_shown_and_not_retried(visit: Callable[..., Visitor]) 
     api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
 
 
-@pytest.mark.parametrize("width", [320, 360, 768])
+@pytest.mark.parametrize("width", [320, *(pytest.param(w, marks=pytest.mark.slow) for w in (360, 768))])
 def test_nothing_overflows_a_narrow_screen(visit: Callable[..., Visitor], width: int) -> None:
     visitor = visit(viewport={"width": width, "height": 740}, has_touch=True, device_scale_factor=2)
     visitor.page.get_by_role("switch").check()
