@@ -59,10 +59,9 @@ def main(command: str, args: list[str]) -> None:
 def _conclusion(difference: Difference) -> str:
     """The result in one sentence."""
     if math.isnan(difference.low):
-        reason = (
-            "so there is no variation to test their difference against" if difference.value else "nor do they differ"
-        )
-        return f"Neither group varies over its seeds, {reason}."
+        if not difference.value:
+            return "Neither group varies over its seeds, nor do they differ."
+        return "Neither group varies over its seeds, so there is no variation to test their difference against."
     if difference.p >= SIGNIFICANT:
         often = f"{100 * difference.p:.0f} % of comparisons"
         return f"No significant difference: two equally good networks would differ at least this much in {often}."

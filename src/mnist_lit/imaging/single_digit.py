@@ -91,12 +91,8 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     inside = [one for one in near if one.clear_of_border(shape) or not main.clear_of_border(shape)]
     clear = [one for one in others if one.clear_of_border(shape)]
     dots = [one for one in clear if one.size <= MAX_BRUSH_RATIO * main.size]
-    if (
-        len(dots) >= MIN_BRUSH_DOTS and main.area >= MIN_BRUSH_INK * main.height * main.width
-    ):  # a brush that left separate dots
-        chain = _chain([main], dots, MAX_BRUSH_GAP * main.size)
-    else:
-        chain = _chain([main, *inside], clear)
+    has_brush_dots = len(dots) >= MIN_BRUSH_DOTS and main.area >= MIN_BRUSH_INK * main.height * main.width
+    chain = _chain([main], dots, MAX_BRUSH_GAP * main.size) if has_brush_dots else _chain([main, *inside], clear)
     without_bars = [one for one in chain if not _is_bar(one, main)]  # such as an underline
     hypotheses = [without_bars, chain, [main, *inside], [main]]
     framed = [one for one in others if one.size > MIN_FRAMED * main.size and main.contains(one)]

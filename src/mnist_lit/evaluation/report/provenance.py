@@ -49,7 +49,8 @@ def provenance(
     run, metadata, settings = runs[0], Metadata.of(content), config_of(content)
     (began, _), best = began_and_saved(run), best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
-    batches, trainer = math.ceil(counts["train"] / settings["data"]["batch_size"]), settings["trainer"]
+    batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
+    accumulated, limit = (settings["trainer"].get(name) for name in ("accumulate_grad_batches", "limit_train_batches"))
     return {
         "recipe": _recipe(_recorded_words(folder)),
         "began": time.strftime("%Y-%m-%d", time.gmtime(began)) if began else None,
@@ -57,9 +58,7 @@ def provenance(
         "epochs": trained_epochs(run),
         "finished": all(map(is_finished, runs)) if run.joinpath(CONFIG_YAML).exists() else None,
         "steps": int(content["global_step"]),
-        "steps_per_epoch": steps_per_epoch(
-            batches, trainer.get("accumulate_grad_batches") or 1, trainer.get("limit_train_batches")
-        ),
+        "steps_per_epoch": steps_per_epoch(batches, accumulated or 1, limit),
         "seed": settings["seed_everything"],
         "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
         "data": {"dataset": data.dataset, "md5": metadata.data, **counts},
