@@ -80,11 +80,43 @@ class Segment(NamedTuple):
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
 def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     """For each line of text, from the top: every group of neighboring pieces that may be a digit."""
-    lines = ruled_lines(ink.mask, ink.stroke, MIN_TABLE_LINE)
-    # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     all_ink = components(ink.mask)
     if len(all_ink) == MAX_COMPONENTS and typical_height(all_ink) < MIN_LEGIBLE:  # noise
         return []
+    written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
+    drawings, height = find_drawings(written, typical)
+    text = lines_with_heights([one for one in written if one not in drawings], height)
+    if drawings:
+        ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
+        text += lines_with_heights(drawings, typical)
+        text.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line[0]])))
+    found: list[list[Segment]] = []
+    for line, height in text:
+        found.append(_segments(line, height, ink))
+        if sum(map(len, found)) > MAX_SEGMENTS:
+            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line, _ in text]
+    return found
+
+
+def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Component], float]:
+    """The components of a page's ink without ruled lines and the sides of boxes, and their typical height."""
+    lines = _ruled_lines(all_ink, ink)
+    boxed = [wall for frame in frames(all_ink) + boxes(all_ink, ink.stroke) for wall in walls(frame, ink.stroke)]
+    unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
+    for _ in range(2):  # digits that lost their straight strokes look small at first
+        typical = typical_height(unruled) or typical_height(all_ink)
+        long = [line for line in lines if line.size > MAX_STRAIGHT_STROKE * typical]
+        if len(long) == len(lines):
+            break
+        lines = long + [line for line in lines if _spans_cell(line, long, MAX_SPECK * typical)]
+        unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
+    return unruled, typical
+
+
+def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
+    """The ruled lines of a page that are not digits."""
+    lines = ruled_lines(ink.mask, ink.stroke, MIN_TABLE_LINE)
+    # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
     ones = [
@@ -96,39 +128,21 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
     # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as high as the others.
     high = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
     apart = erase(ink.mask, high) if lines else ink.mask
-    lines = [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > MIN_RULED_INK * line.area]
-    boxed = [wall for frame in frames(all_ink) + boxes(all_ink, ink.stroke) for wall in walls(frame, ink.stroke)]
-    unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
-    for _ in range(2):  # digits that lost their straight strokes look small at first
-        typical = typical_height(unruled) or typical_height(all_ink)
-        long = [line for line in lines if line.size > MAX_STRAIGHT_STROKE * typical]
-        if len(long) == len(lines):
-            break
-        lines = long + [line for line in lines if _spans_cell(line, long, MAX_SPECK * typical)]
-        unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
-    _, written = find_drawings(
-        [one for one in unruled if one.size >= MIN_BESIDE_DRAWING * max(ink.mask.shape)], typical
-    )
-    sized = [one for one in unruled if MAX_SPECK * written <= one.size < 4 * typical and not _is_hole(one)]
+    return [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > MIN_RULED_INK * line.area]
+
+
+def _writing(found: Sequence[Component], typical: float, shape: tuple[int, ...]) -> tuple[list[Component], float]:
+    """The components of a page that are not dust, holes, frames or ink along its border, and their typical height."""
+    _, written = find_drawings([one for one in found if one.size >= MIN_BESIDE_DRAWING * max(shape)], typical)
+    sized = [one for one in found if MAX_SPECK * written <= one.size < 4 * typical and not _is_hole(one)]
     around = frames(sized)
     typical = typical_height([one for one in sized if one not in around]) or typical
-    inside = [
+    writing = [
         one
         for one in sized
-        if (one.clear_of_border(ink.mask.shape) or one.height > MAX_FRAGMENT * typical) and one not in around
+        if (one.clear_of_border(shape) or one.height > MAX_FRAGMENT * typical) and one not in around
     ]
-    drawings, written = find_drawings(inside, typical)
-    text = lines_with_heights([one for one in inside if one not in drawings], written)
-    if drawings:
-        ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
-        text += lines_with_heights(drawings, typical)
-        text.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line[0]])))
-    found: list[list[Segment]] = []
-    for line, height in text:
-        found.append(_segments(line, height, ink))
-        if sum(map(len, found)) > MAX_SEGMENTS:
-            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line, _ in text]
-    return found
+    return writing, typical
 
 
 def _is_hole(one: Component) -> bool:
