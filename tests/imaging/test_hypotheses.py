@@ -31,42 +31,6 @@ def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
     assert [digit for digit, *_ in around.choose([0.0, 0.0, 9.0, 0.1])] == [0, 1, 2]  # one odd digit does not matter
 
 
-def in_words(rejected: list[bool], boxes: list[tuple[int, int, int, int]]) -> list[bool]:
-    """Whether each piece of a line of text belongs to a word, given which are rejected."""
-    found = [FoundDigit(box, np.zeros((28, 28), np.uint8)) for box in boxes]
-    line = [Choice(number, number + 1, 0.0, number) for number in range(len(found))]
-    return [one.in_word for one in Hypotheses([line], found).choose([0.1] * len(found), rejected)]
-
-
-def test_a_letter_that_looks_like_a_digit_belongs_to_its_word() -> None:
-    near = [(30 * place, 0, 30 * place + 22, 30) for place in range(5)]
-    word = [True, False, True, False, True]
-    assert all(in_words(word, near))
-    assert not any(in_words([False, False, True, False, True], near))  # a number with two odd digits
-    assert not any(in_words([*word, False], [*near, (150, 0, 172, 30)]))  # a half are not most
-    apart = [(60 * place, 0, 60 * place + 20, 30) for place in range(5)]
-    assert not any(in_words(word, apart))
-    dust = [(left, 24 if odd else 0, left + 22, 30) for (left, *_), odd in zip(near, word, strict=True)]
-    assert not any(in_words([*word, False, False], [*dust, (150, 0, 172, 30), (180, 0, 202, 30)]))
-
-
-def test_a_number_one_space_after_a_word_does_not_belong_to_it() -> None:
-    letters = [(30 * place, 0, 30 * place + 22, 30) for place in range(6)]
-    digits = [(184 + 30 * place, 0, 206 + 30 * place, 30) for place in range(2)]
-    assert in_words([True] * 6 + [False] * 2, [*letters, *digits]) == [True] * 6 + [False] * 2
-
-
-def test_one_letter_is_enough_in_a_word_beside_another() -> None:
-    long = [(60 + 30 * place, 0, 82 + 30 * place, 30) for place in range(4)]  # to 172
-    short = [(0, 0, 22, 30), (26, 0, 48, 30)]  # a gap of 0.4 heights before it
-    assert all(in_words([False, True, True, True, True, False], [*short, *long]))
-    assert in_words([False, False] + [True] * 4, [*short, *long]) == [False] * 2 + [True] * 4  # a number
-    after = [(186, 0, 208, 30), (212, 0, 234, 30), (248, 0, 270, 30)]  # two words of letters beside each other
-    assert all(in_words([*[True] * 5, False, True], [*long, *after]))
-    far = [(200, 0, 222, 30), (226, 0, 248, 30)]
-    assert in_words([*[True] * 5, False], [*long, *far]) == [True] * 4 + [False] * 2
-
-
 def test_what_is_left_out_of_a_line_counts_in_its_usual_form() -> None:
     """With its faint strokes, a speck may reach from a word to the digit beside it."""
     boxes = [(0, 0, 10, 20), (12, 0, 22, 20), (24, 0, 34, 20), (36, 12, 40, 20), (62, 0, 72, 20), (36, 4, 58, 20)]

@@ -1,21 +1,13 @@
 """The digits that a picture may show, and the choice between them by their shapes and a network's scores."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mnist_lit.imaging.mnist_format import DigitImage
-
-MAX_LETTER_GAP, MAX_WORD_GAP = 0.35, 0.7  # between letters of a word, and between neighboring words, in heights
-MIN_LETTER_HEIGHT = 0.4  # as a fraction of its word's median
-MIN_LETTERS = 3  # least number of rejected pieces in a word
-MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
-MAX_LETTERS = 0.15  # fraction of letters above which small print is words
-MIN_HEADING, HEADING_LETTERS = 2, 0.3  # least number, and least fraction, of letters in a line that is a heading
-MAX_UNREAD = 0.05  # fraction of letters in all other lines of a page that may have one
+from mnist_lit.imaging.words import headings, in_words, small_print
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
 
@@ -65,68 +57,38 @@ class Hypotheses(NamedTuple):
         for line in self.lines:
             totals = [cost + (costs[digit] if costs and digit is not None else 0) for *_, cost, digit in line]
             path = [line[index] for index in best_path([choice[:2] for choice in line], totals)]
-            in_words = self._in_words(line, path, rejected) if rejected else set()
+            letters = self._in_words(line, path, rejected) if rejected else set()
             digits = [choice.digit for choice in path if choice.digit is not None]
             number = chosen[-1].line + 1 if chosen else above + 1
-            chosen += [Chosen(digit, number, column, digit in in_words) for column, digit in enumerate(digits, 1)]
+            chosen += [Chosen(digit, number, column, digit in letters) for column, digit in enumerate(digits, 1)]
         if rejected and len(self.lines) > 1:
-            chosen = _with_headings(self._without_small_print(chosen, rejected, above), rejected)
+            chosen = self._without_text(chosen, rejected, above)
         alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
         others = [one.digit for one in chosen]
         if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
             return [Chosen(alone[1], above + 1, 1)]
         return chosen
 
-    def _without_small_print(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
-        """Drop lines that are far lower than the others, unless nearly all of a line is digits."""
-        heights = np.array([box[3] - box[1] for box in (self.found[one.digit].box for one in chosen)], np.float64)
-        doubtful = np.array([rejected[one.digit] or one.in_word for one in chosen], bool)
-        if doubtful.all():
-            return list(chosen)
-        high = np.quantile(heights[~doubtful], 0.5, weights=heights[~doubtful] ** 2, method="inverted_cdf")
-        lines = np.array([one.line for one in chosen])
-        words = set()
-        for line in set(lines.tolist()):
-            here = lines == line
-            if np.median(heights[here]) < MAX_SMALL_PRINT * high and doubtful[here].sum() > max(
-                1, MAX_LETTERS * here.sum()
-            ):
-                words.add(line)
-        kept = [one for one in chosen if one.line not in words]
-        numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
-        return [one._replace(line=numbers[one.line]) for one in kept]
-
-    # Many letters look like digits, but seldom most letters of a word, let alone all of them.
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
-        """The digits on a path through a line of text that belong to words. A word is a group of pieces close to each
-        other of which at least three, and most, are rejected; in the words next to it, one rejected piece is enough."""
+        """The digits on a path through a line of text that belong to words, to which pieces that are left out count."""
         pieces: dict[int, int] = {}  # the first hypothesis about each
         for first, stop, _, digit in line:
             if stop == first + 1 and digit is not None:
                 pieces.setdefault(first, digit)
-        words: list[tuple[float, list[tuple[int, int]]]] = []  # the gap before it; place and height of each piece
-        last = (-math.inf, 0)  # the right end and the height of the piece before
-        for first, _, _, digit in path:
-            place = pieces[first] if digit is None else digit
-            left, top, right, bottom = self.found[place].box
-            gap = (left - last[0]) / max(last[1], bottom - top)
-            if gap > MAX_LETTER_GAP:
-                words.append((gap, []))
-            words[-1][1].append((place, bottom - top))
-            last = right, bottom - top
-        phrases: list[set[int]] = []  # the pieces of words beside each other that have letters
-        sure: list[bool] = []  # whether most of one of these words is letters
-        letters = 0
-        for gap, word in words:
-            least, before = MIN_LETTER_HEIGHT * sorted(height for _, height in word)[len(word) // 2], letters
-            tall = [rejected[place] for place, height in word if height >= least]
-            letters = sum(tall)
-            if gap > MAX_WORD_GAP or not letters or not before:
-                phrases.append(set())
-                sure.append(False)
-            phrases[-1] |= {place for place, _ in word}
-            sure[-1] |= letters >= MIN_LETTERS and 2 * letters > len(tall)
-        return set().union(*itertools.compress(phrases, sure))
+        places = [pieces[first] if digit is None else digit for first, _, _, digit in path]
+        found = in_words(np.array([self.found[place].box for place in places]), np.array(rejected, bool)[places])
+        return set(itertools.compress(places, found))
+
+    def _without_text(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
+        """The same without small print, and with each heading as a word."""
+        lines, letters = np.array([(one.line, rejected[one.digit] or one.in_word) for one in chosen]).reshape(-1, 2).T
+        boxes = np.array([self.found[one.digit].box for one in chosen]).reshape(-1, 4)
+        printed = small_print(lines, boxes[:, 3] - boxes[:, 1], letters.astype(bool))
+        keeps = ~np.isin(lines, printed)
+        words = headings(lines[keeps], letters[keeps].astype(bool))
+        kept = list(itertools.compress(chosen, keeps))
+        numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
+        return [one._replace(line=numbers[one.line], in_word=one.in_word or one.line in words) for one in kept]
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
         """Whether at least half of the others lie within a digit, and it is likelier than their median."""
@@ -139,20 +101,6 @@ class Hypotheses(NamedTuple):
     def digits(self, above: int = 0) -> list[FoundDigit]:
         """The digits by shape alone, without a network."""
         return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(above=above)]
-
-
-def _with_headings(chosen: Sequence[Chosen], rejected: Sequence[bool]) -> list[Chosen]:
-    """The same, with each line as a word of which several pieces are rejected, if hardly any other line has such
-    pieces."""
-    doubtful = np.array([rejected[one.digit] or one.in_word for one in chosen], bool)
-    lines = np.array([one.line for one in chosen])
-    headings = set()
-    for line in set(lines.tolist()):
-        letters, others = doubtful[lines == line], doubtful[lines != line]
-        is_word = letters.sum() >= MIN_HEADING and letters.mean() >= HEADING_LETTERS
-        if is_word and len(others) and others.mean() <= MAX_UNREAD:
-            headings.add(line)
-    return [one._replace(in_word=one.in_word or one.line in headings) for one in chosen]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
