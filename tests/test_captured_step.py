@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
@@ -166,6 +166,14 @@ def test_what_cannot_be_captured_is_trained_eagerly_and_says_so_once(
     assert equal(eager, textbook)
 
 
+def test_the_learning_rate_finders_own_schedule_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    finder = LearningRateFinder(num_training_steps=20, update_attr=False)
+    made = trainer(callbacks=[finder], limit_train_batches=25, limit_val_batches=0)
+    made.fit(MNISTModule(cuda_graph=True), datamodule=digits(batch_size=BATCH))
+    assert finder.optimal_lr is not None
+    assert "CUDA graph" not in capsys.readouterr().out
+
+
 def test_a_strategy_for_several_processes_is_a_reason_against() -> None:
     made, module = trainer(limit_train_batches=1, limit_val_batches=0), MNISTModule()
     made.fit(module, datamodule=digits(batch_size=BATCH))
@@ -255,8 +263,11 @@ def test_a_step_without_gradients_is_still_an_error() -> None:
 
 def test_after_a_fit_nothing_is_captured_and_a_deferred_batch_can_be_moved() -> None:
     module, data = MNISTModule(cuda_graph=True), digits(batch_size=BATCH)
-    trainer(limit_train_batches=1, limit_val_batches=0).fit(module, datamodule=data)
+    made = trainer(limit_train_batches=1, limit_val_batches=0)
+    made.fit(module, datamodule=data)
     assert module._captured is None
+    loader: Any = made.train_dataloader
+    assert not loader.deferred  # another fit may use it
     loader = data.train_dataloader()
     loader.deferred = True
     batch = next(iter(loader))

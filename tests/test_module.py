@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
 
 from few_digits import SETTINGS
 from mnist_lit.data.keyed_random import DROPOUT, uniform
@@ -313,6 +313,15 @@ def test_in_evaluation_nothing_is_dropped() -> None:
     module.eval()
     for some in (images, images[:3]):  # as many as in a training batch, and fewer
         torch.testing.assert_close(module(some), network(standardize(some)))
+
+
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")  # the scheduler sets it
+def test_sam_is_refused_where_a_callback_begins_to_accumulate_batches() -> None:
+    scheduler = GradientAccumulationScheduler({0: 1, 1: 2})
+    module = MNISTModule(schedule="constant", sam_rho=0.1)
+    with pytest.raises(InputError, match=r"^model\.sam_rho: expected 0 where trainer\.accumulate_grad_batches"):
+        fit(module, callbacks=[scheduler], max_epochs=2)
+    assert module.trainer.current_epoch == 1
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.5])

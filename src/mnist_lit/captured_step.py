@@ -56,6 +56,11 @@ def why_not_captured(trainer: Any, module: Any, plain: type) -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
+def finds_learning_rate(trainer: Any) -> bool:
+    """Whether this is the short fit of Lightning's learning-rate finder, which has a schedule of its own."""
+    return any(type(one).__module__ == "lightning.pytorch.tuner.lr_finder" for one in trainer.callbacks)
+
+
 def _has_step_hooks(callback: Callback) -> bool:
     own = {hook: getattr(getattr(callback, hook), "__func__", None) for hook in STEP_HOOKS}
     return any(function is not getattr(Callback, hook) for hook, function in own.items())
@@ -70,10 +75,10 @@ class CapturingModule(LoggingModule):
     def start_steps(self, plain: type, *, captured: bool) -> None:
         """Begin a run. captured: replay its steps, or print why that is impossible. plain: the class to capture."""
         trainer = self.trainer
-        self._captured = None
+        self._release()
         self.start_logging()
         reason = why_not_captured(trainer, self, plain) if captured else ""
-        if reason and trainer.is_global_zero:
+        if reason and trainer.is_global_zero and not finds_learning_rate(trainer):
             report_eager_steps(reason)
         if captured and not reason:
             self._captured = CapturedStep(self, trainer.optimizers[0], trainer.train_dataloader)  # type: ignore[arg-type]
@@ -83,8 +88,8 @@ class CapturingModule(LoggingModule):
         self.replays = self._captured is not None and self._captured.accepts(batch, self.trainer)
 
     def on_train_end(self) -> None:
-        """Free the graph's memory."""
-        self._captured, self.replays = None, False
+        """Free the graph's memory; after an exception, the next fit does."""
+        self._release()
 
     def replayed(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """The mean loss and the log-probabilities of a step that is replayed here and now, or None."""
@@ -102,6 +107,11 @@ class CapturingModule(LoggingModule):
         else:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
+    def _release(self) -> None:
+        if self._captured:
+            self._captured.loader.deferred = False
+        self._captured, self.replays = None, False
+
 
 class CapturedStep:
     """A whole training step: gather, warp, forward, backward, optimizer, moving average.
@@ -111,7 +121,7 @@ class CapturedStep:
 
     def __init__(self, module: Any, optimizer: torch.optim.Optimizer, loader: TrainLoader) -> None:
         device = module.device
-        self._module, self._optimizer, self._loader = module, optimizer, loader
+        self._module, self._optimizer, self.loader = module, optimizer, loader
         self._on_gpu = device.type == "cuda"
         number = {"dtype": torch.float32 if self._on_gpu else torch.float64, "device": device}  # what optimizers take
         self._indices = torch.zeros(loader.batch_size, dtype=torch.int64, device=device)
@@ -129,17 +139,17 @@ class CapturedStep:
 
     def accepts(self, batch: Any, trainer: Any) -> bool:
         """Whether a step can be captured: a full batch from our loader, and what the graph recorded still holds."""
-        if self._loader.deferred and self._recorded_constants != self._constants():
-            self.give_up("weights were replaced or frozen, or the optimizer's options changed")
-        if self._loader.deferred and trainer.accumulate_grad_batches != 1:
-            self.give_up("trainer.accumulate_grad_batches is above 1")
-        if self._loader.deferred and trainer.train_dataloader is not self._loader:
-            self.give_up("the batches come from another loader")
-        return self._loader.deferred and isinstance(batch, DeferredBatch)
+        if self.loader.deferred and self._recorded_constants != self._constants():
+            self.fall_back("weights were replaced or frozen, or the optimizer's options changed")
+        if self.loader.deferred and trainer.accumulate_grad_batches != 1:
+            self.fall_back("trainer.accumulate_grad_batches is above 1")
+        if self.loader.deferred and trainer.train_dataloader is not self.loader:
+            self.fall_back("the batches come from another loader")
+        return self.loader.deferred and isinstance(batch, DeferredBatch)
 
-    def give_up(self, reason: str) -> None:
+    def fall_back(self, reason: str) -> None:
         """Train eagerly from here on."""
-        self._loader.deferred, self._graph = False, None
+        self.loader.deferred, self._graph = False, None
         report_eager_steps(reason)
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
@@ -184,7 +194,7 @@ class CapturedStep:
             return loss
 
         with torch.autocast(kind, enabled=False), self._rates_as_tensors():
-            batch = self._loader.batch(self._indices, len(self._indices), self._epoch)
+            batch = self.loader.batch(self._indices, len(self._indices), self._epoch)
             self._optimizer.step(optim.sam_closure(closure, module.network, h["sam_rho"]) if h["sam_rho"] else closure)
             if module.ema is not None:
                 optim.update_ema(module.ema, module.network, self._ema_weight)

@@ -132,7 +132,6 @@ class MNISTDataModule(pl.LightningDataModule):
         if not total:
             raise InputError(f"expected pictures in {source}/train/CLASS/, got none")
         require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
-        self.val_size = data.val or self.val_size
         parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)
         left, whole = len(parts[0]), total - len(parts[1])
         if left < self.batch_size <= whole:

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
-KINDS: dict[Any, tuple[str, Any]] = {  # by annotation; arguments with another one are checked where they are used
+KINDS: dict[Any, tuple[str, Any]] = {  # by annotation; other arguments are checked where they are used
     float: ("a number", Real),
     int: ("a whole number", Integral),
     str: ("text", (str, PathLike)),
@@ -20,7 +20,7 @@ class InputError(ValueError):
 
 
 class TrainingDiverged(InputError):
-    """The loss or the weights are no longer finite. All processes see it at the same step, so rank 0 prints it."""
+    """The loss or the weights are no longer finite. Every process raises it at the same step; only rank 0 prints it."""
 
 
 class StoppedBySignal(BaseException):

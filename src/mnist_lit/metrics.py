@@ -39,7 +39,7 @@ class MeanNLL(Metric):
 
 
 class CalibrationError(MulticlassCalibrationError):
-    """torchmetrics' expected calibration error, bit-for-bit reproducible also on a GPU."""
+    """torchmetrics' expected calibration error, bit-for-bit reproducible on a GPU, too."""
 
     def compute(self) -> Tensor:
         """The error of all images so far, over all processes. The bins add up in a fixed order."""

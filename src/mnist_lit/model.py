@@ -31,15 +31,12 @@ class MaskedDropout(nn.Module):
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        self.p = p
-        self.mask = None
+        self.p, self.mask = p, None
 
     def forward(self, x: Tensor) -> Tensor:
         mask, self.mask = self.mask, None  # used once
-        if not self.training:
-            return x
-        if mask is None:
-            return F.dropout(x, self.p) if self.p else x
+        if mask is None or not self.training:
+            return F.dropout(x, self.p, self.training)
         return x * mask
 
 

@@ -47,8 +47,9 @@ class MNISTModule(CapturingModule):
         gamma: factor of each drop of the `step` schedule.
         ema_decay: above 0, evaluate and save an exponential moving average of the weights.
         init: `default` is torch's initialization, `he` is Kaiming-normal.
-        init_from: trained model to start from instead of random weights: a checkpoint, a run, `latest`, `last` or
-            `pretrained`. fc2 is copied only if the number of classes matches. Ignored when a run resumes.
+        init_from: trained model whose weights replace the random ones when a fit starts: a checkpoint, a run,
+            `latest`, `last` or `pretrained`. fc2 is copied only if the number of classes matches. Ignored when a run
+            resumes.
         dropout: fraction of the convolutions' features dropped before fc1.
         sam_rho: above 0, use sharpness-aware minimization with this radius; doubles the time per step.
         label_smoothing: fraction of each label spread evenly over all classes. Logged losses stay the plain NLL.
@@ -104,7 +105,7 @@ class MNISTModule(CapturingModule):
         self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._position: tuple[int, int] | None = None  # epoch and batch of the latest training step
-        self._uncounted: tuple[Tensor, Batch] | None = None  # its outputs, until the step is over
+        self._pending: tuple[Tensor, Batch] | None = None  # its outputs, until the step is over
         self._has_train_counts = False  # on any process
         self._loss_step: Tensor | None = None
         self._ema_hooks: list[Any] = []
@@ -116,7 +117,9 @@ class MNISTModule(CapturingModule):
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
         if self.ema is not None:
-            self.ema.requires_grad_(False)  # which Lightning's `unfreeze` has changed; DDP would wait for gradients
+            self.ema.requires_grad_(
+                False
+            )  # `unfreeze` turns gradients on for the average, too; DDP would wait for them
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
 
@@ -135,10 +138,10 @@ class MNISTModule(CapturingModule):
         batch = Batch.of(batch, self.current_epoch, batch_idx)
         is_first_pass = self._position != (self.current_epoch, batch_idx)  # SAM makes two per batch
         if is_first_pass:
-            self._count_uncounted()  # if a subclass has its own `on_train_batch_end`
+            self._count_pending()  # if a subclass has its own `on_train_batch_end`
         loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
         if is_first_pass:
-            self._position, self._uncounted = (self.current_epoch, batch_idx), (log_probs.detach(), batch)
+            self._position, self._pending = (self.current_epoch, batch_idx), (log_probs.detach(), batch)
             self._log_step_loss(log_probs.detach(), batch)
         return loss
 
@@ -151,12 +154,12 @@ class MNISTModule(CapturingModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Count the batch, now that its step is over."""
-        self._count_uncounted()
+        self._count_pending()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, counted on augmented images while the weights were still changing."""
         self.finish_logging()
-        self._count_uncounted()
+        self._count_pending()
         if self._has_train_counts:  # false if the run resumes after these were logged
             self._log_scores(self.train_metrics)
             self._has_train_counts = False
@@ -207,10 +210,9 @@ class MNISTModule(CapturingModule):
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
-        self._position = self._uncounted = None
+        self._position = self._pending = None
         if not self.trainer.ckpt_path:  # this fit resumes nothing; an earlier one, or a loaded file, may have counted
             self._reset_train_counts()
-        optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
@@ -220,6 +222,10 @@ class MNISTModule(CapturingModule):
         self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
         captured = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
+
+    def on_train_epoch_start(self) -> None:
+        """Raise InputError for SAM with accumulated batches, which a callback may start in any epoch."""
+        optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""
@@ -240,7 +246,7 @@ class MNISTModule(CapturingModule):
         """Store each process's counts for the epoch's scores, and the metadata that describe the checkpoint."""
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         if self._position and progress.processed > self._position[1]:  # otherwise a resumed run repeats the step
-            self._count_uncounted()
+            self._count_pending()
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
         if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
             names = inspect.signature(MNISTModule).parameters  # a subclass may have more
@@ -283,10 +289,10 @@ class MNISTModule(CapturingModule):
             raise InputError(f"expected standardized float (B, 1, 28, 28) or uint8 (B, 28, 28), got {got}")
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
-    def _count_uncounted(self) -> None:
-        if self._uncounted:
-            self._count(*self._uncounted, self.train_metrics)
-            self._uncounted, self._has_train_counts = None, True
+    def _count_pending(self) -> None:
+        if self._pending:
+            self._count(*self._pending, self.train_metrics)
+            self._pending, self._has_train_counts = None, True
 
     def _log_step_loss(self, log_probs: Tensor, batch: Batch) -> None:
         if self.logs_this_step():  # with accumulated batches, the last one's loss

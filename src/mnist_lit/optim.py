@@ -96,10 +96,6 @@ class Schedule(LambdaLR):
         self.last_epoch = step
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The step and the rates at that step; the factors are computed."""
-        return {**super().state_dict(), "lr_lambdas": [None] * len(self.lr_lambdas)}
-
     def get_lr(self) -> list[Any]:
         """Each group's rate; a group that a callback such as BackboneFinetuning has added keeps its own."""
         rates = super().get_lr()

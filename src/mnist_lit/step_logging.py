@@ -12,7 +12,7 @@ ADVICE_TO_SYNCHRONIZE = (
     r"It is recommended to use `self\.log\('(train|val|test)/(loss|acc|ece|class_acc/\d+)', \.\.\., sync_dist"
 )
 
-Use = Callable[[float | None], None]
+OnArrival = Callable[[float | None], None]
 
 
 class DelayedReads:
@@ -22,9 +22,9 @@ class DelayedReads:
     """
 
     def __init__(self) -> None:
-        self._pending: tuple[Tensor, torch.cuda.Event, Use] | None = None
+        self._pending: tuple[Tensor, torch.cuda.Event, OnArrival] | None = None
 
-    def add(self, value: Tensor | None, use: Use) -> None:
+    def add(self, value: Tensor | None, use: OnArrival) -> None:
         """Call `use` with this value, now or later; None stays None."""
         self.flush()
         if value is None or value.device.type != "cuda":

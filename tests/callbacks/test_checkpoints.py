@@ -15,8 +15,8 @@ from few_digits import FEW_DIGITS
 from mnist_lit.callbacks.checkpoints import (
     SaveBestAndLast,
     TrackBest,
+    full_validation_size,
     is_optimizer_step,
-    validated_images,
     validation_may_follow,
 )
 from mnist_lit.runs import checkpoint, versions
@@ -359,7 +359,7 @@ def test_a_kill_before_the_last_save_leaves_the_run_unfinished(
 )  # fmt: skip
 def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: dict[str, Any], images: object) -> None:
     trainer: Any = FakeTrainer(**{"datamodule": SimpleNamespace(val_indices=range(7)), **changes})
-    assert validated_images(trainer) == images
+    assert full_validation_size(trainer) == images
 
 
 @pytest.mark.usefixtures("empty_folder")

@@ -85,6 +85,14 @@ def test_fit_runs_and_the_mark_round_epochs_alike(cli: Cli, tiny_fit: tuple[str,
     assert "  0.2857  " in row
 
 
+def test_epochs_are_counted_whatever_their_numbers_of_steps(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
+    accumulate = ("--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 1, 1: 4}")
+    out = cli(*tiny_fit, *accumulate, "--model.schedule", "constant", "--trainer.max_epochs", "2")[1]
+    assert re.search(r"epochs +2  \(3 steps\)", out)
+    resumed = ("--ckpt_path", "last", "--trainer.max_epochs", "3", "--trainer.limit_train_batches", "1")
+    assert re.search(r"epochs +3  \(4 steps\)", cli("fit", *resumed)[1])
+
+
 def test_digits_say_how_many_images_a_score_has(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
     out = cli(*tiny_fit, "--data.val_size", "180", "--trainer.max_epochs", "1")[1]
     (line, best) = re.findall(r"val/acc +(\d+\.\d %)  ", out)

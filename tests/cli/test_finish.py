@@ -90,8 +90,12 @@ def test_changed_data_are_refused(run: Path, calls: list[dict[str, Any]]) -> Non
 def test_a_run_is_marked_once_and_what_does_not_train_says_so(
     capsys: pytest.CaptureFixture[str], *, finished: bool, trained: bool
 ) -> None:
-    trainer: Any = SimpleNamespace(num_training_batches=5, accumulate_grad_batches=1, global_step=10,
-        limit_val_batches=1.0, overfit_batches=0, datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
+    loop = SimpleNamespace(
+        epoch_progress=SimpleNamespace(current=SimpleNamespace(started=2)),
+        epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=5))),
+    )
+    trainer: Any = SimpleNamespace(num_training_batches=5, fit_loop=loop, limit_val_batches=1.0, overfit_batches=0,
+        datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
     Path("run").mkdir()
     start = RunStart(Path("run"), finished=finished, has_trained=trained)
     finish_run(start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())

@@ -202,7 +202,9 @@ def test_annealed_augmentation_ends_with_the_run(
 
 
 def test_a_finished_run_has_nothing_left_to_train(error_line: ErrorLine, tiny_run: Path) -> None:
-    assert "nothing to train" in error_line("fit", "--ckpt_path", str(tiny_run / "checkpoints/last.ckpt"))
+    last = ("--ckpt_path", str(tiny_run / "checkpoints/last.ckpt"))
+    assert error_line("fit", *last).endswith("set trainer.max_epochs higher\n")
+    assert error_line("fit", *last, "--trainer.max_steps", "1").endswith("set trainer.max_steps higher\n")
     assert all_runs(Path("lightning_logs")) == [RUN]
 
 

@@ -16,7 +16,7 @@ import torch
 from mnist_lit.cli.main import main
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import spread
-from mnist_lit.experiments.seeds import _seeds_at_once, _visible_gpus, parse_seeds
+from mnist_lit.experiments.seeds import _find_group, _seeds_at_once, _visible_gpus, parse_seeds
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
 from mnist_lit.system.console import percent
@@ -136,6 +136,18 @@ def test_a_group_resumes_with_the_seeds_that_are_missing(cli: Cli, group: Path) 
     assert [run.name for run in group_members(group)] == ["seed_0", "seed_1"]
     assert group.joinpath("seed_0/checkpoints/last.ckpt").stat().st_mtime_ns == before
     assert [path.name for path in sorted(group.parent.iterdir())] == ["version_0"]
+
+
+def test_a_group_of_another_command_is_not_resumed_in_silence(
+    group: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = group.joinpath("group.txt").read_text().strip()
+    assert _find_group(group.parent, command) == group
+    assert capsys.readouterr().err == ""
+    assert _find_group(group.parent, f"{command} --trainer.devices 1") is None
+    assert capsys.readouterr().err == "resume: no group was started with exactly this command; starting a new one\n"
+    assert _find_group(tmp_path / "empty", command) is None
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow  # two processes, since signals are under test

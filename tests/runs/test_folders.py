@@ -16,11 +16,11 @@ from mnist_lit.runs.folders import (
     mark_finished,
     newest_checkpoint,
     predictions_name,
+    recorded_validation_size,
     remove_predictions,
     report_name,
     run_name,
     run_of_checkpoint,
-    validation_images,
 )
 from mnist_lit.runs.new_folder import create_run
 
@@ -80,7 +80,7 @@ def test_the_predictions_of_a_replaced_checkpoint_are_removed(
 def test_epochs_are_stored_exactly(tmp_path: Path) -> None:
     for epochs in (16, 0.5, 12345, 1_234_567, 1234.125):
         mark_finished(tmp_path, epochs, 180)
-        assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (epochs, 180)
+        assert (finished_epochs(tmp_path), recorded_validation_size(tmp_path)) == (epochs, 180)
 
 
 def test_the_report_of_another_checkpoint_has_its_name(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_groups_runs_are_listed_by_seed() -> None:
 def test_a_finished_mark_of_numbers_that_no_run_has_says_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "finished"
     mark.write_text("16\n180\n")
-    assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (16, 180)
+    assert (finished_epochs(tmp_path), recorded_validation_size(tmp_path)) == (16, 180)
     for number in ("9" * 400, "1" + "0" * 20, "-1", "0"):
         mark.write_text(f"{number}\n{number}\n")
-        assert (finished_epochs(tmp_path), validation_images(tmp_path)) == (None, None)
+        assert (finished_epochs(tmp_path), recorded_validation_size(tmp_path)) == (None, None)

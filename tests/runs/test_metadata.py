@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import plain
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.module import MNISTModule
@@ -52,10 +53,10 @@ def test_a_damaged_configuration_is_an_input_error(config: str) -> None:
         config_of({METADATA_KEY: {"config": config}})
 
 
-def of_trainer(datamodule: object) -> Metadata:
-    scores = {"val/acc": torch.tensor(0.5)}
-    more = {"accumulate_grad_batches": 2, "precision": "32-true", "gradient_clip_val": None}
-    trainer = SimpleNamespace(datamodule=datamodule, max_epochs=3, callback_metrics=scores, **more)
+def of_trainer(datamodule: object, **options: Any) -> Metadata:
+    trainer: Any = plain.trainer(**{"max_epochs": 3, "accumulate_grad_batches": 2, **options})
+    trainer.datamodule = datamodule
+    trainer.callback_metrics["val/acc"] = torch.tensor(0.5)
     return Metadata.of_trainer(trainer, MNISTModule(lr=0.25, seed=5).hparams)
 
 
@@ -82,6 +83,23 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
     stored[METADATA_KEY]["earlier"] = ["abacus"]
     with pytest.raises(InputError, match="metadata are damaged"):
         Metadata.of(stored)
+
+
+@pytest.mark.parametrize(
+    ("options", "stored"),
+    [
+        ({"max_epochs": None, "max_steps": 7}, {"max_steps": 7}),  # else the run that is resumed from it has no end
+        ({"limit_train_batches": 1}, {"max_epochs": 3, "limit_train_batches": 1}),
+        ({"limit_train_batches": 0.5}, {"max_epochs": 3, "limit_train_batches": 0.5}),
+        (
+            {"gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"},
+            {"max_epochs": 3, "gradient_clip_val": 1.0, "gradient_clip_algorithm": "value"},
+        ),
+    ],
+)
+def test_what_decides_the_learning_of_a_plain_trainer_is_stored(options: Any, stored: dict[str, Any]) -> None:
+    config = config_of({METADATA_KEY: of_trainer(None, **options).to_dict()})
+    assert config["trainer"] == {"accumulate_grad_batches": 2, "precision": "32-true", **stored}
 
 
 def test_other_data_has_no_fingerprint_and_numbered_classes() -> None:

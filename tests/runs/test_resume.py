@@ -224,6 +224,18 @@ def test_a_run_without_a_checkpoint_is_resumed_if_no_older_one_has_any() -> None
     assert found(older, *runs) == (older, older / "checkpoints/previous.ckpt", False)
 
 
+def test_a_run_that_was_to_continue_a_checkpoint_does_not_start_from_random_weights(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run(0, config=f"# mnist-lit fit --ckpt_path last --trainer.max_epochs 9\n{CONFIG}")
+    assert found(run) is None
+    assert "resume: skipping version_0, which was to continue a checkpoint but saved none\n" in capsys.readouterr().err
+    older = make_run(1)
+    assert found(older, run) == (older, None, False)
+    last = make_run(2, "last.ckpt", config=run.joinpath("config.yaml").read_text())
+    assert found(run, last) == (last, last / "checkpoints/last.ckpt", False)
+
+
 def test_a_held_run_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [make_run(n, "last.ckpt") for n in (0, 1)]
     lock = lock_folder(runs[1])

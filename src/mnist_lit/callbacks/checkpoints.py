@@ -24,6 +24,7 @@ class TrackBest(Callback):
     def __init__(self, start: RunStart | None = None) -> None:
         self.start = start or RunStart()
         self.best: Validation | None = None
+        self.improved = False  # by the latest validation
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:
@@ -134,11 +135,13 @@ class SaveBestAndLast(Checkpoint):
 
 def epochs_trained(trainer: Trainer) -> float:
     """The epochs trained so far, such as 0.5 for half of one; 0 if an epoch has no end."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    of_latest: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     batches = trainer.num_training_batches
-    return 0.0 if batches == math.inf else trainer.global_step / math.ceil(batches / trainer.accumulate_grad_batches)
+    return 0.0 if batches == math.inf else epochs.started - 1 + of_latest.processed / batches
 
 
-def validated_images(trainer: Trainer) -> int | None:
+def full_validation_size(trainer: Trainer) -> int | None:
     """How many images each validation has; None if there is no validation or the trainer's limits skip images."""
     whole = keeps_all(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
     indices = getattr(trainer.datamodule, "val_indices", ())  # type: ignore[attr-defined]
@@ -163,7 +166,7 @@ def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:
 
 
 def ends_epoch(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether this batch is its epoch's last one; that of a loader without a length shows only when it is fetched."""
+    """Whether this batch is its epoch's last one; for a loader without a length, only a fetched batch shows that."""
     return batch_idx + 1 >= trainer.num_training_batches or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 

@@ -51,7 +51,7 @@ class BroadcastResume(Callback):
 
 
 class RankOrderedGradients(Callback):
-    """Sum gradients in the order of the ranks, also after a resume; see `distributed.rank_ordered_mean`."""
+    """Sum gradients in the order of the ranks, including after a resume; see `distributed.rank_ordered_mean`."""
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         """Register the hook with DDP, which has wrapped the module by now."""

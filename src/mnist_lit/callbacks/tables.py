@@ -25,8 +25,8 @@ MAX_CONFUSIONS = 5  # other classes listed per row
 
 
 class FitTable(Callback):
-    """The speed of a fit as a curve, and one small table at its end. The clock excludes validation, and what the
-    callbacks before this one do after it."""
+    """The speed of a fit as a curve, and one small table at its end. The clock excludes validation, including
+    the time that callbacks listed before this one spend in `on_validation_end`."""
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves

@@ -1,6 +1,5 @@
 """The configuration of `fit`, `validate` and `test`: our own options, config files, and a checkpoint's settings."""
 
-import os
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, INVOCATION_OPTIONS, command_line
 from mnist_lit.system.console import say
 from mnist_lit.system.error_messages import explain_error
+from mnist_lit.system.process_rank import is_first_process
 from mnist_lit.system.yaml_file import load_yaml, read_written_yaml
 
 DEFAULT_EPOCHS = 10  # if neither epochs, steps nor time are limited
@@ -174,7 +174,8 @@ def print_differences(command: str, path: str, saved: dict[str, Any], config: Na
                 lines.append(f"{section}.{name}: {now} instead of the checkpoint's {before}")
     for name in ("optimizer", "ema_decay") if command == "fit" else ():
         before, now = saved["model"].get(name), config.model[name]
-        if now != before if name == "optimizer" else bool(now) != bool(before):
+        changed = now != before if name == "optimizer" else bool(now) != bool(before)
+        if changed:
             raise InputError(f"model.{name}: a run with {before} cannot be resumed with {now}")
     if is_rank_zero():
         say(*lines, sep="\n", end="\n" if lines else "")
@@ -220,5 +221,4 @@ def as_list(value: Any) -> list[Any]:
 
 def is_rank_zero() -> bool:
     """Whether this process is the one that writes; before the Trainer exists, only the environment tells."""
-    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
-    return not rank_zero_only.rank and node == "0"  # type: ignore[attr-defined]
+    return not rank_zero_only.rank and is_first_process()  # type: ignore[attr-defined]

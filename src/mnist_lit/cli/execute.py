@@ -118,8 +118,9 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
             reason = "cannot prune the tutorial's network, whose weights are stored channels last"
             raise InputError(f"{name}: {reason}; use a plain Trainer, see docs/own-module.md")
         if isinstance(callback, GradientAccumulationScheduler) and not fixed:
-            reason = "model.schedule and SAM need to know the number of steps in advance"
-            raise InputError(f"{name}: {reason}; use trainer.accumulate_grad_batches, or --model.schedule constant")
+            reason = "a schedule, warmup and SAM need to know the number of steps in advance"
+            instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
+            raise InputError(f"{name}: {reason}; {instead}")
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):
@@ -170,8 +171,9 @@ def run_fit(
                 with _explained_resume(start, ckpt_path):
                     trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
             if not (start.has_trained or start.continues or start.finished):
+                limit = "max_steps" if 0 <= trainer.max_steps <= trainer.global_step else "max_epochs"
                 raise InputError(
-                    "nothing to train: the run is complete, or its limits allow no steps; set trainer.max_epochs higher"
+                    f"nothing to train: the run is complete, or its limits allow no steps; set trainer.{limit} higher"
                 )
             if is_rank_zero():
                 finish_run(start, trainer, datamodule, model.network)
@@ -217,8 +219,8 @@ def run_evaluation(
 
 
 def _resume_path(trainer: Trainer) -> ResumePath:
-    """What `BroadcastResume` says about where to resume, perhaps nowhere. With None instead, Lightning would load
-    the newest `hpc_ckpt_N.ckpt` in the working directory of a SLURM job, of whatever run."""
+    """The path object through which `BroadcastResume` says where to resume, if anywhere. With None, Lightning would
+    load the newest `hpc_ckpt_N.ckpt` in a SLURM job's working directory, whichever run it belongs to."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     return next(callback for callback in callbacks if isinstance(callback, BroadcastResume)).path
 

@@ -47,7 +47,7 @@ class MNISTCLI(LightningCLI):
     """LightningCLI with one module, one data module and our callbacks."""
 
     def __init__(self, args: list[str]) -> None:
-        self._called, self._args = args[0], args
+        self._command, self._args = args[0], args
         self._start = RunStart()  # where a fit begins
         self._lock: FileLock | None = None  # on its run folder
         parser_options = {"exit_on_error": False, "allow_abbrev": False, "prog": "mnist-lit"}
@@ -65,12 +65,12 @@ class MNISTCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Only the command that was called: building a parser takes a tenth of a second."""
-        return {self._called: NO_OPTIONS}
+        return {self._command: NO_OPTIONS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options, link every seed to one, take the number of classes from the data, and replace the help."""
-        options.add_options(parser, self._called)
-        vars(parser)["format_help"] = partial(format_help, parser, self._called, everything="all" in self._args)
+        options.add_options(parser, self._command)
+        vars(parser)["format_help"] = partial(format_help, parser, self._command, everything="all" in self._args)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; if a checkpoint is named, its own settings are defaults, so explicit options override them."""
@@ -88,7 +88,7 @@ class MNISTCLI(LightningCLI):
                 saved = config_of(self._checkpoint)
                 if command == "fit":  # perhaps on another machine
                     saved["trainer"] = without_settings(saved["trainer"], HARDWARE_SETTINGS)
-                else:  # how it was trained does not say how to evaluate it
+                else:  # training settings do not apply to evaluation
                     saved.pop("trainer", None)
                     saved["model"].pop("init_from", None)
                 super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *rest])
@@ -108,13 +108,13 @@ class MNISTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer with our loggers and callbacks, to which those of `trainer` are added."""
-        config, trainer = self.config[self._called], self._get(self.config_init, "trainer")
+        config, trainer = self.config[self._command], self._get(self.config_init, "trainer")
         set_up_gpu(exact=trainer.deterministic is not False)
-        if self._called == "fit":
+        if self._command == "fit":
             self._start, self._lock = begin_fit(config, trainer, self._yaml_text, options.typed_command(self._args))
             callbacks = callbacks_of_fit(config, trainer, self._start, self._yaml_text)
         else:
-            callbacks = callbacks_of_evaluation(self._called, config, trainer, self.datamodule, self._checkpoint)
+            callbacks = callbacks_of_evaluation(self._command, config, trainer, self.datamodule, self._checkpoint)
         with refusals(self._start):
             made = super().instantiate_trainer(**trainer_arguments(trainer, callbacks, self._start), **kwargs)
             check_devices(made)

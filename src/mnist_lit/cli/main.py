@@ -19,6 +19,7 @@ from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import has_option
 from mnist_lit.system.console import say
 from mnist_lit.system.error_messages import did_you_mean
+from mnist_lit.system.process_rank import is_first_process
 from mnist_lit.system.signals import raise_on_signal
 
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
@@ -52,7 +53,7 @@ def main(args: list[str] | None = None) -> int:
         # some of them, because other programs use it too.
         warnings.filterwarnings("ignore", module=r"PIL\.")
     debug = "--debug" in args
-    is_rank_zero = os.environ.get("LOCAL_RANK", "") in ("", "0")  # it prints for all processes
+    prints = is_first_process()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:
@@ -61,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except StoppedBySignal as stopped:
-        if not is_rank_zero:
+        if not prints:
             return 0  # otherwise Lightning's launcher would kill rank 0 before it has printed
         say(f"mnist-lit: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
@@ -69,7 +70,7 @@ def main(args: list[str] | None = None) -> int:
         if debug:
             raise
         closed_pipe = isinstance(error, BrokenPipeError)  # `mnist-lit runs | head`
-        if not closed_pipe and (is_rank_zero or not isinstance(error, TrainingDiverged | ConnectionError)):
+        if not closed_pipe and (prints or not isinstance(error, TrainingDiverged | ConnectionError)):
             say(f"mnist-lit: {' '.join(str(error).splitlines())}", file=sys.stderr)
         if isinstance(error, InputError):
             return 2

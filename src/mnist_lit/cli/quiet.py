@@ -7,7 +7,7 @@ import warnings
 WARNINGS = (  # harmless ones
     r".*LeafSpec",
     r".*does not have many workers",
-    r"GPU available but not used",  # with trainer.accelerator: cpu, which was meant
+    r"GPU available but not used",  # with trainer.accelerator: cpu, as chosen by the user
     r"Total length of `list` across ranks is zero",  # data.val_size: 0
     r"The ``compute`` method of metric .* was called before the ``update``",  # the counts came from a checkpoint
     r"The number of training batches .* is smaller than the logging interval",

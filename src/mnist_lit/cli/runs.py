@@ -17,9 +17,9 @@ from mnist_lit.runs.folders import (
     is_finished,
     paths_named,
     recorded_command,
+    recorded_validation_size,
     run_name,
     sweep_trials,
-    validation_images,
 )
 from mnist_lit.runs.results import best_validation, read_predictions, trained_epochs
 from mnist_lit.system.console import duration, format_epochs, percent, print_table, say
@@ -55,7 +55,7 @@ class RunSummary(NamedTuple):
         """The run's row of the table, by column title."""
         started = self.started and datetime.fromisoformat(self.started).astimezone().strftime("%Y-%m-%d %H:%M")
         epochs, tested, images = format_epochs(self.epochs), self.test_accuracy, self.test_images or 0
-        validated, best = validation_images(Path(self.folder)), self.val_accuracy
+        validated, best = recorded_validation_size(Path(self.folder)), self.val_accuracy
         return {
             "run": self.run,
             "started": started or "",

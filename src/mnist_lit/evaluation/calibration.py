@@ -193,8 +193,8 @@ def calibrate_checkpoint(
     like: CalibratedNetwork | None = None,
     network: nn.Module | None = None,
 ) -> CalibratedNetwork:
-    """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError, also if a fit
-    replaces the checkpoint meanwhile, or OSError."""
+    """Calibrate a checkpoint and save it, stripped for sharing if to another file. Raises InputError, including if
+    a fit replaces the checkpoint meanwhile, or OSError."""
     before = file_state(source)
     content = load_checkpoint(source)
     network = network_of(content, copy.deepcopy(network)).eval()

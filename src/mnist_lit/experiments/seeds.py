@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from mnist_lit.runs import folders
 from mnist_lit.runs.new_folder import new_folder, write_first_file
 from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
-from mnist_lit.system.arguments import fit_option, pop_option
+from mnist_lit.system.arguments import fit_option, has_option, pop_option
 from mnist_lit.system.console import percent, print_fields, say
 from mnist_lit.system.subprocesses import (
     launched_externally,
@@ -89,7 +90,7 @@ def _fit(args: list[str]) -> int:
         return run_command("fit", args)
     seeds = parse_seeds(given)
     at_once = _seeds_at_once(together, len(seeds), fit_option(args, "trainer.accelerator"))
-    if pop_option(args, "--seed_everything")[1] != args:  # a recipe's own is replaced
+    if has_option(args, "--seed_everything"):  # a recipe's own is replaced
         raise InputError("--seed_everything cannot be combined with --seeds, which sets it")
     for option, reason in CONFLICTS.items():
         if fit_option(args, option).lower() not in OFF:
@@ -120,7 +121,7 @@ def _fit(args: list[str]) -> int:
     before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
     scores = [best[0] for run in members if (best := best_validation(run))]
     logged = any(run.joinpath(folders.METRICS_CSV).exists() for run in members)
-    early = any(map(folders.validation_images, members))
+    early = any(map(folders.recorded_validation_size, members))
     without = "none: training ended before the first validation" if early else "none: no validation"
     unknown = without if logged else f"unknown: no {folders.METRICS_CSV}"
     test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
@@ -168,7 +169,8 @@ def _visible_gpus(devices: str = "/dev") -> int:
 def _find_group(root: Path, shared: str) -> Path | None:
     """The newest group of the same command, whatever its seeds."""
     groups = {run.parent for run in folders.all_runs(root) if run.parent != root}
-    for group in sorted(groups, key=folders.run_number, reverse=True):
-        if folders.recorded_command(group) == shared:
-            return group
+    if same := [group for group in groups if folders.recorded_command(group) == shared]:
+        return max(same, key=folders.run_number)
+    if groups:
+        say("resume: no group was started with exactly this command; starting a new one", file=sys.stderr)
     return None

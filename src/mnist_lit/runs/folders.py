@@ -55,7 +55,7 @@ def finished_epochs(run: Path) -> float | None:
     return None
 
 
-def validation_images(run: Path) -> int | None:
+def recorded_validation_size(run: Path) -> int | None:
     """How many images each validation of a finished run had; None if it is unfinished, or does not say."""
     with suppress(OSError, ValueError, IndexError):
         images = int(_finished_numbers(run)[1])

@@ -68,8 +68,8 @@ class ResumableCSVLogger(Logger):
 
 
 class GroupedTensorBoardLogger(TensorBoardLogger):
-    """Log the learning rate and the epoch among the other curves of training: TensorBoard gives each word before a
-    slash its own panel, and would show theirs first."""
+    """Log the learning rate and the epoch under `train/`: TensorBoard groups tags by the part before the slash, and
+    would list these two first."""
 
     saved_with_checkpoints = True
     GROUPED: Mapping[str, str] = {"lr": "train/lr", "epoch": "train/epoch"}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import yaml
 
 from mnist_lit.errors import InputError, require_class_names
-from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS
+from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, LEARNING_SETTINGS
 from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.yaml_file import load_yaml
 
@@ -87,8 +87,10 @@ class Metadata:
         """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data."""
         describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
         data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
-        training = {name: getattr(trainer, name) for name in ("max_epochs", "accumulate_grad_batches", "precision")}
-        training["gradient_clip_val"] = trainer.gradient_clip_val
+        settings = {name: getattr(trainer, name) for name in LEARNING_SETTINGS}
+        settings["gradient_clip_algorithm"] = getattr(trainer.gradient_clip_algorithm, "value", None)  # of an enum
+        no_limits = {"max_epochs": -1, "max_steps": -1, "limit_train_batches": 1.0}  # where 1 is one batch
+        training = {name: value for name, value in settings.items() if repr(value) != repr(no_limits.get(name, ""))}
         config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
         derived = ("num_classes", "seed", "network")  # the command line derives these, or asks for them
         for name, section in config.items():

@@ -21,6 +21,11 @@ MACHINE_SETTINGS = {
 }
 HARDWARE_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["hardware"])
 DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
+# Settings of the trainer that decide what is learned, see also `trainer.max_time`.
+LEARNING_SETTINGS = (
+    *("max_epochs", "max_steps", "accumulate_grad_batches", "precision"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches"),
+)
 # Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
 INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
 MAX_DIFFERENCES = 3  # shown between two recipes

@@ -21,6 +21,7 @@ from mnist_lit.runs.folders import (
     PREVIOUS_CKPT,
     epoch_checkpoints,
     is_finished,
+    recorded_command,
     remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
@@ -47,6 +48,9 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
             return run, None, True, lock
         elif checkpoint := newest_readable(run):
             return run, checkpoint, False, lock
+        elif "--ckpt_path" in recorded_command(run) and not any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
+            lock.release()
+            say(f"resume: skipping {run}, which was to continue a checkpoint but saved none", file=sys.stderr)
         elif without_checkpoint is None and not any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
             without_checkpoint = run, None, False, lock
         else:
@@ -135,7 +139,7 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
     is_lost = content["best"] and not best.exists()
     if not is_lost and not is_epochs:
         return checkpoint
-    if is_lost:  # `TrackBest` begins again, also after a second kill
+    if is_lost:  # `TrackBest` begins again, even after a second kill
         content["best"] = None
     remove_predictions(last)
     save_checkpoint(content, last)

@@ -18,11 +18,11 @@ from mnist_lit.system.folder_lock import lock_folder
 class RunStart:
     """Where a fit begins. Rank 0 decides; the other processes learn it once they can communicate."""
 
-    run: Path | None = None  # the run folder; None: nothing is kept
+    run: Path | None = None  # the run folder; None: no files are written
     checkpoint: Path | None = None  # to resume from; None: from the start
     continues: bool = False  # in an existing folder, with `--resume auto`
     finished: bool = False  # nothing left to do
-    has_trained: bool = False  # whether this process has taken a step
+    has_trained: bool = False  # whether this process has trained on a batch
 
 
 def begin_run(

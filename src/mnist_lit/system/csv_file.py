@@ -30,7 +30,7 @@ def read_csv_rows(path: Path, *, errors: str = "strict") -> list[list[str]]:
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
-    """The rows by column name; raises what `read_csv_rows` raises, also for a table larger than any that is written."""
+    """The rows by column name; raises as `read_csv_rows` does, and for a table larger than any written."""
     content = read_regular_file(path, MAX_BYTES + 1)
     limits = {b",": MAX_CELLS, b"\r": MAX_ROWS, b"\n": MAX_ROWS}
     if len(content) > MAX_BYTES or any(content.count(sign) > limit for sign, limit in limits.items()):

@@ -9,7 +9,7 @@ NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # otherwise opening a pipe waits for
 
 
 def read_regular_file(path: Path, max_bytes: int = -1, start: int = 0) -> bytes:
-    """A file's content from `start` on, or `max_bytes` of it. Raises OSError, also for pipes and devices."""
+    """A file's content from `start` on, or `max_bytes` of it. Raises OSError, including for pipes and devices."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCKING)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))

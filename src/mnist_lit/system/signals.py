@@ -60,7 +60,7 @@ class DeferredSignals:
         self._since = 0.0
 
     def install(self) -> None:
-        """Replace the current handlers, for good: an enclosing `raise_on_signal` restores them, Lightning SIGUSR1's."""
+        """Replace the current handlers until the enclosing `raise_on_signal` ends; Lightning restores SIGUSR1's."""
         _set_handler(self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

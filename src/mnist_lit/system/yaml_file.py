@@ -51,7 +51,7 @@ def load_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises yaml.YAMLError, also if there is no such file."""
+    """The content of a YAML file. Raises yaml.YAMLError, even if there is no such file."""
     return load_yaml(read_text(path))
 
 

@@ -28,16 +28,13 @@ from mnist_lit.runs.folders import (
     run_number,
 )
 from mnist_lit.runs.metadata import Metadata, config_of
-from mnist_lit.runs.recipes import PRIVATE_SETTINGS, without_settings
+from mnist_lit.runs.recipes import LEARNING_SETTINGS, PRIVATE_SETTINGS, without_settings
 from mnist_lit.runs.results import best_validation, trained_epochs
 from mnist_lit.runs.sharing import portable_config, without_machine_paths
 from mnist_lit.system.yaml_file import load_yaml
 
 PATH_OPTIONS = ("--config", "-c", "--ckpt_path", "--model.init_from")
-TRAINER_SETTINGS = (  # the trainer's settings that affect what is learned; the others are about the machine and logs
-    *("max_epochs", "max_steps", "max_time", "precision", "devices", "accumulate_grad_batches"),
-    *("gradient_clip_val", "limit_train_batches", "val_check_interval"),
-)
+TRAINER_SETTINGS = (*LEARNING_SETTINGS, "max_time", "devices", "val_check_interval")  # the others concern logs
 
 
 def provenance(
