@@ -34,7 +34,7 @@ def test_a_fit_ends_with_a_table_and_the_next_command(cli: Cli, tiny_fit: tuple[
     ]
     assert [line.split()[:2] for line in printed[2:4]] == [["epoch", "1/2"], ["epoch", "2/2"]]
     *table, last = printed[4:]
-    assert last == "fit: calibrating lightning_logs/version_0/checkpoints/best.ckpt, which may take a minute or two"
+    assert last == "fit: calibrating lightning_logs/version_0/checkpoints/best.ckpt; this may take a minute or two"
     lines = {line.split()[0]: line for line in table}
     assert list(lines) == ["epochs", "time", "best", "checkpoint", "next", "curves"]
     assert "2  (4 steps)" in lines["epochs"]

@@ -274,7 +274,7 @@ def test_only_an_earlier_table_is_replaced(cli: Cli) -> None:
 
 def test_names_that_are_no_pictures_say_why(cli: Cli) -> None:
     draw("-dash.png")
-    assert "; if it is the file, name it ./-dash.png\n" in cli("predict", "-dash.png", *PRETRAINED)[2]
+    assert "; to read the file, write ./-dash.png\n" in cli("predict", "-dash.png", *PRETRAINED)[2]
     Path("-").touch()
     assert "name it" not in cli("predict", "-", "--threshold", "x", *PRETRAINED)[2]
     Path("empty").mkdir()

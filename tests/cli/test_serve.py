@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.cli.serve import _exported_model
+from mnist_lit.errors import InputError
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.locate import PRETRAINED_DIR
@@ -156,7 +157,7 @@ def test_a_checkpoint_has_to_be_exported_first(cli: Cli, checkpoint: Path) -> No
     for model in (str(checkpoint), "latest", "lightning_logs/version_0"):
         code, _, err = cli("serve", "--model", model)
         assert (code, err.count("\n")) == (2, 1)
-        assert f"`mnist-lit export --model {checkpoint}` writes model.onnx" in err
+        assert f"serve what `mnist-lit export --model {checkpoint} --output FILE` writes" in err
 
 
 def test_without_runs_the_shipped_model_is_served() -> None:
@@ -168,5 +169,9 @@ def test_the_newest_runs_exported_model_is_served_if_there_is_one(checkpoint: Pa
     exported = Path("lightning_logs/version_0/model.onnx")
     exported.write_bytes(MODEL.read_bytes())
     assert _exported_model(None) == _exported_model("latest") == (exported, "")
+    last = checkpoint.with_name("last.ckpt")
+    last.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(InputError, match=r"got the checkpoint lightning_logs/version_0/checkpoints/last\.ckpt"):
+        _exported_model("last")  # the exported model is the best checkpoint's
     os.utime(checkpoint, (time.time() + 9,) * 2)
     assert _exported_model(None)[1] == " (older than its checkpoint; `mnist-lit export` updates it)"

@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mnist_lit.imaging.components import Component, components, gap_between, label_components, typical_height, union
+from mnist_lit.imaging.components import (
+    MAX_BOXES,
+    Component,
+    components,
+    gap_between,
+    label_components,
+    typical_height,
+    union,
+)
 from mnist_lit.imaging.stroke_width import Mask
 
 
@@ -39,6 +47,16 @@ def test_components_lie_where_they_are_on_the_page() -> None:
 def test_only_the_largest_components_are_kept_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_lit.imaging.components.MAX_COMPONENTS", 2)
     assert [one.size for one in components(mask_of("##.#.####"))] == [2, 4]
+
+
+def test_long_lines_side_by_side_do_not_take_up_memory_for_their_boxes() -> None:
+    """Each box covers the page, although its line has few pixels."""
+    hatching = np.zeros((200, 200), bool)
+    down, across = np.indices(hatching.shape)
+    hatching[(down + across) % 5 == 0] = True
+    found = components(hatching)
+    assert len(found) > 1
+    assert sum(one.mask.size for one in found) <= MAX_BOXES * hatching.size
 
 
 def test_dust_hardly_changes_the_typical_height() -> None:

@@ -137,7 +137,7 @@ def test_the_panels_of_a_picture_have_a_limited_number_of_candidates(monkeypatch
             sheet[top : top + 28, left : left + 28] = 30
             sheet[top + 6 : top + 22, left + 12 : left + 15] = 240
     assert len(find_digits(sheet)) == 100
-    monkeypatch.setattr(find_digits_module, "MAX_SEGMENTS", 30)
+    monkeypatch.setattr(find_digits_module, "MAX_CHOICES", 30)
     assert len(page_hypotheses(sheet)) < 30
 
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import page, write_seven
 from mnist_lit.imaging.find_digits import digit_hypotheses, find_digits, page_hypotheses
-from mnist_lit.imaging.segmentation import MAX_SEGMENTS
+from mnist_lit.imaging.segmentation import MAX_CHOICES
 
 
 @pytest.mark.parametrize("pen", [9, 18, 31, 40])
@@ -49,7 +49,7 @@ def test_thousands_of_specks_are_not_tried_in_every_combination() -> None:
     for top, left in np.random.default_rng(0).integers(0, 1394, (5000, 2)):
         dusty[top : top + 6, left : left + 6] = 40
     assert len(digit_hypotheses(dusty).found) < 10
-    assert len(page_hypotheses(dusty)[0].found) <= MAX_SEGMENTS  # 1,980 with every combination
+    assert len(page_hypotheses(dusty)[0].found) <= MAX_CHOICES  # 1,980 with every combination
 
 
 @pytest.mark.parametrize(("height", "read"), [(3, False), (6, True)])

@@ -209,6 +209,12 @@ def shape_without_numbers() -> Any:
     return model
 
 
+def weight_without_data() -> Any:
+    model = network(node("Neg", ["weight"], ["x"]), weight=floats(0))
+    initializer(model, "weight").ClearField("raw_data")
+    return model
+
+
 def sparse_gigabyte() -> Any:
     """A gigabyte of zeros except for one number."""
     model = network(node("Neg", ["start"], ["x"]), start=floats(0))
@@ -237,6 +243,7 @@ NOT_A_NETWORK: dict[Callable[[], Any], str] = {  # refused before onnxruntime se
     external_data: "field 13 of TensorProto is not allowed",
     weight_that_is_not_finite: "weights or constants that are not finite",
     shape_without_numbers: "the shape of a tensor does not match its data",
+    weight_without_data: "expected one data type and one array in each tensor",
     sparse_gigabyte: "field 15 of GraphProto is not allowed",
     many_nodes: "at most 30,000 fields",
     eight_bit_weight: "a tensor of ONNX's data type 3 is not allowed",

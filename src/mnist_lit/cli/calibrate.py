@@ -72,7 +72,7 @@ def main(command: str, args: list[str]) -> None:
             f"{source} was trained on all images, so none are left to calibrate on; train the same recipe with "
             f"data.val_size, then `mnist-lit calibrate {source} --like THAT_RUN`"
         )
-    say(f"calibrate: {source}, which may take a minute or two", flush=True)
+    say(f"calibrating {source}; this may take a minute or two", flush=True)
     indices = data.train_indices, val
     calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=reference, network=network)
     temperature = float(calibrated.temperature)

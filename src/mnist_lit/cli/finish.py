@@ -42,5 +42,5 @@ def calibrate_best(run: Path, datamodule: MNISTDataModule, network: nn.Module) -
     assert datamodule.digits
     indices = datamodule.train_indices, datamodule.val_indices
     own = None if is_tutorial(network) else network
-    say(f"fit: calibrating {path}, which may take a minute or two", flush=True)
+    say(f"fit: calibrating {path}; this may take a minute or two", flush=True)
     calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)

@@ -53,7 +53,7 @@ def main(command: str, args: list[str]) -> int:
         options = parser.parse_args(args)
     except InputError as error:
         if file := next((arg for arg in args if arg[:1] == "-" != arg and os.path.lexists(arg)), None):
-            raise InputError(f"{file} was read as an option; if it is the file, name it ./{file}") from error
+            raise InputError(f"{file} was read as an option; to read the file, write ./{file}") from error
         raise
     check_threshold("--threshold", options.threshold)
     files = list(expand_paths(options.pictures))

@@ -12,13 +12,13 @@ from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.folders import run_of_checkpoint
-from mnist_lit.runs.locate import OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
+from mnist_lit.runs.locate import LAST, OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
 from mnist_lit.system.console import say
 
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
 ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
-# A name or an IPv6 address, as the server compares it with a request's; a name in other letters is sent as xn--….
+# A name or an IPv6 address, as the server compares it with a request's; browsers send other names in Punycode, xn--….
 ALLOWED_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE | re.ASCII)
 DEFAULTS = Limits()
 OPTION_MAXIMUMS = {"threads": 256, "max_mb": DEFAULTS.bodies >> 20, "max_seconds": 3600, "timeout": 3600}
@@ -92,13 +92,13 @@ def _exported_model(model: str | None) -> tuple[Path, str]:
     if path.suffix != ".ckpt":
         return path, ""
     exported = run_of_checkpoint(path) / ONNX_FILE
-    if exported.is_file() and not (model and model.endswith(".ckpt")):
+    if exported.is_file() and model != LAST and not (model and model.endswith(".ckpt")):
         outdated = exported.stat().st_mtime < path.stat().st_mtime
         return exported, " (older than its checkpoint; `mnist-lit export` updates it)" if outdated else ""
     if model is None:
         return PRETRAINED_DIR / ONNX_FILE, f" (the newest run has no {ONNX_FILE}; `mnist-lit export` writes it)"
-    command = f"mnist-lit export --model {path}"
-    raise InputError(f"expected an exported model, got the checkpoint {path}; `{command}` writes {ONNX_FILE}")
+    command = f"mnist-lit export --model {path} --output FILE"
+    raise InputError(f"expected an exported model, got the checkpoint {path}; serve what `{command}` writes")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Areas of a picture without edges, such as paper: their outlines and corners. NumPy and OpenCV only."""
+"""Smooth areas of a picture, such as sheets of paper: their outlines and corners. NumPy and OpenCV only."""
 
 from typing import Any, NamedTuple
 
@@ -23,12 +23,12 @@ class Area(NamedTuple):
     outline: NDArray[np.int32]  # (N, 1, 2): x and y
     hull: NDArray[Any]  # (M, 1, 2): the convex hull of the outline
     size: float  # within the outline, in pixels
-    holes: float  # size of those in it
+    holes: float  # total area of its holes, in pixels
 
 
-def smooth_areas(pixels: Pixels, edge: int, least: float) -> list[Area]:
-    """The areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last. least: the
-    fraction of the picture that they cover."""
+def smooth_areas(pixels: Pixels, edge: int, min_area: float) -> list[Area]:
+    """The areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last. min_area:
+    the smallest area to return, as a fraction of the picture."""
     near = np.ones((3, 3), np.uint8)
     steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))))
     smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
@@ -36,7 +36,7 @@ def smooth_areas(pixels: Pixels, edge: int, least: float) -> list[Area]:
     outlines, links = cv2.findContours(opened, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sizes = np.array([cv2.contourArea(outline) for outline in outlines])
     around = links[0][:, 3] if outlines else np.zeros(0)  # the outline around each hole; -1 for what is not a hole
-    largest = sorted(np.flatnonzero((around < 0) & (sizes > least * steps.size)).tolist(), key=sizes.__getitem__)
+    largest = sorted(np.flatnonzero((around < 0) & (sizes > min_area * steps.size)).tolist(), key=sizes.__getitem__)
     return [
         Area(
             np.asarray(outlines[n], np.int32),

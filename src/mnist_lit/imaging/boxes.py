@@ -12,7 +12,7 @@ MAX_MARK = 0.3  # height of the highest mark inside a zero, as a fraction of the
 MIN_BOX = 8.0  # stroke widths: smallest box around a digit that touches it
 MIN_CIRCLE_WIDTH = 0.9  # least width of a circle that is not a zero, as a fraction of its height
 MIN_FRAME_HEIGHT = 1.5  # least height of a frame around a small digit, in heights of the digits beside it
-MIN_FRAMED_INK = 0.5  # size of ink inside a ring that is a frame, and not a zero, as a fraction of the ring's
+MIN_FRAMED_INK = 0.5  # least size of the ink inside a frame, as a fraction of the frame's; less is a mark inside a zero
 WALL_DEPTH = 0.2  # depth of the rim of a component in which a box has its walls, as a fraction of its height or width
 MIN_WALL = 0.9  # least fraction of a frame's side that its walls cover
 
@@ -24,12 +24,13 @@ def frames(found: Sequence[Component]) -> list[Component]:
     nested = ((found[outer], found[inner]) for outer, inner in np.argwhere(around) if outer != inner)
     pairs = [pair for pair in nested if pair[1].height > MAX_MARK * pair[0].height and pair[0].encloses(pair[1])]
     # A zero with a slash is narrow, and as high as the digits beside it.
-    beside = typical_height([one for one in found if not any(one in pair for pair in pairs)])
-    chosen = []
+    paired = {one for pair in pairs for one in pair}
+    beside = typical_height([one for one in found if one not in paired])
+    chosen = set()
     for one, inner in pairs:
         is_large = inner.height > MIN_FRAMED_INK * one.height or one.height > MIN_FRAME_HEIGHT * beside
         if is_large or one.width > MIN_CIRCLE_WIDTH * one.height or corners(one.mask) >= 2:
-            chosen.append(one)
+            chosen.add(one)
     return [one for one in found if one in chosen]
 
 
@@ -38,18 +39,18 @@ def is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool
     return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > MIN_FRAMED_INK * outer.size
 
 
-def boxes(found: Sequence[Component], stroke: float) -> list[Component]:
-    """Boxes, or rows of boxes, that digits touch: straight lines on all four sides, and more ink inside."""
-    return [one for one in found if one.size > MIN_BOX * stroke and _is_box(one, stroke)]
-
-
-def _is_box(one: Component, stroke: float) -> bool:
-    if not _has_ink_all_around(one):  # far faster to find than straight lines
-        return False
-    lines = ruled_lines(one.mask, stroke, MIN_WALL)
-    if min(sum(line.axis == axis for line in lines) for axis in (0, 1)) < 2:
-        return False
-    return any(inside.height > MAX_MARK * one.height for inside in components(erase(one.mask, lines)))
+def box_walls(found: Sequence[Component], stroke: float) -> list[Component]:
+    """The walls of boxes, or rows of boxes, that digits touch: straight lines on all four sides, with ink inside."""
+    every: list[Component] = []
+    for one in found:
+        if one.size > MIN_BOX * stroke and _has_ink_all_around(one):  # far faster to find than straight lines
+            lines = ruled_lines(one.mask, stroke, MIN_WALL)
+            on_all_sides = min(sum(line.axis == axis for line in lines) for axis in (0, 1)) >= 2
+            if on_all_sides and any(
+                inside.height > MAX_MARK * one.height for inside in components(erase(one.mask, lines))
+            ):
+                every += [line.moved(one.top, one.left) for line in lines]
+    return every
 
 
 def _has_ink_all_around(one: Component) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
+MAX_BOXES = 8  # area of all their boxes together, in pictures: hatching has many long ones that overlap
 MAX_ASPECT = 1.7  # greatest width of one digit, in heights
 # Fractions of a digit's longer side, or of the page's typical digit height.
 MAX_SPECK = 0.12  # largest dust
@@ -101,7 +102,9 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     labels, stats = label_components(mask)
     found = []
     sizes = stats[1:, 2:4].max(axis=1)
-    for number in np.sort((-sizes).argsort(kind="stable")[:MAX_COMPONENTS] + 1).tolist():
+    largest = (-sizes).argsort(kind="stable")[:MAX_COMPONENTS] + 1
+    areas = stats[largest, 2:4].prod(axis=1, dtype=np.int64).cumsum()
+    for number in np.sort(largest[areas <= MAX_BOXES * mask.size]).tolist():
         x, y, width, height, _ = stats[number].tolist()
         part = labels[y : y + height, x : x + width] == number
         found.append(Component(top + y, left + x, top + y + height, left + x + width, part))

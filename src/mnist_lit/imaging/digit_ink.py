@@ -16,7 +16,8 @@ from mnist_lit.imaging.stroke_width import Mask
 MIN_CERTAINTY = 0.9  # below this, ink and paper may be mixed up
 MIN_SPANNED = 0.9  # fraction of each side that a cropped digit spans
 MAX_RIM_INK = 0.5  # fraction of the border that a cropped digit covers
-MAX_RIM, MAX_CROSSING = 0.12, 0.1  # depth, in sides, of where a cell's lines run; fraction of their ink elsewhere
+MAX_RIM = 0.12  # depth of the rim in which a cell's lines run, as a fraction of the side
+MAX_CROSSING = 0.1  # fraction of these lines' ink that may lie inside the rim
 CROP_MARGIN = 0.25  # margin that is added to a cropped digit, as a fraction of the longer side
 MAX_ALL_EDGES_SIDE = 28  # shorter side in pixels of the largest picture that may be all edges
 MIN_ALL_EDGES_RANGE = 100  # least range of such a picture's gray levels
@@ -55,7 +56,7 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
-    # What continues a digit that is joined to a shadow is the shadow's edge, so only one of these.
+    # Try only one: if the digit is joined to a shadow, the faint ink that continues it is the shadow's edge.
     return _with_thin_strokes(gray, found) or _with_faint_strokes(found) or found
 
 
@@ -68,7 +69,7 @@ def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
     inside = find_ink(gray[part], DIGIT) if any(depths) and min(gray[part].shape) > 2 else None
     if not inside:
         return inks
-    ring = np.pad(mask, 1)[depths[0] + 1 : -depths[1] - 1, depths[2] + 1 : -depths[3] - 1]
+    ring = mask[depths[0] : len(mask) - depths[1], depths[2] : mask.shape[1] - depths[3]]
     is_frame = sum(map(bool, depths)) > 1 or not _touches(ring, depths)
     framed = FoundInk(inside, top, left, 0.0 if is_frame else inks[0].cost + SECOND_COST)
     return [*(one.less_likely(is_frame) for one in inks), framed]
@@ -149,8 +150,8 @@ def _has_clear_digit(mask: Mask) -> bool:
 
 def fills_picture(mask: Mask) -> bool:
     """Whether a picture's ink reaches nearly from border to border in both directions, without covering the border."""
-    spans = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0)) if mask.any() else (0, 0)
-    reaches = all(span >= MIN_SPANNED * side for span, side in zip(spans, mask.shape, strict=True))
+    _, _, width, height = cv2.boundingRect(mask.view(np.uint8))
+    reaches = height >= MIN_SPANNED * mask.shape[0] and width >= MIN_SPANNED * mask.shape[1]
     return reaches and border_coverage(mask) <= MAX_RIM_INK and not has_full_side(mask)
 
 

@@ -17,14 +17,14 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, in_m
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
-from mnist_lit.imaging.segmentation import MAX_SEGMENTS, WIDTH_COST, line_hypotheses
+from mnist_lit.imaging.segmentation import MAX_CHOICES, WIDTH_COST, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.single_digit import SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
-MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which one digit is read better as on a page
+MAX_PAGE_DIGIT = 0.15  # a digit whose longer side is below this fraction of the picture's is read better as on a page
 MIN_FILLING = 0.9  # least fraction of the width and of the height of a picture that is cropped to its digit
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of that of the two together
 MAX_LIGHT_GAP = 0.02  # from the border to what may be light, as a fraction of the longer side
@@ -74,13 +74,12 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written: list[Hypotheses] = []
     for sheet in find_panels(reduced.pixels) or find_sheets(reduced.pixels):
-        if sum(len(each.found) for each in written) >= MAX_SEGMENTS:
+        if sum(len(each.found) for each in written) >= MAX_CHOICES:
             break
         on_sheet = hypotheses(sheet.pixels)
-        found = []
-        for digit in on_sheet.found:
-            found.append(digit._replace(box=reduced.original(sheet.in_picture(digit.box))))
-        written += [on_sheet._replace(found=found)] if found else []
+        if on_sheet.found:
+            found = [digit._replace(box=reduced.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
+            written.append(on_sheet._replace(found=found))
     return written or [hypotheses(reduced.pixels if reduced.zoom == (1, 1) else picture)]
 
 
@@ -177,7 +176,7 @@ class _Page(NamedTuple):
         out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
         lines = self.lines
         if faint := follow_faint_strokes(self.ink):
-            fuller = _fuller_digits(self.digits, self.ink, faint)[: max(0, MAX_SEGMENTS - len(drawn))]
+            fuller = _fuller_digits(self.digits, self.ink, faint)[: max(0, MAX_CHOICES - len(drawn))]
             drawn += picture.draw(faint, [digit for _, digit in fuller], *offset)
             numbers = {place: number for number, (place, _) in enumerate(fuller, len(self.digits))}
             lines = [
@@ -205,14 +204,7 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     if not rough:
         return None
     ink = refine_ink(gray, *rough, PAGE)
-    digits: list[Component] = []
-    lines: list[list[Choice]] = []
-    for segments in line_hypotheses(ink):
-        lines.append([])
-        for first, stop, digit, cost in segments:
-            lines[-1].append(Choice(first, stop, cost, len(digits) if digit else None))
-            digits += [digit] if digit else []
-    return _Page(ink, digits, lines, margin)
+    return _Page(ink, *line_hypotheses(ink), margin)
 
 
 def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:

@@ -37,8 +37,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
     """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
-    Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels is
-    reduced by a whole number; `info[ORIGINAL_SIZE]` is the upright width and height before.
+    Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels, or
+    a JPEG of 4096×4096, is reduced by a whole number; `info[ORIGINAL_SIZE]` is the upright width and height before.
 
     >>> open_picture(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
     200
@@ -46,6 +46,7 @@ def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[A
     try:
         if isinstance(source, Image.Image):
             _check_size(*source.size, source.format)
+            source.load()  # which turns a TIFF upright
             return _normalize(source, source.size)
         if isinstance(source, np.ndarray):
             picture = _from_array(source)
@@ -84,6 +85,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
             raise InputError(f"expected a picture, got an unreadable file ({_one_line(error)})") from error
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
+    elif isinstance(source, io.TextIOBase):
+        raise InputError("expected a binary file, got a text file; open it with 'rb'")
     elif hasattr(source, "read"):
         content = source.read(MAX_BYTES + 1)
     else:

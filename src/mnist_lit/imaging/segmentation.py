@@ -4,12 +4,11 @@ does not tell. NumPy and OpenCV only."""
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.boxes import boxes, frames, walls
+from mnist_lit.imaging.boxes import box_walls, frames, walls
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
     MAX_COMPONENTS,
@@ -22,6 +21,7 @@ from mnist_lit.imaging.components import (
     union,
 )
 from mnist_lit.imaging.gray import Strength
+from mnist_lit.imaging.hypotheses import Choice
 from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.ruling import ruled_lines
 from mnist_lit.imaging.stroke_width import ink_distances, stroke_width
@@ -33,7 +33,7 @@ from mnist_lit.imaging.text_lines import (
     lines_with_heights,
 )
 
-MAX_SEGMENTS = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
+MAX_CHOICES = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
 # Fractions of the picture's side.
 MIN_TABLE_LINE = 0.25  # shortest ruled line
@@ -60,15 +60,6 @@ BLANK_COST, BLANK_PART_COST = 1.0, 0.5  # of leaving out a line below a digit, a
 SKIP_COST = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
 
 
-class Segment(NamedTuple):
-    """A hypothesis: pieces `first` … `stop - 1` of a line of text are one digit."""
-
-    first: int
-    stop: int
-    digit: Component | None  # None: the piece is dust or a blot, and is left out
-    cost: float  # how unlikely that is, in nats
-
-
 # Digits start as the connected components of the ink, but the two differ in four ways.
 # - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
 #   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
@@ -78,11 +69,12 @@ class Segment(NamedTuple):
 #   highest total score wins. Pieces are components, parted where only faint ink joins tall strokes; where one is wide,
 #   it is also cut where its column sums are smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
-def line_hypotheses(ink: Ink) -> list[list[Segment]]:
-    """For each line of text, from the top: every group of neighboring pieces that may be a digit."""
+def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
+    """The digits that a page may have, and for each line of text, from the top, every group of neighboring pieces that
+    may be one of them, or nothing."""
     all_ink = components(ink.mask)
     if len(all_ink) == MAX_COMPONENTS and typical_height(all_ink) < MIN_LEGIBLE:  # noise
-        return []
+        return [], []
     written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
     drawings, height = find_drawings(written, typical)
     text = lines_with_heights([one for one in written if one not in drawings], height)
@@ -90,18 +82,21 @@ def line_hypotheses(ink: Ink) -> list[list[Segment]]:
         ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
         text += lines_with_heights(drawings, typical)
         text.sort(key=lambda line: float(np.mean([one.top + one.bottom for one in line[0]])))
-    found: list[list[Segment]] = []
+    digits: list[Component] = []
+    lines: list[list[Choice]] = []
     for line, height in text:
-        found.append(_segments(line, height, ink))
-        if sum(map(len, found)) > MAX_SEGMENTS:
-            return [[Segment(n, n + 1, one, 0.0) for n, one in enumerate(line)] for line, _ in text]
-    return found
+        lines.append(_choices(line, height, ink, digits))
+        if sum(map(len, lines)) > MAX_CHOICES:
+            places = itertools.count()
+            single = [[Choice(n, n + 1, 0.0, next(places)) for n in range(len(line))] for line, _ in text]
+            return [one for line, _ in text for one in line], single
+    return digits, lines
 
 
 def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Component], float]:
     """The components of a page's ink without ruled lines and the sides of boxes, and their typical height."""
     lines = _ruled_lines(all_ink, ink)
-    boxed = [wall for frame in frames(all_ink) + boxes(all_ink, ink.stroke) for wall in walls(frame, ink.stroke)]
+    boxed = [wall for frame in frames(all_ink) for wall in walls(frame, ink.stroke)] + box_walls(all_ink, ink.stroke)
     unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
@@ -116,6 +111,8 @@ def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Com
 def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     """The ruled lines of a page that are not digits."""
     lines = ruled_lines(ink.mask, ink.stroke, MIN_TABLE_LINE)
+    if not lines:
+        return []
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
@@ -127,7 +124,7 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
     # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as high as the others.
     high = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
-    apart = erase(ink.mask, high) if lines else ink.mask
+    apart = erase(ink.mask, high)
     return [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > MIN_RULED_INK * line.area]
 
 
@@ -157,8 +154,8 @@ def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> b
     return all(any(start - reach <= end <= stop + reach for start, stop in crossing) for end in line.span(line.axis))
 
 
-def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segment]:
-    """The hypotheses of one line of text, see `Segment`."""
+def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[Component]) -> list[Choice]:
+    """The hypotheses about one line of text. digits: all of the page so far, to which these are added."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
     for number, one in enumerate(line):
         for place, part in enumerate(_parts(one, typical, ink.strength)):
@@ -166,7 +163,7 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
     commas, blanks = find_commas(line, typical), find_blanks(line, typical)
-    segments = []
+    choices = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
             group = pieces[first:stop]
@@ -185,10 +182,11 @@ def _segments(line: Sequence[Component], typical: float, ink: Ink) -> list[Segme
             comma, blank = (any(part in marks for part in parts) for marks in (commas, blanks))
             single = stop == first + 1
             cost += comma * (COMMA_COST if single else COMMA_PART_COST) + blank * (0 if single else BLANK_PART_COST)
-            segments.append(Segment(first, stop, union(parts), cost))
+            choices.append(Choice(first, stop, cost, len(digits)))
+            digits.append(union(parts))
             if single and not MAX_FRAGMENT * typical <= height <= MIN_BLOT * typical:
-                segments.append(Segment(first, stop, None, 0.0 if comma else BLANK_COST if blank else SKIP_COST))
-    return segments
+                choices.append(Choice(first, stop, 0.0 if comma else BLANK_COST if blank else SKIP_COST, None))
+    return choices
 
 
 def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:

@@ -42,10 +42,8 @@ HUE_LEVELS = 450  # for a color that is all of the brightness
 MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
 # Of what is on the sheet or around it.
 MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
-MIN_NOTE_TABLE, MIN_NOTE_WRITING = (
-    0.95,
-    0.02,
-)  # of a small sheet: fraction of what is around it, and on it, that is these
+MIN_NOTE_TABLE = 0.95  # fraction of a small sheet's surroundings that is table
+MIN_NOTE_WRITING = 0.02  # fraction of a small sheet that is writing
 MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
 MAX_NOTE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
@@ -67,8 +65,8 @@ class Sheet(NamedTuple):
 
 # Document scanners look for a large quadrilateral whose sides are edges. Here it is the outline of a large area without
 # edges, once a closing has removed the writing. Shadows and the light from a window have straight edges, too, but they
-# run from border to border or are soft, so all sides of a sheet but one must be in view, and sharp; or two of them on a
-# table that is much darker than any shadow, or of another color. And shadows change no color, so we look for the area
+# run from border to border or are soft, so at least three sides of a sheet must be in view and sharp. Two are enough on
+# a table that is much darker than any shadow, or of another color. And shadows change no color, so we look for the area
 # in brightness and then in color. Without a quadrilateral, other convex areas count, unless the picture is so small
 # that the area may be the inside of a zero.
 def find_sheets(pixels: Pixels) -> list[Sheet]:

@@ -4,7 +4,7 @@ does not tell. NumPy and OpenCV only."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mnist_lit.imaging.boxes import boxes, is_frame, walls
+from mnist_lit.imaging.boxes import box_walls, is_frame
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
     MAX_SPECK,
@@ -48,10 +48,10 @@ class SingleDigit(NamedTuple):
 # A ruled line joins everything it crosses, so remove it first. The stem of a 1 or a 4 is straight, too, so remove only
 # lines that run from the border past the digit.
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
-    """The largest component with the strokes near it, without them, what it frames, and another component; empty if
-    there is no ink."""
+    """Hypotheses: the largest component with and without the strokes near it, the ink inside it, and the next-largest
+    component; none if there is no ink."""
     all_ink = components(ink.mask)
-    boxed = [wall for box in boxes(all_ink, ink.stroke) for wall in walls(box, ink.stroke)]
+    boxed = box_walls(all_ink, ink.stroke)
     if not boxed:
         return _digits_on_lines(ink, all_ink)
     unboxed = ink._replace(mask=erase(ink.mask, boxed))
@@ -104,11 +104,11 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
             if one is inner or gap_between(one, inner, STROKE_GAP * inner.size) <= STROKE_GAP * inner.size
         ]
         hypotheses.insert(0 if is_frame(main, inner, shape) else 2, parts)
-    hypotheses += [[main, *near]] if len(near) > len(inside) else []
+    hypotheses.append([main, *near])
     second = max(
         (one for one in others if one.area > MIN_OTHER_INK * main.area), key=lambda one: one.area, default=None
     )
-    hypotheses += [[second]] if second and [second] not in hypotheses else []
+    hypotheses += [[second]] if second else []
     unique: dict[frozenset[Component], list[Component]] = {}
     for parts in hypotheses:
         unique.setdefault(frozenset(parts), parts)

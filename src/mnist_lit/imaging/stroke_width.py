@@ -54,7 +54,7 @@ def normalize_stroke_width(mask: Mask, box: float, min_width: float, max_width: 
     """
     distances = _distances(with_margin(mask.view(np.uint8), 2))
     width = _mean_width(distances)
-    side = max(int(np.ptp(np.flatnonzero(mask.any(axis=axis)))) + 1 for axis in (0, 1))
+    side = max(cv2.boundingRect(mask.view(np.uint8))[2:])
     goal = min(max(width * box / side, min_width), max_width)  # in pixels of the box
     target = goal * max(side - width, 1) / (box - goal)  # in pixels of the mask
     if target >= width:

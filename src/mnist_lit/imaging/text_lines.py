@@ -16,12 +16,12 @@ MIN_NEIGHBOR, MAX_NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to t
 MAX_MISALIGNED = 0.25  # greatest difference of the heights of pieces in a line
 # Of neighbors in a line.
 MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower one's height
-LAST_IN_LINE = 3  # how many are looked at
+LAST_IN_LINE = 3  # number of a line's last pieces that a new one is compared with
 MIN_SMALL_DIGITS, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
 MAX_COMMA_WIDTH, MIN_BLANK_WIDTH = 0.8, 5.0  # of a comma and of a line below a digit, as fractions of their heights
 MIN_DRAWING = 2.5  # height of the lowest drawing, as a multiple of that of the writing beside it
 MIN_WRITTEN, MIN_ALIKE = 4, 0.6  # fewest pieces of that writing, and the least ratio of their heights to the usual one
-MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # between which lines are not taken as level
+MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # range of slopes that are corrected
 MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
 MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
 
@@ -146,7 +146,7 @@ def _overlaps(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _shared_heights(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How far a component and boxes (…, 4) overlap down, as a fraction of the lower one's height; negative = gap."""
+    """The vertical overlap of a component and boxes (…, 4), as a fraction of the lower one's height; negative = gap."""
     heights = np.minimum(boxes[..., 2] - boxes[..., 0], one.height)
     return np.asarray(_overlaps(one, boxes)[..., 0] / heights)
 

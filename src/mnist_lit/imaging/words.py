@@ -1,6 +1,6 @@
 """Tell words from numbers. Many letters look like digits, but seldom most letters of a word, let alone all of them.
 
-Letters are here what a network rejects. NumPy only."""
+Here, a letter is any piece that the network rejects. NumPy only."""
 
 import itertools
 
@@ -13,7 +13,7 @@ MIN_LETTERS = 3  # least number in a word
 MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
 MAX_LETTERS = 0.15  # fraction of letters above which small print is words
 MIN_HEADING, HEADING_LETTERS = 2, 0.3  # least number, and least fraction, of letters in a line that is a heading
-MAX_UNREAD = 0.05  # fraction of letters in all other lines of a page that may have one
+MAX_UNREAD = 0.05  # greatest fraction of letters in the other lines of a page that has a heading
 
 
 def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -144,8 +144,11 @@ def _contents(message: memoryview, number: int) -> list[memoryview]:
 def _check_tensor(fields: list[Field]) -> None:
     """Raise InputError unless a tensor's numbers are finite and all in the file: a few bytes can claim a huge shape."""
     shape = [field.integer for field in fields if field.number == DIMS]
-    (data_type,) = (field.integer for field in fields if field.number == DATA_TYPE)
-    (content,) = (field.content for field in fields if field.number == RAW_DATA)
+    types = [field.integer for field in fields if field.number == DATA_TYPE]
+    contents = [field.content for field in fields if field.number == RAW_DATA]
+    if len(types) != 1 or len(contents) != 1:
+        raise InputError("expected one data type and one array in each tensor")
+    (data_type,), (content,) = types, contents
     if data_type not in DTYPES:
         raise InputError(f"a tensor of ONNX's data type {data_type} is not allowed")
     dtype = np.dtype(DTYPES[data_type])

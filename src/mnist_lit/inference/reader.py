@@ -83,7 +83,7 @@ class DigitReader:
 
     def __init__(self, model: "OnnxModel | CheckpointModel", path: Path, threshold: float | None = None) -> None:
         check_threshold("threshold", threshold)
-        if threshold is not None and model.threshold == 1:
+        if threshold is not None and threshold < 1 == model.threshold:
             raise InputError(f"{path} is not calibrated and cannot reject anything; run `mnist-lit calibrate` first")
         self.model, self.path, self.labels = model, path, model.labels
         self.name = "/".join(path.parts[-2:])

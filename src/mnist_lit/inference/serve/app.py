@@ -26,7 +26,8 @@ from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
 from mnist_lit.inference.serve.time_limit import ProposalProcesses
 
 PAGE_FOLDER = Path(__file__).parent / "page"
-PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 415, 422, 500, 503)}
+CODES = (400, 403, 408, 413, 415, 421, 422, 500, 503)
+PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in CODES}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}
 PIXELS = {"requestBody": {"content": {JSON: CONTENT[JSON]}, "required": True}}
 T = TypeVar("T", bound=BaseModel)
@@ -78,7 +79,7 @@ def create_app(
         result = await in_thread(lambda: convolutions.respond(parse_pixels(data)))
         return Response(result.model_dump_json(), media_type=JSON)
 
-    @app.head("/health", include_in_schema=False)  # as monitors ask
+    @app.head("/health", include_in_schema=False)  # for monitoring tools
     @app.get("/health")
     async def health() -> Health:
         """Whether the server is up, and which model it serves."""
