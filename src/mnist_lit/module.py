@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -122,6 +123,8 @@ class MNISTModule(CapturingModule):
             )  # `unfreeze` turns gradients on for the average, too; DDP would wait for them
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
+            # With max_steps, Lightning would resume after an epoch as if within it, and skip the next (issue 19617).
+            self.trainer.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]  # `bool()` is false
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
@@ -137,8 +140,10 @@ class MNISTModule(CapturingModule):
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
         is_first_pass = self._position != (self.current_epoch, batch_idx)  # SAM makes two per batch
-        if is_first_pass:
+        if is_first_pass and batch_idx:
             self._count_pending()  # if a subclass has its own `on_train_batch_end`
+        elif is_first_pass:
+            self._reset_train_counts()  # of an epoch whose end a resume has skipped
         loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
         if is_first_pass:
             self._position, self._pending = (self.current_epoch, batch_idx), (log_probs.detach(), batch)
@@ -211,8 +216,10 @@ class MNISTModule(CapturingModule):
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._position = self._pending = None
-        if not self.trainer.ckpt_path:  # this fit resumes nothing; an earlier one, or a loaded file, may have counted
-            self._reset_train_counts()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):  # which a resume within an epoch leaves out
+                callback.on_train_epoch_start(self.trainer, self)
+        optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
@@ -223,14 +230,11 @@ class MNISTModule(CapturingModule):
         captured = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
 
-    def on_train_epoch_start(self) -> None:
-        """Raise InputError for SAM with accumulated batches, which a callback may start in any epoch."""
-        optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
-
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
         if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
+            optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)  # a callback may change it
             optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.logs_this_step():
@@ -261,6 +265,8 @@ class MNISTModule(CapturingModule):
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
         fits = self._trainer is not None and self._trainer.training
+        if fits:  # Lightning converts the module later, and would round float64 weights until then
+            self.trainer.precision_plugin.convert_module(self)
         if self.ema is not None or not fits:  # a fit without EMA cannot resume one with it
             checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self._reset_train_counts()
@@ -280,7 +286,7 @@ class MNISTModule(CapturingModule):
 
     def _reset_train_counts(self) -> None:
         self.train_metrics.reset()
-        self._has_train_counts = False
+        self._pending, self._has_train_counts = None, False
 
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images

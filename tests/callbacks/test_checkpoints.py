@@ -20,6 +20,7 @@ from mnist_lit.callbacks.checkpoints import (
     validation_may_follow,
 )
 from mnist_lit.runs import checkpoint, versions
+from mnist_lit.runs.checkpoint import STOPS, WITHIN_STEP
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.results import Validation
 from mnist_lit.runs.sharing import strip_for_sharing
@@ -157,7 +158,9 @@ class FakeLoop(SimpleNamespace):
 
     def __init__(self, total_batch_idx: int = 0, *, is_last_batch: bool = False) -> None:
         progress = SimpleNamespace(is_last_batch=is_last_batch)
-        super().__init__(total_batch_idx=total_batch_idx, epoch_loop=SimpleNamespace(batch_progress=progress))
+        super().__init__(
+            total_batch_idx=total_batch_idx, batch_idx=4, epoch_loop=SimpleNamespace(batch_progress=progress)
+        )
 
 
 class FakeTrainer(SimpleNamespace):
@@ -237,6 +240,38 @@ def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: An
 
 
 LAST = "last.ckpt"
+
+
+def test_the_save_at_max_steps_waits_for_a_validation_and_comes_at_the_fits_end_at_the_latest() -> None:
+    """A run that was killed in the validation would otherwise resume after it."""
+    for validates in (True, False):
+        callback, trainer = saver(), FakeTrainer(max_steps=3, global_step=3, val_check_batch=3, limit_val_batches=0.0)
+        callback.on_train_batch_end(trainer, None, None, None, 2)  # type: ignore[arg-type]
+        assert trainer.saved == []
+        if validates:
+            callback.on_validation_end(trainer)  # type: ignore[arg-type]
+            assert trainer.saved == [LAST]
+        callback.on_train_end(trainer)  # type: ignore[arg-type]
+        assert trainer.saved == [LAST]
+
+
+@pytest.mark.parametrize(("batch_idx", "within"), [(0, True), (1, False), (4, False)])
+def test_a_checkpoint_says_whether_batches_are_accumulated_and_the_fit_is_to_stop(batch_idx: int, within: bool) -> None:
+    """The epoch's last batch, the fifth, completes a step."""
+    module = SimpleNamespace(trained_with=(), finish_logging=lambda: None)
+    Path("run").mkdir()
+    callback, trainer = saver(config="model: {}"), FakeTrainer(accumulate_grad_batches=2, should_stop=True)
+    trainer.datamodule = SimpleNamespace(fingerprint="f00", classes=("a", "b"))
+    trainer.fit_loop.batch_idx = batch_idx
+    content: dict[str, Any] = {"hyper_parameters": {"num_classes": 2}}
+    callback.on_save_checkpoint(trainer, module, content)  # type: ignore[arg-type]
+    assert (content[WITHIN_STEP], content[STOPS]) == (within, True)
+    for continues in (True, False):
+        again = SaveBestAndLast(TrackBest(RunStart(Path("run"), continues=continues)), "model: {}")
+        again.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]
+        resumed = FakeTrainer()
+        again.on_fit_start(resumed)  # type: ignore[arg-type]
+        assert resumed.should_stop == continues
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A fit that diverges stops with one line, and its bad weights are never saved."""
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,45 @@ def test_a_fit_that_diverges_later_keeps_its_last_good_checkpoint(
         assert content["epoch"] == 0
         assert all(weights.isfinite().all() for weights in content["state_dict"].values())
     assert cli("test")[0] == 0
+
+
+def stopping_fit(tiny_fit: tuple[str, ...]) -> tuple[str, ...]:
+    """A fit that EarlyStopping ends after the second epoch."""
+    stop = ("monitor=val/loss", "patience=1", "min_delta=9")
+    options = [f"--trainer.callbacks.{option}" for option in stop]
+    fit = (*tiny_fit, "--trainer.max_epochs", "6", "--trainer.callbacks+=EarlyStopping", *options)
+    return (*fit, "--trainer.callbacks+=test_stopping.Interrupt", "--resume", "auto")
+
+
+class Interrupt(L.Callback):
+    """Send SIGTERM when the validation of this epoch starts."""
+
+    epoch = -1
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("event", ["a kill before the mark", "SIGTERM in the last validation"])
+def test_a_run_that_has_decided_to_stop_does_not_train_on(
+    event: str, cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "test_stopping", sys.modules[__name__])
+    fit = stopping_fit(tiny_fit)
+    if event.startswith("SIGTERM"):
+        monkeypatch.setattr(Interrupt, "epoch", 1)
+        code, _, err = cli(*fit)
+        assert code == 143
+        assert "stopped by SIGTERM at step 4; saved" in err
+    else:
+        assert cli(*fit)[0] == 0
+        CHECKPOINTS.with_name("finished").unlink()
+    before = CHECKPOINTS.joinpath("last.ckpt").read_bytes()
+    code, out, _ = cli(*fit)
+    assert (code, "is finished" in out) == (0, True)
+    assert CHECKPOINTS.joinpath("last.ckpt").read_bytes() == before
+    assert CHECKPOINTS.with_name("finished").read_text().startswith("2\n")
 
 
 def test_validation_catches_exploded_weights_before_they_are_saved(

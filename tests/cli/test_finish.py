@@ -1,18 +1,22 @@
 """A complete fit is marked as finished, and its best checkpoint calibrated once, on the images that were held out."""
 
 import copy
+import math
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
+from mnist_lit.callbacks.stopping import StopOnSignal
 from mnist_lit.cli import finish
 from mnist_lit.cli.finish import calibrate_best, finish_run
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, StoppedBySignal
 from mnist_lit.model import TutorialCNN
 from mnist_lit.runs.checkpoint import save_checkpoint
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
@@ -85,6 +89,17 @@ def test_changed_data_are_refused(run: Path, calls: list[dict[str, Any]]) -> Non
     assert calls == []
 
 
+def test_a_signal_after_the_last_step_stops_once_the_run_is_marked(run: Path, calls: list[dict[str, Any]]) -> None:
+    stop = StopOnSignal()
+    stop._pending = signal.SIGTERM
+    trainer: Any = SimpleNamespace(callbacks=[stop], num_training_batches=math.inf, limit_val_batches=0, global_step=3,
+        overfit_batches=0, fit_loop=MagicMock(), datamodule=None, ckpt_path=None)  # fmt: skip
+    with pytest.raises(StoppedBySignal, match="SIGTERM"):
+        finish_run(RunStart(run, has_trained=True), trainer, MNISTDataModule(dataset="digits"), TutorialCNN())
+    assert run.joinpath("finished").exists()
+    assert calls == []
+
+
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_run_is_marked_once_and_what_does_not_train_says_so(
@@ -95,7 +110,7 @@ def test_a_run_is_marked_once_and_what_does_not_train_says_so(
         epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=5))),
     )
     trainer: Any = SimpleNamespace(num_training_batches=5, fit_loop=loop, limit_val_batches=1.0, overfit_batches=0,
-        datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
+        callbacks=[], datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
     Path("run").mkdir()
     start = RunStart(Path("run"), finished=finished, has_trained=trained)
     finish_run(start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())

@@ -18,6 +18,7 @@ PRIVATE = {  # where the attribute lives, the file that uses it, and the version
     ("lightning.pytorch.cli:LightningCLI", "_get"): ("cli/lightning.py", "lightning 2.6.6"),
     ("lightning.pytorch.callbacks:LearningRateFinder", "_num_training_steps"): ("cli/execute.py", "lightning 2.6.6"),
     ("lightning.pytorch:LightningModule", "_trainer"): ("module.py", "lightning 2.6.6"),
+    ("lightning.pytorch.loops.fit_loop:_FitLoop", "_iteration_based_training"): ("module.py", "lightning 2.6.6"),
     ("jsonargparse._loaders_dumpers", "yaml_default_loader"): ("cli/jsonargparse_limits.py", "jsonargparse 4.53.0"),
     ("jsonargparse._paths:Path", "read_text"): ("cli/jsonargparse_limits.py", "jsonargparse 4.53.0"),
     ("lightning.pytorch:LightningModule", "_hparams_initial"): ("module.py", "lightning 2.6.6"),

@@ -179,15 +179,15 @@ def test_resume_and_ckpt_path_exclude_each_other(cli: Cli, error_line: Callable[
 CONFIG = "seed_everything: 0\nmodel: {lr: 0.1}\ndata: {val_size: 5}\ntrainer: {max_epochs: 2}\n"
 
 
-def make_run(number: int, *names: str, config: str = CONFIG, missing: str = "") -> Path:
-    """A run folder with these checkpoints. missing: what these lack."""
+def make_run(number: int, *names: str, config: str = CONFIG, missing: str = "", **more: Any) -> Path:
+    """A run folder with these checkpoints. missing: what these lack. more: what else they hold."""
     run = Path(f"version_{number}")
     run.joinpath("checkpoints").mkdir(parents=True)
     run.joinpath("config.yaml").write_text(config)
     metadata = {"config": config, "data": "f00", "classes": ["0", "1"], "scores": {}}
     metadata |= {"curves": {"metrics.csv": 1}, "versions": {}}
     content: dict[str, Any] = {"state_dict": {}, "hyper_parameters": {"num_classes": 2}, METADATA_KEY: metadata}
-    content |= {"global_step": 3, "loops": {}, "best": None, "train_scores": []}
+    content |= {"global_step": 3, "loops": {}, "best": None, "train_scores": [], **more}
     for name in names:
         torch.save({key: value for key, value in content.items() if key != missing}, run / "checkpoints" / name)
     return run
@@ -357,6 +357,13 @@ def test_the_newest_runs_differences_are_printed(
     assert found(*(runs if count else runs[2:]), config=second) is None
     line = f"resume: version_1 has a different recipe: {differences}; starting from scratch\n" if count else ""
     assert capsys.readouterr().err == line
+
+
+def test_a_checkpoint_from_between_two_batches_of_a_step_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    """The gradients of the first batch are lost."""
+    assert newest_readable(make_run(0, "best.ckpt", within_step=True)) is None
+    assert "version_0/checkpoints/best.ckpt was saved between two batches of one step" in capsys.readouterr().err
+    assert newest_readable(make_run(1, "best.ckpt", within_step=False))
 
 
 def test_the_runs_of_a_group_may_differ_in_their_seeds_only() -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
+from mnist_lit.runs.checkpoint import STOPS, WITHIN_STEP
 from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
@@ -86,7 +87,7 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Save every `every_n_steps` steps, and when `max_steps` or `max_time` ends training within an epoch.
+        """Save every `every_n_steps` steps, and when `max_steps` or a callback ends training within an epoch.
 
         Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
         skip the rest of it. It would also skip a validation that follows the step, so then the save waits for that.
@@ -98,9 +99,9 @@ class SaveBestAndLast(Checkpoint):
         trainer.should_stop = trainer.should_stop or self._stopping
         if self._at_epoch_end:
             return
-        self.due = self.due or (self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0)
-        stops = stops_now(trainer) or trainer.global_step == trainer.max_steps
-        if stops or (self.due and not validation_may_follow(trainer, batch_idx)):
+        is_nth = self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
+        self.due = self.due or is_nth or is_last_step(trainer)
+        if stops_now(trainer) or (self.due and not validation_may_follow(trainer, batch_idx)):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -110,8 +111,8 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """If StochasticWeightAveraging has just put its average into the module, save it."""
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        """Save what StochasticWeightAveraging has just put into the module, or what is still due."""
+        if self.due or any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
@@ -126,11 +127,18 @@ class SaveBestAndLast(Checkpoint):
         scores = self._scores | dict(trainer.callback_metrics)
         metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths, pl_module.trained_with)
         content[METADATA_KEY] = metadata.to_dict()
+        content[STOPS] = trainer.should_stop or self._stopping  # as EarlyStopping has decided
+        content[WITHIN_STEP] = not is_optimizer_step(trainer, trainer.fit_loop.batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
-        """Keep scores that a resumed run has not logged again yet."""
+        """Keep what a continued run has decided, and scores that it has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
+            self._stopping = bool(content.get(STOPS))
+
+    def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
+        """Stop a continued run that had decided to."""
+        trainer.should_stop, self._stopping = trainer.should_stop or self._stopping, False
 
 
 def epochs_trained(trainer: Trainer) -> float:
@@ -158,6 +166,11 @@ def stops_now(trainer: Trainer) -> bool:
     `min_epochs` and `min_steps` are reached."""
     least = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
     return trainer.should_stop and least
+
+
+def is_last_step(trainer: Trainer) -> bool:
+    """Whether `max_steps` ends training after this step."""
+    return trainer.global_step == trainer.max_steps
 
 
 def is_optimizer_step(trainer: Trainer, batch_idx: int) -> bool:

@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lit.callbacks.checkpoints import SaveBestAndLast, ends_epoch, is_optimizer_step, validation_may_follow
+from mnist_lit.callbacks.checkpoints import (
+    SaveBestAndLast,
+    ends_epoch,
+    is_last_step,
+    is_optimizer_step,
+    validation_may_follow,
+)
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
 from mnist_lit.runs.folders import CHECKPOINTS, CONFIG_YAML, LAST_CKPT, best_checkpoint
@@ -34,8 +40,8 @@ class StopOnSignal(Callback):
     on_train_start = on_sanity_check_start  # there may be no sanity check
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Save and stop within an epoch; after its last step, the epoch's end does that."""
-        at_end = ends_epoch(trainer, batch_idx)
+        """Save and stop within an epoch; after its last step, or the fit's, their ends do that."""
+        at_end = ends_epoch(trainer, batch_idx) or is_last_step(trainer)
         # On GPUs, agreeing costs a synchronization, so they agree only every tenth step.
         agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
@@ -56,7 +62,14 @@ class StopOnSignal(Callback):
         if signum := self._agreed(trainer):
             self._stop(trainer, signum)
 
-    on_train_end = on_train_epoch_start  # after the last epoch
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note a signal that came after the last step: there is nothing left to train, but the run to be marked."""
+        self._pending = self._agreed(trainer)
+
+    def stop_after_fit(self, trainer: Trainer) -> None:
+        """Stop after a complete fit, which `finish_run` has marked as finished."""
+        if signum := self._pending or self._signals.signum:
+            self._stop(trainer, signum)
 
     def _agreed(self, trainer: Trainer) -> int:
         """The signal that any process has received; 0 if there is none."""

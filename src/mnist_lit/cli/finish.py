@@ -6,6 +6,7 @@ from lightning.pytorch.trainer import Trainer
 from torch import nn
 
 from mnist_lit.callbacks.checkpoints import epochs_trained, full_validation_size
+from mnist_lit.callbacks.stopping import StopOnSignal
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
 from mnist_lit.evaluation.checkpoint_data import require_same_data
@@ -19,11 +20,16 @@ from mnist_lit.system.console import say
 
 def finish_run(start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
     """Mark the run as finished and calibrate its best checkpoint, even if an earlier fit was killed before it could.
-    Nothing is left to do without a run folder. Raises InputError if the data have changed."""
-    if not (run := start.run):
-        return
-    if not start.finished:
+    Without a run folder, nothing is. Raises InputError if the data have changed, and StoppedBySignal before calibrating
+    if a signal came after the last step."""
+    run = start.run
+    if run and not start.finished:
         mark_finished(run, epochs_trained(trainer), full_validation_size(trainer))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StopOnSignal):
+            callback.stop_after_fit(trainer)
+    if not run:
+        return
     if not start.has_trained:
         best = best_checkpoint(run)
         say(f"fit: {run} is finished; " + (f"its best checkpoint is {best}" if best else "it has no checkpoint"))

@@ -24,6 +24,7 @@ from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.system.atomic_file import write_atomic
 
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
+STOPS, WITHIN_STEP = "stops", "within_step"  # whether a callback has ended the fit, and if batches are accumulated
 LIGHTNINGS_CLI = "_instantiator", "lightning.pytorch.cli.instantiate_module"  # in its checkpoints; never imported here
 MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
 

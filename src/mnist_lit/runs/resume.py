@@ -12,7 +12,7 @@ import yaml
 from filelock import FileLock
 
 from mnist_lit.errors import InputError
-from mnist_lit.runs.checkpoint import RESUME_KEYS, load_checkpoint, save_checkpoint
+from mnist_lit.runs.checkpoint import RESUME_KEYS, WITHIN_STEP, load_checkpoint, save_checkpoint
 from mnist_lit.runs.folders import (
     BEST_CKPT,
     CHECKPOINTS,
@@ -109,6 +109,8 @@ def _readable_step(path: Path) -> int | None:
             content = load_checkpoint(path)
             if missing := [key for key in RESUME_KEYS if key not in content]:
                 raise InputError(f"{path} has no {missing[0]}")
+            if content.get(WITHIN_STEP):
+                raise InputError(f"{path} was saved between two batches of one step")
             return int(content["global_step"])
         except InputError as error:
             say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
