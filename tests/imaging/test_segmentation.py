@@ -34,6 +34,16 @@ def test_ones_in_a_column_are_not_a_ruled_line(gap: int) -> None:
     assert len(find_digits(sheet)) == 6
 
 
+def test_long_lines_that_stand_alone_are_not_ones() -> None:
+    """The lines across them, printed on the paper or removed before, do not connect them."""
+    sudoku = page(600, 800)
+    for left in range(60, 561, 50):
+        ImageDraw.Draw(sudoku).line((left, 150, left + 6, 650), 40, 4)
+    for number in range(12):
+        write_seven(sudoku, 73 + number % 4 * 100, 190 + number // 4 * 150, zoom=0.3, pen=4)
+    assert [(found.line, found.column) for found in find_digits(sudoku)] == [(n // 4 + 1, n % 4 + 1) for n in range(12)]
+
+
 def test_the_bars_of_two_fours_that_touch_are_not_a_ruled_line() -> None:
     """Without its straight strokes, a four looks so small that they seem too long for a digit."""
     fours = page(500, 260)
