@@ -44,6 +44,19 @@ def test_long_lines_that_stand_alone_are_not_ones() -> None:
     assert [(found.line, found.column) for found in find_digits(sudoku)] == [(n // 4 + 1, n % 4 + 1) for n in range(12)]
 
 
+@pytest.mark.parametrize("length", [140, 180])
+def test_a_line_below_a_column_of_numbers_is_not_writing(length: int) -> None:
+    """Even if it touches the digits below it and is short compared with the page."""
+    total = page(1000, 800)
+    for left in (300, 330, 360):
+        for top in (200, 260, 330):
+            write_seven(total, left, top, zoom=0.4, pen=4)
+    ImageDraw.Draw(total).line((280, 328, 280 + length, 328), 40, 4)
+    boxes = [found.box for found in find_digits(total)]
+    assert len(boxes) == 9
+    assert all(right - left < 35 for left, _, right, _ in boxes)
+
+
 def test_the_bars_of_two_fours_that_touch_are_not_a_ruled_line() -> None:
     """Without its straight strokes, a four looks so small that they seem too long for a digit."""
     fours = page(500, 260)

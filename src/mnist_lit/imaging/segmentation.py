@@ -36,13 +36,14 @@ from mnist_lit.imaging.text_lines import (
 MAX_CHOICES = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
 # Fractions of the picture's side.
-MIN_TABLE_LINE = 0.25  # shortest ruled line
+MIN_TABLE_LINE, MIN_SHORT_LINE = 0.25, 0.1  # shortest ruled line; shortest one that is far longer than the digits
 MIN_BESIDE_DRAWING = 0.01  # smallest writing beside a drawing
 # Fractions of the page's typical digit height.
-MAX_STRAIGHT_STROKE = 2.0  # longest stroke of a digit
+MAX_STRAIGHT_STROKE, MIN_UNDERLINE = 2.0, 3.0  # longest stroke of a digit; shortest line below a column of numbers
 MIN_WIDE = 0.8  # width from which on a component may be two digits
 MIN_BLOT = 2.5  # height of the lowest blot
 # Of a component or a piece of it.
+MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
 MIN_DISK = 0.85  # least diameter of a circle inside a disk, as a fraction of its longer side
 MAX_FAINT = 2.0  # strength of ink up to which it may be the blur between two digits
@@ -110,12 +111,16 @@ def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Com
 
 def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     """The ruled lines of a page that are not digits."""
-    lines = ruled_lines(ink.mask, ink.stroke, MIN_TABLE_LINE)
-    if not lines:
+    straight = ruled_lines(ink.mask, ink.stroke, MIN_SHORT_LINE)
+    if not straight:
         return []
+    lines = [line for line in straight if line.size >= MIN_TABLE_LINE * ink.mask.shape[line.axis]]
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     others = typical_height([one for one in clear if not any(map(one.contains, lines))])
+    # The bars of sevens in a row leave gaps, unlike a short line below a column of numbers.
+    short = [line for line in straight if line not in lines and line.mask.any(axis=1 - line.axis).mean() > MIN_UNBROKEN]
+    lines += [line for line in short if others and line.size > MIN_UNDERLINE * others]
     ones = [
         one
         for one in clear
