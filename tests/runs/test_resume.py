@@ -364,6 +364,8 @@ def test_a_checkpoint_from_between_two_batches_of_a_step_is_skipped(capsys: pyte
     assert newest_readable(make_run(0, "best.ckpt", within_step=True)) is None
     assert "version_0/checkpoints/best.ckpt was saved between two batches of one step" in capsys.readouterr().err
     assert newest_readable(make_run(1, "best.ckpt", within_step=False))
+    run = make_run(2, "best.ckpt", within_step=True)
+    assert found(run) == (run, None, False)  # it starts again in its folder
 
 
 def test_the_runs_of_a_group_may_differ_in_their_seeds_only() -> None:
@@ -379,7 +381,7 @@ def test_a_run_folder_is_brought_back_to_its_checkpoint(name: str) -> None:
     run.joinpath("metrics.csv").write_text("step\n0\n1\n2\n")
     restore_run(run, run / "checkpoints" / name, "f00")
     assert run.joinpath("metrics.csv").read_text() == "step\n0\n"
-    assert run.joinpath("checkpoints/last.ckpt").exists() == (name == "last.ckpt")
+    assert run.joinpath("checkpoints/last.ckpt").exists() == (name != "best.ckpt")  # a complete run may not save again
     restore_run(run, None, "another")
     assert not run.joinpath("metrics.csv").exists()
 

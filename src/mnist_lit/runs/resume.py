@@ -48,21 +48,30 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
             return run, None, True, lock
         elif checkpoint := newest_readable(run):
             return run, checkpoint, False, lock
-        elif "--ckpt_path" in recorded_command(run) and not any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
+        elif not _saved_no_step(run):
+            lock.release()
+            say(f"resume: skipping {run}, which has no checkpoint to resume from", file=sys.stderr)
+            skipped = True
+        elif "--ckpt_path" in recorded_command(run):
             lock.release()
             say(f"resume: skipping {run}, which was to continue a checkpoint but saved none", file=sys.stderr)
-        elif without_checkpoint is None and not any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
+        elif without_checkpoint is None:
             without_checkpoint = run, None, False, lock
         else:
             lock.release()
-            if any(run.glob(f"{CHECKPOINTS}/*.ckpt")):
-                say(f"resume: skipping {run}, which has no checkpoint to resume from", file=sys.stderr)
-                skipped = True
     if skipped and without_checkpoint is None:
         say("resume: starting from scratch", file=sys.stderr)
     elif without_checkpoint is None:
         _print_differences(runs, recipe)
     return without_checkpoint
+
+
+def _saved_no_step(run: Path) -> bool:
+    """Whether a run has no checkpoint, or one from within a step only."""
+    files = [*run.glob(f"{CHECKPOINTS}/*.ckpt")]
+    with suppress(InputError):
+        return all(path.name == BEST_CKPT and load_checkpoint(path).get(WITHIN_STEP) for path in files)
+    return False
 
 
 def check_same_recipe(members: Sequence[Path], config: str) -> None:
@@ -131,6 +140,8 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
     is_epochs = checkpoint in epoch_checkpoints(run)
     if checkpoint != last:  # or the next save would keep the damaged last.ckpt as previous.ckpt
         last.unlink(missing_ok=True)
+    if checkpoint == previous:  # a complete run may not save again
+        checkpoint = previous.replace(last)
     if is_epochs:
         previous.unlink(missing_ok=True)
         try:
