@@ -251,7 +251,7 @@ def test_the_save_at_max_steps_waits_for_a_validation_and_comes_at_the_fits_end_
         if validates:
             callback.on_validation_end(trainer)  # type: ignore[arg-type]
             assert trainer.saved == [LAST]
-        callback.on_train_end(trainer)  # type: ignore[arg-type]
+        callback.on_train_end(trainer, None)  # type: ignore[arg-type]
         assert trainer.saved == [LAST]
 
 
@@ -372,7 +372,7 @@ def test_where_a_validation_may_follow(changes: dict[str, Any], followed: list[i
 def test_the_end_saves_an_average_of_weights() -> None:
     for callbacks, saved in (([], []), ([StochasticWeightAveraging(0.1)], [LAST])):
         trainer = FakeTrainer(callbacks=callbacks)
-        saver().on_train_end(trainer)  # type: ignore[arg-type]
+        saver().on_train_end(trainer, None)  # type: ignore[arg-type]
         assert trainer.saved == saved
 
 

@@ -1,5 +1,6 @@
 """A fit that diverges stops with one line, and its bad weights are never saved."""
 
+import csv
 import signal
 import sys
 from collections.abc import Callable
@@ -66,13 +67,33 @@ def stopping_fit(tiny_fit: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Interrupt(L.Callback):
-    """Send SIGTERM when the validation of this epoch starts."""
+    """Send SIGTERM when the validation of this epoch starts, or once at the end of a fit."""
 
-    epoch = -1
+    epoch, at_end = -1, False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.current_epoch == self.epoch:
             signal.raise_signal(signal.SIGTERM)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.at_end:
+            type(self).at_end = False
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_at_the_end_of_a_fit_loses_no_scores(
+    cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint, from within the epoch, is older than the epoch's scores."""
+    monkeypatch.setitem(sys.modules, "test_stopping", sys.modules[__name__])
+    monkeypatch.setattr(Interrupt, "at_end", True)
+    fit = (*tiny_fit, "--trainer.max_steps", "3", "--trainer.callbacks+=test_stopping.Interrupt", "--resume", "auto")
+    assert cli(*fit)[0] == 143
+    before = CHECKPOINTS.with_name("metrics.csv").read_text()
+    code, out, _ = cli(*fit)
+    assert (code, "is finished" in out) == (0, True)
+    assert CHECKPOINTS.with_name("metrics.csv").read_text() == before
+    assert [row["train/acc"] != "" for row in csv.DictReader(before.splitlines())].count(True) == 2
 
 
 @pytest.mark.parametrize("event", ["a kill before the mark", "SIGTERM in the last validation"])

@@ -112,9 +112,10 @@ def test_a_run_is_marked_once_and_what_does_not_train_says_so(
     trainer: Any = SimpleNamespace(num_training_batches=5, fit_loop=loop, limit_val_batches=1.0, overfit_batches=0,
         callbacks=[], datamodule=SimpleNamespace(val_indices=range(7)))  # fmt: skip
     Path("run").mkdir()
+    if finished:
+        Path("run/finished").write_text("1\n")
     start = RunStart(Path("run"), finished=finished, has_trained=trained)
     finish_run(start, trainer, MNISTDataModule(dataset="digits"), TutorialCNN())
-    assert Path("run/finished").exists() != finished
-    assert finished or Path("run/finished").read_text() == "2\n7\n"
+    assert Path("run/finished").read_text() == ("1\n" if finished else "2\n7\n")
     said = "" if trained else "fit: run is finished; it has no checkpoint\n"
     assert capsys.readouterr().out == said

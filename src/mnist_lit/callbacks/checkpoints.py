@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import STOPS, WITHIN_STEP
-from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, remove_predictions
+from mnist_lit.runs.folders import BEST_CKPT, CHECKPOINTS, LAST_CKPT, PREVIOUS_CKPT, mark_finished, remove_predictions
 from mnist_lit.runs.loggers import flush_loggers, log_lengths
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.results import Validation
@@ -110,10 +110,14 @@ class SaveBestAndLast(Checkpoint):
                 self.save(trainer, f"epoch_{trainer.current_epoch + 1}.ckpt")
             self.save(trainer)
 
-    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Save what StochasticWeightAveraging has just put into the module, or what is still due."""
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save what StochasticWeightAveraging has just put into the module, or what is still due; mark the run."""
         if self.due or any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
+        if self.config and self.start.run and trainer.is_global_zero:
+            pl_module.finish_logging()
+            flush_loggers(trainer.loggers)  # what an epoch without a save at its end has logged
+            mark_finished(self.start.run, epochs_trained(trainer), full_validation_size(trainer))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Add the metadata, which include the lengths of the logs."""

@@ -12,18 +12,18 @@ from mnist_lit.evaluation.calibration import calibrate_checkpoint
 from mnist_lit.evaluation.checkpoint_data import require_same_data
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.checkpoint import load_checkpoint
-from mnist_lit.runs.folders import best_checkpoint, mark_finished
+from mnist_lit.runs.folders import best_checkpoint, is_finished, mark_finished
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import say
 
 
 def finish_run(start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
-    """Mark the run as finished and calibrate its best checkpoint, even if an earlier fit was killed before it could.
-    Without a run folder, nothing is. Raises InputError if the data have changed, and StoppedBySignal before calibrating
-    if a signal came after the last step."""
+    """Calibrate a run's best checkpoint. First mark the run, if a kill came between its last save and the end of the
+    fit. Without a run folder, there is nothing to do. Raises InputError if the data have changed, and StoppedBySignal
+    before calibrating if a signal came after the last step."""
     run = start.run
-    if run and not start.finished:
+    if run and not is_finished(run):
         mark_finished(run, epochs_trained(trainer), full_validation_size(trainer))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StopOnSignal):
