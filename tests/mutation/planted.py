@@ -136,7 +136,7 @@ PLANTED = {
         ("isinstance(limit, float) and limit == 1", "isinstance(limit, float) and limit >= 0.5"),
         ("remove_predictions(path)", "pass"),
         ("remove_predictions(path.with_name(PREVIOUS_CKPT))", "pass"),
-        ("flush_loggers(trainer.loggers)", "pass"),
+        ("flush_loggers(trainer.loggers)\n        lengths", "pass\n        lengths"),
         ("self._scores | dict(trainer.callback_metrics)", "dict(trainer.callback_metrics)"),
         ("(batch_idx + 1) % every == 0", "batch_idx % every == 0"),
         ("elif (trainer.current_epoch + 1) % epochs:", "elif trainer.current_epoch % epochs:"),
