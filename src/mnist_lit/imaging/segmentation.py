@@ -43,6 +43,7 @@ MAX_STRAIGHT_STROKE, MIN_UNDERLINE = 2.0, 3.0  # longest stroke of a digit; shor
 MIN_WIDE = 0.8  # width from which on a component may be two digits
 MIN_BLOT = 2.5  # height of the lowest blot
 # Of a component or a piece of it.
+MAX_STRAIGHT_STROKES = 2  # of a digit
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
 MIN_DISK = 0.85  # least diameter of a circle inside a disk, as a fraction of its longer side
@@ -117,7 +118,10 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     lines = [line for line in straight if line.size >= MIN_TABLE_LINE * ink.mask.shape[line.axis]]
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
-    others = typical_height([one for one in clear if not any(map(one.contains, lines))])
+    held = [sum(map(one.contains, lines)) for one in clear]
+    others = typical_height([one for one, count in zip(clear, held, strict=True) if not count])
+    if not others:  # as in a crop of a few large digits, which have straight strokes themselves
+        others = typical_height([one for one, count in zip(clear, held, strict=True) if count <= MAX_STRAIGHT_STROKES])
     # The bars of sevens in a row leave gaps, unlike a short line below a column of numbers.
     short = [line for line in straight if line not in lines and line.mask.any(axis=1 - line.axis).mean() > MIN_UNBROKEN]
     lines += [line for line in short if others and line.size > MIN_UNDERLINE * others]
