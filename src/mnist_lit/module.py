@@ -218,7 +218,8 @@ class MNISTModule(CapturingModule):
         self._position = self._pending = None
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientAccumulationScheduler):  # which a resume within an epoch leaves out
-                callback.on_train_epoch_start(self.trainer, self)
+                now = callback.get_accumulate_grad_batches(self.current_epoch)
+                self.trainer.accumulate_grad_batches = now
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:

@@ -1,5 +1,6 @@
 """Which checkpoints a fit writes, when, and what they contain."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -227,14 +228,15 @@ def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: An
         trainer.fit_loop = FakeLoop(is_last_batch=batch_idx == 4)
         trainer.global_step += (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx == 4
         callback.on_train_batch_end(trainer, None, None, None, batch_idx)  # type: ignore[arg-type]
-        if (batch_idx + 1) % validation_after == 0:
+        met = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+        stops = trainer.should_stop and met  # then Lightning validates at once
+        if stops or (batch_idx + 1) % validation_after == 0:
             callback.on_validation_end(trainer)  # type: ignore[arg-type]
         if batch_idx == 4:
             callback.on_train_epoch_end(trainer)  # type: ignore[arg-type]
         found += [(batch_idx + 1, name) for name in trainer.saved]
         trainer.saved.clear()
-        met = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
-        if trainer.should_stop and met:
+        if stops:
             break
     return found
 
@@ -242,10 +244,11 @@ def epoch(callback: SaveBestAndLast, *, validation_after: int = 5, **changes: An
 LAST = "last.ckpt"
 
 
-def test_the_save_at_max_steps_waits_for_a_validation_and_comes_at_the_fits_end_at_the_latest() -> None:
+def test_the_save_at_the_last_step_waits_for_a_validation_and_comes_at_the_fits_end_at_the_latest() -> None:
     """A run that was killed in the validation would otherwise resume after it."""
-    for validates in (True, False):
-        callback, trainer = saver(), FakeTrainer(max_steps=3, global_step=3, val_check_batch=3, limit_val_batches=0.0)
+    ends: tuple[dict[str, Any], ...] = ({"max_steps": 3, "val_check_batch": 3}, {"should_stop": True})
+    for end, validates in itertools.product(ends, (True, False)):
+        callback, trainer = saver(), FakeTrainer(global_step=3, **end)
         callback.on_train_batch_end(trainer, None, None, None, 2)  # type: ignore[arg-type]
         assert trainer.saved == []
         if validates:

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from mnist_lit.cli.config import typed_command
+
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
 
@@ -239,3 +241,11 @@ def test_a_checkpoints_configuration_cannot_import_code(cli: Cli, tiny_run: Path
     sys.modules.pop("this", None)
     assert cli("fit", "--ckpt_path", "hostile.ckpt", "--trainer.max_epochs", "2")[0] == 0
     assert "this" not in sys.modules
+
+
+def test_a_checkpoint_that_a_config_names_is_part_of_the_typed_command() -> None:
+    """Otherwise a run that continued it, and was killed before its first save, would restart from random weights."""
+    args = ["fit", "--config", "quickstart"]
+    assert typed_command(args, None) == "mnist-lit fit --config quickstart"
+    assert typed_command(args, "a.ckpt") == "mnist-lit fit --config quickstart --ckpt_path a.ckpt"
+    assert typed_command([*args, "--ckpt_path=last"], "a.ckpt") == "mnist-lit fit --config quickstart --ckpt_path=last"

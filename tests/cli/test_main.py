@@ -2,15 +2,18 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mnist_lit import __version__
-from mnist_lit.cli.main import COMMANDS
+from mnist_lit.cli.main import COMMANDS, main
+from mnist_lit.errors import StoppedBySignal
 from mnist_lit.runs.locate import PRETRAINED_DIR
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -105,6 +108,21 @@ def test_other_programs_that_call_main_keep_their_environment(cli: Cli, monkeypa
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     cli("--version")
     assert "PYTHONSAFEPATH" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "line"), [("fit", 0, ""), ("predict", 143, "mnist-lit: stopped by SIGTERM\n")]
+)
+def test_a_signal_is_printed_once_for_a_fit_and_by_every_process_that_works_alone(
+    command: str, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> int:
+        raise StoppedBySignal(signal.SIGTERM)
+
+    monkeypatch.setattr("mnist_lit.cli.main._run", stopped)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert main([command]) == code
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "SLURM_PROCID"])

@@ -100,8 +100,8 @@ class SaveBestAndLast(Checkpoint):
         if self._at_epoch_end:
             return
         is_nth = self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
-        self.due = self.due or is_nth or is_last_step(trainer)
-        if stops_now(trainer) or (self.due and not validation_may_follow(trainer, batch_idx)):
+        self.due = self.due or is_nth or is_last_step(trainer) or stops_now(trainer)
+        if self.due and not validation_may_follow(trainer, batch_idx):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -188,7 +188,8 @@ def ends_epoch(trainer: Trainer, batch_idx: int) -> bool:
 
 
 def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a validation may follow this batch within the epoch, see `trainer.val_check_interval`."""
+    """Whether a validation may follow this batch within the epoch: see `trainer.val_check_interval`; one follows a
+    request to stop."""
     if getattr(trainer.datamodule, "val_size", None) == 0 or not trainer.enable_validation:  # type: ignore[attr-defined]
         return False
     if (epochs := trainer.check_val_every_n_epoch) is None:  # then batches are counted across epochs
@@ -196,4 +197,4 @@ def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     elif (trainer.current_epoch + 1) % epochs:
         return False
     every = trainer.val_check_batch  # None if a clock says when: after any batch, or none for hours
-    return every is not None and (batch_idx + 1) % every == 0
+    return stops_now(trainer) or (every is not None and (batch_idx + 1) % every == 0)

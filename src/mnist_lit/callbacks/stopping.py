@@ -67,9 +67,10 @@ class StopOnSignal(Callback):
         self._pending = self._agreed(trainer)
 
     def stop_after_fit(self, trainer: Trainer) -> None:
-        """Stop after a complete fit, which `finish_run` has marked as finished."""
+        """Stop after a complete fit, before its best checkpoint is calibrated."""
         if signum := self._pending or self._signals.signum:
-            self._stop(trainer, signum)
+            again = "; the same command with --resume auto calibrates it" if self.saver else ""
+            raise StoppedBySignal(signum, f"at step {trainer.global_step}, the last one{again}")
 
     def _agreed(self, trainer: Trainer) -> int:
         """The signal that any process has received; 0 if there is none."""

@@ -21,6 +21,7 @@ from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, INVOCATION_OPTIONS, command_line
+from mnist_lit.system.arguments import has_option
 from mnist_lit.system.console import say
 from mnist_lit.system.error_messages import explain_error
 from mnist_lit.system.process_rank import is_first_process
@@ -96,8 +97,10 @@ def allow_local_network(args: Sequence[str]) -> None:
         allow_local_imports()
 
 
-def typed_command(args: Sequence[str]) -> str:
-    """The command as a person would type it: recipes by name, without what a group or a sweep has added."""
+def typed_command(args: Sequence[str], ckpt_path: str | None) -> str:
+    """The command as a person would type it: recipes by name, without what a group or a sweep has added, but with a
+    checkpoint that a config file names."""
+    args = [*args, "--ckpt_path", ckpt_path] if ckpt_path and not has_option(args, "--ckpt_path") else args
     hidden = {*INTERNAL, *(["--resume"] if "--run" in args else [])}
     shown = [arg for before, arg in pairwise(["", *args]) if not hidden & {before, arg}]
     return command_line(shown)

@@ -111,7 +111,9 @@ class MNISTCLI(LightningCLI):
         config, trainer = self.config[self._command], self._get(self.config_init, "trainer")
         set_up_gpu(exact=trainer.deterministic is not False)
         if self._command == "fit":
-            self._start, self._lock = begin_fit(config, trainer, self._yaml_text, options.typed_command(self._args))
+            self._start, self._lock = begin_fit(
+                config, trainer, self._yaml_text, options.typed_command(self._args, config.ckpt_path)
+            )
             callbacks = callbacks_of_fit(config, trainer, self._start, self._yaml_text)
         else:
             callbacks = callbacks_of_evaluation(self._command, config, trainer, self.datamodule, self._checkpoint)

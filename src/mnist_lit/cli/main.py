@@ -53,7 +53,8 @@ def main(args: list[str] | None = None) -> int:
         # some of them, because other programs use it too.
         warnings.filterwarnings("ignore", module=r"PIL\.")
     debug = "--debug" in args
-    prints = is_first_process()
+    command = next((arg for arg in args if not arg.startswith("-")), "")
+    prints = is_first_process() or command not in ("fit", "validate", "test")  # which the processes run together
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:

@@ -269,6 +269,8 @@ def ruled_lines(mask: Mask, stroke: float, fraction: float, *, with_steps: bool 
             line = cv2.dilate(near, np.ones((2 * fringe + 1, 1), np.uint8)) > 0
             line &= transposed[first:last, columns] & (thickness[first:last, columns] <= 2 * (usual + 1))
             _, above, _, rest = cv2.boundingRect(line.view(np.uint8))  # without the fringe where it has no ink
+            if not rest:
+                continue
             first, last, line = first + above, first + above + rest, line[above : above + rest]
             found = Component(first, left, last, left + width, line)
             lines.append(found if transposed is mask else Component(left, first, left + width, last, line.T))

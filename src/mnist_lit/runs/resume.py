@@ -55,6 +55,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None
         elif "--ckpt_path" in recorded_command(run):
             lock.release()
             say(f"resume: skipping {run}, which was to continue a checkpoint but saved none", file=sys.stderr)
+            skipped = True
         elif without_checkpoint is None:
             without_checkpoint = run, None, False, lock
         else:
@@ -141,6 +142,8 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
     if checkpoint != last:  # or the next save would keep the damaged last.ckpt as previous.ckpt
         last.unlink(missing_ok=True)
     if checkpoint == previous:  # a complete run may not save again
+        for replaced in (last, previous):
+            remove_predictions(replaced)
         checkpoint = previous.replace(last)
     if is_epochs:
         previous.unlink(missing_ok=True)
