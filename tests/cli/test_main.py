@@ -45,7 +45,8 @@ def test_version_is_the_package_version(cli: Cli) -> None:
     [
         ("trainer: {callbacks: [{class_path: local_code.Net}]}", False),
         pytest.param("trainer: {logger: {class_path: local_code.Net}}", False, marks=pytest.mark.slow),
-        ("model: {network: {class_path: local_code.Net}}", True),  # asks for code of one's own
+        # asks for code of one's own
+        pytest.param("model: {network: {class_path: local_code.Net}}", True, marks=pytest.mark.slow),
     ],
 )
 def test_a_config_imports_from_the_working_directory_only_a_network(config: str, imported: bool) -> None:
