@@ -122,7 +122,7 @@ def test_a_picture_of_several_digits_says_how_many() -> None:
 def test_a_page_may_be_a_single_digit_of_any_thickness() -> None:
     """If the network finds it likelier than most of what the page seems to show."""
     alone = page_hypotheses(write_seven(page(), 70, 50, pen=28))[0]
-    (_, place), parts = alone.alone[0], [digit for digit, *_ in alone.choose()]
+    (_, place), parts = alone.whole_page[0], [digit for digit, *_ in alone.choose()]
     assert np.allclose(alone.found[place].box, (70, 37, 144, 155), atol=2)
     assert place not in parts
     assert len(parts) > 0
@@ -248,7 +248,7 @@ def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:
 
 def test_two_digits_near_each_other_are_not_a_single_one() -> None:
     written = write_seven(write_seven(page(200, 400), 70, 50), 70, 170)
-    assert page_hypotheses(written)[0].alone == []
+    assert page_hypotheses(written)[0].whole_page == []
     assert [(found.line, found.column) for found in find_digits(written)] == [(1, 1), (2, 1)]
 
 

@@ -24,7 +24,7 @@ def test_the_edge_of_a_shadow_does_not_replace_the_digits_of_a_page() -> None:
     found = [FoundDigit((left, 50, left + 40, 110), np.zeros((28, 28), np.uint8)) for left in (10, 60, 110)]
     beside = FoundDigit((300, 0, 400, 400), np.zeros((28, 28), np.uint8))
     line = [Choice(number, number + 1, 0.0, number) for number in range(3)]
-    hypotheses = Hypotheses([line], [*found, beside], alone=[(0.0, 3)])
+    hypotheses = Hypotheses([line], [*found, beside], whole_page=[(0.0, 3)])
     assert [digit for digit, *_ in hypotheses.choose([0.5, 0.5, 0.5, 0.1])] == [0, 1, 2]
     around = hypotheses._replace(found=[*found, beside._replace(box=(0, 0, 400, 400))])
     assert [digit for digit, *_ in around.choose([0.5, 0.5, 0.5, 0.1])] == [3]

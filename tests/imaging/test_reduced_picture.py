@@ -14,18 +14,22 @@ def test_a_small_picture_is_not_reduced() -> None:
     pixels = np.zeros((30, 40, 3), np.uint8)
     reduced = reduced_picture(pixels, 40)
     assert np.array_equal(reduced.pixels, pixels)
-    assert (reduced.zoom, reduced.size) == ((1, 1), (40, 30))
+    assert (reduced.scale, reduced.size) == ((1, 1), (40, 30))
 
 
 def test_boxes_and_gaps_are_those_of_the_original() -> None:
     picture = open_picture(Image.new("L", (6000, 3000)))  # which reduces it for the first time
     reduced = reduced_picture(picture, 600)
     assert reduced.pixels.shape == (300, 600)
-    assert reduced.zoom == (10, 10)
+    assert reduced.scale == (10, 10)
     assert reduced.size == (6000, 3000)
     assert reduced.original((1, 2, 3, 5)) == (10, 20, 30, 50)
     assert reduced.original((1, 2, 1, 2)) == (10, 20, 11, 21)  # at least a pixel
-    assert [reduced.gap(box) for box in ((70, 80, 90, 100), (70, 80, 5990, 100), (70, 80, 90, 2950))] == [70, 10, 50]
+    assert [reduced.border_distance(box) for box in ((70, 80, 90, 100), (70, 80, 5990, 100), (70, 80, 90, 2950))] == [
+        70,
+        10,
+        50,
+    ]
 
 
 def test_a_digit_whose_ink_has_a_margin_is_drawn_where_it_lies_in_the_picture() -> None:

@@ -21,7 +21,7 @@ MAX_CROSSING = 0.1  # fraction of these lines' ink that may lie inside the rim
 CROP_MARGIN = 0.25  # margin that is added to a cropped digit, as a fraction of the longer side
 MAX_ALL_EDGES_SIDE = 28  # shorter side in pixels of the largest picture that may be all edges
 MIN_ALL_EDGES_RANGE = 100  # least range of such a picture's gray levels
-MAX_FULLER = 2.0  # with its faint strokes, a digit is at most this many times as large as without
+MAX_EXTENDED = 2.0  # greatest size of a digit with its faint strokes, as a multiple of that without
 FRAME_BLUR = 1  # pixels between a frame and the paper inside it
 PAPER_QUANTILE = 0.9  # of the gray levels on the border; taken as paper
 
@@ -87,10 +87,10 @@ def _with_faint_strokes(found: list[tuple[FoundInk, SingleDigit]]) -> list[tuple
         return []
     likeliest, digits = min(found, key=lambda one: one[0].cost)
     faint = follow_faint_strokes(likeliest.ink) if digits.hypotheses else None
-    fuller = single_digit_hypotheses(faint).hypotheses[:1] if faint else []
-    if not faint or not fuller or fuller[0].size > MAX_FULLER * digits.hypotheses[0].size:
+    extended = single_digit_hypotheses(faint).hypotheses[:1] if faint else []
+    if not faint or not extended or extended[0].size > MAX_EXTENDED * digits.hypotheses[0].size:
         return []
-    return [*found, (likeliest._replace(ink=faint), SingleDigit(fuller, digits.beside))]
+    return [*found, (likeliest._replace(ink=faint), SingleDigit(extended, digits.beside))]
 
 
 # A shadow that is narrower than the window looks like a thick stroke. With a page's smaller window, it is background.

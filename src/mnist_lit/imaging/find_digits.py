@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_lit.imaging.components import MAX_SPECK, Component, components, label_components
-from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_FULLER, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
-from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, Look, dark_on_light
+from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, in_mnist_format
@@ -80,7 +80,7 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         if on_sheet.found:
             found = [digit._replace(box=reduced.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
             written.append(on_sheet._replace(found=found))
-    return written or [hypotheses(reduced.pixels if reduced.zoom == (1, 1) else picture)]
+    return written or [hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)]
 
 
 def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
@@ -88,7 +88,7 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     have."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
     gray, certainty = _unruled(reduced.pixels, DIGIT)
-    if max(reduced.zoom) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
+    if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
         return Hypotheses([], [])
     inks = digit_inks(gray, certainty)
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
@@ -99,18 +99,20 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
         drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
     far = MAX_LIGHT_GAP * max(reduced.size)
-    sharp = {number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.gap(box) > far}
+    sharp = {
+        number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.border_distance(box) > far
+    }
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     for number, cost, box, drawing in drawn:
         # What is blurred, and lies at the border, may be a shadow if other ink is sharp.
-        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.gap(box) <= far
+        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.border_distance(box) <= far
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for place, image in enumerate(images):
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * place, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
-    at_border = bool(found) and reduced.gap(hypotheses.digits()[0].box) <= far
+    at_border = bool(found) and reduced.border_distance(hypotheses.digits()[0].box) <= far
     if (at_border or certainty < MIN_CERTAINTY) and _is_smooth(gray):  # tested last, since few pictures need it
         return Hypotheses([], [])
     return hypotheses
@@ -125,9 +127,9 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     reduced = reduced_picture(picture, PAGE_SIDE)
     width, height = reduced.size
     likeliest = next(iter(single.digits()), None)
-    gap = reduced.gap(likeliest.box) if likeliest else 0.0
-    beside_shadow = gap > 1 >= min((reduced.gap(digit.box) for digit in single.found), default=gap)
-    is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse if beside_shadow else DIGIT_SIDE)
+    gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
+    beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
+    is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse_side if beside_shadow else DIGIT_SIDE)
     page = _segmented_page(reduced.pixels) if is_large else None
     if not page or len(Hypotheses(page.lines, []).choose()) != 1:
         return single
@@ -158,7 +160,7 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
     if not segmented:
         return single
     page = segmented.drawn(reduced)
-    return Hypotheses(page.lines, page.found + single.found, alone=_alone(single, page.found))
+    return Hypotheses(page.lines, page.found + single.found, whole_page=_whole_page(single, page.found))
 
 
 class _Page(NamedTuple):
@@ -176,9 +178,9 @@ class _Page(NamedTuple):
         out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
         lines = self.lines
         if faint := follow_faint_strokes(self.ink):
-            fuller = _fuller_digits(self.digits, self.ink, faint)[: max(0, MAX_CHOICES - len(drawn))]
-            drawn += picture.draw(faint, [digit for _, digit in fuller], *offset)
-            numbers = {place: number for number, (place, _) in enumerate(fuller, len(self.digits))}
+            extended = _extended_digits(self.digits, self.ink, faint)[: max(0, MAX_CHOICES - len(drawn))]
+            drawn += picture.draw(faint, [digit for _, digit in extended], *offset)
+            numbers = {place: number for number, (place, _) in enumerate(extended, len(self.digits))}
             lines = [
                 line + [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
                 for line in lines
@@ -207,7 +209,7 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     return _Page(ink, *line_hypotheses(ink), margin)
 
 
-def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
+def _extended_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
     """The place of each digit that no faint strokes join to other ink, and the digit with its faint strokes."""
     labels, stats = label_components(faint.mask)
     inked = np.bincount(labels[ink.mask], minlength=len(stats))  # the area of the usual ink in each
@@ -216,14 +218,14 @@ def _fuller_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tu
         parts = np.unique(labels[digit.where][digit.mask])
         left, top = stats[parts, :2].min(axis=0).tolist()
         right, bottom = (stats[parts, :2] + stats[parts, 2:4]).max(axis=0).tolist()
-        if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_FULLER * digit.size:
+        if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_EXTENDED * digit.size:
             found.append((place, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
     return found
 
 
-def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
-    """See `Hypotheses.alone`. found: a page's digits, which come before those of `single`."""
-    alone = []
+def _whole_page(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
+    """See `Hypotheses.whole_page`. found: a page's digits, which come before those of `single`."""
+    wholes = []
     images = np.array([digit.image for digit in found], np.float32).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
     choices = zip(single.lines[0], single.found, strict=True) if single.lines and not single.beside else ()
     for place, (choice, digit) in enumerate(choices, len(found)):
@@ -231,20 +233,20 @@ def _alone(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float,
         wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
         different = abs(images - digit.image).sum(axis=(1, 2)) >= MIN_DIFFERENCE_OF_TWO * digit.image.sum()
         if different.all():  # otherwise the page's best path has judged it
-            alone.append((choice.cost + WIDTH_COST * max(0.0, wide), place))
-    return alone
+            wholes.append((choice.cost + WIDTH_COST * max(0.0, wide), place))
+    return wholes
 
 
-def _unruled(pixels: NDArray[np.uint8], look: Look) -> tuple[Gray, float]:
+def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, float]:
     """The result of `dark_on_light` without the paper's ruled lines."""
-    gray, certainty = dark_on_light(pixels, look)
+    gray, certainty = dark_on_light(pixels, search)
     return remove_ruling(gray), certainty
 
 
 def _is_smooth(gray: Gray) -> bool:
     """Whether a picture has only light and shadows, since even its sharpest edges are too soft for ink. The edges of
     tiny pictures are too few to tell."""
-    return max(gray.shape) >= DIGIT.coarse and edge_sharpness(gray) < MIN_SHARPNESS
+    return max(gray.shape) >= DIGIT.coarse_side and edge_sharpness(gray) < MIN_SHARPNESS
 
 
 def _is_cropped_line(mask: Mask) -> bool:

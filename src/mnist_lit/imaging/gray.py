@@ -33,26 +33,26 @@ BACKGROUND_REACH = 8  # of the median filter that finds the background there, in
 NOISE_SAMPLE = 4096  # pixels that are enough to measure the noise
 
 
-class Look(NamedTuple):
-    """What to look for. Fractions of the picture's longer side."""
+class SearchScale(NamedTuple):
+    """The sizes that writing may have, as fractions of the picture's longer side."""
 
     window: float  # what is wider is background
-    smallest: float  # the least size of any writing
-    coarse: int  # the longer side in pixels for a first look
+    min_size: float  # the least size of any writing
+    coarse_side: int  # the longer side in pixels for a first look
 
 
-DIGIT, PAGE = Look(0.5, 0.25, 160), Look(0.15, 0.02, 800)
+DIGIT, PAGE = SearchScale(0.5, 0.25, 160), SearchScale(0.15, 0.02, 800)
 
 
-def dark_on_light(pixels: NDArray[np.uint8], look: Look = DIGIT) -> tuple[Gray, float]:
+def dark_on_light(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> tuple[Gray, float]:
     """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
     from 0 to 1, that ink and paper are not mixed up."""
-    gray = to_gray(pixels, look)
-    lightness = max((ink_lightness(gray, each) for each in dict.fromkeys((DIGIT, look))), key=abs)
+    gray = to_gray(pixels, search)
+    lightness = max((ink_lightness(gray, each) for each in dict.fromkeys((DIGIT, search))), key=abs)
     return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
 
 
-def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
+def to_gray(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> Gray:
     """uint8 (H, W) or (H, W, 3) → (H, W) along the colors' first principal component, 0 = dark to 255 = light: red ink
     on green paper can be as bright as the paper, but it differs along that axis. For strokes of several colors on paper
     of one color, the largest difference from the paper counts instead."""
@@ -71,7 +71,7 @@ def to_gray(pixels: NDArray[np.uint8], look: Look = DIGIT) -> Gray:
             contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
             return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
         # The color of a table, a hand or a highlighter does not count: only strokes change in a closing or an opening.
-        window = np.ones((round(look.window * COLORS_SIDE) | 1,) * 2, np.uint8)
+        window = np.ones((round(search.window * COLORS_SIDE) | 1,) * 2, np.uint8)
         light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
         weights, _ = _first_component(2 * small.astype(np.float32) - light - dark)
     shift = -255 * float(np.minimum(weights, 0).sum())
@@ -94,15 +94,15 @@ def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], 
     return np.asarray(weights * (-1 if weights @ LUMA < 0 else 1), np.float32), colorful
 
 
-def ink_lightness(gray: Gray, look: Look = DIGIT) -> float:
+def ink_lightness(gray: Gray, search: SearchScale = DIGIT) -> float:
     """From -1, if all edges away from the picture's border are darker than the background around them, to 1, if all are
     brighter."""
     # Fine enough for a background, and coarse enough for a fast median filter.
-    side = round(2 * BACKGROUND_REACH / look.window)
+    side = round(2 * BACKGROUND_REACH / search.window)
     gray = reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = edges(gray.astype(np.float32))
     coarse = reduce(gray, max(1, max(gray.shape) // side))
-    reach = min(round(look.window * max(coarse.shape) / 2), min(coarse.shape) - 1)
+    reach = min(round(search.window * max(coarse.shape) / 2), min(coarse.shape) - 1)
     padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
     background = cv2.resize(background, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -45,7 +45,7 @@ class Hypotheses(NamedTuple):
     lines: list[list[Choice]]  # of text
     found: list[FoundDigit]  # what the choices look like
     beside: int = 0  # digits that seem to lie beside the requested one
-    alone: Sequence[tuple[float, int]] = ()  # one digit instead of all the lines: cost, place in `found`
+    whole_page: Sequence[tuple[float, int]] = ()  # all of it as one digit: cost, place in `found`
     in_mnist_format: bool = False  # the picture itself, which was not converted
 
     def choose(
@@ -63,10 +63,10 @@ class Hypotheses(NamedTuple):
             chosen += [Chosen(digit, number, column, digit in letters) for column, digit in enumerate(digits, 1)]
         if rejected and len(self.lines) > 1:
             chosen = self._without_text(chosen, rejected, above)
-        alone = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.alone), default=None)
+        whole = min(((cost + (costs[digit] if costs else 0), digit) for cost, digit in self.whole_page), default=None)
         others = [one.digit for one in chosen]
-        if alone and (not others or (costs and self._has_parts(*alone, others, [costs[digit] for digit in others]))):
-            return [Chosen(alone[1], above + 1, 1)]
+        if whole and (not others or (costs and self._has_parts(*whole, others, [costs[digit] for digit in others]))):
+            return [Chosen(whole[1], above + 1, 1)]
         return chosen
 
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.border import border_coverage, sides
 from mnist_lit.imaging.components import clear_of_border, label_components
-from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, Look, Strength, edges, quantile, reduce, sample
+from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strength, edges, quantile, reduce, sample
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 MIN_STROKE = 4  # least stroke width in pixels at which a picture may be reduced
@@ -55,7 +55,7 @@ class Ink(NamedTuple):
 #    writing but is paler, such as pencil beside ink, counts as well.
 # Then what surrounds the writing, such as a table or a shadow at the border, is replaced by paper, and the steps are
 # repeated with the window and the smoothing that fit the stroke width measured so far.
-def find_ink(gray: Gray, look: Look = DIGIT) -> Ink | None:
+def find_ink(gray: Gray, search: SearchScale = DIGIT) -> Ink | None:
     """Dark ink of a picture, uint8 (H, W); None if it is blank.
 
     >>> page = np.full((40, 40), 200, np.uint8)
@@ -63,34 +63,34 @@ def find_ink(gray: Gray, look: Look = DIGIT) -> Ink | None:
     >>> round(find_ink(page).stroke)
     4
     """
-    found = first_ink(gray, look)
-    return refine_ink(gray, *found, look) if found else None
+    found = first_ink(gray, search)
+    return refine_ink(gray, *found, search) if found else None
 
 
-def first_ink(gray: Gray, look: Look) -> tuple[Ink, Gray] | None:
+def first_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
     """All dark ink of the reduced picture, written or not, and the background."""
-    scale = -(-max(gray.shape) // look.coarse)
+    scale = -(-max(gray.shape) // search.coarse_side)
     gray = reduce(gray, scale)
-    size = look.window * max(gray.shape)
+    size = search.window * max(gray.shape)
     found = _extract(gray, size / 150, size, MAX_LENGTH * size)
     return (found[0]._replace(scale=scale), found[1]) if found else None
 
 
-def edge_sharpness(gray: Gray, look: Look = DIGIT) -> float:
+def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
     """The steepest rise from paper to ink within three pixels of a first look, as a fraction of the whole rise: from 0
     for a smooth shadow to 1 for a sharp stroke; 1 also for noise in which no edge stands out, as in a dithered scan."""
-    gray = reduce(gray, -(-max(gray.shape) // look.coarse))
-    middle, weight, noise = edges(_contrast(gray, look.window * max(gray.shape))[0])
+    gray = reduce(gray, -(-max(gray.shape) // search.coarse_side))
+    middle, weight, noise = edges(_contrast(gray, search.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
     return float((weight * np.sqrt(weight)).sum()) / rise if rise else float(noise > 0)
 
 
-def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
+def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
     """The ink without what surrounds the writing, at the resolution that its strokes require."""
-    sigma, size = (look.window * max(ink.mask.shape) / part for part in (150, 1))
+    sigma, size = (search.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, reduce(gray, ink.scale)
     for _ in range(4):
-        outside, stroke = _surroundings(ink, look)
+        outside, stroke = _surroundings(ink, search)
         finer = min(size, max(WINDOW_STROKES * stroke, 3))
         if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
             break
@@ -101,8 +101,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, look: Look) -> Ink:
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
         # none does, they were the writing.
         cleared = _clear(gray, outside, paper) if outside.any() else gray
-        again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * look.window * max(gray.shape))
-        if not again or (outside.any() and not _has_writing(again[0].mask, look.smallest)):
+        again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
+        if not again or (outside.any() and not _has_writing(again[0].mask, search.min_size)):
             break
         original, sigma, size = cleared, stroke / 6, finer
         gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
@@ -130,7 +130,7 @@ def follow_faint_strokes(ink: Ink) -> Ink | None:
     return ink._replace(mask=inked[labels], strength=strength)
 
 
-def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
+def _surroundings(ink: Ink, search: SearchScale) -> tuple[Mask, float]:
     """Ink at the picture's border that is not written but a table, a shadow or a page's edge, (H, W), and the mean
     width of the other strokes."""
     mask = ink.mask
@@ -144,7 +144,7 @@ def _surroundings(ink: Ink, look: Look) -> tuple[Mask, float]:
         length = np.bincount(edge, minlength=len(stats))
         np.maximum(contact, length / len(edge), out=contact)
         np.maximum(along, length / sizes, out=along)
-    written = (sizes >= look.smallest * max(mask.shape)) & (contact == 0)
+    written = (sizes >= search.min_size * max(mask.shape)) & (contact == 0)
     written[0] = contact[0] = along[0] = False
     sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
     widths = sums / np.maximum(stats[:, 4], 1)

@@ -21,19 +21,19 @@ class ReducedPicture(NamedTuple):
     """A picture's pixels; boxes and sizes are the original's."""
 
     pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3)
-    zoom: tuple[float, float]  # how many of the original pixels each stands for, across and down
+    scale: tuple[float, float]  # original pixels per pixel, across and down
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height."""
-        return self.pixels.shape[1] * self.zoom[0], self.pixels.shape[0] * self.zoom[1]
+        return self.pixels.shape[1] * self.scale[0], self.pixels.shape[0] * self.scale[1]
 
     def original(self, box: tuple[float, float, float, float]) -> Box:
         """A box of the reduced picture in the original one, at least a pixel wide and high."""
-        left, top, right, bottom = (round(at * scale) for at, scale in zip(box, self.zoom * 2, strict=True))
+        left, top, right, bottom = (round(at * scale) for at, scale in zip(box, self.scale * 2, strict=True))
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
-    def gap(self, box: Box) -> float:
+    def border_distance(self, box: Box) -> float:
         """The least distance between a box and the border."""
         (width, height), (left, top, right, bottom) = self.size, box
         return min(left, top, width - right, height - bottom)

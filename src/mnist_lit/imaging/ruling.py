@@ -19,8 +19,8 @@ REDUCED_SIDE = 800  # longer side in pixels of the reduced picture in which line
 # In pixels of the reduced picture.
 STRIP_WIDTH = 16  # of the strips in which lines are looked for
 MAX_THICKNESS = 8  # of a line or a dot
-MAX_STRAY = 1.5  # from a line to its course
-MAX_TREND_ERROR = 0.75  # from the courses to their trend, on average
+MAX_STRAY = 1.5  # from a line to its curve
+MAX_TREND_ERROR = 0.75  # from the curves to their trend, on average
 MIN_LINE_DISTANCE = 2
 # Of a line's rows and strips.
 SIGMAS_TO_TENTH = 1.28  # standard deviations of normal noise from its 10 % quantile to its median
@@ -29,7 +29,7 @@ MIN_COLUMNS = 0.75  # least fraction of a strip's columns that shows a line
 LINE_EDGE = 0.3  # darkness of a line's edge, as a fraction of its greatest
 # Least fraction of the strips that shows a guide line, if there are many and if there are few.
 MIN_GUIDE_LENGTH, MIN_LENGTH_OF_FEW = 0.75, 0.95
-FEW_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the course of all lines
+FEW_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the curve of all lines
 MIN_COVERED, MIN_STRIPS = 0.35, 4  # least fraction of the strips, and least number of strips, that show any other line
 MAX_LINE_RATIO = 2.0  # how many times as thick and dark as the usual one such a line may be
 MAX_INK = 0.75  # greatest brightness of ink on a line, relative to the line's
@@ -52,10 +52,10 @@ class Line(NamedTuple):
 
 # Lines are looked for in narrow strips, since they are seldom exactly horizontal. A row of a strip that is darker than
 # the paper above and below, in most columns, is part of a line or of a digit. Those of digits seldom continue from
-# strip to strip. Lines that do reveal the course of all lines, whose slope and bend change with the row in perspective;
-# along these courses, even lines that digits interrupt add up. Each pixel of a line is then interpolated from those
-# above and below, so that strokes across the line continue, unless it is darker than the line: then it belongs to a
-# stroke along the line.
+# strip to strip. Those that do are the guide lines. How their slope and bend change from the top of the page to the
+# bottom (perspective) predicts the curve of a line at any height; summed along it, even a line that digits interrupt
+# stands out. Each pixel of a line is then interpolated from those above and below, so that strokes across the line
+# continue, unless it is darker than the line: then it belongs to a stroke along the line.
 def remove_ruling(gray: Gray) -> Gray:
     """A picture (H, W), dark on light, without what is printed on its paper: five or more lines across the page, or
     three from border to border, within 8° of horizontal or vertical; or regular dots."""
@@ -77,8 +77,8 @@ def _remove_lines(gray: Gray, scale: float) -> Gray:
     lines = _find_lines(np.asarray(reduced, np.uint8))
     cleared = gray.copy() if lines else gray
     x = 2 * ((np.arange(gray.shape[1]) + 0.5) / (scale * STRIP_WIDTH) - 0.5) / (strips - 1) - 1
-    for *course, thickness in lines:
-        _bridge(cleared, (np.polyval(course, x) + 0.5) * scale - 0.5, round(thickness * scale / 2))
+    for *curve, thickness in lines:
+        _bridge(cleared, (np.polyval(curve, x) + 0.5) * scale - 0.5, round(thickness * scale / 2))
     return cleared
 
 
@@ -87,10 +87,10 @@ def _find_lines(gray: Gray) -> list[Line]:
     dark, peaks = _dark_rows(gray)
     height, strips = dark.shape
     x = np.linspace(-1, 1, strips)
-    courses = _courses(peaks, x)
-    if not len(courses):
+    curves = _curves(peaks, x)
+    if not len(curves):
         return []
-    bends, slopes, levels = courses.T[:, :, None]
+    bends, slopes, levels = curves.T[:, :, None]
     rows = np.round(bends * x * x + slopes * x + levels).astype(int)  # (N, strips)
     visible = (rows >= 0) & (rows < height)
     rows = rows.clip(0, height - 1)
@@ -99,7 +99,7 @@ def _find_lines(gray: Gray) -> list[Line]:
     best = count >= cv2.dilate(count[:, None], np.ones((2 * MIN_LINE_DISTANCE + 1, 1), np.uint8))[:, 0]
     found: list[tuple[Line, float, float]] = []  # with its darkness, and the fraction of the strips that show it
     for at in np.flatnonzero(best & (count >= np.maximum(MIN_COVERED * visible.sum(axis=1), MIN_STRIPS))).tolist():
-        bend, slope, level = courses[at].tolist()
+        bend, slope, level = curves[at].tolist()
         if found and level - found[-1][0].level <= MIN_LINE_DISTANCE:
             continue
         where = np.flatnonzero(shown[at])
@@ -119,8 +119,8 @@ def _find_lines(gray: Gray) -> list[Line]:
     ]
 
 
-def _courses(peaks: Mask, x: Values) -> Values:
-    """The course that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
+def _curves(peaks: Mask, x: Values) -> Values:
+    """The curve that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
     (N, 3), see `Line`; empty if these are too few, or are writing. x: each strip's position, (strips,)."""
     chains = _chains(peaks, x, MIN_GUIDE_LENGTH)
     if len(chains) < MANY_GUIDES:  # three ones may nearly fill a picture
@@ -166,7 +166,7 @@ def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
 
 
 def _chains(peaks: Mask, x: Values, fraction: float) -> Values:
-    """The courses of the lines that are visible in that fraction of the strips and do not leave the page: (N, 3), see
+    """The curves of the lines that are visible in that fraction of the strips and do not leave the page: (N, 3), see
     `Line`. x: each strip's position."""
     joined = cv2.dilate(peaks.view(np.uint8), np.ones((3, 3), np.uint8))
     labels, stats = label_components(joined > 0)
@@ -177,12 +177,12 @@ def _chains(peaks: Mask, x: Values, fraction: float) -> Values:
             continue
         kept = np.ones(len(row), bool)
         for _ in range(3):
-            course = np.polyfit(x[strip[kept]], row[kept], 2)
-            kept = np.abs(np.polyval(course, x[strip]) - row) <= MAX_STRAY
+            curve = np.polyfit(x[strip[kept]], row[kept], 2)
+            kept = np.abs(np.polyval(curve, x[strip]) - row) <= MAX_STRAY
             if len(np.unique(strip[kept])) < fraction * len(x):
                 break
         else:
-            chains.append(course)
+            chains.append(curve)
     inside = [
         one
         for one in chains
