@@ -117,10 +117,8 @@ class MNISTModule(CapturingModule):
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
-        if self.ema is not None:
-            self.ema.requires_grad_(
-                False
-            )  # `unfreeze` turns gradients on for the average, too; DDP would wait for them
+        if self.ema is not None:  # Lightning's `unfreeze` turns gradients on for it, too; DDP would wait for them
+            self.ema.requires_grad_(False)
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
             # With max_steps, Lightning would resume after an epoch as if within it, and skip the next (issue 19617).
