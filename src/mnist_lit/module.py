@@ -1,8 +1,8 @@
 """The LightningModule: loss, metrics, optimizer and EMA weights of the tutorial's network.
 
 It reads top to bottom: construct, forward, train, validate and test, optimize. `optim` updates the weights, `metrics`
-does the counting; callbacks handle checkpoints, figures and run folders. The base classes change only how a step runs
-and when its losses are logged; a first reading can skip them.
+does the counting; callbacks handle checkpoints, figures and run folders. The base classes change only how a step runs,
+when its losses are logged and how a run resumes; a first reading can skip them.
 """
 
 import copy
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -121,8 +120,6 @@ class MNISTModule(CapturingModule):
             self.ema.requires_grad_(False)
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
-            # With max_steps, Lightning would resume after an epoch as if within it, and skip the next (issue 19617).
-            self.trainer.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]  # `bool()` is false
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
@@ -130,8 +127,7 @@ class MNISTModule(CapturingModule):
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         Raises ValueError for others, unless the network is your own.
         """
-        fits = self._trainer is not None and self._trainer.training
-        trains = fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step
+        trains = self.fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step
         return self._log_probs(self.network if self.ema is None or trains else self.ema, images)
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
@@ -208,16 +204,13 @@ class MNISTModule(CapturingModule):
         Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
         schedule, from a subclass or a callback, is left alone.
         """
+        super().on_train_start()
         if self.hparams["init_from"] and not self._warm_started and not self.trainer.global_step:
             warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
         self._position = self._pending = None
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):  # which a resume within an epoch leaves out
-                now = callback.get_accumulate_grad_batches(self.current_epoch)
-                self.trainer.accumulate_grad_batches = now
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:
@@ -261,12 +254,10 @@ class MNISTModule(CapturingModule):
 
         A checkpoint that was stripped for sharing has no scores, and only the weights used for evaluation.
         """
+        super().on_load_checkpoint(checkpoint)
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
-        fits = self._trainer is not None and self._trainer.training
-        if fits:  # Lightning converts the module later, and would round float64 weights until then
-            self.trainer.precision_plugin.convert_module(self)
-        if self.ema is not None or not fits:  # a fit without EMA cannot resume one with it
+        if self.ema is not None or not self.fits:  # a fit without EMA cannot resume one with it
             checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self._reset_train_counts()
         if saved := checkpoint.get("train_scores"):

@@ -4,8 +4,9 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
+
+from mnist_lit.exact_resume import ResumableModule
 
 # Lightning's advice on our scores, which torchmetrics has already computed from all processes' counts.
 ADVICE_TO_SYNCHRONIZE = (
@@ -45,8 +46,8 @@ class DelayedReads:
             use(float(copy))
 
 
-class LoggingModule(LightningModule):
-    """A LightningModule that sends scalars to the loggers at once, and the losses of a GPU's steps as they arrive."""
+class LoggingModule(ResumableModule):
+    """A module that sends scalars to the loggers at once, and the losses of a GPU's steps as they arrive."""
 
     latest_loss: float | None = None  # at the latest logged step; on a GPU, at the logged step before it
 
@@ -56,6 +57,7 @@ class LoggingModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Hide Lightning's advice to synchronize scores."""
+        super().setup(stage)
         warnings.filterwarnings("ignore", ADVICE_TO_SYNCHRONIZE)
 
     def start_logging(self) -> None:
