@@ -11,7 +11,7 @@ class ResumableModule(LightningModule):
     """A LightningModule that resumes with the same bits in the cases that Lightning 2.6.6 gets wrong."""
 
     @property
-    def fits(self) -> bool:
+    def is_fitting(self) -> bool:
         """Whether a trainer is fitting this module."""
         return self._trainer is not None and self._trainer.training
 
@@ -22,7 +22,7 @@ class ResumableModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Convert the module now: Lightning does so only later, and would round float64 weights until then."""
-        if self.fits:
+        if self.is_fitting:
             self.trainer.precision_plugin.convert_module(self)
 
     def on_train_start(self) -> None:

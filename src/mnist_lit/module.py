@@ -127,7 +127,7 @@ class MNISTModule(CapturingModule):
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         Raises ValueError for others, unless the network is your own.
         """
-        trains = self.fits and self.training and torch.is_grad_enabled()  # as in a subclass's training step
+        trains = self.is_fitting and self.training and torch.is_grad_enabled()  # as in a subclass's training step
         return self._log_probs(self.network if self.ema is None or trains else self.ema, images)
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
@@ -257,7 +257,7 @@ class MNISTModule(CapturingModule):
         super().on_load_checkpoint(checkpoint)
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
-        if self.ema is not None or not self.fits:  # a fit without EMA cannot resume one with it
+        if self.ema is not None or not self.is_fitting:  # a fit without EMA cannot resume one with it
             checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
         self._reset_train_counts()
         if saved := checkpoint.get("train_scores"):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from mnist_lit.callbacks.checkpoints import (
     is_optimizer_step,
     validation_may_follow,
 )
+from mnist_lit.callbacks.stopping import StopOnSignal
 from mnist_lit.runs import checkpoint, versions
 from mnist_lit.runs.checkpoint import STOPS, WITHIN_STEP
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
@@ -173,7 +175,8 @@ class FakeTrainer(SimpleNamespace):
             "should_stop": False, "num_training_batches": 5, "accumulate_grad_batches": 1, "is_global_zero": True,
             "callback_metrics": {}, "datamodule": None, "check_val_every_n_epoch": 1, "val_check_batch": 5,
             "callbacks": [], "loggers": [], "limit_val_batches": 1.0, "overfit_batches": 0.0,
-            "min_epochs": None, "min_steps": None, "enable_validation": True, "fit_loop": FakeLoop()}  # fmt: skip
+            "min_epochs": None, "min_steps": None, "enable_validation": True, "val_dataloaders": None,
+            "num_val_batches": [], "fit_loop": FakeLoop()}  # fmt: skip
         super().__init__(**{**defaults, **changes})
 
     def save_checkpoint(self, path: Path) -> None:
@@ -256,6 +259,18 @@ def test_the_save_at_the_last_step_waits_for_a_validation_and_comes_at_the_fits_
             assert trainer.saved == [LAST]
         callback.on_train_end(trainer, None)  # type: ignore[arg-type]
         assert trainer.saved == [LAST]
+
+
+def test_a_signal_waits_for_the_validation_after_a_stop_from_within_accumulated_batches() -> None:
+    callback = saver()
+    trainer, module = FakeTrainer(accumulate_grad_batches=2, should_stop=True, world_size=1), torch.nn.Linear(1, 1)
+    callback.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+    assert not trainer.should_stop  # until the step is complete
+    stop = StopOnSignal(callback)
+    stop._signals.signum = signal.SIGTERM
+    setattr(module, "device", torch.device("cpu"))  # noqa: B010
+    stop.on_train_batch_end(trainer, module, None, None, 1)  # type: ignore[arg-type]
+    assert (callback.due, trainer.saved) == (True, [])
 
 
 @pytest.mark.parametrize(("batch_idx", "within"), [(0, True), (1, False), (4, False)])
@@ -360,6 +375,9 @@ def test_the_optimizer_steps_after_the_accumulated_batches_and_at_the_end(accumu
         ({"val_check_batch": None}, []),  # a clock decides
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=0)}, []),
         ({"val_check_batch": 2, "datamodule": SimpleNamespace(val_size=1)}, [2, 4]),
+        ({"val_check_batch": 2, "val_dataloaders": [], "num_val_batches": []}, []),  # as of a data module without any
+        ({"val_check_batch": 2, "val_dataloaders": [1], "num_val_batches": [3]}, [2, 4]),
+        ({"should_stop": True, "val_dataloaders": [], "num_val_batches": []}, []),
         ({"val_check_batch": 2, "enable_validation": False}, []),  # as with `limit_val_batches` 0
         ({"val_check_batch": 2, "check_val_every_n_epoch": 2}, [2, 4]),  # this is the second epoch
         ({"val_check_batch": 2, "check_val_every_n_epoch": 3}, []),

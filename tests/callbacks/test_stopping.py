@@ -106,7 +106,9 @@ def test_a_run_that_has_decided_to_stop_does_not_train_on(
         monkeypatch.setattr(Interrupt, "epoch", 1)
         code, _, err = cli(*fit)
         assert code == 143
-        assert err.endswith("SIGTERM at step 4, the last one; the same command with --resume auto calibrates it\n")
+        assert err.endswith(
+            "SIGTERM at step 4, the last one; the same command with --resume auto calibrates the best checkpoint\n"
+        )
     else:
         assert cli(*fit)[0] == 0
         CHECKPOINTS.with_name("finished").unlink()

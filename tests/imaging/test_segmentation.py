@@ -201,3 +201,16 @@ def test_punched_holes_are_not_zeros() -> None:
     punched = ring.copy()
     ImageDraw.Draw(punched).ellipse((40, 60, 120, 140), 40)
     assert [len(find_digits(picture)) for picture in (ring, punched)] == [4, 3]
+
+
+def test_large_digits_with_straight_strokes_are_not_lines_and_an_underline_is() -> None:
+    """In a crop where every digit has a stroke as long as a ruled line, they tell how high digits are."""
+    elevens = page(480, 300)
+    for left in (140, 320):
+        ImageDraw.Draw(elevens).line((left, 50, left, 220), 30, 12)
+    ImageDraw.Draw(elevens).line((45, 255, 435, 255), 30, 12)
+    assert [found.box[2] - found.box[0] < 20 for found in find_digits(elevens)] == [True, True]
+    boxes = page(300, 120)  # as high as wide letters
+    for left in (20, 98, 176, 254):
+        ImageDraw.Draw(boxes).rectangle((left, 30, left + 40, 90), outline=20, width=7)
+    assert len(find_digits(boxes)) == 4

@@ -60,7 +60,7 @@ class SaveBestAndLast(Checkpoint):
         self.start, self.tracker, self.config = tracker.start, tracker, config
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
-        self.due = self._stopping = False
+        self.due = self.stopping = False
         self._last_step = -1  # that `last.ckpt` was saved at
         self._scores: dict[str, Any] = {}  # from before a resume
 
@@ -94,9 +94,9 @@ class SaveBestAndLast(Checkpoint):
         """
         self._at_epoch_end = ends_epoch(trainer, batch_idx)
         if not is_optimizer_step(trainer, batch_idx):  # stopping here would lose the accumulated gradients
-            self._stopping, trainer.should_stop = self._stopping or trainer.should_stop, False
+            self.stopping, trainer.should_stop = self.stopping or trainer.should_stop, False
             return
-        trainer.should_stop = trainer.should_stop or self._stopping
+        trainer.should_stop = trainer.should_stop or self.stopping
         if self._at_epoch_end:
             return
         is_nth = self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
@@ -131,18 +131,18 @@ class SaveBestAndLast(Checkpoint):
         scores = self._scores | dict(trainer.callback_metrics)
         metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths, pl_module.trained_with)
         content[METADATA_KEY] = metadata.to_dict()
-        content[STOPS] = trainer.should_stop or self._stopping  # as EarlyStopping has decided
+        content[STOPS] = trainer.should_stop or self.stopping  # as EarlyStopping has decided
         content[WITHIN_STEP] = not is_optimizer_step(trainer, trainer.fit_loop.batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Keep what a continued run has decided, and scores that it has not logged again yet."""
         if self.start.continues:
             self._scores = dict(Metadata.of(content).scores)
-            self._stopping = bool(content.get(STOPS))
+            self.stopping = bool(content.get(STOPS))
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         """Stop a continued run that had decided to."""
-        trainer.should_stop, self._stopping = trainer.should_stop or self._stopping, False
+        trainer.should_stop, self.stopping = trainer.should_stop or self.stopping, False
 
 
 def epochs_trained(trainer: Trainer) -> float:
@@ -191,6 +191,8 @@ def validation_may_follow(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a validation may follow this batch within the epoch: see `trainer.val_check_interval`; one follows a
     request to stop."""
     if getattr(trainer.datamodule, "val_size", None) == 0 or not trainer.enable_validation:  # type: ignore[attr-defined]
+        return False
+    if trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
         return False
     if (epochs := trainer.check_val_every_n_epoch) is None:  # then batches are counted across epochs
         batch_idx = trainer.fit_loop.total_batch_idx

@@ -45,6 +45,8 @@ class StopOnSignal(Callback):
         # On GPUs, agreeing costs a synchronization, so they agree only every tenth step.
         agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
+            # A request from within accumulated batches; the saver looks at it only after this.
+            trainer.should_stop = trainer.should_stop or bool(self.saver and self.saver.stopping)
             if self.saver and validation_may_follow(trainer, batch_idx):
                 self.saver.due, self._pending = True, signum  # saved after the validation
                 return
@@ -69,8 +71,9 @@ class StopOnSignal(Callback):
     def stop_after_fit(self, trainer: Trainer) -> None:
         """Stop after a complete fit, before its best checkpoint is calibrated."""
         if signum := self._pending or self._signals.signum:
-            again = "; the same command with --resume auto calibrates it" if self.saver else ""
-            raise StoppedBySignal(signum, f"at step {trainer.global_step}, the last one{again}")
+            holds_out = getattr(trainer.datamodule, "val_size", 0) if self.saver else 0  # type: ignore[attr-defined]
+            left = f"; {self._again(trainer)} calibrates the best checkpoint" if holds_out else ""
+            raise StoppedBySignal(signum, f"at step {trainer.global_step}, the last one{left}")
 
     def _agreed(self, trainer: Trainer) -> int:
         """The signal that any process has received; 0 if there is none."""
@@ -82,11 +85,15 @@ class StopOnSignal(Callback):
     def _stop(self, trainer: Trainer, signum: int) -> None:
         saved, start = "nothing was saved", self.saver.start if self.saver else RunStart()
         if start.run and (last := start.run / CHECKPOINTS / LAST_CKPT).exists():
-            again = "the same command with --resume auto"
-            if trainer.ckpt_path and not start.continues:  # it names another checkpoint
-                again = f"`{command_line(['fit', '--config', str(start.run / CONFIG_YAML), '--resume', 'auto'])}`"
-            saved = f"saved {last}; {again} continues from there"
+            saved = f"saved {last}; {self._again(trainer)} continues from there"
         raise StoppedBySignal(signum, f"at step {trainer.global_step}; {saved}")
+
+    def _again(self, trainer: Trainer) -> str:
+        """What to type to continue."""
+        start = self.saver.start if self.saver else RunStart()
+        if trainer.ckpt_path and start.run and not start.continues:  # the command names another checkpoint
+            return f"`{command_line(['fit', '--config', str(start.run / CONFIG_YAML), '--resume', 'auto'])}`"
+        return "the same command with --resume auto"
 
 
 class StopOnDivergence(Callback):

@@ -44,6 +44,7 @@ MIN_WIDE = 0.8  # width from which on a component may be two digits
 MIN_BLOT = 2.5  # height of the lowest blot
 # Of a component or a piece of it.
 MAX_STRAIGHT_STROKES = 2  # of a digit
+MIN_LINE_INK = 0.8  # least fraction of an underline's ink that is straight
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
 MIN_DISK = 0.85  # least diameter of a circle inside a disk, as a fraction of its longer side
@@ -121,7 +122,8 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     held = [sum(map(one.contains, lines)) for one in clear]
     others = typical_height([one for one, count in zip(clear, held, strict=True) if not count])
     if not others:  # as in a crop of a few large digits, which have straight strokes themselves
-        others = typical_height([one for one, count in zip(clear, held, strict=True) if count <= MAX_STRAIGHT_STROKES])
+        few = [one for one, count in zip(clear, held, strict=True) if count <= MAX_STRAIGHT_STROKES]
+        others = typical_height([one for one in few if not _is_underline(one, lines)])
     # The bars of sevens in a row leave gaps, unlike a short line below a column of numbers.
     short = [line for line in straight if line not in lines and line.mask.any(axis=1 - line.axis).mean() > MIN_UNBROKEN]
     lines += [line for line in short if others and line.size > MIN_UNDERLINE * others]
@@ -135,6 +137,11 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     high = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
     apart = erase(ink.mask, high)
     return [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > MIN_RULED_INK * line.area]
+
+
+def _is_underline(one: Component, lines: Sequence[Component]) -> bool:
+    """Whether a component is hardly more than one of these lines, and horizontal."""
+    return any(line.axis == 1 and one.contains(line) and line.area > MIN_LINE_INK * one.area for line in lines)
 
 
 def _writing(found: Sequence[Component], typical: float, shape: tuple[int, ...]) -> tuple[list[Component], float]:
