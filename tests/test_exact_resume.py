@@ -22,7 +22,7 @@ from plain import digits, trainer
             {"schedule": "constant"},
             "step_1",
         ),  # within the first epoch
-        ({"precision": "64-true"}, {}, "step_2"),
+        ({"precision": "64-true", "max_epochs": 1}, {}, "step_2"),
         ({"max_epochs": 2}, {}, "step_3"),  # after the epoch's last step, but before its end
     ],
 )

@@ -114,6 +114,7 @@ def test_a_resume_prints_no_line_for_the_epoch_that_was_finished(cli: Cli, tiny_
     assert "nan" not in out
 
 
+@pytest.mark.slow  # others resume, too
 def test_a_resume_with_shorter_epochs_shows_no_negative_time(cli: Cli, tiny_run: Path) -> None:
     options = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
     code, out, _ = cli("fit", "--ckpt_path", f"{tiny_run}/checkpoints/best.ckpt", *options)
