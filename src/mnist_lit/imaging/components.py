@@ -103,10 +103,11 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     found = []
     sizes = stats[1:, 2:4].max(axis=1)
     largest = (-sizes).argsort(kind="stable")[:MAX_COMPONENTS] + 1
-    areas = stats[largest, 2:4].prod(axis=1, dtype=np.int64)
-    order = areas.argsort(kind="stable")
-    kept = order[areas[order].cumsum() <= MAX_BOXES * mask.size]
-    for number in np.sort(largest[kept]).tolist():
+    if len(largest) > MAX_BOXES:  # fewer cannot cover more
+        areas = stats[largest, 2:4].prod(axis=1, dtype=np.int64)
+        order = areas.argsort(kind="stable")
+        largest = largest[order[areas[order].cumsum() <= MAX_BOXES * mask.size]]
+    for number in np.sort(largest).tolist():
         x, y, width, height, _ = stats[number].tolist()
         part = labels[y : y + height, x : x + width] == number
         found.append(Component(top + y, left + x, top + y + height, left + x + width, part))
