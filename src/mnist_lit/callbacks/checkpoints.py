@@ -5,6 +5,7 @@ beside the last, and saves only between optimizer steps, so that a resumed run e
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -117,7 +118,7 @@ class SaveBestAndLast(Checkpoint):
         if self.config and self.start.run and trainer.is_global_zero:
             pl_module.finish_logging()
             flush_loggers(trainer.loggers)  # what an epoch without a save at its end has logged
-            mark_finished(self.start.run, epochs_trained(trainer), full_validation_size(trainer))
+            mark_complete(self.start.run, trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
         """Add the metadata, which include the lengths of the logs."""
@@ -143,6 +144,11 @@ class SaveBestAndLast(Checkpoint):
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         """Stop a continued run that had decided to."""
         trainer.should_stop, self.stopping = trainer.should_stop or self.stopping, False
+
+
+def mark_complete(run: Path, trainer: Trainer) -> None:
+    """Mark a run as finished, after a fit that left nothing to train."""
+    mark_finished(run, epochs_trained(trainer), full_validation_size(trainer))
 
 
 def epochs_trained(trainer: Trainer) -> float:

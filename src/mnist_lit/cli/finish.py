@@ -5,14 +5,14 @@ from pathlib import Path
 from lightning.pytorch.trainer import Trainer
 from torch import nn
 
-from mnist_lit.callbacks.checkpoints import epochs_trained, full_validation_size
+from mnist_lit.callbacks.checkpoints import mark_complete
 from mnist_lit.callbacks.stopping import StopOnSignal
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import calibrate_checkpoint
 from mnist_lit.evaluation.checkpoint_data import require_same_data
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.checkpoint import load_checkpoint
-from mnist_lit.runs.folders import best_checkpoint, is_finished, mark_finished
+from mnist_lit.runs.folders import best_checkpoint, is_finished
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import say
@@ -24,7 +24,7 @@ def finish_run(start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, n
     before calibrating if a signal came after the last step."""
     run = start.run
     if run and not is_finished(run):
-        mark_finished(run, epochs_trained(trainer), full_validation_size(trainer))
+        mark_complete(run, trainer)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StopOnSignal):
             callback.stop_after_fit(trainer)

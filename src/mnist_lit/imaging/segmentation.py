@@ -119,10 +119,10 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     lines = [line for line in straight if line.size >= MIN_TABLE_LINE * ink.mask.shape[line.axis]]
     # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
-    held = [sum(map(one.contains, lines)) for one in clear]
-    others = typical_height([one for one, count in zip(clear, held, strict=True) if not count])
+    held = {one: sum(map(one.contains, lines)) for one in clear}
+    others = typical_height([one for one in clear if not held[one]])
     if not others:  # as in a crop of a few large digits, which have straight strokes themselves
-        few = [one for one, count in zip(clear, held, strict=True) if count <= MAX_STRAIGHT_STROKES]
+        few = [one for one in clear if held[one] <= MAX_STRAIGHT_STROKES]
         others = typical_height([one for one in few if not _is_underline(one, lines)])
     # The bars of sevens in a row leave gaps, unlike a short line below a column of numbers.
     short = [line for line in straight if line not in lines and line.mask.any(axis=1 - line.axis).mean() > MIN_UNBROKEN]
