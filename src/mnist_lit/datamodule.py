@@ -4,7 +4,6 @@
 them: standardized float32 (B, 1, 28, 28), augmented during training, and int64 labels (B,).
 """
 
-import inspect
 import math
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,12 @@ from mnist_lit.data.datasets import DatasetName, check_options, class_names, loa
 from mnist_lit.data.download import DEFAULT_TIMEOUT, IDX_DATASETS, TORCHVISION_DATASETS, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
 from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
-from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, chosen_classes, only_classes, split_indices
+from mnist_lit.data.in_memory import InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
-from mnist_lit.errors import InputError, check_arguments, require
+from mnist_lit.errors import InputError
+from mnist_lit.hyperparameters import check_arguments, hyperparameters_of, plain_numbers
 
 
 class MNISTDataModule(pl.LightningDataModule):
@@ -86,7 +86,7 @@ class MNISTDataModule(pl.LightningDataModule):
         data_dir = str(data_dir)
         # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
-        self.hparams.update({name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")})  # NumPy's
+        self.hparams.update(plain_numbers(self.hparams))
         try:
             self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         except ValueError as error:
@@ -116,30 +116,22 @@ class MNISTDataModule(pl.LightningDataModule):
             folder = self.dataset == "folder"
             data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
             self.digits = only_classes(data, self.classes)
+        if hasattr(self, "train_indices"):
+            return
         try:
-            self._split(self.digits)
+            self.styles.check_classes(self.classes)
+            self.train_indices, self.val_indices = split_indices(
+                self.digits,
+                self.data_dir if self.dataset == "folder" else self.dataset,
+                val_size=self.val_size,
+                seed=self.split_seed,
+                batch_size=self.batch_size,
+                fraction=self.fraction,
+                per_class=self.per_class,
+            )
         except InputError:
             if stage not in ("test", "predict"):
                 raise
-
-    def _split(self, data: InMemoryDataset) -> None:
-        """Choose the images to train and to validate on."""
-        if hasattr(self, "train_indices"):
-            return
-        if self.styles != HandwritingStyles() and self.classes != DIGITS:
-            raise InputError("data.continental, data.handwriting: expected 0 unless the classes are the digits 0 to 9")
-        total, source = len(data.train_labels), self.data_dir if self.dataset == "folder" else self.dataset
-        if not total:
-            raise InputError(f"expected pictures in {source}/train/CLASS/, got none")
-        require("data.val_size", self.val_size, f"less than the {total} images of {source}", self.val_size < total)
-        parts = split_indices(data, self.val_size, self.split_seed, self.fraction, self.per_class)
-        left, whole = len(parts[0]), total - len(parts[1])
-        if left < self.batch_size <= whole:
-            name, value = ("per_class", self.per_class) if self.per_class else ("fraction", self.fraction)
-            expected = f"one that leaves at least data.batch_size = {self.batch_size} of the {whole} training images"
-            raise InputError(f"data.{name}: expected {expected}, got {value}, which leaves {left}")
-        require("data.batch_size", self.batch_size, f"no more than the {left} training images", self.batch_size <= left)
-        self.train_indices, self.val_indices = parts
 
     def train_dataloader(self) -> TrainLoader:
         """Steps of `batch_size` images, divided among the devices."""
@@ -181,8 +173,7 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def checkpoint_metadata(self) -> dict[str, Any]:
         """What a checkpoint records about its data: settings, fingerprint, class names."""
-        names = inspect.signature(MNISTDataModule).parameters  # a subclass may have more
-        settings = {name: self.hparams[name] for name in names if name in self.hparams}
+        settings = hyperparameters_of(MNISTDataModule, self.hparams)
         return {"settings": settings, "fingerprint": self.fingerprint if self.digits else "", "classes": self.classes}
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:

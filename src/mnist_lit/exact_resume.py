@@ -1,33 +1,90 @@
 """Where Lightning alone would not resume a run exactly, see "What Lightning would not resume exactly" in
-docs/decisions.md."""
+docs/decisions.md, and the counts for the scores of an epoch, which a resume continues."""
 
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from mnist_lit.metrics import merge_states, states, update
+from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
 class ResumableModule(LightningModule):
-    """A LightningModule that resumes with the same bits in the cases that Lightning 2.6.6 gets wrong."""
+    """A LightningModule that resumes with the same bits in the cases that Lightning 2.6.6 gets wrong.
+
+    Its training scores count each step of the epoch once, and only when the step is over, so that a checkpoint from the
+    middle of a step counts nothing twice.
+    """
+
+    train_metrics: MetricCollection
+    has_counts = False  # whether the epoch's steps so far have counted images, on any process
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._position: tuple[int, int] | None = None  # epoch and batch of the latest training step
+        self._pending: tuple[Tensor, Tensor] | None = None  # its outputs and labels, until the step is over
 
     @property
     def is_fitting(self) -> bool:
         """Whether a trainer is fitting this module."""
         return self._trainer is not None and self._trainer.training
 
+    def begins_step(self, batch_idx: int) -> bool:
+        """Whether this is the batch's first pass; if so, count the step before it."""
+        if self._position == (self.current_epoch, batch_idx):
+            return False
+        if batch_idx:
+            self.count_step()  # if a subclass has its own `on_train_batch_end`
+        else:
+            self._reset_counts()  # of an epoch whose end a resume has skipped
+        return True
+
+    def count_when_over(self, batch_idx: int, log_probs: Tensor, labels: Tensor) -> None:
+        """Keep a step's log-probabilities (B, C) and labels (B,) until it is over."""
+        self._position, self._pending = (self.current_epoch, batch_idx), (log_probs, labels)
+
+    def count_step(self) -> None:
+        """Count the latest step, unless it is counted already."""
+        if self._pending:
+            update(self.train_metrics, *self._pending)
+            self._pending, self.has_counts = None, True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count the batch, now that its step is over."""
+        self.count_step()
+
     def setup(self, stage: str) -> None:
         """With max_steps, Lightning would resume after an epoch as if within it, and skip the next (issue 19617)."""
         if stage == "fit":
             self.trainer.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]  # `bool()` is false
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store each process's counts for the epoch's scores."""
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if self._position and progress.processed > self._position[1]:  # otherwise a resumed run repeats the step
+            self.count_step()
+        checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Convert the module now: Lightning does so only later, and would round float64 weights until then."""
+        """Continue counting the epoch's scores, whatever number of processes saved them. Convert the module now:
+        Lightning does so only later, and would round float64 weights until then."""
         if self.is_fitting:
             self.trainer.precision_plugin.convert_module(self)
+        self._reset_counts()
+        if saved := checkpoint.get("train_scores"):  # which a checkpoint stripped for sharing has not
+            self.has_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
 
     def on_train_start(self) -> None:
         """Apply a schedule of accumulated batches: within an epoch, Lightning would leave that to the next one."""
+        self._position = self._pending = None
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientAccumulationScheduler):
                 now = callback.get_accumulate_grad_batches(self.current_epoch)
                 self.trainer.accumulate_grad_batches = now
+
+    def _reset_counts(self) -> None:
+        self.train_metrics.reset()
+        self._pending, self.has_counts = None, False

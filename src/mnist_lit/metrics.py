@@ -70,6 +70,12 @@ def classification_metrics(num_classes: int, prefix: str, *, details: bool = Tru
     return MetricCollection(metrics, prefix=prefix)
 
 
+def update(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
+    """Count images by their log-probabilities (B, C) and labels (B,); a process's share of a batch may be empty."""
+    if len(labels):
+        metrics.update(log_probs, labels)
+
+
 def scalar_scores(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Computed metrics as scalars to log: each class's accuracy under its own name, 0 without images, and no confusion
     matrix.

@@ -5,8 +5,6 @@ does the counting; callbacks handle checkpoints, figures and run folders. The ba
 when its losses are logged and how a run resumes; a first reading can skip them.
 """
 
-import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +16,14 @@ from mnist_lit import optim
 from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
-from mnist_lit.errors import InputError, check_arguments, check_passed_on, require
-from mnist_lit.metrics import classification_metrics, merge_states, scalar_scores, smoothed_nll, states
+from mnist_lit.errors import InputError, require
+from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, hyperparameters_of
+from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.runs.weights import warm_start, with_ema_weights
-from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
 class MNISTModule(CapturingModule):
@@ -91,7 +89,8 @@ class MNISTModule(CapturingModule):
         check_arguments("model", MNISTModule, given)
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
-        self._complete_hyperparameters(given)
+        texts = {"init_from": str(init_from), "network": class_name(network)}
+        complete_hyperparameters(self, MNISTModule, given, **texts)
         optim.check_hyperparameters(self.hparams)
         self.network = initialized(network if isinstance(network, nn.Module) else None, num_classes, init, seed)
         if is_tutorial(self.network):
@@ -104,10 +103,6 @@ class MNISTModule(CapturingModule):
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self._position: tuple[int, int] | None = None  # epoch and batch of the latest training step
-        self._pending: tuple[Tensor, Batch] | None = None  # its outputs, until the step is over
-        self._has_train_counts = False  # on any process
-        self._loss_step: Tensor | None = None
         self._ema_hooks: list[Any] = []
 
     def setup(self, stage: str) -> None:
@@ -133,15 +128,11 @@ class MNISTModule(CapturingModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        is_first_pass = self._position != (self.current_epoch, batch_idx)  # SAM makes two per batch
-        if is_first_pass and batch_idx:
-            self._count_pending()  # if a subclass has its own `on_train_batch_end`
-        elif is_first_pass:
-            self._reset_train_counts()  # of an epoch whose end a resume has skipped
+        is_first_pass = self.begins_step(batch_idx)  # SAM makes two passes per batch
         loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
         if is_first_pass:
-            self._position, self._pending = (self.current_epoch, batch_idx), (log_probs.detach(), batch)
-            self._log_step_loss(log_probs.detach(), batch)
+            self.count_when_over(batch_idx, log_probs.detach(), batch.labels)
+            self.log_loss(log_probs.detach(), batch.labels, batch.size)
         return loss
 
     def loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -151,17 +142,13 @@ class MNISTModule(CapturingModule):
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Count the batch, now that its step is over."""
-        self._count_pending()
-
     def on_train_epoch_end(self) -> None:
         """Log the epoch's scores, counted on augmented images while the weights were still changing."""
         self.finish_logging()
-        self._count_pending()
-        if self._has_train_counts:  # false if the run resumes after these were logged
+        self.count_step()
+        if self.has_counts:  # false if the run resumes after these were logged
             self._log_scores(self.train_metrics)
-            self._has_train_counts = False
+            self.has_counts = False
 
     def on_validation_epoch_start(self) -> None:
         """Start from zero, even after an interrupted evaluation."""
@@ -210,7 +197,6 @@ class MNISTModule(CapturingModule):
         self._warm_started = True
         if self.hparams["compile"]:
             self.network.compile()  # in place, so parameters keep their names
-        self._position = self._pending = None
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and self.lr_schedulers() is self.schedule:
@@ -230,7 +216,7 @@ class MNISTModule(CapturingModule):
             optimizer_closure = optim.sam_closure(optimizer_closure, self.network, self.hparams["sam_rho"])
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.logs_this_step():
-            self.log_step(step, lr, self._loss_step)
+            self.log_step(step, lr)
 
     def _average(self, *_: Any) -> None:
         """Update the EMA weights: a hook that each optimizer calls after its step, whoever takes it."""
@@ -239,44 +225,19 @@ class MNISTModule(CapturingModule):
             optim.update_ema(self.ema, self.network, weight)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store each process's counts for the epoch's scores, and the metadata that describe the checkpoint."""
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        if self._position and progress.processed > self._position[1]:  # otherwise a resumed run repeats the step
-            self._count_pending()
-        checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
+        """Store the counts for the epoch's scores, and the metadata that describe the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
         if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
-            names = inspect.signature(MNISTModule).parameters  # a subclass may have more
-            hparams = {name: self.hparams[name] for name in names if name in self.hparams}
+            hparams = hyperparameters_of(MNISTModule, self.hparams)
             checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue counting the epoch's scores, whatever number of processes saved them.
-
-        A checkpoint that was stripped for sharing has no scores, and only the weights used for evaluation.
-        """
+        """Read the metadata, and the EMA weights, which are all that a checkpoint stripped for sharing has."""
         super().on_load_checkpoint(checkpoint)
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
         if self.ema is not None or not self.is_fitting:  # a fit without EMA cannot resume one with it
             checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
-        self._reset_train_counts()
-        if saved := checkpoint.get("train_scores"):
-            self._has_train_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
-
-    def _complete_hyperparameters(self, given: Mapping[str, Any]) -> None:
-        """Make the hyperparameters what any checkpoint can store and load without importing classes. given: this
-        class's arguments, of which a subclass may have fewer."""
-        check_passed_on("model", given, self.hparams)
-        names = inspect.signature(MNISTModule).parameters
-        self.hparams.update({name: given[name] for name in names if name not in self.hparams})
-        plain = {name: h.item() for name, h in self.hparams.items() if hasattr(h, "item")}  # NumPy's numbers
-        texts = {"init_from": str(given["init_from"]), "network": class_name(given["network"])}
-        self.hparams.update({**plain, **texts})
-        self._hparams_initial = copy.deepcopy(self.hparams)  # which loggers get
-
-    def _reset_train_counts(self) -> None:
-        self.train_metrics.reset()
-        self._pending, self._has_train_counts = None, False
 
     def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
         x = standardize(images) if images.dtype == torch.uint8 else images
@@ -285,27 +246,11 @@ class MNISTModule(CapturingModule):
             raise InputError(f"expected standardized float (B, 1, 28, 28) or uint8 (B, 28, 28), got {got}")
         return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
-    def _count_pending(self) -> None:
-        if self._pending:
-            self._count(*self._pending, self.train_metrics)
-            self._pending, self._has_train_counts = None, True
-
-    def _log_step_loss(self, log_probs: Tensor, batch: Batch) -> None:
-        if self.logs_this_step():  # with accumulated batches, the last one's loss
-            nll = smoothed_nll(log_probs, batch.labels, 0.0)
-            self._loss_step = self.trainer.strategy.reduce(nll / batch.size, reduce_op="sum")
-            shows = self.device.type == "cpu"  # in Lightning's progress bars; on a GPU they would wait at every step
-            self.log("train/loss_step", self._loss_step, batch_size=batch.size, prog_bar=shows, logger=False)
-
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)
         log_probs: Tensor = self(batch.inputs)
-        self._count(log_probs, batch, metrics)
+        update(metrics, log_probs, batch.labels)
         return log_probs
-
-    def _count(self, log_probs: Tensor, batch: Batch, metrics: MetricCollection) -> None:
-        if len(batch.labels):  # a process's share of the last batch may be empty
-            metrics.update(log_probs, batch.labels)
 
     def _log_scores(self, metrics: MetricCollection) -> None:
         """Log the scores of all processes together, and reset the metrics."""

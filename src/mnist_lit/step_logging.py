@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.exact_resume import ResumableModule
+from mnist_lit.metrics import smoothed_nll
 
 # Lightning's advice on our scores, which torchmetrics has already computed from all processes' counts.
 ADVICE_TO_SYNCHRONIZE = (
@@ -54,6 +55,7 @@ class LoggingModule(ResumableModule):
     def __init__(self) -> None:
         super().__init__()
         self._reads = DelayedReads()
+        self._loss_step: Tensor | None = None
 
     def setup(self, stage: str) -> None:
         """Hide Lightning's advice to synchronize scores."""
@@ -77,14 +79,23 @@ class LoggingModule(ResumableModule):
                 if not getattr(logger, "saved_with_checkpoints", False):
                     logger.save()  # as Lightning does: its CSVLogger would write nothing for 100 steps
 
-    def log_step(self, step: int, lr: float, loss: Tensor | None) -> None:
+    def log_loss(self, log_probs: Tensor, labels: Tensor, size: int) -> None:
+        """If this step is logged, show its mean loss over all processes in Lightning's progress bars, and keep it for
+        `log_step`: that of the last batch, if batches are accumulated. size: images in the global batch."""
+        if self.logs_this_step():
+            nll = smoothed_nll(log_probs, labels, 0.0)
+            self._loss_step = self.trainer.strategy.reduce(nll / size, reduce_op="sum")
+            shows = self.device.type == "cpu"  # on a GPU, the bars would wait at every step
+            self.log("train/loss_step", self._loss_step, batch_size=size, prog_bar=shows, logger=False)
+
+    def log_step(self, step: int, lr: float) -> None:
         """Log a step's loss and learning rate; on a GPU, only once the next ones come."""
 
         def log(value: float | None) -> None:
             self.latest_loss = value
             self.log_now({"lr": lr} if value is None else {"train/loss_step": value, "lr": lr}, step)
 
-        self._reads.add(loss, log)
+        self._reads.add(self._loss_step, log)
 
     def finish_logging(self) -> None:
         """Log the values that are still on their way from the GPU."""

@@ -21,7 +21,7 @@ PRIVATE = {  # where the attribute lives, the file that uses it, and the version
     ("lightning.pytorch.loops.fit_loop:_FitLoop", "_iteration_based_training"): ("exact_resume.py", "lightning 2.6.6"),
     ("jsonargparse._loaders_dumpers", "yaml_default_loader"): ("cli/jsonargparse_limits.py", "jsonargparse 4.53.0"),
     ("jsonargparse._paths:Path", "read_text"): ("cli/jsonargparse_limits.py", "jsonargparse 4.53.0"),
-    ("lightning.pytorch:LightningModule", "_hparams_initial"): ("module.py", "lightning 2.6.6"),
+    ("lightning.pytorch:LightningModule", "_hparams_initial"): ("hyperparameters.py", "lightning 2.6.6"),
     ("lightning.pytorch.callbacks:RichProgressBar", "_get_train_description"): (
         "callbacks/progress.py",
         "lightning 2.6.6",

@@ -1,6 +1,7 @@
 """Draw digits as people write them outside MNIST: ones with a long flag and a base, curled and crossed sevens, looped
 and open fours, nines with a curled tail, with any pen. A network that has never seen these shapes misreads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_lit.data.continental import CONTINENTAL_DRAWS, add_continental_strokes, line_coverage
+from mnist_lit.data.in_memory import DIGITS
 from mnist_lit.data.keyed_random import CONTINENTAL, HANDWRITING, uniform
+from mnist_lit.errors import InputError
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE
 
 # Each style is a digit and its strokes, one string per stroke: the points of a smooth curve as x and y on a grid from 0
@@ -102,6 +105,11 @@ class HandwritingStyles:
 
     continental: float = 0.0
     redrawn: float = 0.0
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise InputError if other classes than the ten digits would be redrawn."""
+        if (self.continental or self.redrawn) and tuple(classes) != DIGITS:
+            raise InputError("data.continental, data.handwriting: expected 0 unless the classes are the digits 0 to 9")
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
         """Alter uint8 images (B, 28, 28) of the digits (B,); each image's (seed, epoch, index) determines how."""

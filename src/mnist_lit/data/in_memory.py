@@ -58,16 +58,32 @@ def classes_of(trainer: Any, num_classes: int) -> tuple[str, ...]:
 
 
 def split_indices(
-    data: InMemoryDataset, val_size: int, seed: int, fraction: float = 1.0, per_class: int = 0
+    data: InMemoryDataset,
+    source: str,
+    *,
+    val_size: int,
+    seed: int,
+    batch_size: int = 1,
+    fraction: float = 1.0,
+    per_class: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Positions, int64, of a dataset's training and validation images: its own split or a stratified one, the training
-    images reduced by `subset`."""
+    images reduced by `subset`. source: its name or folder. Raises InputError if fewer than `batch_size` are left."""
     total = len(data.train_labels)
+    if not total:
+        raise InputError(f"expected pictures in {source}/train/CLASS/, got none")
+    require("data.val_size", val_size, f"less than the {total} images of {source}", val_size < total)
     if data.val:
         train, val = torch.arange(total).tensor_split([total - data.val])
     else:
         train, val = stratified_split(data.train_labels, val_size, seed)
-    return train[subset(data.train_labels[train], fraction, per_class, seed)], val
+    kept = train[subset(data.train_labels[train], fraction, per_class, seed)]
+    if len(kept) < batch_size <= len(train):
+        name, value = ("per_class", per_class) if per_class else ("fraction", fraction)
+        expected = f"one that leaves at least data.batch_size = {batch_size} of the {len(train)} training images"
+        raise InputError(f"data.{name}: expected {expected}, got {value}, which leaves {len(kept)}")
+    require("data.batch_size", batch_size, f"no more than the {len(kept)} training images", batch_size <= len(kept))
+    return kept, val
 
 
 def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
