@@ -263,7 +263,9 @@ def test_a_damaged_last_checkpoint_never_becomes_the_previous_one(name: str) -> 
     newest = newest_readable(run)
     assert newest == run / "checkpoints" / name
     restore_run(run, newest, "f00")
-    assert not last.exists() or load_checkpoint(last)
+    assert load_checkpoint(last)
+    previous = last.with_name("previous.ckpt")
+    assert not previous.exists() or load_checkpoint(previous)
 
 
 def test_after_all_others_the_newest_epochs_checkpoint_is_taken_and_a_second_kill_loses_no_best(

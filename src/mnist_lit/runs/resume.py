@@ -138,13 +138,9 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
     if metadata.data != fingerprint:
         raise InputError(f"{checkpoint} was trained on different data from that in data.data_dir; leave out --resume")
     last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
-    if checkpoint != last:  # or the next save would keep the damaged last.ckpt as previous.ckpt
+    if checkpoint != last:  # or the save below would keep the damaged last.ckpt as previous.ckpt
         last.unlink(missing_ok=True)
-    if checkpoint == previous:
-        for replaced in (last, previous):
-            remove_predictions(replaced)
-        checkpoint = previous.replace(last)
-    elif checkpoint != last:  # the best, or an epoch's
+    if checkpoint not in (last, previous):
         previous.unlink(missing_ok=True)
         try:
             load_checkpoint(best)
@@ -152,10 +148,9 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
             best.unlink(missing_ok=True)
     truncate_logs(run, metadata.curves)
     is_lost = content["best"] and not best.exists()
-    if checkpoint == last and not is_lost:
-        return checkpoint
     if is_lost:  # `TrackBest` begins again, even after a second kill
         content["best"] = None
-    remove_predictions(last)
-    save_checkpoint(content, last)  # a complete run may not save again
+    if is_lost or checkpoint != last:  # a complete run may not save again
+        remove_predictions(last)
+        save_checkpoint(content, last)
     return last
