@@ -371,10 +371,11 @@ def test_a_calibrated_checkpoint_is_stripped_unless_it_replaces_the_old_one(
     data = (digits_data.digits, digits_data.train_indices, digits_data.val_indices)
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     expected = content[METADATA_KEY].pop("calibration")
-    save_checkpoint(content, Path("same.ckpt"))
-    calibrate_checkpoint(Path("same.ckpt"), Path("other.ckpt"), *data)
-    calibrate_checkpoint(Path("same.ckpt"), Path("same.ckpt"), *data)
-    same, other = load_checkpoint("same.ckpt"), load_checkpoint("other.ckpt")
+    save_checkpoint(content, Path("last.ckpt"))
+    calibrate_checkpoint(Path("last.ckpt"), Path("other.ckpt"), *data)
+    calibrate_checkpoint(Path("last.ckpt"), Path("last.ckpt"), *data)
+    assert not Path("previous.ckpt").exists()  # or there would be no last.ckpt for a moment
+    same, other = load_checkpoint("last.ckpt"), load_checkpoint("other.ckpt")
     assert same.keys() == content.keys()
     assert "optimizer_states" not in other
     for written in (same, other):

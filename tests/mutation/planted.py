@@ -89,7 +89,7 @@ PLANTED = {
     ("runs/resume.py", ""): [
         ("for path in (last, previous):", "for path in (previous, last):"),
         ("for path in (last, previous):", "for path in (last,):"),
-        ("step > best_step else best", "step >= best_step else best"),
+        ("step >= best_step else best", "step > best_step else best"),
         ("for run in reversed(runs):\n        if", "for run in runs:\n        if"),
         ("if _recipe_of(run) != recipe:", "if _recipe_of(run) is None:"),
         ("metadata.data != fingerprint", "metadata.data == fingerprint"),
@@ -138,7 +138,7 @@ PLANTED = {
         ("remove_predictions(path)", "pass"),
         ("remove_predictions(path.with_name(PREVIOUS_CKPT))", "pass"),
         ("flush_loggers(trainer.loggers)\n        lengths", "pass\n        lengths"),
-        ("self._scores | dict(trainer.callback_metrics)", "dict(trainer.callback_metrics)"),
+        ("trainer.callback_metrics.update(self._scores)", "pass"),
         ("(batch_idx + 1) % every == 0", "batch_idx % every == 0"),
         ("elif (trainer.current_epoch + 1) % epochs:", "elif trainer.current_epoch % epochs:"),
     ],

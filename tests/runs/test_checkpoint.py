@@ -1,5 +1,6 @@
 """Checkpoints are saved atomically, and loaded safely or refused in one line."""
 
+import errno
 import math
 import multiprocessing
 import os
@@ -178,6 +179,20 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a.ckpt")
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    torch.save(content(), tmp_path / "a.ckpt")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)) as raised:
+        load_checkpoint(tmp_path / "a.ckpt")
+    assert str(raised.value) == (f"cannot read {tmp_path}/a.ckpt: Input/output error" if str(error) else "")
+
+
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     torch.save(content(), path)
@@ -304,7 +319,7 @@ def test_overlapping_entries_are_refused(tmp_path: Path) -> None:
 def test_only_last_ckpt_keeps_the_one_before_it(tmp_path: Path) -> None:
     for name in ("best.ckpt", "epoch_1.ckpt", "last.ckpt"):
         for step in (1, 2):
-            save_checkpoint({**content(), "global_step": step}, tmp_path / "checkpoints" / name)
+            AtomicCheckpointIO().save_checkpoint({**content(), "global_step": step}, tmp_path / "checkpoints" / name)
             assert load_checkpoint(tmp_path / "checkpoints" / name)["global_step"] == step
         assert tmp_path.joinpath("checkpoints/previous.ckpt").exists() == (name == "last.ckpt")
     assert load_checkpoint(tmp_path / "checkpoints/previous.ckpt")["global_step"] == 1

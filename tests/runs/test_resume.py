@@ -291,6 +291,35 @@ def test_after_all_others_the_newest_epochs_checkpoint_is_taken_and_a_second_kil
     assert state_difference(state(RUN) | {"best": None}, uninterrupted | {"best": None}) is None
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        (
+            "--trainer.callbacks+=EarlyStopping",
+            "--trainer.callbacks.monitor=val/loss",
+        ),  # which looks at the epoch's end
+        ("--trainer.max_steps", "5"),  # then no step and no epoch's end are left
+    ],
+)
+def test_a_kill_between_the_last_validation_and_the_last_save_loses_no_score_and_no_file(
+    options: tuple[str, ...], cli: Cli
+) -> None:
+    fit = (*FIT, "--trainer.max_epochs", "1", *options)
+    assert cli(*fit)[0] == 0
+    uninterrupted = state(RUN)
+    for name in (FINISHED_MARK, "checkpoints/last.ckpt"):
+        RUN.joinpath(name).unlink()
+    code, _, err = cli(*fit, "--resume", "auto")
+    assert (code, err) == (0, "")
+    resumed = state(RUN)
+    scores, again = (one[METADATA_KEY]["scores"] for one in (uninterrupted, resumed))
+    assert all(again[name] == score for name, score in scores.items() if name.startswith("val/"))
+    assert all(weights.equal(resumed["state_dict"][name]) for name, weights in uninterrupted["state_dict"].items())
+    if "--trainer.max_steps" not in options:  # then an epoch's end has counted the epoch
+        assert state_difference(resumed, uninterrupted) is None
+    assert RUN.joinpath(FINISHED_MARK).exists()
+
+
 def test_a_run_at_its_end_is_finished_from_its_last_epochs_checkpoint() -> None:
     run = make_run(0, *(f"epoch_{number}.ckpt" for number in (2, 9, 10)))
     for name in ("last.ckpt", "previous.ckpt", "best.ckpt", "epoch_x.ckpt"):
@@ -307,7 +336,7 @@ def test_an_epochs_checkpoint_that_is_newer_than_the_best_is_taken_and_both_are_
     for name, steps in (("best.ckpt", step), ("epoch_2.ckpt", 10)):
         torch.save(state(run, name) | {"global_step": steps, "best": best}, run / "checkpoints" / name)
     newest = newest_readable(run)
-    assert newest == run / "checkpoints" / ("epoch_2.ckpt" if step < 10 else "best.ckpt")
+    assert newest == run / "checkpoints" / ("epoch_2.ckpt" if step <= 10 else "best.ckpt")
     assert restore_run(run, newest, "f00") == run / "checkpoints/last.ckpt"
     assert (state(run, "best.ckpt")["global_step"], state(run)["global_step"]) == (step, max(step, 10))
     assert state(run)["best"] == best

@@ -8,8 +8,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
+from torch import Tensor
 
 from mnist_lit.data.loaders import Batch
 from mnist_lit.runs.checkpoint import STOPS, WITHIN_STEP
@@ -63,7 +65,7 @@ class SaveBestAndLast(Checkpoint):
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
         self.due = self.stopping = False
         self._last_step = -1  # that `last.ckpt` was saved at
-        self._scores: dict[str, Any] = {}  # from before a resume
+        self._scores: dict[str, Tensor] = {}  # from before a resume
 
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
@@ -129,20 +131,22 @@ class SaveBestAndLast(Checkpoint):
         flush_loggers(trainer.loggers)
         lengths = log_lengths(self.start.run) if trainer.is_global_zero else {}
         data = trainer.datamodule  # type: ignore[attr-defined]
-        scores = self._scores | dict(trainer.callback_metrics)
+        scores = dict(trainer.callback_metrics)
         metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths, pl_module.trained_with)
         content[METADATA_KEY] = metadata.to_dict()
         content[STOPS] = trainer.should_stop or self.stopping  # as EarlyStopping has decided
         content[WITHIN_STEP] = not is_optimizer_step(trainer, trainer.fit_loop.batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
-        """Keep what a continued run has decided, and scores that it has not logged again yet."""
+        """Keep the scores so far, and what a continued run has decided."""
+        self._scores = {name: torch.tensor(score) for name, score in Metadata.of(content).scores.items()}
         if self.start.continues:
-            self._scores = dict(Metadata.of(content).scores)
             self.stopping = bool(content.get(STOPS))
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
-        """Stop a continued run that had decided to."""
+        """Give callbacks the scores from before the resume, which EarlyStopping may look at before a validation; stop a
+        continued run that had decided to."""
+        trainer.callback_metrics.update(self._scores)
         trainer.should_stop, self.stopping = trainer.should_stop or self.stopping, False
 
 

@@ -5,6 +5,7 @@ so far, or None) and `train_scores` (what the current epoch has counted). All ar
 files load with `weights_only=True`: nothing in them can run code.
 """
 
+import errno
 import io
 import math
 import warnings
@@ -36,7 +37,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        save_checkpoint(checkpoint, Path(path))
+        """The old `last.ckpt` becomes `previous.ckpt`."""
+        path = Path(path)
+        save_checkpoint(checkpoint, path, path.with_name(PREVIOUS_CKPT) if path.name == LAST_CKPT else None)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
         content = load_checkpoint(path)
@@ -47,19 +50,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return content
 
 
-def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically, the old `last.ckpt` becoming `previous.ckpt`. Raises OSError with its path."""
+def save_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint atomically, the old file becoming `previous`. Raises OSError with its path."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, buffer.getbuffer(), path.with_name(PREVIOUS_CKPT) if path.name == LAST_CKPT else None)
+        write_atomic(path, buffer.getbuffer(), previous)
     except OSError as error:
         raise OSError(f"cannot save {path}: {error.strerror}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read one of our checkpoints onto the CPU. Raises InputError on any other file, in one line."""
+    """Read one of our checkpoints onto the CPU. Raises InputError on any other file, and OSError if it cannot be read
+    now, such as for too many open files: it may be intact."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
@@ -72,7 +76,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         for tensor in _tensors(content):
             _check_tensor(tensor)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged or hostile file raises nearly anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a seek in a damaged file
+            raise OSError(f"cannot read {path}: {error.strerror}") from error
         damaged = isinstance(error, zipfile.BadZipFile)
         reason = "it is damaged, cut off or of another kind" if damaged else type(error).__name__
         raise InputError(f"{path} is not a checkpoint that can be read safely ({reason})") from error

@@ -108,7 +108,7 @@ def newest_readable(run: Path) -> Path | None:
     best_step = _readable_step(best)
     for path in epoch_checkpoints(run):
         if (step := _readable_step(path)) is not None:
-            return path if best_step is None or step > best_step else best
+            return path if best_step is None or step >= best_step else best
     return None if best_step is None else best
 
 

@@ -22,7 +22,8 @@ def report_write_errors(path: Path) -> Iterator[None]:
 # fsync a power cut can leave the new name on an empty file; without the second it can undo the rename.
 def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
     """Write a partial file beside the target, then rename it over the target; the old file moves to `previous`. If
-    that fails, raises an OSError that names the target, leaves the target unchanged and removes the partial file."""
+    that fails, raises an OSError that names the target, leaves the target unchanged, or as `previous`, and removes the
+    partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as file:
