@@ -88,6 +88,19 @@ def test_the_walls_between_the_boxes_of_a_date_are_not_ones() -> None:
     assert [found.column for found in find_digits(form)] == [*range(1, 9)]
 
 
+@pytest.mark.parametrize("degrees", [-3, 3])
+@pytest.mark.parametrize("shift", [(-30, 0), (80, 0), (0, 30)])  # every other digit touches a wall or the line below
+def test_the_walls_of_a_tilted_row_of_boxes_are_not_ones(shift: tuple[int, int], degrees: int) -> None:
+    form = page(1000, 900)
+    draw = ImageDraw.Draw(form)
+    draw.rectangle((100, 140, 900, 270), outline=90, width=4)
+    for cell in range(5):
+        draw.line((100 + 160 * cell, 140, 100 + 160 * cell, 270), 90, 4)
+        write_seven(form, 140 + 160 * cell + cell % 2 * shift[0], 158 + cell % 2 * shift[1], zoom=0.9)
+    tilted = form.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=230)
+    assert [found.column for found in find_digits(tilted)] == [1, 2, 3, 4, 5]
+
+
 def test_the_box_that_a_single_digit_touches_does_not_belong_to_it(seven: NDArray[np.uint8]) -> None:
     boxed = write_seven(page(), 60, 50)
     ImageDraw.Draw(boxed).rectangle((58, 30, 160, 170), outline=40, width=4)

@@ -178,6 +178,49 @@ def test_only_tall_parts_are_parted() -> None:
     assert min(right - left for (left, _, right, _), *_ in hypotheses.found) > 55
 
 
+def test_the_two_strokes_of_an_open_four_are_one_digit_rather_than_two() -> None:
+    """Unlike digits that stand beside each other."""
+    for apart in (0, 40):
+        number = write_seven(page(400, 260), 40, 60)
+        draw = ImageDraw.Draw(number)
+        draw.line([(180, 60), (150, 120), (196, 120)], 40, 8)
+        draw.line([(240 + apart, 70), (180 + apart, 170)], 40, 8)
+        (line,) = page_hypotheses(number)[0].lines
+        costs = {(choice.first, choice.stop): choice.cost for choice in line if choice.digit is not None}
+        if apart:
+            assert costs[1, 2] + costs[2, 3] < costs.get((1, 3), 9)
+        else:
+            assert costs[1, 2] + costs[2, 3] > costs[1, 3] + 1
+
+
+def test_digits_that_lean_over_each_other_are_two() -> None:
+    number = write_seven(page(400, 260), 40, 60)
+    for left in (150, 180):
+        ImageDraw.Draw(number).line((left + 60, 62, left, 162), 40, 8)
+    (line,) = page_hypotheses(number)[0].lines
+    costs = {(choice.first, choice.stop): choice.cost for choice in line}
+    assert (costs[1, 2], costs[2, 3]) == (0, 0)
+
+
+@pytest.mark.parametrize("joint", [8, 16])
+def test_a_digit_that_touches_one_in_the_line_below_is_separated(joint: int) -> None:
+    lines = page(600, 400)
+    for top in (60, 200):
+        for left in (60, 180, 300, 420):
+            write_seven(lines, left, top)
+    ImageDraw.Draw(lines).line((205, 156, 215, 206), 40, joint)
+    assert [(found.line, found.column) for found in find_digits(lines)] == [(n // 4 + 1, n % 4 + 1) for n in range(8)]
+
+
+def test_a_tall_one_is_not_cut_into_two_lines() -> None:
+    line = page(600, 400)
+    for left in (60, 300, 420):
+        write_seven(line, left, 160)
+    ImageDraw.Draw(line).line((200, 80, 200, 260), 40, 8)
+    heights = [bottom - top for _, top, _, bottom in (found.box for found in find_digits(line))]
+    assert (len(heights), max(heights) > 170) == (4, True)
+
+
 def test_small_digits_beside_large_ones_are_digits_of_their_own() -> None:
     price = page(300)
     ImageDraw.Draw(price).ellipse((30, 50, 110, 200), outline=40, width=8)

@@ -222,6 +222,33 @@ def test_notes_close_to_each_other_are_all_read() -> None:
     assert [(digit.line, digit.column) for digit in find_digits(grainy)] == [(n + 1, 1) for n in range(6)]
 
 
+@pytest.mark.parametrize("gap", [20, 50])
+@pytest.mark.parametrize("colors", ["RGB", "L"])
+def test_two_sheets_with_a_narrow_strip_of_table_between_them_are_two(gap: int, colors: str) -> None:
+    picture = table(1280, 800)
+    for left, right in ((60, 620 - gap // 2), (620 + gap // 2, 1220)):
+        ImageDraw.Draw(picture).polygon(((left, 90), (right, 90), (right, 700), (left, 700)), (230, 230, 225))
+        for line in range(3):
+            for column in range(2):
+                seven = [(left + 120 + 160 * column + x, 180 + 160 * line + y) for x, y in SEVEN]
+                ImageDraw.Draw(picture).line(seven, (40, 40, 60), 8, "curve")
+    pixels = np.asarray(picture.convert(colors))
+    assert len(find_sheets(pixels)) == 2
+    assert [(digit.line, digit.column) for digit in find_digits(pixels)] == [(n // 2 + 1, n % 2 + 1) for n in range(12)]
+
+
+def test_a_blank_sheet_beside_another_is_not_read() -> None:
+    """Its edge in the shadow of the other one might be taken for a digit."""
+    picture = table(1280, 800)
+    for left, right in ((60, 620), (650, 1220)):
+        ImageDraw.Draw(picture).polygon(((left, 90), (right, 90), (right, 700), (left, 700)), (230, 230, 225))
+    for line in range(3):
+        seven = [(180 + x, 180 + 160 * line + y) for x, y in SEVEN]
+        ImageDraw.Draw(picture).line(seven, (40, 40, 60), 8, "curve")
+    assert len(find_sheets(np.asarray(picture))) < 2
+    assert len(find_digits(picture)) == 3
+
+
 def test_a_shadow_on_one_of_several_notes_is_not_another_one() -> None:
     picture = Image.new("RGB", (1600, 700), (150, 100, 60))
     for left in (120, 600, 1080):

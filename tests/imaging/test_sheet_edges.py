@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mnist_lit.imaging.areas import Corners, Pixels
-from mnist_lit.imaging.sheet_edges import filled, has_edges
+from mnist_lit.imaging.sheet_edges import filled, has_edges, side_beside
 
 PAPER, TABLE = (230, 228, 220), (120, 90, 60)
 
@@ -66,3 +66,25 @@ def test_where_some_sides_change_the_color_the_others_must_too() -> None:
     assert has_edges(pixels, SHEET)
     pixels[:, 181:] = (115, 114, 110)  # beyond the right side is the same paper in a shadow
     assert not has_edges(pixels, SHEET)
+
+
+def test_the_hue_of_what_is_nearly_black_is_uncertain() -> None:
+    pixels = photo(SHEET)
+    pixels[:, 181:] = (41, 41, 40)  # darker than any shadow
+    assert has_edges(pixels, SHEET)
+
+
+def test_another_sheet_begins_beyond_a_dark_strip() -> None:
+    other = box(186, 50, 230, 130)
+    pixels = photo(SHEET)
+    pixels[filled(other, pixels.shape) > 0] = PAPER
+    assert not has_edges(pixels, SHEET)
+    assert (side_beside(pixels, SHEET, [other], 15), side_beside(pixels, other, [SHEET], 15)) == (1, 3)
+    assert has_edges(pixels, SHEET, beside=1)
+    assert side_beside(pixels, SHEET, [], 15) is None
+    assert side_beside(pixels, SHEET, [box(186, 90, 230, 130)], 15) is None  # along half of the side
+    assert side_beside(pixels, SHEET, [other], 3) is None  # the strip is wider
+    pixels[50:131, 181:186] = PAPER
+    assert side_beside(pixels, SHEET, [other], 15) is None  # one sheet
+    pixels[:, 181:] = np.multiply(PAPER, 0.7).astype(np.uint8)
+    assert side_beside(pixels, SHEET, [other], 15) is None  # in a shadow

@@ -58,6 +58,48 @@ def test_a_short_one_beside_a_digit_is_not_a_comma() -> None:
     assert len(find_digits(number)) == 2
 
 
+def test_a_line_may_be_a_third_lower_than_the_others() -> None:
+    lines = page(900, 700)
+    for number in range(4):
+        write_seven(lines, 60 + 180 * number, 60, zoom=2, pen=14)
+        write_seven(lines, 60 + 120 * number, 400, zoom=1.2, pen=9)
+    for number in range(4, 6):
+        ImageDraw.Draw(lines).ellipse((60 + 120 * number, 440, 130 + 120 * number, 505), outline=40, width=9)
+    assert lines_of(lines) == [(1, column) for column in range(1, 5)] + [(2, column) for column in range(1, 7)]
+
+
+SLASH = (155, 200, 125, 30)  # x and y of its ends
+
+
+@pytest.mark.parametrize(
+    ("strokes", "digits"),
+    [
+        ([SLASH], 2),
+        ([(140, 30, 140, 200)], 2),  # a bar
+        ([(140, 60, 140, 160)], 3),  # a one
+        ([(140, 30, 140, 160)], 3),  # that is tall, but stands on the line
+        ([(115, 110, 165, 110), (140, 85, 140, 135)], 2),  # a plus
+        ([(115, 110, 165, 110), (125, 85, 125, 135)], 3),  # of which one arm is missing
+    ],
+)
+def test_slashes_bars_and_plus_signs_are_left_out(strokes: list[tuple[int, ...]], digits: int) -> None:
+    date = write_seven(page(300, 260), 40, 60)
+    write_seven(date, 190, 60)
+    for stroke in strokes:
+        ImageDraw.Draw(date).line(stroke, 40, 8)
+    assert len(find_digits(date)) == digits
+
+
+@pytest.mark.parametrize(("height", "bend", "digits"), [(140, 0, 3), (180, 0, 2), (120, 25, 3), (150, 25, 2)])
+def test_a_bar_at_the_end_of_a_number_is_higher_than_a_bracket(height: int, bend: int, digits: int) -> None:
+    """And both are higher than a one."""
+    number = write_seven(page(300, 260), 40, 60)
+    write_seven(number, 120, 60)
+    top, bottom = 112 - height // 2, 112 + height // 2
+    ImageDraw.Draw(number).line([(210, top), (210 + bend, 112), (210, bottom)], 40, 8, "curve")
+    assert len(find_digits(number)) == digits
+
+
 def test_small_digits_beside_large_ones_stay_in_their_line() -> None:
     price = page(900, 400)
     for left in (60, 260):

@@ -61,6 +61,12 @@ def _has_ink_all_around(one: Component) -> bool:
 
 
 def walls(frame: Component, stroke: float) -> list[Component]:
-    """The straight lines from side to side of a box or a row of boxes."""
+    """The straight lines from side to side of a box or a row of boxes, which may be tilted."""
     lines = ruled_lines(frame.mask, stroke, MIN_WALL)
+    rise = max(
+        (line.height for line in lines if line.axis), default=0
+    )  # by which a tilted row is higher than its walls
+    if rise < frame.height / 2:
+        upright = ruled_lines(frame.mask, stroke, MIN_WALL * (1 - rise / frame.height))
+        lines = [line for line in lines if line.axis] + [line for line in upright if not line.axis]
     return [line.moved(frame.top, frame.left) for line in lines]

@@ -155,6 +155,17 @@ def overlaps(one: Component, other: Component) -> tuple[int, int]:
     return down, min(one.right, other.right) - max(one.left, other.left)
 
 
+def box_overlaps(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same with many boxes, (…, 4) with top, left, bottom and right: (…, 2)."""
+    box = np.array(one.box)
+    return np.asarray(np.minimum(boxes[..., 2:], box[2:]) - np.maximum(boxes[..., :2], box[:2]))
+
+
+def strokes_across(mask: Mask) -> NDArray[np.int64]:
+    """How many strokes each row of a mask crosses."""
+    return np.asarray(mask[:, 0] + (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1))
+
+
 def gap_between(first: Component, second: Component, limit: float) -> float:
     """The distance between the ink of two components in pixels; infinite if their boxes are beyond the limit."""
     if min(overlaps(first, second)) < -limit:  # the boxes' gap is at most that of the ink, and far faster to find

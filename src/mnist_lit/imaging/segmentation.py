@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_lit.imaging.boxes import box_walls, frames, walls
 from mnist_lit.imaging.components import (
@@ -14,9 +15,11 @@ from mnist_lit.imaging.components import (
     MAX_COMPONENTS,
     MAX_SPECK,
     Component,
+    box_overlaps,
     components,
     erase,
     overlaps,
+    strokes_across,
     typical_height,
     union,
 )
@@ -30,6 +33,7 @@ from mnist_lit.imaging.text_lines import (
     find_blanks,
     find_commas,
     find_drawings,
+    find_signs,
     lines_with_heights,
 )
 
@@ -42,7 +46,11 @@ MIN_BESIDE_DRAWING = 0.01  # smallest writing beside a drawing
 MAX_STRAIGHT_STROKE, MIN_UNDERLINE = 2.0, 3.0  # longest stroke of a digit; shortest line below a column of numbers
 MIN_WIDE = 0.8  # width from which on a component may be two digits
 MIN_BLOT = 2.5  # height of the lowest blot
+MIN_TWO_LINES, MAX_TWO_LINES = 1.45, 3.0  # height of a component that may belong to two lines of text
+MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # distance of the writing beside such a component; overlap of the two lines
 # Of a component or a piece of it.
+MAX_JOINTS = 2  # strokes that may join two lines of text
+MAX_BESIDE_OTHER = 0.8  # height that two strokes of a digit share, as a fraction of the higher one's
 MAX_STRAIGHT_STROKES = 2  # of a digit
 MIN_LINE_INK = 0.8  # least fraction of an underline's ink that is straight
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
@@ -57,8 +65,9 @@ MAX_SCRAP = 0.05  # fraction of a piece's usual ink below which a part of it is 
 CUT_COSTS = (0.5, 1.0)  # per side that is cut through one stroke, and through two
 GAP_COST = 6.0  # per gap as wide as a digit is high
 HEIGHT_COST, WIDTH_COST = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
+OVERLAP_COST, MAX_OVERLAP = 4.0, 0.1  # per overlap as wide as the narrower component; greatest one without a cost
 MIN_UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
-COMMA_COST, COMMA_PART_COST = 4.0, 1.5  # of reading a comma as a digit, and as a part of one
+MARK_COST, MARK_PART_COST = 4.0, 1.5  # of reading a comma or a sign as a digit, and as a part of one
 BLANK_COST, BLANK_PART_COST = 1.0, 0.5  # of leaving out a line below a digit, and of reading it as a part of the digit
 SKIP_COST = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
 
@@ -80,7 +89,7 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
         return [], []
     written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
     drawings, height = find_drawings(written, typical)
-    text = lines_with_heights([one for one in written if one not in drawings], height)
+    text = lines_with_heights(_apart([one for one in written if one not in drawings], height, ink.stroke), height)
     if drawings:
         ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
         text += lines_with_heights(drawings, typical)
@@ -170,6 +179,40 @@ def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> b
     return all(any(start - reach <= end <= stop + reach for start, stop in crossing) for end in line.span(line.axis))
 
 
+# Where lines of text are as close as on ruled paper, a digit may touch one below. Unlike a tall 1, it has other lines
+# beside both of its halves.
+def _apart(found: Sequence[Component], typical: float, stroke: float) -> list[Component]:
+    """The components, those that belong to two lines of text cut between the lines."""
+    tall = [
+        one
+        for one in found
+        if MIN_TWO_LINES * typical <= one.height <= MAX_TWO_LINES * typical and one.width < one.height
+    ]
+    usual = [one.box for one in found if MAX_FRAGMENT * typical <= one.height < MIN_TWO_LINES * typical]
+    if not tall or not usual:
+        return list(found)
+    parts = [_cut_between_lines(one, np.array(usual), typical, stroke) if one in tall else [one] for one in found]
+    return list(itertools.chain.from_iterable(parts))
+
+
+def _cut_between_lines(one: Component, usual: NDArray[np.int64], typical: float, stroke: float) -> list[Component]:
+    """The parts of a component above and below the row where the least ink joins them, if some of the writing beside it
+    is above that row, and the rest below; else the component itself. usual: boxes (N, 4)."""
+    down, across = box_overlaps(one, usual).T
+    tops, _, bottoms, _ = usual[(down > 0) & (-across <= MAX_BESIDE * typical)].T - one.top
+    inked = one.mask.sum(axis=1, dtype=np.float32)
+    crossed = strokes_across(one.mask)
+    margin, overlap = round(MAX_FRAGMENT * typical), MAX_LINE_OVERLAP * typical
+    rows = np.arange(margin, one.height - margin)
+    rows = rows[(inked[rows] <= MAX_JOINT * stroke * crossed[rows]) & (crossed[rows] <= MAX_JOINTS)]
+    for row in rows[np.lexsort((abs(rows - one.height / 2), inked[rows]))].tolist():
+        above, below = bottoms <= row + overlap, tops >= row - overlap
+        if above.any() and below.any() and (above ^ below).all():
+            parts = components(one.mask[:row], one.top, one.left) + components(one.mask[row:], one.top + row, one.left)
+            return [part for part in parts if part.size > MAX_SPECK * typical]
+    return [one]
+
+
 def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[Component]) -> list[Choice]:
     """The hypotheses about one line of text. digits: all of the page so far, to which these are added."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
@@ -178,7 +221,11 @@ def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[C
             (leftmost, _), *others = _cut(part, typical, ink.stroke)
             pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
-    commas, blanks = find_commas(line, typical), find_blanks(line, typical)
+    numbers = [number for _, number, _ in pieces]
+    between = [_overlap_cost(line[a], line[b]) if a != b else 0.0 for a, b in itertools.pairwise(numbers)]
+    separations = [0.0, *between, 0.0]
+    blanks, signs = find_blanks(line, typical), find_signs(line, typical, ink.stroke)
+    marks = find_commas(line, typical) + signs
     choices = []
     for first in range(len(pieces)):
         for stop in range(first + 1, min(first + MAX_PIECES, len(pieces)) + 1):
@@ -195,14 +242,24 @@ def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[C
             cost = cuts + GAP_COST * gaps + HEIGHT_COST * max(0.0, tall) + WIDTH_COST * max(0.0, wide)
             if stop > first + 1 and cost > MIN_UNLIKELY:
                 continue
-            comma, blank = (any(part in marks for part in parts) for marks in (commas, blanks))
+            cost += (separations[first] + separations[stop]) / 2
+            mark, blank = (any(part in others for part in parts) for others in (marks, blanks))
             single = stop == first + 1
-            cost += comma * (COMMA_COST if single else COMMA_PART_COST) + blank * (0 if single else BLANK_PART_COST)
+            cost += mark * (MARK_COST if single else MARK_PART_COST) + blank * (0 if single else BLANK_PART_COST)
             choices.append(Choice(first, stop, cost, len(digits)))
             digits.append(union(parts))
-            if single and not MAX_FRAGMENT * typical <= height <= MIN_BLOT * typical:
-                choices.append(Choice(first, stop, 0.0 if comma else BLANK_COST if blank else SKIP_COST, None))
+            if single and (parts[0] in signs or not MAX_FRAGMENT * typical <= height <= MIN_BLOT * typical):
+                choices.append(Choice(first, stop, 0.0 if mark else BLANK_COST if blank else SKIP_COST, None))
     return choices
+
+
+def _overlap_cost(one: Component, other: Component) -> float:
+    """The cost of reading neighbors as two digits if one is partly above the other, as the strokes of an open 4 are:
+    digits that lean over each other are beside each other for nearly all of their height."""
+    down, across = overlaps(one, other)
+    if not 0 < down < MAX_BESIDE_OTHER * max(one.height, other.height):
+        return 0.0
+    return OVERLAP_COST * max(0.0, across / min(one.width, other.width) - MAX_OVERLAP)
 
 
 def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:
@@ -228,7 +285,7 @@ def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Comp
     if component.width < wide or component.height < MAX_FRAGMENT * typical:
         return [(component, 0.0)]
     profile = cv2.blur(mask.sum(axis=0, dtype=np.float32)[None], (max(1, round(stroke)), 1))[0]
-    strokes = mask[0] + (mask[1:] & ~mask[:-1]).sum(axis=0)  # that each column crosses
+    strokes = strokes_across(mask.T)  # of each column
     deepest = profile.argsort(kind="stable")
     margin = max(2, round(0.2 * component.height))
     cuts: dict[int, float] = {}

@@ -1,6 +1,7 @@
 """Find the sheets of paper that lie on a table in a photo, and flatten them. NumPy and OpenCV only."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,7 +21,15 @@ from mnist_lit.imaging.areas import (
 from mnist_lit.imaging.border import border
 from mnist_lit.imaging.components import label_components
 from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
-from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_HUE_CHANGE, MIN_STEP, filled, has_edges, hue_change
+from mnist_lit.imaging.sheet_edges import (
+    FAR_DARKER,
+    MIN_HUE_CHANGE,
+    MIN_STEP,
+    filled,
+    has_edges,
+    hue_change,
+    side_beside,
+)
 
 SEARCH_SIDE = 240  # longer side in pixels of the resized picture in which sheets are looked for
 MIN_WHOLE_SCALE = 4 / 3  # least scale at which pictures are reduced by whole numbers: below, they would be halved
@@ -80,30 +89,58 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     stroke = MAX_STROKE if scale > 1 else MAX_ENLARGED_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
-    seen = resized.reshape(small.shape)  # with the writing
     writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > MIN_WRITING_CONTRAST
-    versions = [small, _colors(small)] if small.shape[2] > 1 else [small]
-    candidates = [
-        (version, smooth_areas(version, edge, MIN_AREA[is_photo])) for version in versions for edge in EDGE_STEPS
-    ]
-    shapes = [(quadrilateral, _flatten), (polygon, _cut_out)][: 2 if scale > 1 else 1]
-    for shape, sheet in shapes:
+    scene = _Scene(small, resized.reshape(small.shape), writing, stroke)
+    areas = scene.candidates(MIN_AREA[is_photo])
+    if found := scene.outlines(quadrilateral, areas):
+        # The closing has filled narrow strips of table, and so may have joined two sheets to one area.
+        apart = scene._replace(paper=np.asarray(cv2.medianBlur(resized, 5), np.uint8).reshape(small.shape))
+        others = scene.outlines(quadrilateral, apart.candidates(MIN_AREA[is_photo]))
+        found = max(found, [corners for corners in others if _is_written_on(writing, corners)], key=len)
+        return [_flatten(pixels, corners * scale) for corners in in_reading_order(found)]
+    polygons = scene.outlines(polygon, areas) if scale > 1 else []
+    return [_cut_out(pixels, corners * scale) for corners in in_reading_order(polygons)]
+
+
+class _Scene(NamedTuple):
+    """A resized picture in which sheets are looked for."""
+
+    paper: Pixels  # (H, W, C), without the writing
+    seen: Pixels  # (H, W, C), with it
+    writing: NDArray[np.bool_]  # (H, W)
+    stroke: int  # greatest width of the writing's strokes, and of strips of table that are taken for some
+
+    def candidates(self, min_area: float) -> list[tuple[Pixels, list[Area]]]:
+        """The areas that may be sheets: in brightness and then in color, for each difference that may be an edge."""
+        versions = [self.paper, _colors(self.paper)] if self.paper.shape[2] > 1 else [self.paper]
+        return [(version, smooth_areas(version, edge, min_area)) for version in versions for edge in EDGE_STEPS]
+
+    def outlines(
+        self, shape: Callable[[Area], Corners | None], candidates: list[tuple[Pixels, list[Area]]]
+    ) -> list[Corners]:
+        """The outlines of sheets among the first of these areas that have some."""
+        largest = MAX_AREA * self.writing.size
         for version, areas in candidates:
-            inside = [
-                area
-                for area in areas
-                if area.size < MAX_AREA * height * width and not _is_printed(small, writing, area, areas)
-            ]
+            inside = [a for a in areas if a.size < largest and not _is_printed(self.paper, self.writing, a, areas)]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            lit = [corners for corners in outlines if _is_paper(writing, corners)]
-            lit = [corners for corners in lit if not _is_shadow(small, writing, corners)]
-            found = [corners for corners in lit if has_edges(version, corners)]
-            found = [corners for corners in found if _is_large(corners, small) or _is_note(seen, corners)]
+            lit = [corners for corners in outlines if _is_paper(self.writing, corners)]
+            written = [corners for corners in lit if _is_written_on(self.writing, corners)]
+            pairs = [(one, self._side_beside(one, written)) for one in lit]
+            pairs = [
+                (one, side) for one, side in pairs if side is not None or not _is_shadow(self.paper, self.writing, one)
+            ]
+            found = [corners for corners, side in pairs if has_edges(version, corners, side)]
+            found = [corners for corners in found if _is_large(corners, self.paper) or _is_note(self.seen, corners)]
             if len(found) > 1:
-                found = _with_others(found, lit, seen)
+                found = _with_others(found, [corners for corners, _ in pairs], self.seen)
             if found:
-                return [sheet(pixels, corners * scale) for corners in in_reading_order(found)]
-    return []
+                return found
+        return []
+
+    def _side_beside(self, one: Corners, written: list[Corners]) -> int | None:
+        """See `side_beside`; a blank sheet has no other beside it."""
+        others = [other for other in written if other is not one]
+        return side_beside(self.seen, one, others, self.stroke) if len(others) < len(written) else None
 
 
 def _resized(pixels: Pixels) -> tuple[Pixels, float]:
@@ -163,6 +200,12 @@ def _is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: l
 def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
     """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
     return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
+
+
+def _is_written_on(writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether there is writing inside a polygon, not only along its sides."""
+    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
+    return bool(writing[cv2.erode(filled(corners, writing.shape), near) > 0].any())
 
 
 # A shadow with three sides in view looks like a darker sheet of the same color, but writing does not end at its sides.

@@ -1,5 +1,7 @@
 """Tell the edges of a sheet of paper on a table from those of shadows, boxes and strokes. NumPy and OpenCV only."""
 
+from collections.abc import Iterator, Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +17,18 @@ MAX_ENCLOSED = 0.2  # greatest fraction of the sides beyond which there is paper
 MIN_HUE_CHANGE = 0.03  # of a color's fraction of the brightness, at an edge
 MIN_HUE_RATIO = 0.25  # of a side's change of hue to the largest: below this, it is a change of brightness
 FAR_DARKER = 0.5  # a table's brightness, as a fraction of the paper's, below which it is not in shadow; and ink's
+DARKEST_SHADOW = 0.33  # of the light's brightness: what is darker has no certain hue
 
 Levels = NDArray[np.float32]
 
 
-def has_edges(colors: Pixels, corners: Corners) -> bool:
+def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bool:
     """Whether a polygon's sides separate paper from table. One may be out of view, or two of a quadrilateral if the
-    table is far darker or of another color."""
+    table is far darker or of another color. beside: a side that counts as out of view, see `side_beside`."""
     sides: list[Levels] = []
-    for start, stop in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+    for number, (start, stop) in enumerate(_sides(corners)):
+        if number == beside:
+            continue
         levels, seen = _levels_across(colors, start, stop)
         if seen >= MIN_SEEN and _is_sharp(*levels[:3]):
             sides.append(levels)
@@ -34,7 +39,10 @@ def has_edges(colors: Pixels, corners: Corners) -> bool:
         all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > MIN_HUE_CHANGE
     )
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
-    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(hues) < MIN_HUE_RATIO * max(hues)
+    lit_hues = [
+        hue for hue, (lit, dark, *_) in zip(hues, sides, strict=True) if dark.sum() >= DARKEST_SHADOW * lit.sum()
+    ]
+    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(lit_hues, default=1) < MIN_HUE_RATIO * max(hues)
     if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
         return False
     doubtful = len(corners) > 4 or len(sides) == 2
@@ -49,14 +57,43 @@ def has_edges(colors: Pixels, corners: Corners) -> bool:
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > MIN_STEP)
 
 
+# The closing that removes the writing also fills a narrow strip of table between two sheets.
+def side_beside(seen: Pixels, corners: Corners, others: Sequence[Corners], widest: int) -> int | None:
+    """The number of the side of a polygon beyond which, after a dark strip of table, another polygon begins; None if
+    there is none. seen: the picture, (H, W, C), with the writing. widest: greatest width of the strip, in pixels."""
+    height, width, channels = seen.shape
+    for number, (start, stop) in enumerate(_sides(corners)):
+        across = _points_across(start, stop, range(-2, widest + 3))
+        x, y = across.clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
+        levels = seen[y, x].sum(axis=2, dtype=np.float32)
+        has_table = np.minimum(levels[0], levels[-1]) - levels.min(axis=0) > channels * MIN_STEP
+        if has_table.mean() < MIN_SEEN * SEEN_WHOLE:  # far faster to find than what is beyond
+            continue
+        for other in others:
+            beyond = [cv2.pointPolygonTest(other, point, False) >= 0 for point in across[-1].tolist()]
+            if np.mean(beyond) >= MIN_SEEN and has_table[beyond].mean() >= SEEN_WHOLE:
+                return number
+    return None
+
+
+def _sides(corners: Corners) -> Iterator[tuple[Levels, Levels]]:
+    """The start and the end of each side of a polygon."""
+    return zip(corners, np.roll(corners, -1, axis=0), strict=True)
+
+
+def _points_across(start: Levels, stop: Levels, distances: Sequence[int]) -> NDArray[np.int64]:
+    """Points at these distances from one side of a polygon, outside if positive, at 33 places: x and y, (D, 33, 2)."""
+    points = start + np.linspace(0.1, 0.9, 33)[:, None] * (stop - start)
+    right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
+    return np.array([points + distance * np.array([down, -right]) for distance in distances]).round().astype(int)
+
+
 def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels, float]:
     """The colors at EDGE_DISTANCES from one side of a polygon, (len(EDGE_DISTANCES), N, C), at those of 33 points where
     the first two are in the picture; and the fraction of such points. Beyond the picture, the colors at its border
     count."""
     height, width = colors.shape[:2]
-    points = start + np.linspace(0.1, 0.9, 33)[:, None] * (stop - start)
-    right, down = (stop - start) / max(float(np.linalg.norm(stop - start)), 1.0)
-    across = np.array([points + distance * np.array([down, -right]) for distance in EDGE_DISTANCES]).round().astype(int)
+    across = _points_across(start, stop, EDGE_DISTANCES)
     seen = np.all((across >= 0) & (across < (width, height)), axis=2)[:2].all(axis=0)
     x, y = across[:, seen].clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
     return colors[y, x].astype(np.float32), float(seen.mean())
