@@ -5,7 +5,7 @@
 3. `gray`, `ruling`: one channel, dark ink on evenly lit paper, without ruled lines.
 4. `ink`, `digit_ink`: a mask of the ink, with its strength and stroke width.
 5. `components`, `boxes`: connected components without frames.
-6. `single_digit`, or `text_lines` and `segmentation`: hypotheses about one digit, or about the digits of a page.
+6. `single_digit`, or `text_lines`, `marks` and `segmentation`: hypotheses about one digit, or about those of a page.
 7. `mnist_format`, `stroke_width`: each digit as 28×28 pixels, scaled, centered, with strokes of MNIST's width.
 8. `hypotheses`: choose between them by shape and by a network's scores.
 """

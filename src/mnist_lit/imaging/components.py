@@ -16,6 +16,7 @@ MAX_ASPECT = 1.7  # greatest width of one digit, in heights
 # Fractions of a digit's longer side, or of the page's typical digit height.
 MAX_SPECK = 0.12  # largest dust
 STROKE_GAP = 0.25  # widest gap between two strokes of a digit
+MAX_FRAGMENT = 0.6  # height of the tallest part of a digit
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # equal only to itself: two may have the same box

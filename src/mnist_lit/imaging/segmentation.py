@@ -13,6 +13,7 @@ from mnist_lit.imaging.boxes import box_walls, frames, walls
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
     MAX_COMPONENTS,
+    MAX_FRAGMENT,
     MAX_SPECK,
     Component,
     box_overlaps,
@@ -26,16 +27,10 @@ from mnist_lit.imaging.components import (
 from mnist_lit.imaging.gray import Strength
 from mnist_lit.imaging.hypotheses import Choice
 from mnist_lit.imaging.ink import Ink
+from mnist_lit.imaging.marks import find_blanks, find_commas, find_signs
 from mnist_lit.imaging.ruling import ruled_lines
 from mnist_lit.imaging.stroke_width import ink_distances, stroke_width
-from mnist_lit.imaging.text_lines import (
-    MAX_FRAGMENT,
-    find_blanks,
-    find_commas,
-    find_drawings,
-    find_signs,
-    lines_with_heights,
-)
+from mnist_lit.imaging.text_lines import find_drawings, lines_with_heights
 
 MAX_CHOICES = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
 MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
