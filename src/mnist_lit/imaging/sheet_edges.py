@@ -17,7 +17,6 @@ MAX_ENCLOSED = 0.2  # greatest fraction of the sides beyond which there is paper
 MIN_HUE_CHANGE = 0.03  # of a color's fraction of the brightness, at an edge
 MIN_HUE_RATIO = 0.25  # of a side's change of hue to the largest: below this, it is a change of brightness
 FAR_DARKER = 0.5  # a table's brightness, as a fraction of the paper's, below which it is not in shadow; and ink's
-DARKEST_SHADOW = 0.33  # of the light's brightness: what is darker has no certain hue
 
 Levels = NDArray[np.float32]
 
@@ -39,10 +38,7 @@ def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bo
         all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > MIN_HUE_CHANGE
     )
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
-    lit_hues = [
-        hue for hue, (lit, dark, *_) in zip(hues, sides, strict=True) if dark.sum() >= DARKEST_SHADOW * lit.sum()
-    ]
-    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(lit_hues, default=1) < MIN_HUE_RATIO * max(hues)
+    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(hues) < MIN_HUE_RATIO * max(hues)
     if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
         return False
     doubtful = len(corners) > 4 or len(sides) == 2
