@@ -142,6 +142,7 @@ def test_the_shipped_model_loads_by_lightnings_own_method_and_scores_as_publishe
     assert trainer().test(module, digits(), verbose=False)[0]["test/acc"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_checkpoint_saved_in_a_notebook_works_with_every_command(cli: Cli) -> None:
     module, data = MNISTModule(optimizer="adamw", lr=0.003, ema_decay=0.9), digits()
     plain = trainer(limit_train_batches=2)

@@ -258,7 +258,7 @@ def runner(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.MonkeyP
 # Dozens of commands each.
 LONG_PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("tutorial", "usage", "resume", "sweeps", "your-own")),
+    *(f"docs/{page}.md" for page in ("tutorial", "usage", "resume", "report", "sweeps", "your-own")),
     *(f"docs/{page}.md" for page in ("own-network", "own-module", "lightning", "callbacks", "export", "http")),
     "benchmarks/README.md",
     "configs/best.yaml",
