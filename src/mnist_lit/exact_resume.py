@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from mnist_lit.metrics import merge_states, states, update
+from mnist_lit.metrics import merge_states, states, update_metrics
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -49,7 +49,7 @@ class ResumableModule(LightningModule):
     def count_step(self) -> None:
         """Count the latest step, unless it is counted already."""
         if self._pending:
-            update(self.train_metrics, *self._pending)
+            update_metrics(self.train_metrics, *self._pending)
             self._pending, self.has_counts = None, True
 
     def on_train_batch_end(self, *_: Any) -> None:

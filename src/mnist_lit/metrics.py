@@ -70,7 +70,7 @@ def classification_metrics(num_classes: int, prefix: str, *, details: bool = Tru
     return MetricCollection(metrics, prefix=prefix)
 
 
-def update(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
+def update_metrics(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
     """Count images by their log-probabilities (B, C) and labels (B,); a process's share of a batch may be empty."""
     if len(labels):
         metrics.update(log_probs, labels)

@@ -18,7 +18,7 @@ from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.errors import InputError, require
 from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, hyperparameters_of
-from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update
+from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
 from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
@@ -249,7 +249,7 @@ class MNISTModule(CapturingModule):
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)
         log_probs: Tensor = self(batch.inputs)
-        update(metrics, log_probs, batch.labels)
+        update_metrics(metrics, log_probs, batch.labels)
         return log_probs
 
     def _log_scores(self, metrics: MetricCollection) -> None:

@@ -471,11 +471,15 @@ def test_a_resumed_run_keeps_scores_that_it_has_not_logged_again() -> None:
     assert (stored["config"], stored["data"], stored["classes"]) == ("model: {}", "f00", ["a", "b"])
     assert (stored["scores"], stored["curves"]) == ({"val/acc": 0.5, "train/loss": 2.0}, {"metrics.csv": 2})
     content["hyper_parameters"] = {"num_classes": 2}
-    resumed = saver(config="model: {}")
-    resumed.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]
-    trainer = FakeTrainer(is_global_zero=False, **changes)
-    resumed.on_fit_start(trainer)  # type: ignore[arg-type]
-    trainer.callback_metrics["train/loss"] = torch.tensor(1.0)
-    again: dict[str, Any] = {}
-    resumed.on_save_checkpoint(trainer, module, again)  # type: ignore[arg-type]
-    assert (again[METADATA_KEY]["scores"], again[METADATA_KEY]["curves"]) == ({"val/acc": 0.5, "train/loss": 1.0}, {})
+    for continues, scores in ((True, {"val/acc": 0.5, "train/loss": 1.0}), (False, {"train/loss": 1.0})):
+        resumed = SaveBestAndLast(TrackBest(RunStart(Path("run"), continues=continues)), "model: {}")
+        resumed.on_load_checkpoint(None, None, content)  # type: ignore[arg-type]
+        trainer = FakeTrainer(callback_metrics={}, is_global_zero=False, **changes)
+        resumed.on_fit_start(trainer)  # type: ignore[arg-type]
+        trainer.callback_metrics["train/loss"] = torch.tensor(1.0)
+        again: dict[str, Any] = {}
+        resumed.on_save_checkpoint(trainer, module, again)  # type: ignore[arg-type]
+        assert (again[METADATA_KEY]["scores"], again[METADATA_KEY]["curves"]) == (scores, {})
+        fresh = FakeTrainer(callback_metrics={}, **changes)
+        resumed.on_fit_start(fresh)  # type: ignore[arg-type]
+        assert fresh.callback_metrics == {}  # the next fit's

@@ -268,6 +268,25 @@ def test_a_damaged_last_checkpoint_never_becomes_the_previous_one(name: str) -> 
     assert not previous.exists() or load_checkpoint(previous)
 
 
+def test_a_damaged_best_checkpoint_beside_an_intact_last_one_is_forgotten() -> None:
+    run, best = make_run(0, "last.ckpt", "best.ckpt"), [0.5, 1.0, 1]
+    torch.save(state(run) | {"best": best}, run / "checkpoints/last.ckpt")
+    run.joinpath("checkpoints/best.ckpt").write_bytes(b"damaged")
+    restore_run(run, newest_readable(run), "f00")
+    assert not run.joinpath("checkpoints/best.ckpt").exists()
+    assert state(run)["best"] is None
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(f"cannot read {path}: Input/output error")
+
+    run = make_run(0, "last.ckpt", "previous.ckpt")
+    monkeypatch.setattr("mnist_lit.runs.resume.load_checkpoint", fail)
+    with pytest.raises(OSError, match=r"cannot read .*last\.ckpt: Input/output error; to resume from an older"):
+        newest_readable(run)
+
+
 def test_after_all_others_the_newest_epochs_checkpoint_is_taken_and_a_second_kill_loses_no_best(
     cli: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,15 +138,17 @@ class SaveBestAndLast(Checkpoint):
         content[WITHIN_STEP] = not is_optimizer_step(trainer, trainer.fit_loop.batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
-        """Keep the scores so far, and what a continued run has decided."""
-        self._scores = {name: torch.tensor(score) for name, score in Metadata.of(content).scores.items()}
+        """Keep what a continued run has decided, and its scores."""
         if self.start.continues:
+            scores = Metadata.of(content).scores
+            self._scores = {name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()}
             self.stopping = bool(content.get(STOPS))
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
         """Give callbacks the scores from before the resume, which EarlyStopping may look at before a validation; stop a
         continued run that had decided to."""
         trainer.callback_metrics.update(self._scores)
+        self._scores = {}
         trainer.should_stop, self.stopping = trainer.should_stop or self.stopping, False
 
 

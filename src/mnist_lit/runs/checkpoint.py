@@ -76,8 +76,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         for tensor in _tensors(content):
             _check_tensor(tensor)
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise OSError(f"cannot read {path}: out of memory") from error
     except Exception as error:  # a damaged or hostile file raises nearly anything
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a seek in a damaged file
             raise OSError(f"cannot read {path}: {error.strerror}") from error

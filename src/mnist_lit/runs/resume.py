@@ -124,6 +124,8 @@ def _readable_step(path: Path) -> int | None:
             return int(content["global_step"])
         except InputError as error:
             say(f"resume: skipping a checkpoint: {error}", file=sys.stderr)
+        except OSError as error:
+            raise OSError(f"{error}; to resume from an older checkpoint, move this one away") from error
     return None
 
 
@@ -142,10 +144,11 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
         last.unlink(missing_ok=True)
     if checkpoint not in (last, previous):
         previous.unlink(missing_ok=True)
-        try:
-            load_checkpoint(best)
-        except InputError:
-            best.unlink(missing_ok=True)
+        remove_predictions(previous)
+    try:
+        load_checkpoint(best)
+    except InputError:
+        best.unlink(missing_ok=True)
     truncate_logs(run, metadata.curves)
     is_lost = content["best"] and not best.exists()
     if is_lost:  # `TrackBest` begins again, even after a second kill

@@ -15,7 +15,7 @@ def report_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = f"; create the folder {path.parent} first" if isinstance(error, FileNotFoundError) else ""
-        raise InputError(f"cannot write {path}: {error.strerror}{hint}") from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}{hint}") from error
 
 
 # A rename within a folder is atomic on POSIX, so readers find either the old file or the new one. Without the first
