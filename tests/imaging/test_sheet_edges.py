@@ -78,6 +78,8 @@ def test_another_sheet_begins_beyond_a_dark_strip() -> None:
     assert side_beside(pixels, SHEET, [], 15) is None
     assert side_beside(pixels, SHEET, [box(186, 90, 230, 130)], 15) is None  # along half of the side
     assert side_beside(pixels, SHEET, [other], 3) is None  # the strip is wider
+    pixels[50:131, 181:186] = (120, 160, 230)
+    assert side_beside(pixels, SHEET, [other], 15) is None  # a ruled line
     pixels[50:131, 181:186] = PAPER
     assert side_beside(pixels, SHEET, [other], 15) is None  # one sheet
     pixels[:, 181:] = np.multiply(PAPER, 0.7).astype(np.uint8)

@@ -53,16 +53,22 @@ def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bo
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > MIN_STEP)
 
 
-# The closing that removes the writing also fills a narrow strip of table between two sheets.
+# The closing that removes the writing also fills a narrow strip of table between two sheets. Unlike a ruled line, such a
+# strip has the table's color.
 def side_beside(seen: Pixels, corners: Corners, others: Sequence[Corners], widest: int) -> int | None:
-    """The number of the side of a polygon beyond which, after a dark strip of table, another polygon begins; None if
-    there is none. seen: the picture, (H, W, C), with the writing. widest: greatest width of the strip, in pixels."""
-    height, width, channels = seen.shape
+    """The number of the side of a polygon beyond which, after a strip of table, another polygon begins; None if there
+    is none. seen: the picture, (H, W, C), with the writing. widest: greatest width of the strip, in pixels."""
+    height, width = seen.shape[:2]
+    on_table = np.all([border(filled(polygon, seen.shape)) == 0 for polygon in (corners, *others)], axis=0)
+    if not (others and on_table.any()):
+        return None
+    table = np.median(border(seen)[on_table], axis=0)
     for number, (start, stop) in enumerate(_sides(corners)):
         across = _points_across(start, stop, range(-2, widest + 3))
         x, y = across.clip(0, (width - 1, height - 1)).transpose(2, 0, 1)
-        levels = seen[y, x].sum(axis=2, dtype=np.float32)
-        has_table = np.minimum(levels[0], levels[-1]) - levels.min(axis=0) > channels * MIN_STEP
+        colors = seen[y, x].astype(np.float32)  # (D, 33, C), from the paper
+        like_table = np.abs(colors - table).sum(axis=2) < np.abs(colors - colors[0]).sum(axis=2)
+        has_table = like_table.any(axis=0) & ~like_table[-1]
         if has_table.mean() < MIN_SEEN * SEEN_WHOLE:  # far faster to find than what is beyond
             continue
         for other in others:
