@@ -53,8 +53,8 @@ def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bo
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > MIN_STEP)
 
 
-# The closing that removes the writing also fills a narrow strip of table between two sheets. Unlike a ruled line, it has
-# the table's color.
+# The closing that removes the writing also fills a narrow strip of table between two sheets. Unlike a ruled line, the
+# strip has the table's color.
 def side_beside(seen: Pixels, corners: Corners, others: Sequence[Corners], widest: int) -> int | None:
     """The number of the side of a polygon beyond which, after a strip of table, another polygon begins; None if there
     is none. seen: the picture, (H, W, C), with the writing. widest: greatest width of the strip, in pixels."""
