@@ -139,12 +139,7 @@ def restore_run(run: Path, checkpoint: Path | None, fingerprint: str) -> Path | 
     metadata = Metadata.of(content)
     if metadata.data != fingerprint:
         raise InputError(f"{checkpoint} was trained on different data from that in data.data_dir; leave out --resume")
-    last, previous, best = (checkpoint.with_name(name) for name in (LAST_CKPT, PREVIOUS_CKPT, BEST_CKPT))
-    if checkpoint != last:  # or the save below would keep the damaged last.ckpt as previous.ckpt
-        last.unlink(missing_ok=True)
-    if checkpoint not in (last, previous):
-        previous.unlink(missing_ok=True)
-        remove_predictions(previous)
+    last, best = (checkpoint.with_name(name) for name in (LAST_CKPT, BEST_CKPT))
     try:
         load_checkpoint(best)
     except InputError:
