@@ -63,9 +63,8 @@ def _has_ink_all_around(one: Component) -> bool:
 def walls(frame: Component, stroke: float) -> list[Component]:
     """The straight lines from side to side of a box or a row of boxes, which may be tilted."""
     lines = ruled_lines(frame.mask, stroke, MIN_WALL)
-    rise = max(
-        (line.height for line in lines if line.axis), default=0
-    )  # by which a tilted row is higher than its walls
+    # A tilted row is higher than its upright walls by the rise of its horizontal lines.
+    rise = max((line.height for line in lines if line.axis), default=0)
     if rise < frame.height / 2:
         upright = ruled_lines(frame.mask, stroke, MIN_WALL * (1 - rise / frame.height))
         lines = [line for line in lines if line.axis] + [line for line in upright if not line.axis]
