@@ -65,7 +65,7 @@ class SaveBestAndLast(Checkpoint):
         self._at_epoch_end = True  # also if a run resumes after an epoch's last step
         self.due = self.stopping = False
         self._last_step = -1  # that `last.ckpt` was saved at
-        self._scores: dict[str, Tensor] = {}  # from before a resume
+        self._scores: dict[str, Tensor] = {}  # from before a resume, until Lightning has reset its own
 
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""

@@ -63,9 +63,9 @@ def split_indices(
     *,
     val_size: int,
     seed: int,
-    batch_size: int = 1,
-    fraction: float = 1.0,
-    per_class: int = 0,
+    batch_size: int,
+    fraction: float,
+    per_class: int,
 ) -> tuple[Tensor, Tensor]:
     """Positions, int64, of a dataset's training and validation images: its own split or a stratified one, the training
     images reduced by `subset`. source: its name or folder. Raises InputError if fewer than `batch_size` are left."""

@@ -124,23 +124,26 @@ class _Scene(NamedTuple):
             inside = [a for a in areas if a.size < largest and not _is_printed(self.paper, self.writing, a, areas)]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
             lit = [corners for corners in outlines if _is_paper(self.writing, corners)]
-            written = [corners for corners in lit if _is_written_on(self.writing, corners)]
-            pairs = [(one, self._side_beside(one, written)) for one in lit]
-            pairs = [
-                (one, side) for one, side in pairs if side is not None or not _is_shadow(self.paper, self.writing, one)
+            lit_sides = [(corners, self._side_beside(corners, lit)) for corners in lit]
+            sheets = [
+                (corners, side)
+                for corners, side in lit_sides
+                if side is not None or not _is_shadow(self.paper, self.writing, corners)
             ]
-            found = [corners for corners, side in pairs if has_edges(version, corners, side)]
+            found = [corners for corners, side in sheets if has_edges(version, corners, side)]
             found = [corners for corners in found if _is_large(corners, self.paper) or _is_note(self.seen, corners)]
             if len(found) > 1:
-                found = _with_others(found, [corners for corners, _ in pairs], self.seen)
+                found = _with_others(found, [corners for corners, _ in sheets], self.seen)
             if found:
                 return found
         return []
 
-    def _side_beside(self, one: Corners, written: list[Corners]) -> int | None:
-        """See `side_beside`; a blank sheet has no other beside it."""
-        others = [other for other in written if other is not one]
-        return side_beside(self.seen, one, others, self.stroke) if len(others) < len(written) else None
+    def _side_beside(self, one: Corners, lit: list[Corners]) -> int | None:
+        """See `side_beside`; only sheets with writing are beside each other."""
+        if len(lit) == 1 or not _is_written_on(self.writing, one):
+            return None
+        others = [other for other in lit if other is not one and _is_written_on(self.writing, other)]
+        return side_beside(self.seen, one, others, self.stroke)
 
 
 def _resized(pixels: Pixels) -> tuple[Pixels, float]:
