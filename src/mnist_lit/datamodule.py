@@ -87,10 +87,7 @@ class MNISTDataModule(pl.LightningDataModule):
         # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.hparams.update(plain_numbers(self.hparams))
-        try:
-            self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
-        except ValueError as error:
-            raise InputError(f"data.{error}") from error
+        self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.styles = anneal, HandwritingStyles(continental, handwriting)
         self.split_seed, self.seed = split_seed, seed

@@ -16,10 +16,9 @@ from mnist_lit import optim
 from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
-from mnist_lit.errors import InputError, require
+from mnist_lit.errors import require
 from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, hyperparameters_of
 from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
-from mnist_lit.model import standardize
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
@@ -123,7 +122,8 @@ class MNISTModule(CapturingModule):
         Raises ValueError for others, unless the network is your own.
         """
         trains = self.is_fitting and self.training and torch.is_grad_enabled()  # as in a subclass's training step
-        return self._log_probs(self.network if self.ema is None or trains else self.ema, images)
+        network = self.network if self.ema is None or trains else self.ema
+        return log_probabilities(network, images, self.hparams["num_classes"])
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """This process's share of the mean loss over all images of the optimizer step."""
@@ -138,7 +138,7 @@ class MNISTModule(CapturingModule):
     def loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """The loss of a training batch as `training_step` returns it, and its log-probabilities (B, C)."""
         with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
-            log_probs = self._log_probs(self.network, batch.inputs)
+            log_probs = log_probabilities(self.network, batch.inputs, self.hparams["num_classes"])
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
@@ -238,13 +238,6 @@ class MNISTModule(CapturingModule):
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
         if self.ema is not None or not self.is_fitting:  # a fit without EMA cannot resume one with it
             checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
-
-    def _log_probs(self, network: nn.Module, images: Tensor) -> Tensor:
-        x = standardize(images) if images.dtype == torch.uint8 else images
-        if is_tutorial(network) and not (x.is_floating_point() and x.shape[1:] == (1, 28, 28)):
-            got = f"{images.dtype} {tuple(images.shape)}"
-            raise InputError(f"expected standardized float (B, 1, 28, 28) or uint8 (B, 28, 28), got {got}")
-        return log_probabilities(network, x.to(next(network.parameters()).dtype), self.hparams["num_classes"])
 
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)

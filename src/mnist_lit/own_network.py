@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_lit.errors import InputError, require_choice
-from mnist_lit.model import TutorialCNN
+from mnist_lit.model import TutorialCNN, standardize
 
 InitName = Literal["default", "he"]
 
@@ -51,12 +51,19 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last) if is_tutorial(network) else network
 
 
-def log_probabilities(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
-    """Log-probabilities (B, C) of standardized images (B, 1, 28, 28) by any network.
+def log_probabilities(network: nn.Module, images: Tensor, num_classes: int) -> Tensor:
+    """Log-probabilities (B, C) of images by any network, in its own precision.
 
+    images: standardized float (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
     Networks other than ours may return logits or log-probabilities: log-softmax turns logits into log-probabilities and
-    leaves log-probabilities unchanged. Raises InputError for any other shape.
+    leaves log-probabilities unchanged. Raises InputError for outputs of any other shape and, unless the network is your
+    own, for other images.
     """
+    x = standardize(images) if images.dtype == torch.uint8 else images
+    if is_tutorial(network) and not (x.is_floating_point() and x.shape[1:] == (1, 28, 28)):
+        got = f"{images.dtype} {tuple(images.shape)}"
+        raise InputError(f"expected standardized float (B, 1, 28, 28) or uint8 (B, 28, 28), got {got}")
+    x = x.to(next(network.parameters(), x).dtype)
     if is_tutorial(network):
         return network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
     return F.log_softmax(_checked_output(network, x, num_classes), dim=1)
