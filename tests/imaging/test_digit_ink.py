@@ -141,9 +141,10 @@ def test_a_digit_with_a_faint_part_is_found_with_and_without_it() -> None:
 
 def test_faint_strokes_do_not_join_a_digit_to_what_is_far_larger() -> None:
     joined = write_seven(page(400, 400), 170, 150)
-    plain = digit_hypotheses(joined)
+    (plain,) = digit_hypotheses(joined).found
     ImageDraw.Draw(joined).line((197, 245, 20, 380, 380, 390), 200, 8)
-    assert [digit.box for digit in digit_hypotheses(joined).found] == [digit.box for digit in plain.found]
+    (digit,) = digit_hypotheses(joined).found
+    assert np.allclose(digit.box, plain.box, atol=3)  # a pixel of the reduced picture
 
 
 def test_a_digit_fills_the_picture_if_it_reaches_from_border_to_border() -> None:

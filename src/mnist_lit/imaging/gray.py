@@ -39,9 +39,10 @@ class SearchScale(NamedTuple):
     window: float  # what is wider is background
     min_size: float  # the least size of any writing
     coarse_side: int  # the longer side in pixels for a first look
+    min_stroke: int  # the least stroke width in pixels after a picture is reduced
 
 
-DIGIT, PAGE = SearchScale(0.5, 0.25, 160), SearchScale(0.15, 0.02, 800)
+DIGIT, PAGE = SearchScale(0.5, 0.25, 160, 3), SearchScale(0.15, 0.02, 800, 4)
 
 
 def dark_on_light(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> tuple[Gray, float]:

@@ -12,7 +12,6 @@ from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strength, edges, quantile, reduce, sample
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
-MIN_STROKE = 4  # least stroke width in pixels at which a picture may be reduced
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
 WINDOW_STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
 MIN_CONTRAST = 12.0  # least contrast of ink, in gray levels
@@ -94,7 +93,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
         finer = min(size, max(WINDOW_STROKES * stroke, 3))
         if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
             break
-        scale = min(ink.scale, max(1, int(stroke * ink.scale / MIN_STROKE)))
+        scale = min(ink.scale, max(1, int(stroke * ink.scale / search.min_stroke)))
         if scale < ink.scale:
             gray = reduce(original, scale)
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
