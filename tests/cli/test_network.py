@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.cli.command_parser import CommandParser
+from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -51,12 +52,15 @@ class Residual(nn.Module):
 
 
 def test_options_of_a_network_are_separated_from_the_others() -> None:
-    named, rest = split_network_options(
-        ["a.png", "--model.network", "x.Net", "--model", "latest", "--model.network.w=3"]
-    )
-    assert named == ["--model.network", "x.Net", "--model.network.w=3"]
-    assert rest == ["a.png", "--model", "latest"]
-    assert build_network([]) is None
+    parser = CommandParser("predict", "Read digits.")
+    parser.add_argument("files", nargs="+")
+    parser.add_model_argument("the model", positional=False)
+    parser.add_network_argument()
+    args = ["a.png", "--model.network", "x.Net", "--model", "latest", "--model.network.w=3", "b.png"]
+    options = parser.parse_args(args)
+    assert options.network == ["--model.network", "x.Net", "--model.network.w=3"]
+    assert (options.files, options.model) == (["a.png", "b.png"], "latest")
+    assert build_network(parser.parse_args(["a.png"]).network) is None
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "report", "calibrate"])

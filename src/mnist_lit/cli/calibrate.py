@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
-from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LATEST, is_pretrained, locate_model
 from mnist_lit.system.console import say
@@ -30,7 +30,6 @@ def main(command: str, args: list[str]) -> None:
     )
     parser.add_data_dir_argument()
     parser.add_network_argument()
-    named, args = split_network_options(args)
     options = parser.parse_args(args)
     source = locate_model(options.model or LATEST)
     target, like = options.output or source, locate_model(options.like) if options.like else None
@@ -52,7 +51,7 @@ def main(command: str, args: list[str]) -> None:
     data = datamodule_from_checkpoint(content, options.data_dir)
     require_same_data(content, data, source)
     assert data.digits is not None
-    reference, val, network = None, data.val_indices, build_network(named)
+    reference, val, network = None, data.val_indices, build_network(options.network)
     if like:
         reference, _, threshold, their_content = load_calibrated(like, network)
         same = [(metadata.data, metadata.classes) for metadata in map(Metadata.of, (content, their_content))]

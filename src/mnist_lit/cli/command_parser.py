@@ -1,10 +1,13 @@
 """An argparse parser with errors of one line. Separate from `arguments`, since `mnist-lit --help` needs no argparse."""
 
 import argparse
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mnist_lit.errors import InputError
 from mnist_lit.system.error_messages import explain_error
+
+NETWORK_OPTION = "--model.network"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -29,9 +32,13 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse options and files in any order; if there is a "--", options must precede the files. `model` is the
-        model, however it was named."""
+        model, however it was named; `network` lists the arguments for `build_network`."""
+        network = list[str]()
+        if NETWORK_OPTION in self._option_string_actions:
+            network, args = _split_network_options(args)
         parse = super().parse_args if "--" in (args or ()) else super().parse_intermixed_args  # which drops the "--"
         options = parse(args, namespace)
+        options.network = network
         if named := vars(options).pop("named_model", None):
             if vars(options).get("model"):
                 raise InputError(f"expected one model, got {options.model} and {named}")
@@ -40,9 +47,9 @@ class CommandParser(argparse.ArgumentParser):
         return options
 
     def add_network_argument(self) -> None:
-        """List `--model.network` in the help; `cli/network.py` takes it and its arguments out before parsing."""
+        """Add `--model.network`, which `cli/network.py` builds, with any `--model.network.NAME` as its arguments."""
         help = "the network of your own that a checkpoint needs; --model.network.NAME VALUE for each of its arguments"
-        self.add_argument("--model.network", dest="network", metavar="CLASS", help=help)
+        self.add_argument(NETWORK_OPTION, dest="network", metavar="CLASS", help=help)
 
     def add_data_dir_argument(self) -> None:
         help = "the folder of the dataset's files (default: the run's)"
@@ -54,3 +61,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))
+
+
+def _split_network_options(args: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The arguments that name a network and its settings, and all others."""
+    named, rest, remaining = list[str](), list[str](), iter(args)
+    for arg in remaining:
+        if arg.partition("=")[0] == NETWORK_OPTION or arg.startswith(f"{NETWORK_OPTION}."):
+            named += [arg] if "=" in arg else [arg, next(remaining, "")]
+        else:
+            rest.append(arg)
+    return named, rest

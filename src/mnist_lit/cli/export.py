@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
-from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.cli.network import build_network
 from mnist_lit.runs.locate import OTHERS, PRETRAINED
 from mnist_lit.system.console import say
 
@@ -18,8 +18,7 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--output", type=Path, help=output)
     parser.add_data_dir_argument()
     parser.add_network_argument()
-    named, args = split_network_options(args)
     options = parser.parse_args(args)
     from mnist_lit.inference.export import export_onnx  # imports torch, which --help does not need
 
-    say(export_onnx(options.model, options.output, options.data_dir, build_network(named)))
+    say(export_onnx(options.model, options.output, options.data_dir, build_network(options.network)))

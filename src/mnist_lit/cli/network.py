@@ -4,25 +4,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnist_lit.cli.command_parser import NETWORK_OPTION
 from mnist_lit.cli.jsonargparse_limits import limit_jsonargparse
 from mnist_lit.errors import InputError
 from mnist_lit.system.error_messages import explain_error
 
 if TYPE_CHECKING:
     from torch import nn
-
-NETWORK_OPTION = "--model.network"
-
-
-def split_network_options(args: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments that name a network and its settings, and all others."""
-    named, rest, remaining = list[str](), list[str](), iter(args)
-    for arg in remaining:
-        if arg.partition("=")[0] == NETWORK_OPTION or arg.startswith(f"{NETWORK_OPTION}."):
-            named += [arg] if "=" in arg else [arg, next(remaining, "")]
-        else:
-            rest.append(arg)
-    return named, rest
 
 
 def allow_local_imports() -> None:
@@ -32,7 +20,7 @@ def allow_local_imports() -> None:
 
 
 def build_network(options: list[str]) -> "nn.Module | None":
-    """The network that the options name, which may be in the working directory; None without options.
+    """The network that these arguments of a command name, which may be in the working directory; None without any.
 
     Raises InputError if there is no such class, or it does not take these settings.
     """

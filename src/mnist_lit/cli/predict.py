@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from mnist_lit import __version__
 from mnist_lit.cli.command_parser import CommandParser
-from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.onnx_model import ONNX_FILE
@@ -48,7 +48,6 @@ def main(command: str, args: list[str]) -> int:
     show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     parser.add_network_argument()
-    named, args = split_network_options(args)
     try:
         options = parser.parse_args(args)
     except InputError as error:
@@ -63,7 +62,7 @@ def main(command: str, args: list[str]) -> int:
         _require_replaceable(options.output)
     path = locate_model(options.model, ONNX_FILE)
     sha256 = _sha256(path) if options.output else ""
-    reader = DigitReader.load(path, threshold=options.threshold, network=build_network(named))
+    reader = DigitReader.load(path, threshold=options.threshold, network=build_network(options.network))
     if options.output and _sha256(path) != sha256:  # by a fit that is still running
         raise InputError(f"{path} was replaced while it was loaded; repeat the command")
     model = PRETRAINED if is_pretrained(reader.path) else str(reader.path)

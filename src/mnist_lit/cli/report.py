@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
-from mnist_lit.cli.network import build_network, split_network_options
+from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.folders import (
     CONFIG_YAML,
@@ -49,7 +49,6 @@ def main(command: str, args: list[str]) -> None:
     parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
     parser.add_data_dir_argument()
     parser.add_network_argument()
-    named, args = split_network_options(args)
     options = parser.parse_args(args)
     require("--images", options.images, "1 or more", options.images >= 1)
     if options.output:
@@ -67,8 +66,10 @@ def main(command: str, args: list[str]) -> None:
     from mnist_lit.system.malloc import keep_freed_memory
 
     keep_freed_memory()
-    network, data_dir = build_network(named), options.data_dir
-    report = build_report(folder, members, options.images, network=network, test_options=named, data_dir=data_dir)
+    network, data_dir = build_network(options.network), options.data_dir
+    report = build_report(
+        folder, members, options.images, network=network, test_options=options.network, data_dir=data_dir
+    )
     if options.json:
         say(json.dumps(report.numbers, allow_nan=False))
         return
