@@ -34,7 +34,6 @@ COVERED_ELSEWHERE = {  # module → the tests that cover it
     "callbacks/resume": "end_to_end/test_distributed",
     "cli/quiet": "end_to_end/test_distributed",
     "inference/serve/limits": "inference/serve/test_guard",
-    "runs/start": "runs/test_resume",
 }
 
 

@@ -197,14 +197,16 @@ def found(*runs: Path, config: str = CONFIG) -> tuple[Path, Path | None, bool] |
     """What `find_resumable` finds; its lock is the only one that is held afterwards."""
     if (resumable := find_resumable(runs, config)) is None:
         return None
-    run, checkpoint, finished, lock = resumable
+    start, lock = resumable
+    assert start.run
+    assert start.finished != start.continues
     for other in runs:
         again = lock_folder(other)
-        assert (again is None) == (other == run)
+        assert (again is None) == (other == start.run)
         if again:
             again.release()
     lock.release()
-    return run, checkpoint, finished
+    return start.run, start.checkpoint, start.finished
 
 
 def test_the_newest_run_of_the_recipe_is_resumed_from_its_last_checkpoint() -> None:
@@ -242,7 +244,7 @@ def test_a_held_run_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert lock
     resumable = find_resumable(runs, CONFIG)
     assert resumable
-    assert resumable[0] == runs[0]
+    assert resumable[0].run == runs[0]
     assert capsys.readouterr().err == "resume: skipping version_1, which another process holds\n"
 
 

@@ -27,44 +27,50 @@ from mnist_lit.runs.folders import (
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.recipes import differences, recipe_options
+from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
 
-def find_resumable(runs: Sequence[Path], config: str) -> tuple[Path, Path | None, bool, FileLock] | None:
-    """The newest of the runs, oldest first, that has this configuration and can be resumed, its checkpoint (None if it
-    has none), whether it is finished, and the lock that holds it; None if there is no such run. A run that was killed
-    before its first checkpoint starts again in its folder, unless an older one has a checkpoint."""
+def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLock] | None:
+    """How to continue the newest of the runs, oldest first, that has this configuration and can be resumed, and the
+    lock that holds it; None if there is no such run. A run that was killed before its first checkpoint starts again in
+    its folder, unless an older one has a checkpoint."""
     recipe = recipe_options(load_yaml(config))
-    without_checkpoint, skipped = None, False
+    restarted, skipped = None, False
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
             continue
         lock = lock_folder(run)
         if lock is None:
             say(f"resume: skipping {run}, which another process holds", file=sys.stderr)
-        elif is_finished(run):
-            return run, None, True, lock
-        elif checkpoint := newest_readable(run):
-            return run, checkpoint, False, lock
-        elif not _saved_no_step(run):
-            lock.release()
-            say(f"resume: skipping {run}, which has no checkpoint to resume from", file=sys.stderr)
+            continue
+        if is_finished(run):
+            return RunStart(run, finished=True), lock
+        if checkpoint := newest_readable(run):
+            return RunStart(run, checkpoint, continues=True), lock
+        if reason := _why_not_restarted(run):
+            say(f"resume: skipping {run}, which {reason}", file=sys.stderr)
             skipped = True
-        elif "--ckpt_path" in recorded_command(run):
-            lock.release()
-            say(f"resume: skipping {run}, which was to continue a checkpoint but saved none", file=sys.stderr)
-            skipped = True
-        elif without_checkpoint is None:
-            without_checkpoint = run, None, False, lock
-        else:
-            lock.release()
-    if skipped and without_checkpoint is None:
+        elif restarted is None:
+            restarted = RunStart(run, continues=True), lock
+            continue
+        lock.release()
+    if skipped and restarted is None:
         say("resume: starting from scratch", file=sys.stderr)
-    elif without_checkpoint is None:
+    elif restarted is None:
         _print_differences(runs, recipe)
-    return without_checkpoint
+    return restarted
+
+
+def _why_not_restarted(run: Path) -> str:
+    """Why a run without a readable checkpoint cannot start again in its folder; empty if it can."""
+    if not _saved_no_step(run):
+        return "has no checkpoint to resume from"
+    if "--ckpt_path" in recorded_command(run):
+        return "was to continue a checkpoint but saved none"
+    return ""
 
 
 def _saved_no_step(run: Path) -> bool:
