@@ -136,7 +136,7 @@ def _measure_rung(data_dir: str, rung_options: Mapping[str, str | float], seeds:
         _, _, output = measure_command([*fit, *(f"--{name}={value}" for name, value in settings.items())], folder)
         scores = [best_validation(run) for run in all_runs(Path(folder, LOGS))]
     seconds = [float(time) for time, _ in FIT_RATE.findall(output)]
-    return {"val": [best[0] for best in scores if best], "seconds": seconds, "machine": machine_info()}
+    return {"val": [best.acc for best in scores if best], "seconds": seconds, "machine": machine_info()}
 
 
 def page(rungs: Mapping[str, Any]) -> str:

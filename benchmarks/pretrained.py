@@ -97,7 +97,7 @@ def training(members: list[Path]) -> dict[str, Any]:
         },
         "calibration": {
             "from": "the 5,000 training images that the run held out",
-            "validation accuracy": validation and validation[0],
+            "validation accuracy": validation and validation.acc,
         },
         "terms": TERMS,
     }

@@ -59,7 +59,7 @@ def test_rows_of_numbers_that_no_run_has_are_skipped(tmp_path: Path) -> None:
     rows += [f"8,2,,{acc},0.1" for acc in ("nan", "inf", "1.5", "-1")]
     rows += [f"{number},{number},1.5,1,0.1" for number in (HUGE, "-1", str(2**53))]
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
-    assert best_validation(tmp_path) == (0.9, 2)
+    assert best_validation(tmp_path) == Validation(0.9, 0.1, 2)
     assert trained_epochs(tmp_path) == 2
     assert read_curve(tmp_path, "train/loss") == [(7, 1.5)]
 
@@ -94,7 +94,7 @@ def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path)
         "2,1.1,,",
     )
     tmp_path.joinpath("metrics.csv").write_text("\n".join(rows))
-    assert best_validation(tmp_path) == (0.95, 3)
+    assert best_validation(tmp_path) == Validation(0.95, 0.2, 3)
     assert trained_epochs(tmp_path) == 3
     assert read_validations(tmp_path) == [Validation(0.9, 0.1, 1), Validation(0.95, 0.3, 2), Validation(0.95, 0.2, 3)]
 

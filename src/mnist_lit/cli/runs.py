@@ -71,7 +71,7 @@ def summarize_run(run: Path) -> RunSummary:
     """Read a run's folder."""
     begin, end = began_and_saved(run)
     epochs = float(trained_epochs(run))
-    best, tested = best_validation(run) or (None, None), read_predictions(run)
+    best, tested = best_validation(run), read_predictions(run)
     return RunSummary(
         run=run_name(run),
         folder=str(run),
@@ -79,8 +79,8 @@ def summarize_run(run: Path) -> RunSummary:
         seconds=round(end - begin, 3) if begin and end and end > begin else None,
         epochs=int(epochs) if epochs.is_integer() else epochs,
         finished=is_finished(run),
-        val_accuracy=best[0],
-        val_epoch=best[1],
+        val_accuracy=best and best.acc,
+        val_epoch=best and best.epoch,
         test_accuracy=tested and tested.acc,
         test_images=tested and len(tested.labels),
         command=recorded_command(run) or None,

@@ -119,7 +119,7 @@ def _fit(args: list[str]) -> int:
             shutil.rmtree(group, ignore_errors=True)
     members = folders.group_members(group)
     before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
-    scores = [best[0] for run in members if (best := best_validation(run))]
+    scores = [best.acc for run in members if (best := best_validation(run))]
     logged = any(run.joinpath(folders.METRICS_CSV).exists() for run in members)
     early = any(map(folders.recorded_validation_size, members))
     without = "none: training ended before the first validation" if early else "none: no validation"

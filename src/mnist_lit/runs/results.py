@@ -94,10 +94,9 @@ def read_validations(run: Path) -> list[Validation]:
     return [validation for validation in validations if 0 <= validation.acc <= 1]
 
 
-def best_validation(run: Path) -> tuple[float, int] | None:
-    """The best validation's accuracy and its epoch, counted from 1; None if nothing was validated."""
-    best = max(read_validations(run), key=Validation.rank, default=None)
-    return best and (best.acc, best.epoch)
+def best_validation(run: Path) -> Validation | None:
+    """A run's best validation; None if nothing was validated."""
+    return max(read_validations(run), key=Validation.rank, default=None)
 
 
 def read_curve(run: Path, name: str) -> list[tuple[int, float]]:

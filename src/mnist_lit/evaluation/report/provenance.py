@@ -57,7 +57,7 @@ def provenance(
         "steps": int(content["global_step"]),
         "steps_per_epoch": steps_per_epoch(batches, accumulated or 1, limit),
         "seed": settings["seed_everything"],
-        "validation": {"accuracy": best[0], "epoch": best[1]} if best else None,
+        "validation": {"accuracy": best.acc, "epoch": best.epoch} if best else None,
         "data": {"dataset": data.dataset, "md5": metadata.data, **counts},
         "settings": _changed_settings(settings),
         "config": portable_config(metadata.config),
