@@ -194,6 +194,16 @@ def test_sizes_that_do_not_fit_are_refused(options: dict[str, int], message: str
         MNISTDataModule(dataset="digits", **options).setup()  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [{"degrees": -1.0}, {"scale": 1.0}, {"shear": 90.0}, {"translate": float("nan")}, {"crop_prob": 1.1}],
+)
+def test_impossible_limits_of_the_augmentation_are_refused(limits: dict[str, float]) -> None:
+    ((name, value),) = limits.items()
+    with pytest.raises(InputError, match=rf"^data\.{name}: expected .*, got {value}$"):
+        MNISTDataModule(dataset="digits", **limits)  # type: ignore[arg-type]
+
+
 def test_the_training_loader_is_stateful_for_lightning(digits_data: MNISTDataModule) -> None:
     train = digits_data.train_dataloader()
     assert isinstance(train, TrainLoader)
