@@ -62,7 +62,7 @@ def test_a_line_follows_after_30_seconds_within_an_epoch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("mnist_lit.callbacks.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("mnist_lit.callbacks.progress.time", SimpleNamespace(perf_counter=lambda: clock[0]))
     lines = FitLines()
 
     class Slow(pl.Callback):

@@ -115,7 +115,7 @@ def test_images_per_second_leave_out_validation_and_figures(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("mnist_lit.callbacks.tables.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr("mnist_lit.callbacks.progress.time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     def takes(owner: type, name: str, seconds: float) -> None:
         method = getattr(owner, name)

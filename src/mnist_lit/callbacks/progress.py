@@ -62,27 +62,55 @@ class FitBar(RichProgressBar):
         return f"epoch {epoch_of(self.trainer, current_epoch)}"
 
 
-class FitLines(Callback):
-    """A line per epoch, and at least every 30 seconds: for logs, pipes and notebooks without a terminal."""
+class TrainingClock(Callback):
+    """A fit's images per second. Its clock excludes validation, including the time that callbacks listed before this
+    one spend in `on_validation_end`."""
 
-    def __init__(self) -> None:
-        self._images, self._pause = 0, 0.0  # since the last line: images, and seconds of validation
+    images = 0  # trained on so far, by all processes
+    _validation_seconds = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = self._printed = time.monotonic()
-        self._first_step, self._pause = trainer.global_step, 0.0
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Start at zero; a sanity check came before."""
+        self._started_at, self.images, self._validation_seconds = time.perf_counter(), 0, 0.0
+        self._read = 0, 0.0  # images and seconds when `newest_speed` was last called
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validation_began = time.monotonic()
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        self._validation_seconds -= time.perf_counter()  # its end is added below
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave validation out of the images per second."""
-        self._pause += time.monotonic() - self._validation_began
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        self._validation_seconds += time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Count the images, and print if nothing was printed for a while."""
-        self._images += Batch.of(batch).size
-        if time.monotonic() - self._printed > INTERVAL:
+        """Count the images."""
+        self.images += Batch.of(batch).size
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since training began, including validation."""
+        return time.perf_counter() - self._started_at
+
+    def speed(self) -> float:
+        """Images per second since training began."""
+        return self.images / max(self.elapsed - self._validation_seconds, 1e-9)
+
+    def newest_speed(self) -> float:
+        """Images per second since the last call."""
+        images, seconds = self._read
+        self._read = self.images, self.elapsed - self._validation_seconds
+        return (self.images - images) / max(self._read[1] - seconds, 1e-9)
+
+
+class FitLines(TrainingClock):
+    """A line per epoch, and at least every 30 seconds: for logs, pipes and notebooks without a terminal."""
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        super().on_train_start(trainer)
+        self._printed_at, self._first_step = 0.0, trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        """Print if nothing was printed for a while."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch)
+        if self.elapsed - self._printed_at > INTERVAL:
             self._print(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,21 +120,20 @@ class FitLines(Callback):
 
     def _print(self, trainer: Trainer) -> None:
         """One line: epoch, step, loss and accuracy if known, images per second since the last line, time left."""
-        now, step, total = time.monotonic(), trainer.global_step, trainer.estimated_stepping_batches
+        self._printed_at, step, total = self.elapsed, trainer.global_step, trainer.estimated_stepping_batches
         metrics = trainer.callback_metrics
         parts = [f"epoch {epoch_of(trainer, trainer.current_epoch)}", f"step {step:,}"]
         if "train/loss_step" in metrics:  # logged every so many steps
             parts.append(f"loss {float(metrics['train/loss_step']):.4f}")
         if "val/acc" in metrics:
             parts.append(f"val/acc {percent(float(metrics['val/acc']), evaluated_images(trainer))}")
-        parts.append(f"{self._images / max(now - self._printed - self._pause, 1e-9):,.0f} images/s")
+        parts.append(f"{self.newest_speed():,.0f} images/s")
         if self._first_step < step <= total < math.inf:  # a resumed run may have shorter epochs than before
             parts[1] += f"/{total:,.0f}"
-            seconds = round((total - step) * (now - self._begun) / (step - self._first_step))
+            seconds = round((total - step) * self._printed_at / (step - self._first_step))
             parts.append(f"{seconds // 60}:{seconds % 60:02} left")
         if trainer.is_global_zero:
             say("  ".join(parts), flush=True)
-        self._printed, self._images, self._pause = now, 0, 0.0
 
 
 def evaluated_images(trainer: Trainer) -> int | None:

@@ -1,7 +1,6 @@
 """Printed summaries: one small table after a fit and one after an evaluation."""
 
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from mnist_lit.callbacks.checkpoints import TrackBest, epochs_trained
-from mnist_lit.callbacks.progress import evaluated_images
+from mnist_lit.callbacks.progress import TrainingClock, evaluated_images
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
 from mnist_lit.evaluation.statistics import wilson_interval
@@ -24,17 +23,16 @@ from mnist_lit.system.console import format_epochs, percent, print_fields, print
 MAX_CONFUSIONS = 5  # other classes listed per row
 
 
-class FitTable(Callback):
-    """The speed of a fit as a curve, and one small table at its end. The clock excludes validation, including
-    the time that callbacks listed before this one spend in `on_validation_end`."""
+class FitTable(TrainingClock):
+    """The speed of a fit as a curve, and one small table at its end."""
 
     def __init__(self, start: RunStart, logs: Path, tracker: TrackBest, *, saves: bool) -> None:
         self.start, self.logs, self.tracker, self.saves = start, logs, tracker, saves
-        self.images, self.seconds, self._validation_seconds, self._since = 0, 0.0, 0.0, ""
+        self._since = self._time = ""
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        self._started_at, self._validation_seconds = time.perf_counter(), 0.0  # a sanity check came before
-        self._logged = 0, 0.0, trainer.global_step  # images, seconds and step when last logged
+        super().on_train_start(trainer)
+        self._logged_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Print the run folder, now that no option can be refused any more."""
@@ -50,29 +48,20 @@ class FitTable(Callback):
                 say(f"fit: trained so far with {before}; {warning}", flush=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
-        """Count the images, and log the images per second since the last log."""
-        self.images += Batch.of(batch).size
+        """Log the images per second since the last log."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch)
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        images, seconds, logged_step = self._logged
-        if every and step % every == 0 and step != logged_step:  # several batches may be one step
-            now = time.perf_counter() - self._started_at - self._validation_seconds
-            pl_module.log_now({"train/images_per_second": (self.images - images) / (now - seconds)}, step - 1)
-            self._logged = self.images, now, step
-
-    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
-        self._validation_seconds -= time.perf_counter()  # its end is added below
-
-    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
-        self._validation_seconds += time.perf_counter()
+        if every and step % every == 0 and step != self._logged_step:  # several batches may be one step
+            pl_module.log_now({"train/images_per_second": self.newest_speed()}, step - 1)
+            self._logged_step = step
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        self.seconds = time.perf_counter() - self._started_at
+        self._time = f"{self.elapsed:.1f} s{self._since}  ({self.speed():,.0f} images/s while training)"
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Print. By now every checkpoint is written and the progress bar has stopped."""
         if not trainer.is_global_zero or not self.images:
             return
-        rate = self.images / max(self.seconds - self._validation_seconds, 1e-9)
         best, run = self.tracker.best, self.start.run
         checkpoint = best_checkpoint(run) if run and self.saves else None
         epochs, steps, images = epochs_trained(trainer), trainer.global_step, evaluated_images(trainer)
@@ -81,7 +70,7 @@ class FitTable(Callback):
         without = "none: training ended before the first validation" if validates else "none: no validation"
         fields = {
             "epochs": f"{format_epochs(epochs)}  ({steps:,} step{'s' * (steps != 1)})",
-            "time": f"{self.seconds:.1f} s{self._since}  ({rate:,.0f} images/s while training)",
+            "time": self._time,
             "best val/acc": f"{percent(best.acc, images)}  (epoch {best.epoch})" if best else without,
             "checkpoint": str(checkpoint or "none"),
         }
