@@ -164,15 +164,13 @@ def load_calibrated(path: str | Path, network: nn.Module | None = None) -> Loade
     content = load_checkpoint(path)
     network = network_of(content, copy.deepcopy(network))
     metadata = Metadata.of(content)
-    count = len(metadata.classes)
+    calibrated = CalibratedNetwork(network, len(metadata.classes)).eval().requires_grad_(False)
     if not (entry := metadata.calibration):
-        calibrated = CalibratedNetwork(network, count).eval().requires_grad_(False)
         for parameter in calibrated.detector.parameters():
             parameter.zero_()  # an untrained detector gives every image the same score
         return LoadedModel(calibrated, metadata.classes, 1.0, content)
     try:
         state, threshold = entry["state"], float(entry["threshold"])
-        calibrated = CalibratedNetwork(network, count).eval().requires_grad_(False)
         complete = state.keys() == calibrated.checkpoint_entry()["state"].keys()
         require_finite({name: value.float() for name, value in state.items()})
         if not (complete and 0 <= threshold <= 1 and state["temperature"] > 0):
