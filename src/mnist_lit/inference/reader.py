@@ -3,6 +3,7 @@
 import math
 import zipfile
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,24 +125,23 @@ class DigitReader:
     def decide(self, proposals: Sequence[Proposal]) -> list[list[Reading]]:
         """The readings of each picture, classified together: one, or every digit where the proposal asks for `many`."""
         found = [digit for proposal in proposals for sheet in proposal.sheets for digit in sheet.found]
-        scores = self._scores(found)
+        remaining = iter(self._scores(found))
         decided: list[list[Reading]] = []
-        doubtful: list[int] = []
-        start = 0
+        doubtful: list[list[Reading]] = []
         for sheets, size, many in proposals:
             chosen: list[Reading] = []
             for sheet in sheets:
-                part = slice(start, start := start + len(sheet.found))
-                likely = [row.max() * (1 - outlier) for row, outlier in scores[part]]
+                scores = list(islice(remaining, len(sheet.found)))
+                likely = [row.max() * (1 - outlier) for row, outlier in scores]
                 costs = [-math.log(max(float(value), SMALLEST)) for value in likely]
-                rejected = [outlier > self.threshold for _, outlier in scores[part]]
+                rejected = [outlier > self.threshold for _, outlier in scores]
                 for index, line, column, in_word in sheet.choose(costs, rejected, chosen[-1].line if chosen else 0):
-                    digit = found[part][index]._replace(line=line, column=column)
-                    chosen.append(self._reading(digit, *scores[part][index], in_word=in_word))
-            if chosen and not many and not sheets[0].in_mnist_format and chosen[0].confidence < DOUBTFUL:
-                doubtful.append(len(decided))
+                    digit = sheet.found[index]._replace(line=line, column=column)
+                    chosen.append(self._reading(digit, *scores[index], in_word=in_word))
             decided.append(chosen if chosen or many else [self.blank(size)])
-        self._read_rotated([decided[place] for place in doubtful])
+            if chosen and not many and not sheets[0].in_mnist_format and chosen[0].confidence < DOUBTFUL:
+                doubtful.append(chosen)
+        self._read_rotated(doubtful)
         for (sheets, _, many), readings in zip(proposals, decided, strict=True):
             if not many and sheets[0].beside and readings[0].status == "ok":
                 readings[0] = readings[0]._replace(message=f"{sheets[0].beside + 1} digits found")
