@@ -29,7 +29,7 @@ class StopOnSignal(Callback):
     """
 
     def __init__(self, saver: SaveBestAndLast | None = None) -> None:
-        self.saver = saver
+        self.saver, self.start = saver, saver.start if saver else RunStart()
         self._signals = DeferredSignals()
         self._pending = 0
 
@@ -83,16 +83,16 @@ class StopOnSignal(Callback):
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
-        saved, start = "nothing was saved", self.saver.start if self.saver else RunStart()
-        if start.run and (last := start.run / CHECKPOINTS / LAST_CKPT).exists():
+        saved, run = "nothing was saved", self.start.run
+        if run and (last := run / CHECKPOINTS / LAST_CKPT).exists():
             saved = f"saved {last}; {self._again(trainer)} continues from there"
         raise StoppedBySignal(signum, f"at step {trainer.global_step}; {saved}")
 
     def _again(self, trainer: Trainer) -> str:
         """What to type to continue."""
-        start = self.saver.start if self.saver else RunStart()
-        if trainer.ckpt_path and start.run and not start.continues:  # the command names another checkpoint
-            return f"`{command_line(['fit', '--config', str(start.run / CONFIG_YAML), '--resume', 'auto'])}`"
+        run = self.start.run
+        if trainer.ckpt_path and run and not self.start.continues:  # the command names another checkpoint
+            return f"`{command_line(['fit', '--config', str(run / CONFIG_YAML), '--resume', 'auto'])}`"
         return "the same command with --resume auto"
 
 

@@ -61,11 +61,11 @@ def read_archives(dataset: str, data_dir: Path) -> dict[str, bytes]:
     place. Downloads nothing. Raises InputError if one is missing or damaged."""
     parts = {}
     for part, name in IDX_FILES.items():
-        _, data, _, problem, _ = _find_copies(dataset, data_dir, name)
-        if data is None:
+        copies = _find_copies(dataset, data_dir, name)
+        if copies.data is None:
             command = f"mnist-lit data --dataset {dataset} --data_dir {shlex.quote(str(data_dir))}"
-            raise InputError(f"{problem}; download it with `{command}`")
-        parts[part] = data
+            raise InputError(f"{copies.problem}; download it with `{command}`")
+        parts[part] = copies.data
     return parts
 
 

@@ -117,6 +117,12 @@ def _fit(args: list[str]) -> int:
     finally:
         if not folders.group_members(group):
             shutil.rmtree(group, ignore_errors=True)
+    _print_scores(group, seeds)
+    return 0
+
+
+def _print_scores(group: Path, seeds: list[int]) -> None:
+    """Print the spread of a trained group, and the seeds in it that other commands have trained."""
     members = folders.group_members(group)
     before = sorted({folders.run_number(run, "seed") for run in members} - {*seeds})
     scores = [best.acc for run in members if (best := best_validation(run))]
@@ -129,7 +135,6 @@ def _fit(args: list[str]) -> int:
     if before:
         fields["seeds"] = f"also {', '.join(map(str, before))}, trained by earlier commands"
     print_fields(fields)
-    return 0
 
 
 def _one_by_one(seeds: list[int], each: list[list[str]]) -> Iterator[int]:

@@ -30,8 +30,8 @@ def check_launcher() -> None:
         _number(name)
 
 
-def _number(name: str, default: str = "0") -> int:
-    given = os.environ.get(name, default)
+def _number(name: str) -> int:
+    given = os.environ.get(name, "0")
     try:
         return int(given)
     except ValueError:

@@ -82,8 +82,8 @@ def _seconds(members: Sequence[Path]) -> float | None:
 
 def _earlier_versions(metadata: Metadata) -> list[dict[str, str]]:
     """The old values of what changed at each resume on another machine or with other software."""
-    return [{name: value for name, value in before.items() if value != metadata.versions.get(name)}
-            for before in metadata.earlier]  # fmt: skip
+    now = metadata.versions
+    return [{name: old for name, old in before.items() if old != now.get(name)} for before in metadata.earlier]
 
 
 def _changed_settings(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
