@@ -17,7 +17,7 @@ from mnist_lit.data.augmentation import DRAWS, RandomAffine, annealed_strength
 from mnist_lit.data.datasets import DatasetName, check_options, class_names, load_dataset
 from mnist_lit.data.download import DEFAULT_TIMEOUT, IDX_DATASETS, TORCHVISION_DATASETS, download_dataset
 from mnist_lit.data.handwriting import HandwritingStyles
-from mnist_lit.data.image_folder import folder_classes, load_image_folder, validation_size
+from mnist_lit.data.image_folder import validation_size
 from mnist_lit.data.in_memory import InMemoryDataset, chosen_classes, only_classes, split_indices
 from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
@@ -93,8 +93,7 @@ class MNISTDataModule(pl.LightningDataModule):
         self.split_seed, self.seed = split_seed, seed
         self.mirrors, self.timeout = mirrors, timeout
         self.split, self.fraction, self.per_class = split, fraction, per_class
-        self.all_classes = folder_classes(data_dir) if dataset == "folder" else class_names(dataset, self.split)
-        self.classes = chosen_classes(classes, self.all_classes)
+        self.classes = chosen_classes(classes, class_names(dataset, data_dir, split))
         self.num_classes = len(self.classes)
         self.val_size = (validation_size(data_dir, self.classes) if dataset == "folder" else 0) or val_size
         self.digits: InMemoryDataset | None = None
@@ -110,8 +109,7 @@ class MNISTDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if options do not fit the data, unless the stage is "test" or "predict"."""
         if self.digits is None:
-            folder = self.dataset == "folder"
-            data = load_image_folder(self.data_dir) if folder else load_dataset(self.dataset, self.data_dir, self.split)
+            data = load_dataset(self.dataset, self.data_dir, self.split)
             self.digits = only_classes(data, self.classes)
         if hasattr(self, "train_indices"):
             return

@@ -1,4 +1,4 @@
-"""Datasets as tensors: parsed from verified files, or taken from scikit-learn or torchvision."""
+"""Datasets as tensors: parsed from verified files, taken from scikit-learn or torchvision, or your own pictures."""
 
 import math
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mnist_lit.data.download import IDX_FILES, TORCHVISION_DATASETS, read_archives
+from mnist_lit.data.image_folder import folder_classes, load_image_folder
 from mnist_lit.data.in_memory import DIGITS, InMemoryDataset, stratified_split
 from mnist_lit.data.torchvision_datasets import EmnistSplit, emnist_classes, load_from_torchvision
 from mnist_lit.errors import InputError, require, require_choice
@@ -65,19 +66,23 @@ def check_options(options: Mapping[str, Any]) -> None:
     require("data.mirrors", options["mirrors"], "none, since torchvision downloads this dataset", not unused)
 
 
-def class_names(dataset: DatasetName, split: EmnistSplit = "balanced") -> tuple[str, ...]:
-    """A published dataset's class names by label."""
+def class_names(dataset: DatasetName, data_dir: str | Path, split: EmnistSplit) -> tuple[str, ...]:
+    """A dataset's class names by label."""
+    if dataset == "folder":
+        return folder_classes(data_dir)
     return emnist_classes(split) if dataset == "emnist" else DATASETS[dataset].classes
 
 
 def load_dataset(dataset: DatasetName, data_dir: str | Path, split: EmnistSplit = "balanced") -> InMemoryDataset:
-    """Read and verify a published dataset; `load_image_folder` reads your own pictures. Downloads nothing.
-    Raises InputError if a file is missing or damaged."""
+    """Read and verify a dataset. Downloads nothing. Raises InputError if a file is missing or damaged."""
+    if dataset == "folder":
+        return load_image_folder(data_dir)
+    classes = class_names(dataset, data_dir, split)
     if dataset in TORCHVISION_DATASETS:
-        return InMemoryDataset(*load_from_torchvision(dataset, split, data_dir), classes=class_names(dataset, split))
+        return InMemoryDataset(*load_from_torchvision(dataset, split, data_dir), classes=classes)
     if dataset != "digits":
         parts = read_archives(dataset, Path(data_dir))
-        return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=class_names(dataset))
+        return InMemoryDataset(*(_parse_idx(parts[part]) for part in IDX_FILES), classes=classes)
     # scikit-learn's 1,797 digits of 8×8 pixels, from UCI's "Optical Recognition of Handwritten Digits".
     from sklearn.datasets import load_digits
 
