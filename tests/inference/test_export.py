@@ -17,16 +17,15 @@ from mnist_lit.inference.onnx_file import with_checksum
 from mnist_lit.inference.onnx_model import OnnxModel
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.runs.locate import PRETRAINED_DIR
-from mnist_lit.runs.metadata import Metadata
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
 
 
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network, labels, threshold, content = load_calibrated(trained / "checkpoints" / "best.ckpt")
+    model = load_calibrated(trained / "checkpoints" / "best.ckpt")
     target = tmp_path_factory.mktemp("exported") / "model.onnx"
-    target.write_bytes(onnx_bytes(network, labels, threshold, Metadata.of(content)))
+    target.write_bytes(onnx_bytes(model))
     return target
 
 
@@ -88,8 +87,8 @@ class Noise(nn.Module):
 def export_own(network: nn.Module, trained: Path) -> tuple[CalibratedNetwork, bytes]:
     """A network of one's own with an untrained detector, and its ONNX file."""
     calibrated = CalibratedNetwork(network, 10).eval().requires_grad_(False)
-    content = load_calibrated(trained / "checkpoints" / "best.ckpt").content
-    return calibrated, onnx_bytes(calibrated, tuple("0123456789"), 1.0, Metadata.of(content))
+    model = load_calibrated(trained / "checkpoints" / "best.ckpt")
+    return calibrated, onnx_bytes(model._replace(network=calibrated, threshold=1.0))
 
 
 def test_a_network_that_would_not_be_loaded_is_not_exported(trained: Path) -> None:

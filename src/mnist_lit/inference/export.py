@@ -11,7 +11,7 @@ import torch
 
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.errors import InputError, require
-from mnist_lit.evaluation.calibration import CalibratedNetwork, load_calibrated
+from mnist_lit.evaluation.calibration import LoadedModel, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_file import check_file, with_checksum
 from mnist_lit.inference.onnx_model import ONNX_FILE, Images
@@ -32,44 +32,43 @@ def export_onnx(
     model: str | Path | None,
     output: Path | None = None,
     data_dir: str | None = None,
-    own_network: torch.nn.Module | None = None,
+    network: torch.nn.Module | None = None,
 ) -> str:
     """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
-    own_network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
+    network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
     missing or the target cannot be written."""
     require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     source = locate_model(model)
-    network, labels, threshold, content = load_calibrated(source, own_network)
+    loaded = load_calibrated(source, network)
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:
-        digits = datamodule_from_checkpoint(content, data_dir, download=False).digits
+        digits = datamodule_from_checkpoint(loaded.content, data_dir, download=False).digits
     except InputError:
         if data_dir:
             raise
         digits = load_dataset("digits", "")  # the run's files are not on this machine
     assert digits
     images = (digits.test_images if len(digits.test_images) else digits.train_images).numpy()
-    data = onnx_bytes(network, labels, threshold, Metadata.of(content))
+    data = onnx_bytes(loaded)
     unchecked = target.with_name(f".{target.stem}.checked.onnx")
     with report_write_errors(target):
         try:
             write_atomic(unchecked, data)
-            difference = max_difference(
-                DigitReader.load(source, network=own_network), DigitReader.load(unchecked), images
-            )
+            readers = DigitReader.load(source, network=network), DigitReader.load(unchecked)
+            difference = max_difference(*readers, images)
             if not difference <= TOLERANCE:
                 raise RuntimeError(f"the export differs from {source} by {difference:.1e} and was not written")
             unchecked.replace(target)
         finally:
             unchecked.unlink(missing_ok=True)
-    note = "" if threshold < 1 else "; not calibrated, so no image is rejected: see `mnist-lit calibrate`"
+    note = "" if loaded.threshold < 1 else "; not calibrated, so no image is rejected: see `mnist-lit calibrate`"
     return f"exported {source} to {target}: within {difference:.1e} of it on {len(images):,} images{note}"
 
 
-def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: float, metadata: Metadata) -> bytes:
-    """A calibrated network as an ONNX file. metadata: the checkpoint's. Raises InputError if packages are missing or if
-    `check_file` refuses the network."""
+def onnx_bytes(model: LoadedModel) -> bytes:
+    """A checkpoint's calibrated network as an ONNX file. Raises InputError if packages are missing or if `check_file`
+    refuses the network."""
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx.export requires it
@@ -78,25 +77,26 @@ def onnx_bytes(network: CalibratedNetwork, labels: tuple[str, ...], threshold: f
     images, shapes = (torch.zeros(2, 28, 28, dtype=torch.uint8),), ({0: torch.export.Dim("batch")},)
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities", "outlier"]}
     with warnings.catch_warnings(action="ignore"):  # deprecations inside the exporter
-        program = torch.onnx.export(network, images, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+        program = torch.onnx.export(model.network, images, dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
     assert program is not None
-    model = program.model_proto
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    proto = program.model_proto
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         del part.metadata_props[:]  # stack traces, which name folders of this machine
         part.doc_string = ""
+    metadata = Metadata.of(model.content)
     metadata_props = {
-        "labels": json.dumps(labels),
-        "threshold": repr(threshold),
-        "temperature": repr(float(network.temperature)),
+        "labels": json.dumps(model.labels),
+        "threshold": repr(model.threshold),
+        "temperature": repr(float(model.network.temperature)),
         "config": portable_config(metadata.config),
         "dataset": str(load_yaml(metadata.config).get("data", {}).get("dataset", "")),
         "data": metadata.data,
         "versions": json.dumps(metadata.versions),
         "scores": json.dumps(metadata.scores),
     }
-    onnx.helper.set_model_props(model, metadata_props)
-    onnx.checker.check_model(model, full_check=True)
-    data = with_checksum(model.SerializeToString())
+    onnx.helper.set_model_props(proto, metadata_props)
+    onnx.checker.check_model(proto, full_check=True)
+    data = with_checksum(proto.SerializeToString())
     try:
         check_file(data)
     except InputError as error:
