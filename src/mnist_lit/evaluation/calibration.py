@@ -122,19 +122,11 @@ def calibrate(
     outliers. like: for a run that held no images out, the calibrated network of a run of the same recipe that did.
     `val` are then images that both were trained on; the temperature is copied, and as many of these are rejected.
     """
-    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:MAX_DIGITS]].sort().values
-    images, labels = data.train_images[chosen], data.train_labels[chosen]
-    for batch in torch.split(torch.arange(len(chosen)), BATCH):  # drawing digits takes memory
-        images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
-    draws = uniform(0, 0, chosen, DRAWS + 1, stream=SLANT)
-    warped = draws[:, DRAWS] < SHARE_WARPED
-    images[warped] = WARP(images[warped], draws[warped, :DRAWS])
-    count = -(-len(images) // 2)
-    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, count, seed=0)
+    digits, outliers = _examples(data, train, styles, are_digits=are_digits)
     with torch.random.fork_rng(devices=[]):  # preserves the caller's random state
         torch.manual_seed(0)  # for the detector's initial weights and dropout
         calibrated = CalibratedNetwork(network, len(data.classes)).eval()
-        _train_detector(calibrated, images, torch.from_numpy(outliers))
+        _train_detector(calibrated, digits, outliers)
 
     # Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): one number divides all
     # log-probabilities, so the answers stay the same and only their confidence changes. It minimizes the NLL of images
@@ -206,6 +198,23 @@ def calibrate_checkpoint(
     same = source.resolve() == target.resolve()
     save_checkpoint(content if same else strip_for_sharing(content), target)
     return calibrated
+
+
+def _examples(
+    data: InMemoryDataset, train: Tensor, styles: HandwritingStyles, *, are_digits: bool
+) -> tuple[Tensor, Tensor]:
+    """What the detector is trained on: training images in all their styles, some of them also warped, and half as many
+    outliers: uint8 (N, 28, 28) each."""
+    chosen = train[permutation(0, 0, len(train), stream=CALIBRATION)[:MAX_DIGITS]].sort().values
+    images, labels = data.train_images[chosen], data.train_labels[chosen]
+    for batch in torch.split(torch.arange(len(chosen)), BATCH):  # drawing digits takes memory
+        images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
+    draws = uniform(0, 0, chosen, DRAWS + 1, stream=SLANT)
+    warped = draws[:, DRAWS] < SHARE_WARPED
+    images[warped] = WARP(images[warped], draws[warped, :DRAWS])
+    count = -(-len(images) // 2)
+    outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, count, seed=0)
+    return images, torch.from_numpy(outliers)
 
 
 def _train_detector(calibrated: CalibratedNetwork, digits: Tensor, outliers: Tensor) -> None:
