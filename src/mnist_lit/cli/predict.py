@@ -151,8 +151,7 @@ def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, shown
     failed = False
     for rows in read_files(reader, files, many=many, shown=shown):
         for _, line in groupby(rows, key=lambda row: row.reading and row.reading.line):
-            text, probability, status, message = _summarize(list(line), many=many)
-            show_line(printable(rows[0].file), text, probability, status, message)
+            show_line(printable(rows[0].file), *_summarize(list(line), many=many))
         failed |= any(row.reading is None for row in rows)
     return int(failed)
 

@@ -23,7 +23,7 @@ BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 def recorded_command(folder: Path) -> str:
     """The `mnist-lit` command that a run or a group began with; empty if it cannot be read."""
     path = folder / (GROUP_TXT if folder.joinpath(GROUP_TXT).exists() else CONFIG_YAML)
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError):
         line = read_regular_file(path, MAX_COMMAND).decode("utf-8", "ignore").partition("\n")[0].removeprefix("# ")
         return line.strip() if line.startswith("mnist-lit ") else ""
     return ""
