@@ -166,11 +166,11 @@ PLANTED = {
         ('Path(section["init_from"]).name', 'section["init_from"]'),
     ],
     ("runs/recipes.py", ""): [
-        ('"data.data_dir")', '"data.data_dir", "data.batch_size")'),
-        ('"trainer.callbacks.dirpath", "data', '"data'),
+        ('"data_dir", "save_dir"', '"data_dir", "batch_size", "save_dir"'),
+        ('"save_dir", "dirpath")', '"save_dir")'),
         ("without_settings(kept[option], PATH_SETTINGS) for", "kept[option] for"),
-        ('("data.mirrors", "data.timeout")', '("data.mirrors",)'),
-        ("if option not in machine", "if True"),
+        ('("mirrors", "timeout")', '("mirrors",)'),
+        ('if option.rpartition(".")[2] not in machine', "if True"),
     ],
     ("runs/results.py", ""): [
         ("total = [sum(column) for", "total = [max(column) for"),

@@ -10,8 +10,8 @@ from mnist_lit.errors import InputError
 from mnist_lit.experiments.sweep import RESERVED
 from mnist_lit.runs.recipes import (
     DOWNLOAD_SETTINGS,
+    HARDWARE_SETTINGS,
     INVOCATION_OPTIONS,
-    MACHINE_SETTINGS,
     PRIVATE_SETTINGS,
     command_line,
     find_recipe,
@@ -81,7 +81,7 @@ def test_neither_are_the_paths_of_loggers_and_callbacks(section: str, path: str)
 def test_private_settings_are_the_paths_and_the_downloads() -> None:
     assert {*PRIVATE_SETTINGS} == {"data_dir", "default_root_dir", "dirpath", "save_dir", "mirrors", "timeout"}
     assert {*DOWNLOAD_SETTINGS} == {"mirrors", "timeout"}
-    assert {*MACHINE_SETTINGS} == {"hardware", "paths", "downloads"}
+    assert {*HARDWARE_SETTINGS} == {"accelerator", "devices", "num_nodes", "strategy"}
 
 
 def test_every_other_setting_is_an_option_of_a_recipe() -> None:

@@ -12,15 +12,12 @@ from mnist_lit.errors import InputError
 from mnist_lit.system.console import printable
 from mnist_lit.system.error_messages import did_you_mean
 
-# Settings of the machine that a recipe runs on, by kind. They are not part of the recipe: a run resumes, and a sweep
-# continues, whatever their values.
-MACHINE_SETTINGS = {
-    "hardware": ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    "paths": ("trainer.default_root_dir", "trainer.logger.save_dir", "trainer.callbacks.dirpath", "data.data_dir"),
-    "downloads": ("data.mirrors", "data.timeout"),
-}
-HARDWARE_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["hardware"])
-DOWNLOAD_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["downloads"])
+# Settings of the machine that a recipe runs on. They are not part of the recipe: a run resumes, and a sweep continues,
+# whatever their values.
+HARDWARE_SETTINGS = ("accelerator", "devices", "num_nodes", "strategy")
+PATH_SETTINGS = ("default_root_dir", "data_dir", "save_dir", "dirpath")  # the last two are of loggers and callbacks
+DOWNLOAD_SETTINGS = ("mirrors", "timeout")
+PRIVATE_SETTINGS = (*PATH_SETTINGS, *DOWNLOAD_SETTINGS)  # removed before a checkpoint or a report is shared
 # Settings of the trainer that decide what is learned, see also `trainer.max_time`.
 LEARNING_SETTINGS = (
     *("max_epochs", "max_steps", "accumulate_grad_batches", "precision"),
@@ -29,8 +26,6 @@ LEARNING_SETTINGS = (
 # Options of one invocation of `fit`, which no recipe holds and no sweep passes on.
 INVOCATION_OPTIONS = ("ckpt_path", "resume", "seeds", "seeds_at_once", "group", "run")
 MAX_DIFFERENCES = 3  # shown between two recipes
-PATH_SETTINGS = tuple(option.rpartition(".")[2] for option in MACHINE_SETTINGS["paths"])
-PRIVATE_SETTINGS = (*PATH_SETTINGS, *DOWNLOAD_SETTINGS)  # removed before a checkpoint or a report is shared
 
 
 def recipes_dir() -> Path:
@@ -100,8 +95,8 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    machine = {option for options in MACHINE_SETTINGS.values() for option in options}
-    kept = {option: value for option, value in flat.items() if option not in machine}
+    machine = (*HARDWARE_SETTINGS, *PRIVATE_SETTINGS)
+    kept = {option: value for option, value in flat.items() if option.rpartition(".")[2] not in machine}
     parts = ("trainer.callbacks", "trainer.logger", "trainer.profiler")
     return kept | {option: without_settings(kept[option], PATH_SETTINGS) for option in parts if option in kept}
 
