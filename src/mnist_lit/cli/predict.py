@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -33,33 +34,8 @@ REJECTED = "?"  # stands for a rejected digit in a number
 
 def main(command: str, args: list[str]) -> int:
     """Print a table or write one to a file; returns 1 if any file failed, else 0."""
-    codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
-    parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
-    pictures = "a picture, a folder with its subfolders, or - for standard input"
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help=pictures)
-    model = f"a checkpoint, an exported .onnx, a run, {OTHERS} (default: the newest run, else {PRETRAINED})"
-    parser.add_model_argument(model, positional=False)
-    parser.add_threshold_argument()
-    parser.add_argument(
-        "--many", action="store_true", help="read every digit, line by line, instead of one per picture"
-    )
-    output = "write one row per digit to a file; if the command is killed, the same command continues it"
-    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
-    show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
-    parser.add_argument("--show", action="store_true", help=show)
-    parser.add_network_argument()
-    try:
-        options = parser.parse_args(args)
-    except InputError as error:
-        if file := next((arg for arg in args if arg[:1] == "-" != arg and os.path.lexists(arg)), None):
-            raise InputError(f"{file} was read as an option; to read the file, write ./{file}") from error
-        raise
-    check_threshold("--threshold", options.threshold)
+    options = _parse(command, args)
     files = list(expand_paths(options.pictures))
-    if options.output:
-        valid = options.output.suffix.lower() in (".csv", ".jsonl")
-        require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
-        _require_replaceable(options.output)
     path = locate_model(options.model, ONNX_FILE)
     sha256 = _sha256(path) if options.output else ""
     reader = DigitReader.load(path, threshold=options.threshold, network=build_network(options.network))
@@ -77,6 +53,37 @@ def main(command: str, args: list[str]) -> int:
         more = f" and {len(shown) - 1:,} more" * (len(shown) > 1)
         say(f"predict: saved the network's input as {shown[0]}{more}", file=sys.stderr)
     return code
+
+
+def _parse(command: str, args: list[str]) -> Namespace:
+    """The options, checked. If a file's name was read as one, the error says how to name the file."""
+    codes = "Exit code 0: every file was read; 1: some file could not be read; 2: invalid input."
+    parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
+    pictures = "a picture, a folder with its subfolders, or - for standard input"
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help=pictures)
+    model = f"a checkpoint, an exported .onnx, a run, {OTHERS} (default: the newest run, else {PRETRAINED})"
+    parser.add_model_argument(model, positional=False)
+    parser.add_threshold_argument()
+    parser.add_argument(
+        "--many", action="store_true", help="read every digit, line by line, instead of one per picture"
+    )
+    output = "write one row per digit to a file; if the command is killed, the same command continues it"
+    parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
+    show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
+    parser.add_argument("--show", action="store_true", help=show)
+    parser.add_network_argument()
+    try:
+        options: Namespace = parser.parse_args(args)
+    except InputError as error:
+        if file := next((arg for arg in args if arg[:1] == "-" != arg and os.path.lexists(arg)), None):
+            raise InputError(f"{file} was read as an option; to read the file, write ./{file}") from error
+        raise
+    check_threshold("--threshold", options.threshold)
+    if options.output:
+        valid = options.output.suffix.lower() in (".csv", ".jsonl")
+        require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
+        _require_replaceable(options.output)
+    return options
 
 
 def _require_replaceable(path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import re
 import socket
+from argparse import Namespace
 from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
@@ -32,36 +33,7 @@ HINTS = {
 def main(command: str, args: list[str]) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the responses in progress. Raises InputError for a port in use, a
     model that cannot be served or a missing package."""
-    parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
-    model = f"an exported model, a run with one, {OTHERS} (default: the newest run's, else {PRETRAINED})"
-    parser.add_model_argument(model, positional=False)
-    host = "address to listen on; 0.0.0.0 is every address of this machine (default: %(default)s)"
-    parser.add_argument("--host", default="127.0.0.1", help=host)
-    port = "port to listen on; 0 picks a free one (default: %(default)s)"
-    parser.add_argument("--port", type=int, default=8000, help=port)
-    names = "a host name that browsers may use, besides localhost and the address they connect to; repeat for several"
-    parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
-    origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
-    parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
-    parser.add_threshold_argument()
-    threads = "pictures read at the same time (default: %(default)s)"
-    parser.add_argument("--threads", type=int, default=DEFAULTS.threads, help=threads)
-    largest = f"the largest upload, in MiB, up to {OPTION_MAXIMUMS['max_mb']} (default: %(default)s)"
-    parser.add_argument("--max_mb", type=int, default=DEFAULTS.body >> 20, help=largest)
-    longest = "maximum time to find a picture's digits, in seconds (default: %(default)s)"
-    parser.add_argument("--max_seconds", type=int, default=DEFAULTS.reading, help=longest)
-    timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
-    parser.add_argument("--timeout", type=int, default=DEFAULTS.seconds, help=f"{timeout} (default: %(default)s)")
-    options = parser.parse_args(args)
-    check_threshold("--threshold", options.threshold)
-    for name, most in OPTION_MAXIMUMS.items():
-        require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
-    for name in options.allowed_host:
-        form = "a host name without scheme or port"
-        require("--allowed_host", name or "an empty name", form, ALLOWED_HOST.fullmatch(name) is not None)
-    for origin in options.allow_origin:
-        form = "https://NAME or http://NAME, with a port unless it is the usual one, in lower case and without a path"
-        require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)
+    options = _parse(command, args)
     try:
         from mnist_lit.inference.serve.app import create_app
         from mnist_lit.inference.serve.server import Server
@@ -84,6 +56,41 @@ def main(command: str, args: list[str]) -> None:
         say(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
         with contextlib.suppress(StoppedBySignal):  # uvicorn raises the signal again once it has shut down
             Server(app, seconds=options.timeout).run([listener])
+
+
+def _parse(command: str, args: list[str]) -> Namespace:
+    """The options, checked."""
+    parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
+    model = f"an exported model, a run with one, {OTHERS} (default: the newest run's, else {PRETRAINED})"
+    parser.add_model_argument(model, positional=False)
+    host = "address to listen on; 0.0.0.0 is every address of this machine (default: %(default)s)"
+    parser.add_argument("--host", default="127.0.0.1", help=host)
+    port = "port to listen on; 0 picks a free one (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=8000, help=port)
+    names = "a host name that browsers may use, besides localhost and the address they connect to; repeat for several"
+    parser.add_argument("--allowed_host", action="append", default=[], metavar="NAME", help=names)
+    origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
+    parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
+    parser.add_threshold_argument()
+    threads = "pictures read at the same time (default: %(default)s)"
+    parser.add_argument("--threads", type=int, default=DEFAULTS.threads, help=threads)
+    largest = f"the largest upload, in MiB, up to {OPTION_MAXIMUMS['max_mb']} (default: %(default)s)"
+    parser.add_argument("--max_mb", type=int, default=DEFAULTS.body >> 20, help=largest)
+    longest = "maximum time to find a picture's digits, in seconds (default: %(default)s)"
+    parser.add_argument("--max_seconds", type=int, default=DEFAULTS.reading, help=longest)
+    timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
+    parser.add_argument("--timeout", type=int, default=DEFAULTS.seconds, help=f"{timeout} (default: %(default)s)")
+    options: Namespace = parser.parse_args(args)
+    check_threshold("--threshold", options.threshold)
+    for name, most in OPTION_MAXIMUMS.items():
+        require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
+    for name in options.allowed_host:
+        form = "a host name without scheme or port"
+        require("--allowed_host", name or "an empty name", form, ALLOWED_HOST.fullmatch(name) is not None)
+    for origin in options.allow_origin:
+        form = "https://NAME or http://NAME, with a port unless it is the usual one, in lower case and without a path"
+        require("--allow_origin", origin, form, ORIGIN.fullmatch(origin) is not None)
+    return options
 
 
 def _exported_model(model: str | None) -> tuple[Path, str]:
