@@ -31,7 +31,7 @@ def fit_callbacks(
     every_n_steps: int = 0,
     keep_epochs: bool = False,
 ) -> list[Callback]:
-    """The callbacks of a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
+    """The callbacks for a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
 
     `FitTable` follows the callbacks whose time its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
     checkpoint includes the work of all others.
@@ -53,7 +53,7 @@ def fit_callbacks(
 
 
 def test_callbacks(checkpoint: Path, step: int, temperature: float | None, other_dataset: str | None) -> list[Callback]:
-    """The callbacks of a test on all images. checkpoint: the file to test; step: how far it was trained; temperature:
+    """The callbacks for a test on all images. checkpoint: the file to test; step: how far it was trained; temperature:
     its calibration's. other_dataset: the dataset to test on if it is not the checkpoint's own; the run then keeps the
     results of its own test."""
     shipped = is_pretrained(checkpoint)

@@ -46,7 +46,7 @@ def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, command: st
 
 
 def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yaml_text: str) -> list[Callback]:
-    """Our callbacks of a fit."""
+    """Our callbacks for a fit."""
     logs = Path(trainer.default_root_dir or "", LOGS)
     saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
     return fit_callbacks(
@@ -65,7 +65,7 @@ def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yam
 def callbacks_of_evaluation(
     command: str, config: Namespace, trainer: Namespace, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
 ) -> list[Callback]:
-    """Our callbacks of `validate` and `test`; predictions are written for a complete test only."""
+    """Our callbacks for `validate` and `test`; predictions are written for a complete test only."""
     metadata = Metadata.of(checkpoint)
     temperature = metadata.temperature
     nowhere = BroadcastResume(RunStart())

@@ -1,4 +1,4 @@
-"""Find the digits in many files in parallel, in order and a limited number of files ahead. Imports no torch."""
+"""Find the digits in many files in parallel: results come in order, and few files are read ahead. Imports no torch."""
 
 import multiprocessing
 import os

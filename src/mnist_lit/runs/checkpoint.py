@@ -1,8 +1,8 @@
 """Save checkpoints atomically, and load them safely. No training.
 
-A checkpoint is Lightning's dictionary plus three entries of ours: `mnist_lit` (`Metadata`), `best` (the best validation
-so far, or None) and `train_scores` (what the current epoch has counted). All are plain scalars, strings and tensors, so
-files load with `weights_only=True`: nothing in them can run code.
+A checkpoint is Lightning's dictionary plus our own entries: `mnist_lit` (`Metadata`), `best` (the best validation so
+far, or None), `train_scores` (what the current epoch has counted), and the flags STOPS and WITHIN_STEP. All are plain
+scalars, strings and tensors, so files load with `weights_only=True`: nothing in them can run code.
 """
 
 import errno

@@ -17,6 +17,7 @@ from mnist_lit.system.yaml_file import load_yaml
 METADATA_KEY = "mnist_lit"  # of a checkpoint's dictionary
 TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
 STORABLE = (bool, Integral, Real, str, Path, type(None))  # settings that `Metadata.of_trainer` records
+DERIVED = ("num_classes", "seed", "network")  # except these: the command line derives them, or asks for them
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -91,15 +92,8 @@ class Metadata:
         settings["gradient_clip_algorithm"] = getattr(trainer.gradient_clip_algorithm, "value", None)  # of an enum
         no_limits = {"max_epochs": -1, "max_steps": -1, "limit_train_batches": 1.0}  # where 1 is one batch
         training = {name: value for name, value in settings.items() if repr(value) != repr(no_limits.get(name, ""))}
-        config = {"seed_everything": hparams["seed"], "model": hparams, "data": data["settings"], "trainer": training}
-        derived = ("num_classes", "seed", "network")  # the command line derives these, or asks for them
-        for name, section in config.items():
-            if isinstance(section, Mapping):
-                config[name] = {
-                    key: _plain(value)
-                    for key, value in section.items()
-                    if key not in derived and isinstance(value, STORABLE)
-                }
+        sections = {"model": hparams, "data": data["settings"], "trainer": training}
+        config = {"seed_everything": hparams["seed"], **{name: _storable(part) for name, part in sections.items()}}
         classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
         text = yaml.safe_dump(config, sort_keys=False)
         return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
@@ -114,6 +108,13 @@ class Metadata:
         stored = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
         stored |= {"classes": list(self.classes), "earlier": list(map(dict, self.earlier))}
         return {name: value for name, value in stored.items() if value or name not in ("earlier", "calibration")}
+
+
+def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that describe a run, in a form that YAML can hold."""
+    return {
+        name: _plain(value) for name, value in settings.items() if name not in DERIVED and isinstance(value, STORABLE)
+    }
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
