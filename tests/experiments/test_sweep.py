@@ -24,6 +24,7 @@ from mnist_lit.experiments.sweep import check_space
 from mnist_lit.runs.folders import FINISHED_MARK
 from mnist_lit.runs.results import read_validations
 from mnist_lit.system.csv_file import read_csv
+from mnist_lit.system.folder_lock import LOCK
 
 Cli = Callable[..., tuple[int, str, str]]
 FOLDER = Path("lightning_logs/sweep_quickstart")
@@ -117,7 +118,8 @@ def test_a_killed_sweep_continues_its_trial(cli: Cli) -> None:
     wait_for(run.joinpath("checkpoints/last.ckpt").exists)
     process.kill()
     process.communicate()
-    begun = run.joinpath("config.yaml").stat().st_mtime_ns
+    with FileLock(run / LOCK, timeout=60):  # until its fit has stopped, the trial is still running
+        begun = run.joinpath("config.yaml").stat().st_mtime_ns
     code, out, err = cli(*sweep("--trials", "1", quick=quick))
     assert (code, err) == (0, "")
     (row,) = table()
