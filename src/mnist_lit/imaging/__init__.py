@@ -1,7 +1,7 @@
 """Convert any picture to MNIST's 28×28 format, without torch. `find_digits` runs the steps:
 
 1. `open_picture`, `reduced_picture`: a file, upload or array → a picture of limited size.
-2. `panels`; `areas`, `sheet_edges`, `sheet`: cut out the panels of a figure, or the sheets of paper on a table.
+2. `panels`; `areas`, `sheet_edges`, `sheet_writing`, `sheet`: cut out panels of a figure or sheets of paper on a table.
 3. `gray`, `ruling`: one channel, dark ink on evenly lit paper, without ruled lines.
 4. `ink`, `digit_ink`: a mask of the ink, with its strength and stroke width.
 5. `components`, `boxes`: connected components without frames.

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.areas import Pixels, in_reading_order
 from mnist_lit.imaging.border import border, sides
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
-from mnist_lit.imaging.sheet import Sheet, difference_from, upright_sheet
+from mnist_lit.imaging.sheet import Sheet, upright_sheet
+from mnist_lit.imaging.sheet_edges import difference_from
 
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
 MAX_MARGIN_RANGE, MIN_DIFFERENCE, MIN_RANGE = 8, 12, 40

@@ -2,33 +2,24 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.areas import (
-    MAX_EDGE_GAP,
-    Area,
-    Corners,
-    Pixels,
-    in_reading_order,
-    polygon,
-    quadrilateral,
-    smooth_areas,
-)
+from mnist_lit.imaging.areas import Area, Corners, Pixels, in_reading_order, polygon, quadrilateral, smooth_areas
 from mnist_lit.imaging.border import border
-from mnist_lit.imaging.components import label_components
-from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
-from mnist_lit.imaging.sheet_edges import (
-    FAR_DARKER,
-    MIN_HUE_CHANGE,
-    MIN_STEP,
-    filled,
-    has_edges,
-    hue_change,
-    side_beside,
+from mnist_lit.imaging.sheet_edges import MIN_STEP, difference_from, has_edges, side_beside
+from mnist_lit.imaging.sheet_writing import (
+    MAX_STROKE,
+    MIN_WRITING_CONTRAST,
+    is_note,
+    is_paper,
+    is_part_of_page,
+    is_printed,
+    is_shadow,
+    is_written_on,
 )
 
 SEARCH_SIDE = 240  # longer side in pixels of the resized picture in which sheets are looked for
@@ -40,20 +31,11 @@ MIN_PHOTO_SIDE = 480  # longer side in pixels of a picture that may show a small
 LOOK_SIDE, MIN_SURROUNDINGS = (24, 40), (0.06, 0.005)
 MIN_AREA = (0.12, 0.01)  # least fraction of the picture that the sheet covers, in the same two
 MAX_AREA = 0.97
-# In pixels of the resized picture.
-MAX_STROKE, MAX_ENLARGED_STROKE = 15, 29  # widest stroke that is not an edge of the paper; in an enlarged picture
-SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
-CUT_OUT_INSET = 7  # by which a sheet that is not a quadrilateral is smaller
-# Gray levels.
-EDGE_STEPS = (9, 6, 18)  # least difference of neighbors at an edge, tried in turn
-MIN_WRITING_CONTRAST = 42  # least difference of paper and ink
+MAX_ENLARGED_STROKE = 29  # like MAX_STROKE, in an enlarged picture
+CUT_OUT_INSET = 7  # pixels of the resized picture by which a sheet that is not a quadrilateral is smaller
+EDGE_STEPS = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels, tried in turn
 HUE_LEVELS = 450  # for a color that is all of the brightness
 MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
-# Of what is on the sheet or around it.
-MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
-MIN_NOTE_TABLE = 0.95  # fraction of a small sheet's surroundings that is table
-MIN_NOTE_WRITING = 0.02  # fraction of a small sheet that is writing
-MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
 MAX_NOTE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
 
@@ -89,14 +71,18 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     stroke = MAX_STROKE if scale > 1 else MAX_ENLARGED_STROKE
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
-    writing = np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))) > MIN_WRITING_CONTRAST
-    scene = _Scene(small, resized.reshape(small.shape), writing, stroke)
+    contrast = np.asarray(np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))), np.uint8)
+    writing = contrast > MIN_WRITING_CONTRAST
+    scene = _Scene(small, resized.reshape(small.shape), contrast, writing, stroke)
     areas = scene.candidates(MIN_AREA[is_photo])
-    if found := scene.outlines(quadrilateral, areas):
-        # The closing has filled narrow strips of table, and so may have joined two sheets to one area.
+    found = scene.outlines(quadrilateral, areas)
+    if found or scale > 1:
+        # The closing has filled narrow strips of table, and so may have joined two sheets to one area, or a sheet to
+        # what is beyond a corner of the table.
         apart = scene._replace(paper=np.asarray(cv2.medianBlur(resized, 5), np.uint8).reshape(small.shape))
         others = scene.outlines(quadrilateral, apart.candidates(MIN_AREA[is_photo]))
-        found = max(found, [corners for corners in others if _is_written_on(writing, corners)], key=len)
+        found = max(found, [corners for corners in others if is_written_on(writing, corners)], key=len)
+    if found:
         return [_flatten(pixels, corners * scale) for corners in in_reading_order(found)]
     polygons = scene.outlines(polygon, areas) if scale > 1 else []
     return [_cut_out(pixels, corners * scale) for corners in in_reading_order(polygons)]
@@ -107,7 +93,8 @@ class _Scene(NamedTuple):
 
     paper: Pixels  # (H, W, C), without the writing
     seen: Pixels  # (H, W, C), with it
-    writing: NDArray[np.bool_]  # (H, W)
+    contrast: Pixels  # (H, W), of what the closing has removed
+    writing: NDArray[np.bool_]  # (H, W): where that is large
     stroke: int  # greatest width of the writing's strokes, and of strips of table that are taken for some
 
     def candidates(self, min_area: float) -> list[tuple[Pixels, list[Area]]]:
@@ -121,28 +108,28 @@ class _Scene(NamedTuple):
         """The outlines of sheets among the first of these areas that have some."""
         largest = MAX_AREA * self.writing.size
         for version, areas in candidates:
-            inside = [a for a in areas if a.size < largest and not _is_printed(self.paper, self.writing, a, areas)]
+            inside = [a for a in areas if a.size < largest and not is_printed(self.paper, self.writing, a, areas)]
             outlines = [corners for area in inside if (corners := shape(area)) is not None]
-            lit = [corners for corners in outlines if _is_paper(self.writing, corners)]
+            lit = [corners for corners in outlines if is_paper(self.writing, corners)]
             lit_sides = [(corners, self._side_beside(corners, lit)) for corners in lit]
             sheets = [
                 (corners, side)
                 for corners, side in lit_sides
-                if side is not None or not _is_shadow(self.paper, self.writing, corners)
+                if side is not None or not is_shadow(self.paper, self.writing, corners)
             ]
             found = [corners for corners, side in sheets if has_edges(version, corners, side)]
-            found = [corners for corners in found if _is_large(corners, self.paper) or _is_note(self.seen, corners)]
+            found = [corners for corners in found if _is_large(corners, self.paper) or is_note(self.seen, corners)]
             if len(found) > 1:
                 found = _with_others(found, [corners for corners, _ in sheets], self.seen)
-            if found:
+            if found and not is_part_of_page(self.paper, self.contrast, found, self.stroke):
                 return found
         return []
 
     def _side_beside(self, one: Corners, lit: list[Corners]) -> int | None:
         """See `side_beside`; only sheets with writing are beside each other."""
-        if len(lit) == 1 or not _is_written_on(self.writing, one):
+        if len(lit) == 1 or not is_written_on(self.writing, one):
             return None
-        others = [other for other in lit if other is not one and _is_written_on(self.writing, other)]
+        others = [other for other in lit if other is not one and is_written_on(self.writing, other)]
         return side_beside(self.seen, one, others, self.stroke)
 
 
@@ -167,11 +154,6 @@ def _has_surroundings(pixels: Pixels, is_photo: bool) -> bool:  # noqa: FBT001
     return bool((cv2.medianBlur(difference_from(coarse, around), 7) > MIN_STEP).mean() > MIN_SURROUNDINGS[is_photo])
 
 
-def difference_from(pixels: Pixels, color: NDArray[Any]) -> Pixels:
-    """How much each pixel of a picture differs from a color, in the channel where it differs most: (H, W)."""
-    return np.asarray(np.maximum.reduce(cv2.split(cv2.absdiff(pixels, np.full_like(pixels, color)))), np.uint8)
-
-
 def _colors(pixels: Pixels) -> Pixels:
     """Each color's fraction of the brightness, (H, W, 3): the same in the light and in a shadow."""
     levels = pixels.astype(np.float32)
@@ -179,91 +161,21 @@ def _colors(pixels: Pixels) -> Pixels:
     return np.asarray((levels * (HUE_LEVELS / total) + (128 - HUE_LEVELS / 3)).clip(0, 255), np.uint8)
 
 
-def _is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
-    """Whether an area is printed on a page: there is writing around it, on a larger area that is not much darker.
-    pixels: (H, W, C). writing: (H, W)."""
-    middle = area.outline.mean(axis=(0, 1)).tolist()
-    larger = [other.hull for other in areas if other.size > area.size]
-    pages = [hull for hull in larger if cv2.pointPolygonTest(hull, middle, False) > 0]
-    if not pages:
-        return False
-    boxes = [other.hull for other in areas if not any(other.hull is page for page in pages)]
-    blank = np.zeros(writing.shape, np.uint8)
-    page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8))
-    near = np.ones((2 * MAX_STROKE + 1, 2 * MAX_STROKE + 1), np.uint8)
-    covered = cv2.dilate(cv2.drawContours(blank, boxes, -1, 1, -1), near)
-    beside = page > covered
-    if np.count_nonzero(writing & beside) <= MIN_PRINT * writing.size:
-        return False
-    box = cv2.drawContours(np.zeros_like(page), [area.outline], 0, 1, -1)
-    around, inside = (sum(cv2.mean(pixels, where)) for where in (beside.view(np.uint8), box))
-    return around > TABLE_BRIGHTNESS * inside
-
-
-def _is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
-    """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
-    return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
-
-
-def _is_written_on(writing: NDArray[np.bool_], corners: Corners) -> bool:
-    """Whether there is writing inside a polygon, not only along its sides."""
-    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
-    return bool(writing[cv2.erode(filled(corners, writing.shape), near) > 0].any())
-
-
-# A shadow with three sides in view looks like a darker sheet of the same color, but writing does not end at its sides.
-def _is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> bool:
-    """Whether a polygon is darker than what is around it, of the same color, and a stroke crosses its sides. pixels:
-    (H, W, C)."""
-    near = np.ones((SIDE_WIDTH, SIDE_WIDTH), np.uint8)
-    sheet = filled(corners, writing.shape)
-    inside, outside = cv2.erode(sheet, near) > 0, cv2.dilate(sheet, near) == 0
-    if not (inside.any() and outside.any()) or pixels[inside].mean() >= pixels[outside].mean():
-        return False
-    if hue_change(pixels[inside].astype(np.float32), pixels[outside].astype(np.float32)) > MIN_HUE_CHANGE:
-        return False
-    labels, stats = label_components(cv2.dilate(writing.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-    counts = (np.bincount(labels[part], minlength=len(stats))[1:] for part in (inside, outside))
-    return bool(np.logical_and(*counts).any())
-
-
 def _with_others(found: list[Corners], outlines: list[Corners], seen: Pixels) -> list[Corners]:
     """Several notes and others of about their size among the outlines, which may lie so close to each other that hardly
-    any table is between them. seen: see `_is_note`."""
+    any table is between them. seen: see `is_note`."""
     usual = float(np.median([cv2.contourArea(corners) for corners in found]))
     return [
         corners
         for corners in outlines
         if any(corners is one for one in found)
-        or (1 / MAX_NOTE_RATIO < cv2.contourArea(corners) / usual < MAX_NOTE_RATIO and _is_note(seen, corners))
+        or (1 / MAX_NOTE_RATIO < cv2.contourArea(corners) / usual < MAX_NOTE_RATIO and is_note(seen, corners))
     ]
 
 
 def _is_large(corners: Corners, pixels: Pixels) -> bool:
     """Whether a polygon covers so much of a picture that hardly anything but a sheet does."""
     return bool(cv2.contourArea(corners) > MIN_AREA[0] * pixels.shape[0] * pixels.shape[1])
-
-
-# In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
-def _is_note(pixels: Pixels, corners: Corners) -> bool:
-    """Whether a quadrilateral is a small sheet: there is writing on it, and table all around it and along the picture's
-    border. pixels: (H, W, C), with the writing."""
-    sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
-    if len(corners) > 4 or sides.min() < MIN_NOTE_ASPECT * sides.max():
-        return False
-    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
-    sheet = filled(corners, pixels.shape)
-    inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near, iterations=2)
-    around = cv2.dilate(outer, np.ones((3, 3), np.uint8)) > outer
-    if not inner.any():
-        return False
-    paper, table = (np.median(part, axis=0).round() for part in (pixels[inner > 0], border(pixels)))
-    if paper.sum() < FAR_DARKER * table.sum():  # ink on paper
-        return False
-    difference = difference_from(pixels, paper)
-    differs = min(float((levels > MIN_STEP).mean()) for levels in (difference[around], border(difference)))
-    darker = (paper - pixels[inner > 0]).max(axis=1)  # the paper in the loops of a digit is lighter than its ink
-    return differs > MIN_NOTE_TABLE and float((darker > MIN_WRITING_CONTRAST).mean()) > MIN_NOTE_WRITING
 
 
 def _flatten(pixels: Pixels, corners: Corners) -> Sheet:

@@ -1,6 +1,7 @@
 """Tell the edges of a sheet of paper on a table from those of shadows, boxes and strokes. NumPy and OpenCV only."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -126,3 +127,8 @@ def _is_sharp(inside: Levels, outside: Levels, farther: Levels) -> bool:
 def filled(corners: Corners, shape: tuple[int, ...]) -> Pixels:
     """A polygon in a picture of that shape: 1 inside, 0 outside, (H, W)."""
     return np.asarray(cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), corners.round().astype(np.int32), 1), np.uint8)
+
+
+def difference_from(pixels: Pixels, color: NDArray[Any]) -> Pixels:
+    """How much each pixel of a picture differs from a color, in the channel where it differs most: (H, W)."""
+    return np.asarray(np.maximum.reduce(cv2.split(cv2.absdiff(pixels, np.full_like(pixels, color)))), np.uint8)

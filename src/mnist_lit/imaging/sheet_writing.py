@@ -1,0 +1,132 @@
+"""Tell a sheet of paper on a table from a part of a page by the writing on it and around it. NumPy and OpenCV only."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_lit.imaging.areas import MAX_EDGE_GAP, Area, Corners, Pixels
+from mnist_lit.imaging.border import border
+from mnist_lit.imaging.components import clear_of_border, label_components
+from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
+from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_HUE_CHANGE, MIN_STEP, difference_from, filled, hue_change
+
+# In pixels of the resized picture.
+MAX_STROKE = 15  # widest stroke that is not an edge of the paper
+SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
+MIN_LEGIBLE = 6  # size of a piece of writing
+MIN_WRITING_CONTRAST = 42  # least difference of paper and ink, in gray levels
+MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
+MIN_BESIDE = 2  # pieces of writing around a part of a page
+GRAIN_LEVELS = 3  # their least contrast, in upper quartiles of the contrast there
+INK_LEVEL = 0.998  # fraction of a sheet's pixels that are lighter than its darkest ink
+MIN_NOTE_TABLE = 0.95  # fraction of a small sheet's surroundings that is table
+MIN_NOTE_WRITING = 0.02  # fraction of a small sheet that is writing
+MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
+
+
+def is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
+    """Whether an area is printed on a page: there is writing around it, on a larger area that is not much darker.
+    pixels: (H, W, C). writing: (H, W)."""
+    middle = area.outline.mean(axis=(0, 1)).tolist()
+    larger = [other.hull for other in areas if other.size > area.size]
+    pages = [hull for hull in larger if cv2.pointPolygonTest(hull, middle, False) > 0]
+    if not pages:
+        return False
+    boxes = [other.hull for other in areas if not any(other.hull is page for page in pages)]
+    blank = np.zeros(writing.shape, np.uint8)
+    page = cv2.erode(cv2.drawContours(blank.copy(), pages, -1, 1, -1), np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8))
+    near = np.ones((2 * MAX_STROKE + 1, 2 * MAX_STROKE + 1), np.uint8)
+    covered = cv2.dilate(cv2.drawContours(blank, boxes, -1, 1, -1), near)
+    beside = page > covered
+    if np.count_nonzero(writing & beside) <= MIN_PRINT * writing.size:
+        return False
+    box = cv2.drawContours(np.zeros_like(page), [area.outline], 0, 1, -1)
+    around, inside = (sum(cv2.mean(pixels, where)) for where in (beside.view(np.uint8), box))
+    return around > TABLE_BRIGHTNESS * inside
+
+
+def is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
+    return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
+
+
+def is_written_on(writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether there is writing inside a polygon, not only along its sides."""
+    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
+    return bool(writing[cv2.erode(filled(corners, writing.shape), near) > 0].any())
+
+
+# A shadow with three sides in view looks like a darker sheet of the same color, but writing does not end at its sides.
+def is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> bool:
+    """Whether a polygon is darker than what is around it, of the same color, and a stroke crosses its sides. pixels:
+    (H, W, C)."""
+    near = np.ones((SIDE_WIDTH, SIDE_WIDTH), np.uint8)
+    sheet = filled(corners, writing.shape)
+    inside, outside = cv2.erode(sheet, near) > 0, cv2.dilate(sheet, near) == 0
+    if not (inside.any() and outside.any()) or pixels[inside].mean() >= pixels[outside].mean():
+        return False
+    if hue_change(pixels[inside].astype(np.float32), pixels[outside].astype(np.float32)) > MIN_HUE_CHANGE:
+        return False
+    labels, stats = label_components(cv2.dilate(writing.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    counts = (np.bincount(labels[part], minlength=len(stats))[1:] for part in (inside, outside))
+    return bool(np.logical_and(*counts).any())
+
+
+# The panels between the folds of a page, and a shadow across it, have straight edges and the color of what is around
+# them. But the writing goes on beyond their edges.
+def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], strip: int) -> bool:
+    """Whether what is around sheets has their color, is not far darker, and has writing as large and as dark as theirs.
+    paper: (H, W, C), without the writing. contrast: (H, W), of the writing. strip: the greatest width of a strip of
+    table between two sheets, in pixels."""
+    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
+    covered = np.maximum.reduce([filled(corners, contrast.shape) for corners in sheets])
+    inside = cv2.erode(covered, near) > 0
+    with_strips = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((strip + 2, strip + 2), np.uint8))
+    outer = cv2.dilate(with_strips, near)
+    for corner in np.concatenate(sheets).round().astype(int).tolist():  # an area's corners are rounded
+        cv2.circle(outer, corner, MAX_EDGE_GAP, 1, -1)
+    outside, beside = outer == 0, cv2.dilate(outer, near) > outer
+    if not (inside.any() and beside.any()):
+        return False
+    sheet, table = (np.median(paper[part], axis=0)[None] for part in (inside, beside))
+    if table.sum() < FAR_DARKER * sheet.sum() or hue_change(sheet, table) > MIN_HUE_CHANGE:
+        return False
+    darkest, grain = np.quantile(contrast[inside], INK_LEVEL), np.quantile(contrast[outside], 0.75)
+    dark = contrast > max(MIN_STEP, darkest / 2, GRAIN_LEVELS * grain)
+    ink = cv2.dilate(dark.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    sizes = label_components(ink & inside)[1][1:, 2:4].max(axis=1)
+    labels, stats = label_components(ink & outside)
+    counts = clear_of_border(stats, ink.shape)  # at the border, the closing fills the table's corners
+    counts[0] = False
+    if sheet.sum() > table.sum():  # what touches the sheet may be the shadow that it casts
+        counts[labels[cv2.dilate(outer, np.ones((3, 3), np.uint8)) > 0]] = False
+    others = stats[counts, 2:4].max(axis=1)
+    least, most = float(MIN_LEGIBLE), math.inf
+    if len(sizes):
+        usual = float(np.quantile(sizes, 0.5, weights=sizes, method="inverted_cdf"))
+        least, most = max(least, usual / 2), 2 * usual
+    return bool(np.count_nonzero((others >= least) & (others <= most)) >= MIN_BESIDE)
+
+
+# In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
+def is_note(pixels: Pixels, corners: Corners) -> bool:
+    """Whether a quadrilateral is a small sheet: there is writing on it, and table all around it and along the picture's
+    border. pixels: (H, W, C), with the writing."""
+    sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
+    if len(corners) > 4 or sides.min() < MIN_NOTE_ASPECT * sides.max():
+        return False
+    near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
+    sheet = filled(corners, pixels.shape)
+    inner, outer = cv2.erode(sheet, near), cv2.dilate(sheet, near, iterations=2)
+    around = cv2.dilate(outer, np.ones((3, 3), np.uint8)) > outer
+    if not inner.any():
+        return False
+    paper, table = (np.median(part, axis=0).round() for part in (pixels[inner > 0], border(pixels)))
+    if paper.sum() < FAR_DARKER * table.sum():  # ink on paper
+        return False
+    difference = difference_from(pixels, paper)
+    differs = min(float((levels > MIN_STEP).mean()) for levels in (difference[around], border(difference)))
+    darker = (paper - pixels[inner > 0]).max(axis=1)  # the paper in the loops of a digit is lighter than its ink
+    return differs > MIN_NOTE_TABLE and float((darker > MIN_WRITING_CONTRAST).mean()) > MIN_NOTE_WRITING
