@@ -224,6 +224,22 @@ def creased(rng: Random, x: Array, y: Array) -> Array:
     return np.asarray(1 + folds[0] + folds[1])
 
 
+def folded(rng: Random, x: Array, y: Array) -> Array:
+    """Panels between three folds, each tilted towards the light or away from it."""
+    light = np.ones_like(x)
+    for from_fold in (x + 0.17, x - 0.17, y):
+        light *= 1 + rng.choice([-1, 1]) * rng.uniform(0.06, 0.15) * (1 - 4 * from_fold).clip(0, 1) * (from_fold > 0)
+        light *= 1 - rng.uniform(0.1, 0.25) * np.exp(-((from_fold / 0.003) ** 2) / 2)
+    return light
+
+
+def phone_shadow(rng: Random, x: Array, y: Array) -> Array:
+    """A phone's shadow that reaches into the picture from one side, with soft edges."""
+    soft = rng.uniform(0.003, 0.015)
+    inside = np.minimum(0.22 - np.abs(x), y) / soft
+    return np.asarray(1 - rng.uniform(0.3, 0.6) / (1 + np.exp(-inside.clip(-50, 50))))
+
+
 KINDS = {
     "plain": Kind(),
     "thin-pen": Kind(pens=(0.85,)),
@@ -238,7 +254,9 @@ KINDS = {
     "printed-words": Kind(words=True),
     "show-through": Kind(shows_through=True),
     "creased": Kind(light=creased),
+    "folded": Kind(light=folded),
     "shadow": Kind(light=shadow),
+    "phone-shadow": Kind(light=phone_shadow),
     "lamp": Kind(light=lambda rng, x, y: 1 + 0.8 * np.exp(-(x**2 + y**2) / rng.uniform(0.02, 0.1))),  # a bright spot
     "dim": Kind(light=lambda rng, x, y: rng.uniform(0.25, 0.5), noise=(3, 8)),
     "blurred": Kind(blur=(2, 4)),

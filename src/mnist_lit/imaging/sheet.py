@@ -76,7 +76,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     scene = _Scene(small, resized.reshape(small.shape), contrast, writing, stroke)
     areas = scene.candidates(MIN_AREA[is_photo])
     found = scene.outlines(quadrilateral, areas)
-    if found or scale > 1:
+    if found or is_photo:
         # The closing has filled narrow strips of table, and so may have joined two sheets to one area, or a sheet to
         # what is beyond a corner of the table.
         apart = scene._replace(paper=np.asarray(cv2.medianBlur(resized, 5), np.uint8).reshape(small.shape))
