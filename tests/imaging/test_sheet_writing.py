@@ -49,6 +49,17 @@ def test_the_shadow_of_a_phone_around_some_digits_is_not_a_sheet(blur: float) ->
     assert len(find_digits(pixels)) == len(PLACES + MIDDLE)
 
 
+@pytest.mark.parametrize("things", [1, 2, 4])
+def test_things_of_the_size_of_digits_beside_a_sheet_do_not_make_it_a_part_of_a_page(things: int) -> None:
+    desk = page(900, 1200, 190)
+    desk.paste(written_page().crop((0, 0, 900, 500)).resize((720, 400)), (90, 400))
+    for number in range(things):
+        ImageDraw.Draw(desk).ellipse((100 + 200 * number, 80, 140 + 200 * number, 120), outline=60, width=6)
+    pixels = in_light(desk, np.ones((1200, 900)))
+    assert len(find_sheets(pixels)) == 1
+    assert len(find_digits(pixels)) == len(PLACES)
+
+
 @pytest.mark.parametrize("color", [(150, 100, 60), (60, 60, 60)])
 def test_writing_beside_a_sheet_is_not_on_its_page_if_the_table_has_another_color(color: tuple[int, int, int]) -> None:
     picture = Image.new("RGB", (900, 1200), color)

@@ -18,8 +18,8 @@ SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
 MIN_LEGIBLE = 6  # size of a piece of writing
 MIN_WRITING_CONTRAST = 42  # least difference of paper and ink, in gray levels
 MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
-MIN_BESIDE = 2  # pieces of writing around a part of a page
-GRAIN_LEVELS = 3  # their least contrast, in upper quartiles of the contrast there
+MIN_BESIDE, MIN_BESIDE_RATIO = 2, 0.25  # pieces of writing around a part of a page; as a fraction of those on it
+GRAIN_LEVELS = 3  # least contrast of writing, as a multiple of the upper quartile of the contrast around the sheet
 INK_LEVEL = 0.998  # fraction of a sheet's pixels that are lighter than its darkest ink
 MIN_NOTE_TABLE = 0.95  # fraction of a small sheet's surroundings that is table
 MIN_NOTE_WRITING = 0.02  # fraction of a small sheet that is writing
@@ -74,40 +74,50 @@ def is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> b
     return bool(np.logical_and(*counts).any())
 
 
-# The panels between the folds of a page, and a shadow across it, have straight edges and the color of what is around
-# them. But the writing goes on beyond their edges.
+# The panels between the folds of a page, and the shadow of a phone, have straight edges and the color of what is around
+# them, as a sheet on a table may. But they reach the picture's border, and the writing goes on beyond their edges.
 def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], strip: int) -> bool:
-    """Whether what is around sheets has their color, is not far darker, and has writing as large and as dark as theirs.
-    paper: (H, W, C), without the writing. contrast: (H, W), of the writing. strip: the greatest width of a strip of
-    table between two sheets, in pixels."""
+    """Whether sheets that reach the picture's border are parts of one page: what is around them has their color, is not
+    far darker, and has a quarter as many pieces of writing as they have, of the same size and as dark. paper:
+    (H, W, C), without the writing. contrast: (H, W), of the writing. strip: the greatest width of a strip of table
+    between two sheets, in pixels."""
     near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
     covered = np.maximum.reduce([filled(corners, contrast.shape) for corners in sheets])
+    if not border(cv2.dilate(covered, near)).any():
+        return False
     inside = cv2.erode(covered, near) > 0
-    with_strips = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((strip + 2, strip + 2), np.uint8))
-    outer = cv2.dilate(with_strips, near)
+    covered = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((strip + 2, strip + 2), np.uint8))
+    covered = np.asarray(cv2.dilate(covered, near), np.uint8)  # with the edges
     for corner in np.concatenate(sheets).round().astype(int).tolist():  # an area's corners are rounded
-        cv2.circle(outer, corner, MAX_EDGE_GAP, 1, -1)
-    outside, beside = outer == 0, cv2.dilate(outer, near) > outer
+        cv2.circle(covered, corner, MAX_EDGE_GAP, 1, -1)
+    outside, beside = covered == 0, cv2.dilate(covered, near) > covered
     if not (inside.any() and beside.any()):
         return False
-    sheet, table = (np.median(paper[part], axis=0)[None] for part in (inside, beside))
-    if table.sum() < FAR_DARKER * sheet.sum() or hue_change(sheet, table) > MIN_HUE_CHANGE:
+    sheet, around = (np.median(paper[part], axis=0)[None] for part in (inside, beside))
+    if around.sum() < FAR_DARKER * sheet.sum() or hue_change(sheet, around) > MIN_HUE_CHANGE:
         return False
     darkest, grain = np.quantile(contrast[inside], INK_LEVEL), np.quantile(contrast[outside], 0.75)
     dark = contrast > max(MIN_STEP, darkest / 2, GRAIN_LEVELS * grain)
     ink = cv2.dilate(dark.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    sizes = label_components(ink & inside)[1][1:, 2:4].max(axis=1)
-    labels, stats = label_components(ink & outside)
-    counts = clear_of_border(stats, ink.shape)  # at the border, the closing fills the table's corners
-    counts[0] = False
-    if sheet.sum() > table.sum():  # what touches the sheet may be the shadow that it casts
-        counts[labels[cv2.dilate(outer, np.ones((3, 3), np.uint8)) > 0]] = False
-    others = stats[counts, 2:4].max(axis=1)
+    written = label_components(ink & inside)[1][1:, 2:4].max(axis=1)
+    # What touches a lighter sheet may be the shadow that it casts.
+    others = _sizes(ink & outside, covered if sheet.sum() > around.sum() else np.zeros_like(covered))
     least, most = float(MIN_LEGIBLE), math.inf
-    if len(sizes):
-        usual = float(np.quantile(sizes, 0.5, weights=sizes, method="inverted_cdf"))
+    if len(written):
+        usual = float(np.quantile(written, 0.5, weights=written, method="inverted_cdf"))
         least, most = max(least, usual / 2), 2 * usual
-    return bool(np.count_nonzero((others >= least) & (others <= most)) >= MIN_BESIDE)
+    count, alike = (np.count_nonzero((sizes >= least) & (sizes <= most)) for sizes in (written, others))
+    return bool(alike >= max(MIN_BESIDE, MIN_BESIDE_RATIO * count))
+
+
+def _sizes(ink: NDArray[np.bool_], apart_from: Pixels) -> NDArray[np.int32]:
+    """The sizes of the pieces of ink that touch neither an area nor the picture's border, where the closing takes
+    corners of the table for writing."""
+    labels, stats = label_components(ink)
+    kept = clear_of_border(stats, ink.shape)
+    kept[0] = False
+    kept[labels[cv2.dilate(apart_from, np.ones((3, 3), np.uint8)) > 0]] = False
+    return np.asarray(stats[kept, 2:4].max(axis=1))
 
 
 # In a digit that fills the picture, parts of strokes and the paper between them may look like small sheets.
