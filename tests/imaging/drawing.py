@@ -1,4 +1,4 @@
-"""Pages with a handwritten 7 on them, and how much two images look alike."""
+"""Pages with a handwritten 7 on them, a table, and how much two images look alike."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,12 @@ SEVEN = ((0, 0), (60, 0), (25, 100))  # the corners of its strokes
 
 def page(width: int = 200, height: int = 200, paper: int = 230) -> Image.Image:
     return Image.new("L", (width, height), paper)
+
+
+def table(width: int = 640, height: int = 480) -> Image.Image:
+    """Brown, with a grain."""
+    grain = np.random.default_rng(0).normal(0, 25, (height // 8, 4)).repeat(8, axis=0).repeat(width // 4, axis=1)
+    return Image.fromarray((np.array([150, 100, 60]) + grain[..., None]).clip(0, 255).astype(np.uint8))
 
 
 def write_seven(

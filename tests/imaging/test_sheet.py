@@ -5,17 +5,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imaging.drawing import SEVEN, likeness, page, write_seven
+from imaging.drawing import SEVEN, likeness, page, table, write_seven
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
 from mnist_lit.imaging.sheet import find_sheets
 
 CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))
-
-
-def table(width: int = 640, height: int = 480) -> Image.Image:
-    """Brown, with a grain."""
-    grain = np.random.default_rng(0).normal(0, 25, (height // 8, 4)).repeat(8, axis=0).repeat(width // 4, axis=1)
-    return Image.fromarray((np.array([150, 100, 60]) + grain[..., None]).clip(0, 255).astype(np.uint8))
 
 
 def sheet_on_table(

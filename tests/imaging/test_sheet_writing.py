@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from imaging.drawing import page, write_seven
-from imaging.test_sheet import table
+from imaging.drawing import page, table, write_seven
 from mnist_lit.imaging.find_digits import find_digits
 from mnist_lit.imaging.sheet import find_sheets
 

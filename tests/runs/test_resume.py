@@ -15,7 +15,7 @@ from mnist_lit.experiments.verify_resume import curve_difference, state_differen
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs, best_checkpoint
 from mnist_lit.runs.metadata import METADATA_KEY
-from mnist_lit.runs.resume import check_same_recipe, find_resumable, newest_readable, restore_run
+from mnist_lit.runs.resume import begin_run, check_same_recipe, find_resumable, newest_readable, restore_run
 from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -444,3 +444,19 @@ def test_a_checkpoint_of_other_data_restores_nothing() -> None:
     with pytest.raises(InputError, match="was trained on different data"):
         restore_run(run, run / "checkpoints/last.ckpt", "f01")
     assert run.joinpath("metrics.csv").read_text() == "step\n0\n1\n"
+
+
+def test_a_named_folder_in_which_another_process_begins_a_run_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "seed_0"
+    run.mkdir()
+    lock = lock_folder(run)
+    assert lock
+
+    def begin() -> Path | None:
+        return begin_run(tmp_path, "model: {}", "mnist-lit fit", seed=0, group=tmp_path, run=None, resume=False)[0].run
+
+    with pytest.raises(InputError, match=r"another process is beginning a run in .*seed_0"):
+        begin()
+    assert not run.joinpath("config.yaml").exists()
+    lock.release()
+    assert begin() == run

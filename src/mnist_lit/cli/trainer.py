@@ -20,11 +20,11 @@ from mnist_lit.callbacks.resume import BroadcastResume
 from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
 from mnist_lit.datamodule import MNISTDataModule
-from mnist_lit.runs.begin import begin_run
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO
 from mnist_lit.runs.folders import LOGS
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.metadata import Metadata, config_of
+from mnist_lit.runs.resume import begin_run
 from mnist_lit.runs.start import RunStart
 
 METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_lit.errors import InputError
+from mnist_lit.errors import InputError, require
 
 DRAWS = 6  # uniform numbers per image: rotation, scale, shear, shift in x, shift in y, crop
 CROP_ZOOM = 28 / 22  # CenterCrop(22), then Resize(28)
@@ -34,7 +34,8 @@ def annealed_strength(last: float, epoch: int | Tensor, epochs: int | None) -> f
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Limits of a random warp: each amount is drawn uniformly from ± its limit. The default changes nothing.
+    """Limits of a random warp: each amount is drawn uniformly from ± its limit. The default changes nothing. Raises
+    InputError for a limit out of range.
 
     >>> images = torch.zeros(2, 28, 28, dtype=torch.uint8)
     >>> RandomAffine(degrees=15)(images, torch.full((2, DRAWS), 0.5)).equal(images)
@@ -46,6 +47,16 @@ class RandomAffine:
     shear: float = 0.0  # degrees, along x
     translate: float = 0.0  # pixels, along x and y
     crop_prob: float = 0.0  # probability of zooming the central 22×22 pixels to 28×28
+
+    def __post_init__(self) -> None:
+        for name, valid, expected in (
+            ("degrees", 0 <= self.degrees <= 180, "in [0, 180]"),
+            ("scale", 0 <= self.scale < 1, "in [0, 1)"),
+            ("shear", 0 <= self.shear < 90, "degrees in [0, 90)"),
+            ("translate", 0 <= self.translate < torch.inf, "0 or more pixels"),
+            ("crop_prob", 0 <= self.crop_prob <= 1, "in [0, 1]"),
+        ):
+            require(f"data.{name}", getattr(self, name), expected, valid)
 
     def parameters(self, draws: Tensor, strength: float | Tensor = 1.0) -> dict[str, Tensor]:
         """Each image's warp from uniform numbers (B, DRAWS): float32 (B,) per parameter; `strength` as in a call."""

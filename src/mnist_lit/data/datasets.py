@@ -1,6 +1,5 @@
 """Datasets as tensors: parsed from verified files, taken from scikit-learn or torchvision, or your own pictures."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -52,11 +51,6 @@ def check_options(options: Mapping[str, Any]) -> None:
         require(f"data.{option}", options[option], f"{least} or more", options[option] >= least)
     for option in ("anneal", "continental", "handwriting"):
         require(f"data.{option}", options[option], "a fraction in [0, 1]", 0 <= options[option] <= 1)
-    require("data.degrees", options["degrees"], "in [0, 180]", 0 <= options["degrees"] <= 180)
-    require("data.scale", options["scale"], "in [0, 1)", 0 <= options["scale"] < 1)
-    require("data.shear", options["shear"], "degrees in [0, 90)", 0 <= options["shear"] < 90)
-    require("data.translate", options["translate"], "0 or more pixels", 0 <= options["translate"] < math.inf)
-    require("data.crop_prob", options["crop_prob"], "in [0, 1]", 0 <= options["crop_prob"] <= 1)
     require("data.fraction", fraction, "a fraction in (0, 1]", 0 < fraction <= 1)
     require("data.per_class", per_class, "0 with data.fraction", not per_class or fraction == 1)
     own_split = dataset == "emnist" or options["split"] == "balanced"

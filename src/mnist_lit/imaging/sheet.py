@@ -72,8 +72,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
     paper = cv2.morphologyEx(resized, cv2.MORPH_CLOSE, np.ones((stroke, stroke), np.uint8))
     small = np.asarray(cv2.medianBlur(paper, 5), np.uint8).reshape(height, width, -1)
     contrast = np.asarray(np.maximum.reduce(cv2.split(cv2.subtract(paper, resized))), np.uint8)
-    writing = contrast > MIN_WRITING_CONTRAST
-    scene = _Scene(small, resized.reshape(small.shape), contrast, writing, stroke)
+    scene = _Scene(small, resized.reshape(small.shape), contrast, stroke)
     areas = scene.candidates(MIN_AREA[is_photo])
     found = scene.outlines(quadrilateral, areas)
     if found or is_photo:
@@ -81,7 +80,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
         # what is beyond a corner of the table.
         apart = scene._replace(paper=np.asarray(cv2.medianBlur(resized, 5), np.uint8).reshape(small.shape))
         others = scene.outlines(quadrilateral, apart.candidates(MIN_AREA[is_photo]))
-        found = max(found, [corners for corners in others if is_written_on(writing, corners)], key=len)
+        found = max(found, [corners for corners in others if is_written_on(scene.writing, corners)], key=len)
     if found:
         return [_flatten(pixels, corners * scale) for corners in in_reading_order(found)]
     polygons = scene.outlines(polygon, areas) if scale > 1 else []
@@ -94,8 +93,12 @@ class _Scene(NamedTuple):
     paper: Pixels  # (H, W, C), without the writing
     seen: Pixels  # (H, W, C), with it
     contrast: Pixels  # (H, W), of what the closing has removed
-    writing: NDArray[np.bool_]  # (H, W): where that is large
     stroke: int  # greatest width of the writing's strokes, and of strips of table that are taken for some
+
+    @property
+    def writing(self) -> NDArray[np.bool_]:
+        """Where the contrast is that of writing: (H, W)."""
+        return np.asarray(self.contrast > MIN_WRITING_CONTRAST)
 
     def candidates(self, min_area: float) -> list[tuple[Pixels, list[Area]]]:
         """The areas that may be sheets: in brightness and then in color, for each difference that may be an edge."""

@@ -1,6 +1,7 @@
-"""`--resume auto`: find the run to resume and its newest readable checkpoint, hold its folder, restore its logs. A run
-is resumed only if its recipe, the configuration without machine-specific settings, equals the new one exactly, and no
-other process holds it. Only rank 0 searches; `callbacks.resume` tells the other processes."""
+"""Begin a fit in a new run folder or, with `--resume auto`, in that of the run to resume: find its newest readable
+checkpoint, hold its folder, restore its logs. A run is resumed only if its recipe, the configuration without
+machine-specific settings, equals the new one exactly, and no other process holds it. Only rank 0 searches;
+`callbacks.resume` tells the other processes."""
 
 import sys
 from collections.abc import Sequence
@@ -19,18 +20,43 @@ from mnist_lit.runs.folders import (
     CONFIG_YAML,
     LAST_CKPT,
     PREVIOUS_CKPT,
+    all_runs,
     epoch_checkpoints,
+    group_members,
     is_finished,
     recorded_command,
     remove_predictions,
 )
 from mnist_lit.runs.loggers import truncate_logs
 from mnist_lit.runs.metadata import Metadata
+from mnist_lit.runs.new_folder import create_named_run, new_folder, write_first_file
 from mnist_lit.runs.recipes import differences, recipe_options
 from mnist_lit.runs.start import RunStart
 from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
+
+
+def begin_run(
+    logs: Path, config: str, command: str, *, seed: int, group: Path | None, run: Path | None, resume: bool
+) -> tuple[RunStart, FileLock]:
+    """The run to resume, or a new run folder containing config.yaml; and the lock that keeps it for this process.
+    config: the whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a
+    sweep has chosen. Raises InputError if the folder cannot be made, is in use or belongs to a different recipe."""
+    if group:
+        check_same_recipe(group_members(group), config)
+    named = run or (group and group / f"seed_{seed}")
+    candidates = [named] if named else [found for found in all_runs(logs) if found.parent == logs]
+    if resume and (found := find_resumable(candidates, config)):
+        return found
+    if named:
+        folder = create_named_run(named)
+        if not (lock := lock_folder(folder)):
+            raise InputError(f"another process is beginning a run in {folder}")
+    else:
+        folder, lock = new_folder(logs)
+    write_first_file(folder / CONFIG_YAML, f"# {command}\n{config}")
+    return RunStart(folder), lock
 
 
 def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLock] | None:

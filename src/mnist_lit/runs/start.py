@@ -1,4 +1,4 @@
-"""Where a fit begins, see `runs.begin`."""
+"""Where a fit begins, see `runs.resume`."""
 
 import shutil
 from contextlib import suppress
