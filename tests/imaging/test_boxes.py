@@ -76,7 +76,7 @@ def test_boxes_and_circles_around_digits_are_not_zeros(shape: str) -> None:
 
 
 def test_the_walls_between_the_boxes_of_a_date_are_not_ones() -> None:
-    """The lines above and below a year are long enough to be ruled lines, the walls are not."""
+    """The lines above and below a year are long enough to be ruled lines, the upright ones are not."""
     form = page(1200, 450)
     draw = ImageDraw.Draw(form)
     for left, cells in ((60, 2), (240, 2), (420, 4)):
@@ -108,7 +108,7 @@ def test_the_box_that_a_single_digit_touches_does_not_belong_to_it(seven: NDArra
 
 
 def test_separate_bars_that_form_boxes_are_one_digit() -> None:
-    """Such as those of a display. As walls, they would be erased."""
+    """Such as those of a display. As the lines of a box, they would be erased."""
     eight = page(300, 300, 245)
     draw = ImageDraw.Draw(eight)
     for y in (50, 150, 250):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 MAX_EDGE_GAP = 9  # widest gap in an edge, in pixels
 MIN_FILLED = 0.92  # least fraction of its convex hull or its quadrilateral that an area fills
-# How far a polygon may be from an outline, as a fraction of its length. For a quadrilateral they are tried in turn: a
-# finger covers corners.
+# How far a polygon may be from an outline, as a fraction of its length. For a quadrilateral they are tried in turn,
+# since a finger may cover a corner.
 POLYGON_TOLERANCE, CORNER_TOLERANCES = 0.01, (0.03, 0.05, 0.08)
 MAX_HOLES = 0.05  # fraction of a round sheet that is holes: a zero has more
 
@@ -27,8 +27,8 @@ class Area(NamedTuple):
 
 
 def smooth_areas(pixels: Pixels, edge: int, min_area: float) -> list[Area]:
-    """The areas of a picture (H, W, C) where neighbors differ less than at an edge, the largest last. min_area:
-    the smallest area to return, as a fraction of the picture."""
+    """The areas of a picture (H, W, C) without edges, the largest last. edge: least difference of neighbors at an edge,
+    in gray levels. min_area: the smallest area to return, as a fraction of the picture."""
     near = np.ones((3, 3), np.uint8)
     steps = np.maximum.reduce(cv2.split(cv2.subtract(cv2.dilate(pixels, near), cv2.erode(pixels, near))))
     smooth = np.pad((steps < edge)[1:-1, 1:-1], 1).view(np.uint8)  # the picture's border is an edge
@@ -84,7 +84,7 @@ def in_reading_order(found: list[Corners]) -> list[Corners]:
     ]
     rows: list[list[tuple[list[float], Corners]]] = []
     for middle, corners in sorted(kept, key=lambda pair: pair[0][1]):
-        if rows and middle[1] < rows[-1][0][1][:, 1].max():  # above the lower end of the row's first
+        if rows and middle[1] < rows[-1][0][1][:, 1].max():  # above the bottom of the row's first one
             rows[-1].append((middle, corners))
         else:
             rows.append([(middle, corners)])

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.stroke_width import Mask
 
 MAX_COMPONENTS = 1000  # the largest of a page; the rest is dust or texture
-MAX_BOXES = 8  # area of all their boxes together, in pictures: hatching has many long ones that overlap
+MAX_BOXES = 8  # greatest total area of their boxes, in pictures: hatching has many long ones that overlap
 MAX_ASPECT = 1.7  # greatest width of one digit, in heights
 # Fractions of a digit's longer side, or of the page's typical digit height.
 MAX_SPECK = 0.12  # largest dust
 STROKE_GAP = 0.25  # widest gap between two strokes of a digit
-MAX_FRAGMENT = 0.6  # height of the tallest part of a digit
+MAX_FRAGMENT = 0.6  # greatest height of a fragment of a digit
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # equal only to itself: two may have the same box
@@ -116,7 +116,7 @@ def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
 
 
 def text_height(one: Component) -> int:
-    """A component's size, or its height if it is wider than any digit, since it is several that touch."""
+    """A component's size, or its height if it is wider than any digit and so several that touch."""
     return one.height if one.width > MAX_ASPECT * one.height else one.size
 
 
@@ -129,7 +129,7 @@ def typical_height(found: Sequence[Component]) -> float:
 
 
 def erase(mask: Mask, parts: Sequence[Component]) -> Mask:
-    """The ink without that of some components."""
+    """The ink without these components."""
     if not parts:
         return mask
     kept = mask.copy()
@@ -139,7 +139,7 @@ def erase(mask: Mask, parts: Sequence[Component]) -> Mask:
 
 
 def union(parts: Sequence[Component]) -> Component:
-    """Components as one."""
+    """Several components as one."""
     if len(parts) == 1:
         return parts[0]
     boxes = np.array([one.box for one in parts])

@@ -13,7 +13,7 @@ from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes
 from mnist_lit.imaging.single_digit import CUT_OFF_WEIGHT, SECOND_COST, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
-MIN_CERTAINTY = 0.9  # below this, ink and paper may be mixed up
+MIN_CERTAINTY = 0.9  # below this, ink and paper may be swapped
 MIN_SPANNED = 0.9  # fraction of each side that a cropped digit spans
 MAX_RIM_INK = 0.5  # fraction of the border that a cropped digit covers
 MAX_RIM = 0.12  # depth of the rim in which a cell's lines run, as a fraction of the side
@@ -41,7 +41,7 @@ class FoundInk(NamedTuple):
 
 def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit]]:
     """Hypotheses about the ink of the one digit, dark on light, with the digits in each. certainty: that ink and paper
-    are not mixed up; see `dark_on_light`."""
+    are not swapped; see `dark_on_light`."""
     first = first_ink(gray, DIGIT)
     rim = border_coverage(first[0].mask) if first else 0.0
     doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or corners(first[0].mask) > 2
@@ -50,18 +50,18 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
     if doubtful and other:
         inverse = FoundInk(refine_ink(255 - gray, *other, DIGIT))
-        mixed_up = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
-        inks = [*(one.less_likely(mixed_up) for one in inks), inverse.less_likely(not mixed_up)]
+        swapped = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
+        inks = [*(one.less_likely(swapped) for one in inks), inverse.less_likely(not swapped)]
     if first:
         inks = _with_framed_ink(gray, inks)
     inks = cropped + [one.less_likely(bool(cropped)) for one in inks]
     found = [(one, single_digit_hypotheses(one.ink)) for one in inks]
-    # Try only one: if the digit is joined to a shadow, the faint ink that continues it is the shadow's edge.
+    # Try only one of these: if the digit is joined to a shadow, faint ink that continues it is the shadow's edge.
     return _with_thin_strokes(gray, found) or _with_faint_strokes(found) or found
 
 
 def _with_framed_ink(gray: Gray, inks: list[FoundInk]) -> list[FoundInk]:
-    """The inks and, if the first one frames the picture, the ink inside, which is likelier if there is only a frame."""
+    """The inks and, if the first one frames the picture, the ink inside; that is likelier if the first is a frame."""
     mask, scale = inks[0].ink.mask, inks[0].ink.scale
     depths = frame_depths(mask)
     top, bottom, left, right = (round(scale * (depth + bool(depth))) for depth in depths)
@@ -120,7 +120,7 @@ def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
 # around the picture, it is like any other digit.
 def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
     """The ink of a digit that fills the picture, dark on light or the reverse; empty if no digit seems to. first and
-    other: a first look at the picture, and at its inverse if ink and paper may be mixed up."""
+    other: `first_ink` of the picture, and of its inverse if ink and paper may be swapped."""
     versions, inverse = [], 255 - gray
     if first and fills_picture(first[0].mask) and not _has_clear_digit(first[0].mask):
         versions.append((gray, first[1]))
@@ -128,7 +128,7 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
         versions.append((inverse, other[1]))
     elif (
         not first and min(gray.shape) <= MAX_ALL_EDGES_SIDE and np.ptp(gray) >= MIN_ALL_EDGES_RANGE
-    ):  # it all seemed to be noise
+    ):  # `first_ink` took everything for noise
         order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
         versions = [(one, np.full((1, 1), np.quantile(border(one), PAPER_QUANTILE), np.uint8)) for one in order]
     margin = max(2, round(CROP_MARGIN * max(gray.shape)))

@@ -24,14 +24,14 @@ from mnist_lit.imaging.stroke_width import Mask
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
-MAX_PAGE_DIGIT = 0.15  # a digit whose longer side is below this fraction of the picture's is read better as on a page
-MIN_FILLING = 0.9  # least fraction of the width and of the height of a picture that is cropped to its digit
-MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of that of the two together
-MAX_LIGHT_GAP = 0.02  # from the border to what may be light, as a fraction of the longer side
-MIN_MAIN_INK = 0.8  # least fraction of the ink in the largest piece of a digit that may be alone on a page
+MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
+MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
+MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
+MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
+MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
 MIN_DIFFERENCE_OF_TWO = 0.3  # of the gray levels of two digits, as a fraction of one's; otherwise they are the same
-# Least sharpness of the edges of ink; a coarse look blurs the small digits of a page.
+# Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
 
 
@@ -67,7 +67,7 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
 
 
 def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
-    """The hypotheses about each sheet of paper in a photo or, without any, about the whole picture."""
+    """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture."""
     reduced = reduced_picture(picture, PAGE_SIDE)
     if (image := in_mnist_format(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
@@ -83,9 +83,9 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
     return written or [hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)]
 
 
-def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
-    """Hypotheses about the one digit of the reduced picture. least: the fraction of the ink that its largest piece must
-    have."""
+def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
+    """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the picture's ink in a
+    digit's largest piece."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
     gray, certainty = _unruled(reduced.pixels, DIGIT)
     if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
@@ -94,18 +94,18 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
     drawn: list[tuple[int, float, Box, Drawing]] = []
     for number, ((ink, top, left, cost), (digits, _)) in enumerate(inks):
-        enough = least * np.count_nonzero(ink.mask)
-        ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= enough]
+        least = min_main_ink * np.count_nonzero(ink.mask)
+        ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= least]
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
         drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
-    far = MAX_LIGHT_GAP * max(reduced.size)
+    far = MAX_SHADOW_GAP * max(reduced.size)
     sharp = {
         number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.border_distance(box) > far
     }
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     for number, cost, box, drawing in drawn:
-        # What is blurred, and lies at the border, may be a shadow if other ink is sharp.
+        # Blurred ink at the border may be a shadow if other ink is sharp.
         may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.border_distance(box) <= far
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for place, image in enumerate(images):
@@ -118,9 +118,9 @@ def _coarse_hypotheses(picture: Picture, least: float = 0.0) -> Hypotheses:
     return hypotheses
 
 
-# A page is searched in more detail and with a smaller window. So the digit of a large picture is also looked for as the
-# only one of a page, where small digits, and digits beside the edge of a shadow, are found more surely; so is a digit
-# that may be joined to ink at the border.
+# A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
+# shadow, more reliably. So a large picture is also searched as a page, and so is one whose digit may be joined to ink
+# at the border. The result counts if the page has exactly one digit.
 def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
@@ -164,15 +164,15 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
 
 
 class _Page(NamedTuple):
-    """The digits that a page may have."""
+    """The digits that a page may have, before they are drawn."""
 
     ink: Ink
     digits: list[Component]
-    lines: list[list[Choice]]  # between them
-    margin: int  # pixels around the page that the ink includes
+    lines: list[list[Choice]]  # for each line of text, the choices between them
+    margin: int  # pixels around the page that the ink's mask includes
 
     def drawn(self, picture: ReducedPicture) -> Hypotheses:
-        """The same with the digits drawn."""
+        """Hypotheses with each digit drawn, and once more with faint strokes unless these join it to other ink."""
         offset = -self.margin, -self.margin
         drawn = picture.draw(self.ink, self.digits, *offset)
         out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
@@ -230,9 +230,9 @@ def _whole_page(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[f
     choices = zip(single.lines[0], single.found, strict=True) if single.lines and not single.beside else ()
     for place, (choice, digit) in enumerate(choices, len(found)):
         left, top, right, bottom = digit.box
-        wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two that touch are wider than high
+        wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two digits that touch are wider than tall
         different = abs(images - digit.image).sum(axis=(1, 2)) >= MIN_DIFFERENCE_OF_TWO * digit.image.sum()
-        if different.all():  # otherwise the page's best path has judged it
+        if different.all():  # otherwise it is one of the page's own choices already
             wholes.append((choice.cost + WIDTH_COST * max(0.0, wide), place))
     return wholes
 
@@ -244,8 +244,8 @@ def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, floa
 
 
 def _is_smooth(gray: Gray) -> bool:
-    """Whether a picture has only light and shadows, since even its sharpest edges are too soft for ink. The edges of
-    tiny pictures are too few to tell."""
+    """Whether a picture has only light and shadows: even its sharpest edges are too soft for ink. Tiny pictures have
+    too few edges to tell."""
     return max(gray.shape) >= DIGIT.coarse_side and edge_sharpness(gray) < MIN_SHARPNESS
 
 

@@ -19,7 +19,7 @@ MAX_DARKER = 0.1  # paper is at most this fraction darker than the fit
 MIN_UNEVEN = 0.2  # light that varies by a smaller fraction is kept
 MIN_EXPLAINED = 0.75  # fraction of the paper that the fit must explain: it cannot follow the edge of a shadow
 HEADROOM = 1.1  # by which evened paper stays below white, so that its noise is not cut off
-MIN_LIGHT = 0.2  # light below this fraction of the brightest is evened out no further
+MIN_LIGHT = 0.2  # fraction of the brightest light below which darkness is not evened out further
 QUARTILES = 3.14  # a standard deviation of normal noise, in lower quartiles of its absolute values: 1 / 0.3186, not π
 MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
@@ -38,7 +38,7 @@ class SearchScale(NamedTuple):
 
     window: float  # what is wider is background
     min_size: float  # the least size of any writing
-    coarse_side: int  # the longer side in pixels for a first look
+    coarse_side: int  # the longer side in pixels for the coarse first pass
     min_stroke: int  # the least stroke width in pixels after a picture is reduced
 
 
@@ -47,7 +47,7 @@ DIGIT, PAGE = SearchScale(0.5, 0.25, 160, 3), SearchScale(0.15, 0.02, 800, 4)
 
 def dark_on_light(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> tuple[Gray, float]:
     """A picture, uint8 (H, W) or (H, W, 3), as gray (H, W) with dark ink on evenly lit paper; and how certain it is,
-    from 0 to 1, that ink and paper are not mixed up."""
+    from 0 to 1, that ink and paper are not swapped."""
     gray = to_gray(pixels, search)
     lightness = max((ink_lightness(gray, each) for each in dict.fromkeys((DIGIT, search))), key=abs)
     return 255 - gray if lightness > 0 else even_light(gray), abs(lightness)
@@ -86,8 +86,8 @@ def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _first_component(colors: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
-    """The first principal component of (H, W, 3), brighter upwards, (3,), its absolute values summing to 1; and whether
-    the colors differ much along the second one, too."""
+    """The first principal component (3,) of colors (H, W, 3), its sign such that it grows with brightness and its
+    absolute values summing to 1; and whether the colors differ much along the second one, too."""
     covariance = np.cov(colors.reshape(-1, 3), rowvar=False, bias=True)
     variances, axes = np.linalg.eigh(covariance + 1e-3 * np.outer(LUMA, LUMA))  # decides if there is only one color
     weights = axes[:, -1] / np.abs(axes[:, -1]).sum()
@@ -114,11 +114,11 @@ def ink_lightness(gray: Gray, search: SearchScale = DIGIT) -> float:
     return -float(votes.sum() / max(np.abs(votes).sum(), 1e-9))
 
 
-# Light from a window or a lens that darkens the corners changes the paper smoothly, like a polynomial in x and y. It is
-# fitted to the picture without thin strokes (a closing, which is too bright along a dark border, so the fit leaves that
-# out). Other ink, shadows and tables are darker than the fit, so they are left out, and the fit is repeated.
+# A window's light, and a lens that darkens the corners, change the paper's brightness smoothly, like a polynomial in x
+# and y. It is fitted to a closing, which has no thin strokes but is too bright along a dark border, so the fit leaves
+# the border out. Other ink, shadows and tables are darker than the fit, so they are left out, and the fit is repeated.
 def even_light(gray: Gray) -> Gray:
-    """Divide a picture (H, W) by the light on its paper if that is uneven."""
+    """Divide a picture (H, W) by the light on its paper if the light is uneven."""
     small = reduce(gray, -(-max(gray.shape) // (4 * LIGHT_POINTS)))
     reach = max(small.shape) // LIGHT_POINTS * 4 + 1
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))

@@ -22,7 +22,7 @@ class FoundDigit(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Pieces `first` … `stop - 1` of a line of text as one digit, or as nothing."""
+    """Pieces `first` … `stop - 1` of a line of text, read as one digit or left out."""
 
     first: int
     stop: int
@@ -70,7 +70,7 @@ class Hypotheses(NamedTuple):
         return chosen
 
     def _in_words(self, line: Sequence[Choice], path: Sequence[Choice], rejected: Sequence[bool]) -> set[int]:
-        """The digits on a path through a line of text that belong to words, to which pieces that are left out count."""
+        """The digits on a path through a line of text that belong to words; pieces that are left out count, too."""
         pieces: dict[int, int] = {}  # the first hypothesis about each
         for first, stop, _, digit in line:
             if stop == first + 1 and digit is not None:
@@ -80,7 +80,7 @@ class Hypotheses(NamedTuple):
         return set(itertools.compress(places, found))
 
     def _without_text(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
-        """The same without small print, and with each heading as a word."""
+        """The chosen digits without small print, and with each heading marked as a word."""
         lines, letters = np.array([(one.line, rejected[one.digit] or one.in_word) for one in chosen]).reshape(-1, 2).T
         boxes = np.array([self.found[one.digit].box for one in chosen]).reshape(-1, 4)
         printed = small_print(lines, boxes[:, 3] - boxes[:, 1], letters.astype(bool))
@@ -91,7 +91,7 @@ class Hypotheses(NamedTuple):
         return [one._replace(line=numbers[one.line], in_word=one.in_word or one.line in words) for one in kept]
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
-        """Whether at least half of the others lie within a digit, and it is likelier than their median."""
+        """Whether at least half of the others lie within a digit that is likelier than their median."""
         left, top, right, bottom = self.found[digit].box
         boxes = np.array([self.found[other].box for other in others])
         x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2

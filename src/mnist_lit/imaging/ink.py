@@ -13,7 +13,7 @@ from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strengt
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
-WINDOW_STROKES = 8  # window in stroke widths, once they are known; what is longer and straight may be a ruled line
+WINDOW_STROKES = 8  # window in stroke widths, once these are known; longer straight ink may be a ruled line
 MIN_CONTRAST = 12.0  # least contrast of ink, in gray levels
 MAX_LENGTH = 3.5  # longest stroke, in windows
 MIN_SEEDED = 0.25  # least fraction of a stroke's ink that is above the threshold
@@ -21,11 +21,11 @@ MIN_LOCAL = 0.5  # least local threshold, as a fraction of the global one
 FADED_LEVEL = 0.35  # local threshold, as a fraction of the strongest ink nearby
 PALEST = 1 / 3  # strength, instead of 1, down to which faint strokes are followed
 PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
-MAX_SIZE_RATIO = 2.0  # factor by which writing in a paler ink may differ
+MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a paler ink may differ
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
-MAX_ALONG = 0.6  # fraction of its own longer side above which such ink lies along the border
-MAX_BROAD = 2.0  # wider strokes, as a multiple of the third quartile, do not count
+MAX_ALONG = 0.6  # fraction of its own longer side above which ink along the border is one of these, too
+MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
 # Factor on darkness by the paper's gray level; constant below 64, so that noise in deep shadow is not amplified.
 AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
@@ -67,7 +67,7 @@ def find_ink(gray: Gray, search: SearchScale = DIGIT) -> Ink | None:
 
 
 def first_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
-    """All dark ink of the reduced picture, written or not, and the background."""
+    """The coarse first pass: all dark ink of the reduced picture, written or not, and the background."""
     scale = -(-max(gray.shape) // search.coarse_side)
     gray = reduce(gray, scale)
     size = search.window * max(gray.shape)
@@ -76,8 +76,8 @@ def first_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
 
 
 def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
-    """The steepest rise from paper to ink within three pixels of a first look, as a fraction of the whole rise: from 0
-    for a smooth shadow to 1 for a sharp stroke; 1 also for noise in which no edge stands out, as in a dithered scan."""
+    """The steepest rise from paper to ink within three pixels of the coarse picture, as a fraction of the whole rise:
+    from 0 for a smooth shadow to 1 for a sharp stroke; 1 also for noise without edges, as in a dithered scan."""
     gray = reduce(gray, -(-max(gray.shape) // search.coarse_side))
     middle, weight, noise = edges(_contrast(gray, search.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
@@ -97,8 +97,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
         if scale < ink.scale:
             gray = reduce(original, scale)
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
-        # The threshold follows the strongest edges, so fainter writing appears once the surroundings are paper. If
-        # none does, they were the writing.
+        # The threshold follows the strongest edges, so fainter writing appears once the surroundings are replaced by
+        # paper. If none does, the surroundings were the writing.
         cleared = _clear(gray, outside, paper) if outside.any() else gray
         again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again[0].mask, search.min_size)):
@@ -109,7 +109,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
 
 
 def _clear(gray: Gray, outside: Mask, paper: Gray) -> Gray:
-    """A picture (H, W) with paper instead of what is `outside`. Both may have a lower resolution."""
+    """A picture (H, W) with `paper` where `outside` is true. Both may have a lower resolution."""
     size = gray.shape[::-1]
     where = cv2.resize(outside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return np.where(where, cv2.resize(paper, size, interpolation=cv2.INTER_LINEAR), gray)
@@ -118,7 +118,7 @@ def _clear(gray: Gray, outside: Mask, paper: Gray) -> Gray:
 # Where a pen hardly touches the paper, a stroke may have a tenth of its usual contrast. Shadows' edges, what shows
 # through the paper and JPEG's artifacts are as pale, so the network chooses between this ink and the usual one.
 def follow_faint_strokes(ink: Ink) -> Ink | None:
-    """Extend the ink along much paler strokes that continue it; None if there is nothing as pale beyond its edges."""
+    """Extend the ink along much paler strokes that continue it; None if there are none beyond its edges."""
     reach = 2 * round(ink.stroke / 4) + 3
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     if not (beyond & (ink.strength >= PALEST)).any():
@@ -179,7 +179,7 @@ def _extract(
     gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False
 ) -> tuple[Ink, Gray] | None:
     """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels;
-    and the background. longest: size of the largest digit. strong: strong edges alone set the threshold."""
+    and the background. longest: greatest size of a digit. strong: only strong edges set the threshold."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     strength, paper = _contrast(gray, window)
@@ -188,7 +188,7 @@ def _extract(
     threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
     some = sample(strength)
     below = some[some <= threshold]
-    lift = quantile(below, 0.5) if below.size else 0.0  # noise lifts a closing
+    lift = quantile(below, 0.5) if below.size else 0.0  # by which noise raises the closing above the paper
     strength -= lift
     threshold -= lift
     table = paper < TABLE_BRIGHTNESS * quantile(sample(paper), 0.75)
@@ -201,7 +201,7 @@ def _extract(
     peak = cv2.dilate(strength, np.ones((reach, reach), np.uint8))
     local = np.clip(FADED_LEVEL * peak, max(MIN_LOCAL * threshold, MIN_SIGMAS * noise), threshold)
     strength /= local
-    if table.any():  # and its blurred edge, where dark spots have no paper around them
+    if table.any():  # erase it with its blurred edge, where dark spots have no paper around them
         edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
         strength[cv2.dilate(table.view(np.uint8), edge) > 0] = 0
         mask &= strength > 0
@@ -211,8 +211,8 @@ def _extract(
     if paler := _paler_writing(labels, stats, seeds, pale, stroke):
         seeds[paler] = stats[paler, 4]
         mask |= np.isin(np.arange(len(stats)), paler)[labels]
-    # Ink that runs across the page is the paper's ruling, whose many edges have lowered the threshold, so extract again
-    # by strong edges. Ink across the page that is then still below the threshold is not a stroke fading out.
+    # Ink across the whole page is the paper's ruling, whose many edges have lowered the threshold, so extract again by
+    # strong edges. Ink across the page that is then still below the threshold is not a stroke fading out.
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
     across &= seeds > 0
     if not strong and across.any():

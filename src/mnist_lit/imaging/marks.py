@@ -1,5 +1,5 @@
-"""What is written among the digits of a line but is not one: commas, lines below digits, slashes, brackets and plus
-signs. NumPy only."""
+"""Marks in a line of digits that are not digits: commas, lines below digits, slashes, brackets and plus signs. NumPy
+only."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ import numpy as np
 from mnist_lit.imaging.components import MAX_FRAGMENT, STROKE_GAP, Component, overlaps, strokes_across
 
 # Fractions of the typical digit height.
-MAX_COMMA, MAX_BLANK, MAX_PLUS = 0.55, 0.15, 0.75  # heights of the highest comma, line below a digit, and plus sign
+MAX_COMMA, MAX_BLANK, MAX_PLUS = 0.55, 0.15, 0.75  # greatest height of a comma, a line below a digit, a plus sign
 # Of a slash or a bar, which looks like a tall 1, and of a bracket, which bends.
 MIN_SIGN, MIN_PAST = (1.4, 1.2), (0.1, 0.05)  # least height; how far it begins above its neighbors, and ends below
-MIN_HIGHER_AT_END = 0.1  # at the end of a number, where a 1 is likelier
+MORE_AT_END = 0.1  # added to the least height at the end of a number, where a 1 is likelier
 # Of the sign itself.
 MAX_COMMA_WIDTH, MIN_BLANK_WIDTH = 0.8, 5.0  # of a comma and of a line below a digit, as fractions of their heights
 MAX_SIGN_WIDTH, MAX_PLUS_ASPECT = 0.6, 1.5  # of a slash, as a fraction of its height; of a plus sign's sides
@@ -21,7 +21,7 @@ MIN_PLUS_SIDE, MAX_CORNER_INK = 6, 0.06  # least size of a plus sign in pixels; 
 
 
 def find_blanks(found: Sequence[Component], typical: float) -> list[Component]:
-    """The lines on which single digits are written, as on a form with one for each digit."""
+    """The blanks of a form: short lines, each below a single digit."""
     lines = [one for one in found if one.height <= MAX_BLANK * typical and one.width >= MIN_BLANK_WIDTH * one.height]
     tall = [one for one in found if one.height >= MAX_FRAGMENT * typical] if lines else []
     return [line for line in lines if any(_is_below(line, digit) for digit in tall)]
@@ -50,7 +50,7 @@ def find_signs(found: Sequence[Component], typical: float, stroke: float) -> lis
 
 
 def _is_plus(one: Component) -> bool:
-    """Whether a component is a cross: about as wide as high, with ink at the ends of its middle row and column only."""
+    """Whether a component is a cross: about as wide as tall, with ink at the ends of its middle row and column only."""
     if not 1 / MAX_PLUS_ASPECT < one.width / one.height < MAX_PLUS_ASPECT or one.size < MIN_PLUS_SIDE:
         return False
     rows, columns = (slice(round(0.3 * side), round(0.7 * side)) for side in one.mask.shape)
@@ -75,7 +75,7 @@ def _exceeds_neighbors(one: Component, tall: Sequence[Component], typical: float
         if beside := [other for other in side if -overlaps(one, other)[1] < typical]:
             near.append(max(beside, key=lambda other: overlaps(one, other)[1]))
     bends = _bend(one) >= MIN_BEND
-    least, past = MIN_SIGN[bends] + MIN_HIGHER_AT_END * (len(near) < 2), MIN_PAST[bends] * typical
+    least, past = MIN_SIGN[bends] + MORE_AT_END * (len(near) < 2), MIN_PAST[bends] * typical
     exceeds = all(one.top < other.top - past and one.bottom > other.bottom + past for other in near)
     return bool(near) and exceeds and one.height >= least * typical
 

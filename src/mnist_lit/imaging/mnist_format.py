@@ -16,8 +16,8 @@ STROKE_WIDTH = (2.2, 3.2)  # mean stroke widths in the box between which half of
 DRAWN_SIZE = 100  # longer side of a digit in pixels while its strokes are normalized, before it is scaled into the box
 MIN_GRAY = 0.2  # least fraction of gray pixels in the ink of an MNIST digit: its strokes are antialiased
 MIN_INK = 200  # the darkest pixel of the faintest MNIST digit
-EDGE_BAND = 0.25  # of strengths around the edge of a stroke, as a fraction of the edge's
-# Of the edges in a drawn digit: least width of those that are sharpened, and greatest width that they are sharpened by.
+EDGE_BAND = 0.25  # half the width of a band of strengths around that of a stroke's edge, as a fraction of it
+# Of the edges in a drawn digit, in pixels: width from which they count as blurred, and the greatest that is sharpened.
 MIN_BLURRED_EDGE, MAX_SHARPENED_EDGE = 12, 25
 SHARPENING = 3  # strength of the unsharp mask
 ROTATION_ZOOM = 3  # enlargement of a digit that is rotated
@@ -63,7 +63,7 @@ def rotate(image: DigitImage, degrees: float) -> DigitImage:
 
 
 class Drawing(NamedTuple):
-    """A digit as it lies in the picture, enlarged or reduced."""
+    """A digit alone, as it lies in the picture, scaled to DRAWN_SIZE."""
 
     strength: NDArray[np.float32]  # (H, W), see `Ink`; the longer side of the ink is DRAWN_SIZE
     edges: float  # their width in pixels
@@ -77,7 +77,7 @@ class Drawing(NamedTuple):
         """The digit in MNIST's format and stroke width."""
         return _with_usual_strokes(self.strength)
 
-    # Where a picture is out of focus, loops and gaps are filled. Unsharp masking opens them again.
+    # In a picture that is out of focus, ink fills loops and gaps. Unsharp masking opens them again.
     def sharpened(self) -> DigitImage:
         """The same, sharpened."""
         sigma = min(self.edges, MAX_SHARPENED_EDGE) / 2

@@ -19,15 +19,16 @@ MIN_PANELS = 0.01  # least fraction of the picture in panels
 MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of the longer side; at least 3 pixels
 # Least fractions of a panel's sides, and of its area, that differ from the margin.
 MIN_STRAIGHT, MIN_DIFFERENT = 0.95, 0.55
-MAX_LABEL = 0.25  # height of the highest label, as a fraction of the lowest panel's
-MIN_BUTTON_WIDTH = 1.3  # of an app's button, which is as low as a label, in its heights
+MAX_LABEL = 0.25  # greatest height of a label, as a fraction of a panel's
+MIN_BUTTON_WIDTH = 1.3  # least width of an app's button, which is as short as a label, in its heights
 PANEL_INSET = 0.01  # by which a panel is cropped, as a fraction of its shorter side; at least a pixel
 
 
 # A dark rectangle on a light margin looks like ink, and its digit like a hole. Only a figure has a margin without any
 # noise and rectangles that are exactly upright, with nothing beside them but labels.
 def find_panels(pixels: Pixels) -> list[Sheet]:
-    """The rectangles on a plain margin, (H, W) or (H, W, 3), in reading order, if there is something in them."""
+    """The rectangles on a plain margin of a picture, (H, W) or (H, W, 3), in reading order, if there is something in
+    them."""
     margin = border(pixels)
     if np.ptp(margin, axis=0).max() > MAX_MARGIN_RANGE:
         return []
@@ -44,12 +45,12 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     _, _, boxes, _ = cv2.connectedComponentsWithStats(solid)
     panels = [box for box in boxes[1:, :4].tolist() if _is_panel(pixels, different, solid, *box)]
     # The bowl of a label's letter may be solid, too.
-    highest = max((height for *_, height in panels), default=0)
-    panels = [box for box in panels if box[3] > MAX_LABEL * highest or min(box[2:]) >= IMAGE_SIZE]
+    tallest = max((height for *_, height in panels), default=0)
+    panels = [box for box in panels if box[3] > MAX_LABEL * tallest or min(box[2:]) >= IMAGE_SIZE]
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
     _, _, labels, _ = cv2.connectedComponentsWithStats(different)
-    panels = [box for box in panels if box[3] > MAX_LABEL * highest or box[2] < MIN_BUTTON_WIDTH * box[3]]
+    panels = [box for box in panels if box[3] > MAX_LABEL * tallest or box[2] < MIN_BUTTON_WIDTH * box[3]]
     if not panels or labels[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
         return []
     corners = [

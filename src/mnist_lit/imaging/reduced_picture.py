@@ -18,7 +18,7 @@ Picture = Image.Image | NDArray[np.uint8]
 
 
 class ReducedPicture(NamedTuple):
-    """A picture's pixels; boxes and sizes are the original's."""
+    """A picture of limited size; the boxes and sizes that it returns are the original's."""
 
     pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3)
     scale: tuple[float, float]  # original pixels per pixel, across and down
@@ -39,7 +39,7 @@ class ReducedPicture(NamedTuple):
         return min(left, top, width - right, height - bottom)
 
     def draw(self, ink: Ink, digits: Sequence[Component], top: int = 0, left: int = 0) -> list[tuple[Box, Drawing]]:
-        """Draw digits whose ink starts at these pixels of the reduced picture; each with its box."""
+        """Draw digits, each with its box in the original. top, left: where the ink's mask starts in the reduced one."""
         strength = with_margin(ink.strength, 2)
         drawn = []
         for digit in digits:

@@ -15,13 +15,13 @@ from mnist_lit.imaging.stroke_width import Mask
 Values = NDArray[np.float64]
 
 MIN_RULED_SIDE = 320  # longer side in pixels of the smallest picture that may show a page's ruling
-REDUCED_SIDE = 800  # longer side in pixels of the reduced picture in which lines are looked for
+REDUCED_SIDE = 800  # longer side in pixels of the reduced picture that is searched for lines
 # In pixels of the reduced picture.
-STRIP_WIDTH = 16  # of the strips in which lines are looked for
+STRIP_WIDTH = 16  # of the strips that are searched for lines
 MAX_THICKNESS = 8  # of a line or a dot
-MAX_STRAY = 1.5  # from a line to its curve
-MAX_TREND_ERROR = 0.75  # from the curves to their trend, on average
-MIN_LINE_DISTANCE = 2
+MAX_STRAY = 1.5  # greatest distance of a line's rows from its curve
+MAX_TREND_ERROR = 0.75  # greatest mean distance of the curves from their trend
+MIN_LINE_DISTANCE = 2  # between two lines
 # Of a line's rows and strips.
 SIGMAS_TO_TENTH = 1.28  # standard deviations of normal noise from its 10 % quantile to its median
 MIN_DARKNESS = 3.0  # of a line, in gray levels
@@ -29,13 +29,13 @@ MIN_COLUMNS = 0.75  # least fraction of a strip's columns that shows a line
 LINE_EDGE = 0.3  # darkness of a line's edge, as a fraction of its greatest
 # Least fraction of the strips that shows a guide line, if there are many and if there are few.
 MIN_GUIDE_LENGTH, MIN_LENGTH_OF_FEW = 0.75, 0.95
-FEW_GUIDES, MANY_GUIDES = 3, 5  # of these guide lines, which determine the curve of all lines
+FEW_GUIDES, MANY_GUIDES = 3, 5  # least number of few and of many guide lines, which determine the curve of all lines
 MIN_COVERED, MIN_STRIPS = 0.35, 4  # least fraction of the strips, and least number of strips, that show any other line
 MAX_LINE_RATIO = 2.0  # how many times as thick and dark as the usual one such a line may be
 MAX_INK = 0.75  # greatest brightness of ink on a line, relative to the line's
 LINE_SAMPLES = 31  # of a line's brightness, 8 pixels apart
 # Of dots.
-MIN_PAPER_DOTS, DOT_SAMPLE = 40, 100  # least number; how many of them are looked at
+MIN_PAPER_DOTS, DOT_SAMPLE = 40, 100  # least number; how many of them are measured
 MIN_COMPACT = 0.6  # least width, as a fraction of the height, and least area, as a fraction of the box
 MAX_DOT_DEVIATION = 0.15  # fraction by which their distances may differ
 MIN_REGULAR = 0.7  # least fraction of such distances
@@ -50,12 +50,12 @@ class Line(NamedTuple):
     thickness: int  # in pixels
 
 
-# Lines are looked for in narrow strips, since they are seldom exactly horizontal. A row of a strip that is darker than
-# the paper above and below, in most columns, is part of a line or of a digit. Those of digits seldom continue from
-# strip to strip. Those that do are the guide lines. How their slope and bend change from the top of the page to the
-# bottom (perspective) predicts the curve of a line at any height; summed along it, even a line that digits interrupt
-# stands out. Each pixel of a line is then interpolated from those above and below, so that strokes across the line
-# continue, unless it is darker than the line: then it belongs to a stroke along the line.
+# The search uses narrow strips, since lines are seldom exactly horizontal. A row of a strip that is darker than the
+# paper above and below, in most columns, is part of a line or of a digit. Digits seldom continue from strip to strip;
+# lines that continue across most of the page are the guide lines. How their slope and bend change from the top of the
+# page to the bottom (perspective) predicts the curve of a line at any height; summed along it, even a line that digits
+# interrupt stands out. Each pixel of a line is then interpolated from those above and below, so that strokes across the
+# line continue, unless it is darker than the line: then it belongs to a stroke along the line.
 def remove_ruling(gray: Gray) -> Gray:
     """A picture (H, W), dark on light, without what is printed on its paper: five or more lines across the page, or
     three from border to border, within 8° of horizontal or vertical; or regular dots."""
@@ -123,14 +123,14 @@ def _curves(peaks: Mask, x: Values) -> Values:
     """The curve that a line at each level has, or would have, judging by the longest ones: bend, slope and level,
     (N, 3), see `Line`; empty if these are too few, or are writing. x: each strip's position, (strips,)."""
     chains = _chains(peaks, x, MIN_GUIDE_LENGTH)
-    if len(chains) < MANY_GUIDES:  # three ones may nearly fill a picture
+    if len(chains) < MANY_GUIDES:  # they may be three 1s that nearly fill the picture, so they must be longer
         chains = _chains(peaks, x, MIN_LENGTH_OF_FEW)
     if len(chains) < FEW_GUIDES:
         return np.empty((0, 3))
     bends, slopes, levels = chains.T
     bending, sloping = np.polyfit(levels, bends, 1), np.polyfit(levels, slopes, 1)
     away = np.abs(np.polyval(bending, levels) - bends) + np.abs(np.polyval(sloping, levels) - slopes)
-    if away.mean() > MAX_TREND_ERROR:  # they are writing, such as three tall ones
+    if away.mean() > MAX_TREND_ERROR:  # they are writing, such as three tall 1s
         return np.empty((0, 3))
     level = np.arange(-len(peaks) // 8, len(peaks) + len(peaks) // 8)
     return np.stack((np.polyval(bending, level), np.polyval(sloping, level), level), axis=1)
@@ -192,7 +192,7 @@ def _chains(peaks: Mask, x: Values, fraction: float) -> Values:
 
 
 def _bridge(gray: Gray, rows: Values, reach: int) -> None:
-    """Replace pixels within `reach` of a line by those above and below. rows: the line's in each column, (W,)."""
+    """Interpolate the pixels within `reach` of a line, in place. rows: the line's row in each column, (W,)."""
     columns = np.arange(gray.shape[1])
     around = np.round(rows).astype(int) + np.arange(-reach - 1, reach + 2)[:, None]
     inside = (around >= 0) & (around < len(gray))

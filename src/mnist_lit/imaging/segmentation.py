@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.boxes import box_walls, frames, walls
+from mnist_lit.imaging.boxes import box_lines, frame_lines, frames
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
     MAX_COMPONENTS,
@@ -32,49 +32,49 @@ from mnist_lit.imaging.ruling import ruled_lines
 from mnist_lit.imaging.stroke_width import ink_distances, stroke_width
 from mnist_lit.imaging.text_lines import find_drawings, lines_with_heights
 
-MAX_CHOICES = 1000  # hypotheses about a page; where there are more, each component is taken as one digit
+MAX_CHOICES = 1000  # hypotheses about a page; if there are more, each component is read as one digit
 MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
 # Fractions of the picture's side.
-MIN_TABLE_LINE, MIN_SHORT_LINE = 0.25, 0.1  # shortest ruled line; shortest one that is far longer than the digits
+MIN_TABLE_LINE, MIN_SHORT_LINE = 0.25, 0.1  # shortest ruled line; shortest one if it is far longer than the digits
 MIN_BESIDE_DRAWING = 0.01  # smallest writing beside a drawing
 # Fractions of the page's typical digit height.
 MAX_STRAIGHT_STROKE, MIN_UNDERLINE = 2.0, 3.0  # longest stroke of a digit; shortest line below a column of numbers
-MIN_WIDE = 0.8  # width from which on a component may be two digits
-MIN_BLOT = 2.5  # height of the lowest blot
+MIN_WIDE = 0.8  # least width of a component that may be two digits
+MIN_BLOT = 2.5  # least height of a blot
 MIN_TWO_LINES, MAX_TWO_LINES = 1.45, 3.0  # height of a component that may belong to two lines of text
-MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # distance of the writing beside such a component; overlap of the two lines
+MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # greatest distance of writing beside such a component; overlap of the lines
 # Of a component or a piece of it.
 MAX_JOINTS = 2  # strokes that may join two lines of text
-MAX_BESIDE_OTHER = 0.8  # height that two strokes of a digit share, as a fraction of the higher one's
+MAX_BESIDE_OTHER = 0.8  # greatest vertical overlap of two strokes of a digit, as a fraction of the taller one's height
 MAX_STRAIGHT_STROKES = 2  # of a digit
-MIN_LINE_INK = 0.8  # least fraction of an underline's ink that is straight
+MIN_LINE_INK = 0.8  # least fraction of an underline's ink in its straight line
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
 MIN_DISK = 0.85  # least diameter of a circle inside a disk, as a fraction of its longer side
-MAX_FAINT = 2.0  # strength of ink up to which it may be the blur between two digits
+MAX_FAINT = 2.0  # greatest strength of ink that may be the blur between two digits
 MAX_JOINT = 3.5  # stroke widths: thickest joint of two touching digits, for each stroke that it crosses
-MIN_FROM_SIDE = 0.3  # least distance of a cut through two strokes to the piece's sides, as a fraction of its width
+MIN_FROM_SIDE = 0.3  # least distance from a cut through two strokes to the piece's sides, as a fraction of its width
 MAX_PIECES = 4  # of one digit
 MAX_SCRAP = 0.05  # fraction of a piece's usual ink below which a part of it is left out
 # Costs of a hypothesis in nats, to be compared with the network's log-probabilities.
 CUT_COSTS = (0.5, 1.0)  # per side that is cut through one stroke, and through two
-GAP_COST = 6.0  # per gap as wide as a digit is high
+GAP_COST = 6.0  # per gap as wide as a digit is tall
 HEIGHT_COST, WIDTH_COST = 2.0, 4.0  # per factor e in height beyond a factor of 1.6, and in width to height beyond 0.8
 OVERLAP_COST, MAX_OVERLAP = 4.0, 0.1  # per overlap as wide as the narrower component; greatest one without a cost
 MIN_UNLIKELY = 3.0  # least cost of several pieces that are not tried as one digit
 MARK_COST, MARK_PART_COST = 4.0, 1.5  # of reading a comma or a sign as a digit, and as a part of one
 BLANK_COST, BLANK_PART_COST = 1.0, 0.5  # of leaving out a line below a digit, and of reading it as a part of the digit
-SKIP_COST = 2.0  # of leaving out a piece that is far lower or higher than the page's digits
+SKIP_COST = 2.0  # of leaving out a piece that is far shorter or taller than the page's digits
 
 
 # Digits start as the connected components of the ink, but the two differ in four ways.
 # - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
 #   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
-# - A pen that is lifted leaves fragments, and neighbors touch. What belongs together is decided by what it would be
-#   read as, as in heuristic over-segmentation (LeCun et al. 1998, section V): a line of text is cut into pieces, a
-#   few neighboring pieces at a time are classified as if they were a digit, and the sequence of digits with the
-#   highest total score wins. Pieces are components, parted where only faint ink joins tall strokes; where one is wide,
-#   it is also cut where its column sums are smallest (projection profile, Casey and Lecolinet 1996).
+# - A pen that is lifted leaves fragments, and neighbors touch. Recognition decides what belongs together, as in
+#   heuristic over-segmentation (LeCun et al. 1998, section V): a line of text is cut into pieces, a few neighboring
+#   pieces at a time are classified as if they were a digit, and the sequence of digits with the highest total score
+#   wins. Pieces are components, parted where only faint ink joins tall strokes; a wide one is also cut where its
+#   column sums are smallest (projection profile, Casey and Lecolinet 1996).
 # - Dust, frames and dashes are not digits: compare sizes with the typical digit of the page, not with fixed pixels.
 def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
     """The digits that a page may have, and for each line of text, from the top, every group of neighboring pieces that
@@ -84,7 +84,8 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
         return [], []
     written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
     drawings, height = find_drawings(written, typical)
-    text = lines_with_heights(_apart([one for one in written if one not in drawings], height, ink.stroke), height)
+    digits_and_marks = [one for one in written if one not in drawings]
+    text = lines_with_heights(_without_joins(digits_and_marks, height, ink.stroke), height)
     if drawings:
         ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
         text += lines_with_heights(drawings, typical)
@@ -103,7 +104,8 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
 def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Component], float]:
     """The components of a page's ink without ruled lines and the sides of boxes, and their typical height."""
     lines = _ruled_lines(all_ink, ink)
-    boxed = [wall for frame in frames(all_ink) for wall in walls(frame, ink.stroke)] + box_walls(all_ink, ink.stroke)
+    boxed = [line for frame in frames(all_ink) for line in frame_lines(frame, ink.stroke)]
+    boxed += box_lines(all_ink, ink.stroke)
     unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     for _ in range(2):  # digits that lost their straight strokes look small at first
         typical = typical_height(unruled) or typical_height(all_ink)
@@ -121,7 +123,7 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     if not straight:
         return []
     lines = [line for line in straight if line.size >= MIN_TABLE_LINE * ink.mask.shape[line.axis]]
-    # A 1 is not a ruled line: it stands alone and upright and is about as high as the other digits.
+    # A 1 is not a ruled line: it stands alone and upright and is about as tall as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     held = {one: sum(map(one.contains, lines)) for one in clear}
     others = typical_height([one for one in clear if not held[one]])
@@ -137,10 +139,10 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
         if 2 * one.width < one.height and (not others or one.height <= MAX_STRAIGHT_STROKE * others)
     ]
     lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as high as the others.
-    high = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
-    apart = erase(ink.mask, high)
-    return [line for line in lines if np.count_nonzero(apart[line.where] & line.mask) > MIN_RULED_INK * line.area]
+    # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as tall as the others.
+    tall = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
+    rest = erase(ink.mask, tall)
+    return [line for line in lines if np.count_nonzero(rest[line.where] & line.mask) > MIN_RULED_INK * line.area]
 
 
 def _is_underline(one: Component, lines: Sequence[Component]) -> bool:
@@ -163,7 +165,7 @@ def _writing(found: Sequence[Component], typical: float, shape: tuple[int, ...])
 
 
 def _is_hole(one: Component) -> bool:
-    """Whether a component is as wide as it is high, and filled, as a punched hole or a bullet is."""
+    """Whether a component is about as wide as it is tall, and filled, as a punched hole or a bullet is."""
     square = min(one.height, one.width) >= MIN_DISK * one.size
     return square and 2 * float(ink_distances(one.mask).max()) >= MIN_DISK * one.size
 
@@ -174,10 +176,10 @@ def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> b
     return all(any(start - reach <= end <= stop + reach for start, stop in crossing) for end in line.span(line.axis))
 
 
-# Where lines of text are as close as on ruled paper, a digit may touch one below. Unlike a tall 1, it has other lines
-# beside both of its halves.
-def _apart(found: Sequence[Component], typical: float, stroke: float) -> list[Component]:
-    """The components, those that belong to two lines of text cut between the lines."""
+# Where lines of text are as close as on ruled paper, a digit may touch the one below. Unlike a tall 1, the two have
+# different lines of text beside their upper and lower half.
+def _without_joins(found: Sequence[Component], typical: float, stroke: float) -> list[Component]:
+    """The components, with those that belong to two lines of text cut between the lines."""
     tall = [
         one
         for one in found
@@ -209,11 +211,11 @@ def _cut_between_lines(one: Component, usual: NDArray[np.int64], typical: float,
 
 
 def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[Component]) -> list[Choice]:
-    """The hypotheses about one line of text. digits: all of the page so far, to which these are added."""
+    """The hypotheses about one line of text. digits: those of the page so far; the line's are appended."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
     for number, one in enumerate(line):
-        for place, part in enumerate(_parts(one, typical, ink.strength)):
-            (leftmost, _), *others = _cut(part, typical, ink.stroke)
+        for place, part in enumerate(_split_at_faint_ink(one, typical, ink.strength)):
+            (leftmost, _), *others = _cut_at_minima(part, typical, ink.stroke)
             pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
     numbers = [number for _, number, _ in pieces]
@@ -249,15 +251,15 @@ def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[C
 
 
 def _overlap_cost(one: Component, other: Component) -> float:
-    """The cost of reading neighbors as two digits if one is partly above the other, as the strokes of an open 4 are:
-    digits that lean over each other are beside each other for nearly all of their height."""
+    """The cost of reading neighbors as two digits if one is partly above the other, as the strokes of an open 4 are.
+    Two digits of which one leans over the other, in contrast, overlap vertically for nearly all of their height."""
     down, across = overlaps(one, other)
     if not 0 < down < MAX_BESIDE_OTHER * max(one.height, other.height):
         return 0.0
     return OVERLAP_COST * max(0.0, across / min(one.width, other.width) - MAX_OVERLAP)
 
 
-def _parts(component: Component, typical: float, strength: Strength) -> list[Component]:
+def _split_at_faint_ink(component: Component, typical: float, strength: Strength) -> list[Component]:
     """The parts of a component from left to right, each around a tall part, if only faint ink joins the tall parts;
     else the component itself. strength: the page's."""
     top, left, mask = component.top, component.left, component.mask
@@ -271,10 +273,10 @@ def _parts(component: Component, typical: float, strength: Strength) -> list[Com
     return sorted(parts, key=lambda part: part.left)
 
 
-def _cut(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
+def _cut_at_minima(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
     """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts lie at deep minima
     of the column sums: through a single stroke, or through two, as in a loop, in the middle of a piece that is still
-    wide. Returns the component itself if it is narrow, low or nowhere thin enough."""
+    wide. Returns the component itself if it is narrow, short or nowhere thin enough."""
     top, left, mask = component.top, component.left, component.mask
     wide = MIN_WIDE * max(typical, 0.7 * component.height)
     if component.width < wide or component.height < MAX_FRAGMENT * typical:

@@ -22,19 +22,19 @@ from mnist_lit.imaging.sheet_writing import (
     is_written_on,
 )
 
-SEARCH_SIDE = 240  # longer side in pixels of the resized picture in which sheets are looked for
+SEARCH_SIDE = 240  # longer side in pixels of the resized picture that is searched for sheets
 MIN_WHOLE_SCALE = 4 / 3  # least scale at which pictures are reduced by whole numbers: below, they would be halved
-MIN_ASPECT = 0.25  # shorter side, as a fraction of the longer one, below which no sheet is looked for
-MIN_PHOTO_SIDE = 480  # longer side in pixels of a picture that may show a small sheet; smaller ones their digit fills
-# In smaller pictures and in photos: side in pixels of the picture of the first, quick look, and the least fraction of
-# it that differs from its border, as a table or a sheet does, but not a stroke.
-LOOK_SIDE, MIN_SURROUNDINGS = (24, 40), (0.06, 0.005)
-MIN_AREA = (0.12, 0.01)  # least fraction of the picture that the sheet covers, in the same two
+MIN_ASPECT = 0.25  # shorter side, as a fraction of the longer one, below which a picture is not searched
+MIN_PHOTO_SIDE = 480  # longer side in pixels of a picture that may show a small sheet; a digit fills smaller ones
+# For smaller pictures and for photos: side in pixels of the thumbnail for a quick check, and the least fraction of it
+# that differs from its border, as a table or a sheet does, but not a stroke.
+THUMBNAIL_SIDE, MIN_SURROUNDINGS = (24, 40), (0.06, 0.005)
+MIN_AREA = (0.12, 0.01)  # least fraction of the picture that the sheet covers, for the same two
 MAX_AREA = 0.97
 MAX_ENLARGED_STROKE = 29  # like MAX_STROKE, in an enlarged picture
 CUT_OUT_INSET = 7  # pixels of the resized picture by which a sheet that is not a quadrilateral is smaller
 EDGE_STEPS = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels, tried in turn
-HUE_LEVELS = 450  # for a color that is all of the brightness
+CHROMATICITY_LEVELS = 450  # between a color that is none of the brightness and one that is all of it
 MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
 MAX_NOTE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
@@ -88,7 +88,7 @@ def find_sheets(pixels: Pixels) -> list[Sheet]:
 
 
 class _Scene(NamedTuple):
-    """A resized picture in which sheets are looked for."""
+    """A resized picture that is searched for sheets."""
 
     paper: Pixels  # (H, W, C), without the writing
     seen: Pixels  # (H, W, C), with it
@@ -137,9 +137,9 @@ class _Scene(NamedTuple):
 
 
 def _resized(pixels: Pixels) -> tuple[Pixels, float]:
-    """The picture with a longer side of about SEARCH_SIDE, and how many of its pixels each of those stands for."""
+    """The picture with a longer side of about SEARCH_SIDE, and the scale: pixels of the picture per resized pixel."""
     scale, resampling = max(pixels.shape[:2]) / SEARCH_SIDE, cv2.INTER_LINEAR
-    if scale >= MIN_WHOLE_SCALE:  # a multiple of a whole number is reduced several times as fast
+    if scale >= MIN_WHOLE_SCALE:  # reducing by a whole number is several times as fast
         scale, resampling = math.ceil(scale), cv2.INTER_AREA
         pixels = pixels[: len(pixels) // scale * scale, : pixels.shape[1] // scale * scale]
     height, width = (round(side / scale) for side in pixels.shape[:2])
@@ -147,9 +147,9 @@ def _resized(pixels: Pixels) -> tuple[Pixels, float]:
 
 
 def _has_surroundings(pixels: Pixels, is_photo: bool) -> bool:  # noqa: FBT001
-    """Whether something other than strokes differs from what is along the picture's border; a quick look that spares
-    most small pictures the search."""
-    side = LOOK_SIDE[is_photo]
+    """Whether something other than strokes differs from the picture's border; a quick check that spares most small
+    pictures the search."""
+    side = THUMBNAIL_SIDE[is_photo]
     step = max(1, max(pixels.shape[:2]) // (4 * side))  # every pixel would take as long as the rest
     some = np.ascontiguousarray(pixels[::step, ::step])
     coarse = np.asarray(cv2.resize(some, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
@@ -158,15 +158,15 @@ def _has_surroundings(pixels: Pixels, is_photo: bool) -> bool:  # noqa: FBT001
 
 
 def _colors(pixels: Pixels) -> Pixels:
-    """Each color's fraction of the brightness, (H, W, 3): the same in the light and in a shadow."""
+    """The chromaticity, each color's fraction of the brightness, (H, W, 3): the same in the light and in a shadow."""
     levels = pixels.astype(np.float32)
     total = np.maximum(cv2.transform(levels, np.ones((1, 3), np.float32))[..., None], MIN_BRIGHTNESS)
-    return np.asarray((levels * (HUE_LEVELS / total) + (128 - HUE_LEVELS / 3)).clip(0, 255), np.uint8)
+    return np.asarray((levels * (CHROMATICITY_LEVELS / total) + (128 - CHROMATICITY_LEVELS / 3)).clip(0, 255), np.uint8)
 
 
 def _with_others(found: list[Corners], outlines: list[Corners], seen: Pixels) -> list[Corners]:
-    """Several notes and others of about their size among the outlines, which may lie so close to each other that hardly
-    any table is between them. seen: see `is_note`."""
+    """Several notes, and others of about their size among the outlines: notes may lie so close to each other that
+    hardly any table is between them. seen: the picture with the writing."""
     usual = float(np.median([cv2.contourArea(corners) for corners in found]))
     return [
         corners
@@ -210,7 +210,7 @@ def upright_sheet(pixels: Pixels, columns: slice, rows: slice) -> Sheet:
 
 
 def _cut_out(pixels: Pixels, corners: Corners) -> Sheet:
-    """The part of a picture around a polygon; the paper at its edge continues outside."""
+    """The part of a picture around a polygon; outside, the nearest paper continues."""
     x, y, width, height = cv2.boundingRect(corners.astype(np.int32))
     part = pixels[y : y + height, x : x + width]
     scale = -(-max(part.shape[:2]) // SEARCH_SIDE)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from mnist_lit.imaging.areas import Corners, Pixels
 from mnist_lit.imaging.border import border
 
-EDGE_DISTANCES = (-2, 7, 14, 28, 42)  # from an edge: the first three show it, the others whether there is paper again
+EDGE_DISTANCES = (-2, 7, 14, 28, 42)  # in pixels: the first three show an edge, the others whether paper follows it
 MIN_STEP = 14.0  # least difference of paper and table, in gray levels
 MIN_SEEN, SEEN_WHOLE = 0.6, 0.8  # least fraction of a side in view that shows an edge; above the second one it must
 MAX_DRIFT = 0.8  # largest change of the table's color beyond an edge, as a fraction of that at the edge
 MAX_ENCLOSED = 0.2  # greatest fraction of the sides beyond which there is paper again, as around a zero
-MIN_HUE_CHANGE = 0.03  # of a color's fraction of the brightness, at an edge
-MIN_HUE_RATIO = 0.25  # of a side's change of hue to the largest: below this, it is a change of brightness
-FAR_DARKER = 0.5  # a table's brightness, as a fraction of the paper's, below which it is not in shadow; and ink's
+MIN_CHROMATICITY_CHANGE = 0.03  # of a color's fraction of the brightness, at an edge
+MIN_CHROMATICITY_RATIO = 0.25  # of a side's change to the largest one: below this, only the brightness changes
+FAR_DARKER = 0.5  # brightness, as a fraction of the paper's, below which a table is not paper in shadow; also for ink
 
 Levels = NDArray[np.float32]
 
@@ -34,12 +34,12 @@ def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bo
             sides.append(levels)
         elif seen >= SEEN_WHOLE:
             return False
-    hues = [hue_change(levels[0], levels[1]) for levels in sides]
-    far = (
-        all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides) or min(hues, default=0) > MIN_HUE_CHANGE
-    )
+    changes = [chromaticity_change(levels[0], levels[1]) for levels in sides]
+    far_darker = all(levels[1].sum() < FAR_DARKER * levels[0].sum() for levels in sides)
+    far = far_darker or min(changes, default=0) > MIN_CHROMATICITY_CHANGE
     # Where some sides change the color, one that changes only the brightness is the edge of a shadow.
-    in_shadow = max(hues, default=0) > MIN_HUE_CHANGE and min(hues) < MIN_HUE_RATIO * max(hues)
+    largest = max(changes, default=0)
+    in_shadow = largest > MIN_CHROMATICITY_CHANGE and min(changes) < MIN_CHROMATICITY_RATIO * largest
     if len(corners) - len(sides) > 1 + (far and len(corners) == 4) or in_shadow:
         return False
     doubtful = len(corners) > 4 or len(sides) == 2
@@ -50,7 +50,7 @@ def has_edges(colors: Pixels, corners: Corners, beside: int | None = None) -> bo
     if not len(outside):
         return False
     paper = np.mean([levels[0].mean(axis=0) for levels in sides], axis=0)
-    # Otherwise there is paper outside, too, as around a box.
+    # If the difference is small, there is paper outside, too, as around a box.
     return bool(np.median(np.abs(outside - paper).max(axis=1)) > MIN_STEP)
 
 
@@ -102,10 +102,10 @@ def _levels_across(colors: Pixels, start: Levels, stop: Levels) -> tuple[Levels,
     return colors[y, x].astype(np.float32), float(seen.mean())
 
 
-def hue_change(inside: Levels, outside: Levels) -> float:
-    """How much the fraction of a color in the brightness changes at an edge."""
-    hues = [levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside)]
-    return float(np.abs(hues[0] - hues[1]).max())
+def chromaticity_change(inside: Levels, outside: Levels) -> float:
+    """The largest change of a color's fraction of the brightness at an edge: levels (N, C) each."""
+    here, there = (levels.sum(axis=0) / max(float(levels.sum()), 1.0) for levels in (inside, outside))
+    return float(np.abs(here - there).max())
 
 
 def _is_stroke(levels: Levels) -> NDArray[np.bool_]:

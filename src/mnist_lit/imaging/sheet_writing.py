@@ -10,14 +10,21 @@ from mnist_lit.imaging.areas import MAX_EDGE_GAP, Area, Corners, Pixels
 from mnist_lit.imaging.border import border
 from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.ink import TABLE_BRIGHTNESS
-from mnist_lit.imaging.sheet_edges import FAR_DARKER, MIN_HUE_CHANGE, MIN_STEP, difference_from, filled, hue_change
+from mnist_lit.imaging.sheet_edges import (
+    FAR_DARKER,
+    MIN_CHROMATICITY_CHANGE,
+    MIN_STEP,
+    chromaticity_change,
+    difference_from,
+    filled,
+)
 
 # In pixels of the resized picture.
 MAX_STROKE = 15  # widest stroke that is not an edge of the paper
 SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
 MIN_LEGIBLE = 6  # size of a piece of writing
 MIN_WRITING_CONTRAST = 42  # least difference of paper and ink, in gray levels
-MIN_PRINT = 0.003  # fraction of the picture that is writing around a box on a page
+MIN_PRINT = 0.003  # least fraction of the picture that is writing around a box on a page
 MIN_BESIDE, MIN_BESIDE_RATIO = 2, 0.25  # pieces of writing around a part of a page; as a fraction of those on it
 GRAIN_LEVELS = 3  # least contrast of writing, as a multiple of the upper quartile of the contrast around the sheet
 INK_LEVEL = 0.998  # fraction of a sheet's pixels that are lighter than its darkest ink
@@ -48,7 +55,7 @@ def is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: li
 
 
 def is_paper(writing: NDArray[np.bool_], corners: Corners) -> bool:
-    """Whether most of a polygon is paper, not the background of light digits that the closing has joined."""
+    """Whether most of a polygon is paper, rather than light digits on a dark background that the closing has joined."""
     return bool(writing[filled(corners, writing.shape) > 0].mean() < 0.5)
 
 
@@ -67,7 +74,8 @@ def is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> b
     inside, outside = cv2.erode(sheet, near) > 0, cv2.dilate(sheet, near) == 0
     if not (inside.any() and outside.any()) or pixels[inside].mean() >= pixels[outside].mean():
         return False
-    if hue_change(pixels[inside].astype(np.float32), pixels[outside].astype(np.float32)) > MIN_HUE_CHANGE:
+    levels = (pixels[part].astype(np.float32) for part in (inside, outside))
+    if chromaticity_change(*levels) > MIN_CHROMATICITY_CHANGE:
         return False
     labels, stats = label_components(cv2.dilate(writing.view(np.uint8), np.ones((3, 3), np.uint8)) > 0)
     counts = (np.bincount(labels[part], minlength=len(stats))[1:] for part in (inside, outside))
@@ -75,10 +83,10 @@ def is_shadow(pixels: Pixels, writing: NDArray[np.bool_], corners: Corners) -> b
 
 
 # The panels between the folds of a page, and the shadow of a phone, have straight edges and the color of what is around
-# them, as a sheet on a table may. But they reach the picture's border, and the writing goes on beyond their edges.
+# them, as a sheet on a table may. But they reach the picture's border, and the writing continues beyond their edges.
 def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], strip: int) -> bool:
-    """Whether sheets that reach the picture's border are parts of one page: what is around them has their color, is not
-    far darker, and has a quarter as many pieces of writing as they have, of the same size and as dark. paper:
+    """Whether sheets that reach the picture's border are parts of one page: their surroundings have their color, are
+    not far darker, and have at least a quarter as many pieces of writing, of the same size and as dark. paper:
     (H, W, C), without the writing. contrast: (H, W), of the writing. strip: the greatest width of a strip of table
     between two sheets, in pixels."""
     near = np.ones((MAX_EDGE_GAP, MAX_EDGE_GAP), np.uint8)
@@ -94,7 +102,7 @@ def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], stri
     if not (inside.any() and beside.any()):
         return False
     sheet, around = (np.median(paper[part], axis=0)[None] for part in (inside, beside))
-    if around.sum() < FAR_DARKER * sheet.sum() or hue_change(sheet, around) > MIN_HUE_CHANGE:
+    if around.sum() < FAR_DARKER * sheet.sum() or chromaticity_change(sheet, around) > MIN_CHROMATICITY_CHANGE:
         return False
     darkest, grain = np.quantile(contrast[inside], INK_LEVEL), np.quantile(contrast[outside], 0.75)
     dark = contrast > max(MIN_STEP, darkest / 2, GRAIN_LEVELS * grain)

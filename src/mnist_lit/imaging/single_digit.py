@@ -4,7 +4,7 @@ does not tell. NumPy and OpenCV only."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mnist_lit.imaging.boxes import box_walls, is_frame
+from mnist_lit.imaging.boxes import box_lines, is_frame
 from mnist_lit.imaging.components import (
     MAX_ASPECT,
     MAX_SPECK,
@@ -22,18 +22,18 @@ SECOND_COST = 1.0  # in nats, of any but the first hypothesis
 # Fractions of the picture's side.
 MIN_RULED_LINE, MAX_LINE_START = 0.6, 0.03  # shortest ruled line, and its farthest start from the border
 MIN_RULED_DIGIT = 0.1  # smallest digit on ruled paper
-MAX_RUN = 0.3  # window above which a line may have steps; a thick pen's is longer than the runs of a thin line
+MAX_PLAIN_WINDOW = 0.3  # window above which lines may have steps: a thick pen's is longer than a thin line's runs
 # Fractions of the digit's longer side.
 MIN_FRAMED = 0.25  # smallest digit inside a frame
 MAX_LINK = 0.1  # widest gap between two pieces of a broken stroke
 MIN_OVERHANG = 0.1  # shortest overhang of a ruled line on either side of the digit
 # Other fractions.
 MAX_THIN = 0.5  # greatest thickness of a line with steps, of the stroke width
-MIN_OTHER_HEIGHT = 0.6  # lowest height of another digit, of the digit's height
+MIN_OTHER_HEIGHT = 0.6  # least height of another digit, of the digit's height
 MIN_OTHER_INK = 0.3  # least ink of a component that may be the digit instead of the largest one, of that one's ink
-MIN_BAR_WIDTH = 3.0  # least width of an underline, as a fraction of its height
-# Of the dots that a brush may leave: least number besides the largest one, sizes and gaps in sizes of that one, and the
-# fraction of its box that it fills.
+MIN_BAR_WIDTH = 3.0  # least width of an underline, as a multiple of its height
+# Of the dots that a brush may leave: least number besides the largest one; greatest size and gap, as multiples of that
+# one's size; and the least fraction of its box that it fills.
 MIN_BRUSH_DOTS, MAX_BRUSH_RATIO, MAX_BRUSH_GAP, MIN_BRUSH_INK = 5, 1.3, 0.6, 0.6
 CUT_OFF_WEIGHT = 0.3  # weight of ink that the border cuts off
 
@@ -46,12 +46,12 @@ class SingleDigit(NamedTuple):
 
 
 # A ruled line joins everything it crosses, so remove it first. The stem of a 1 or a 4 is straight, too, so remove only
-# lines that run from the border past the digit.
+# lines that run from the border past the digit, or all of them if more than two are parallel.
 def single_digit_hypotheses(ink: Ink) -> SingleDigit:
     """Hypotheses: the largest component with and without the strokes near it, the ink inside it, and the next-largest
     component; none if there is no ink."""
     all_ink = components(ink.mask)
-    boxed = box_walls(all_ink, ink.stroke)
+    boxed = box_lines(all_ink, ink.stroke)
     if not boxed:
         return _digits_on_lines(ink, all_ink)
     unboxed = ink._replace(mask=erase(ink.mask, boxed))
@@ -63,7 +63,7 @@ def _digits_on_lines(ink: Ink, all_ink: Sequence[Component]) -> SingleDigit:
     """See `single_digit_hypotheses`; without the ruled lines that pass the digit. all_ink: the ink's components."""
     shape = ink.mask.shape
     lines = ruled_lines(ink.mask, ink.stroke, MIN_RULED_LINE)
-    if not lines and WINDOW_STROKES * ink.stroke > MAX_RUN * max(shape):
+    if not lines and WINDOW_STROKES * ink.stroke > MAX_PLAIN_WINDOW * max(shape):
         stepped = ruled_lines(ink.mask, ink.stroke, MIN_RULED_LINE, with_steps=True)
         lines = [line for line in stepped if line.area < MAX_THIN * ink.stroke * line.size]
     if not lines:
@@ -72,7 +72,7 @@ def _digits_on_lines(ink: Ink, all_ink: Sequence[Component]) -> SingleDigit:
     first = next(iter(found.hypotheses), None)
     if not first or first.size < MIN_RULED_DIGIT * max(shape):
         return _largest_digits(all_ink, shape)
-    many = max(sum(line.axis == axis for line in lines) for axis in (0, 1)) > 2  # a cell has two sides of each kind
+    many = max(sum(line.axis == axis for line in lines) for axis in (0, 1)) > 2  # a cell has two in each direction
     ruled = [line for line in lines if many or _passes_digit(line, first, shape)]
     if len(ruled) < len(lines):
         found = _largest_digits(components(erase(ink.mask, ruled)), shape)
@@ -142,7 +142,7 @@ def _chain(digit: list[Component], others: Sequence[Component], least: float = 0
 
 
 def _is_bar(one: Component, digit: Component) -> bool:
-    """Whether a low component lies above or below a digit and extends beyond it on both sides."""
+    """Whether a flat component lies above or below a digit and extends beyond it on both sides."""
     apart = one.bottom <= digit.top + one.height or one.top >= digit.bottom - one.height
     overhang = min(digit.left - one.left, one.right - digit.right)
     return apart and one.width > MIN_BAR_WIDTH * one.height and overhang >= MIN_OVERHANG * digit.size

@@ -24,7 +24,7 @@ def width_of(mean_distance: float) -> float:
 
 
 def with_margin(image: NDArray[Any], width: int, value: int = 0) -> NDArray[Any]:
-    """An image (H, W) with a margin of that many pixels, like `np.pad` in an eighth of the time."""
+    """An image (H, W) with a margin of that many pixels: `np.pad` in an eighth of the time."""
     return np.asarray(cv2.copyMakeBorder(image, width, width, width, width, cv2.BORDER_CONSTANT, value=value))
 
 

@@ -17,15 +17,15 @@ from mnist_lit.imaging.components import (
 from mnist_lit.imaging.marks import find_commas
 
 # Fractions of the page's typical digit height.
-MAX_DASH = 0.3  # height of the lowest digit
-MAX_SMALL_LINE, MAX_SMALL_DIGIT = 0.65, 0.75  # heights of the highest line of small digits, and of its highest digit
+MIN_TALL = 0.3  # least height of a digit
+MAX_SMALL_LINE, MAX_SMALL_DIGIT = 0.65, 0.75  # greatest height of a line of small digits, and of a digit in it
 MIN_NEIGHBOR, MAX_NEIGHBOR = 0.3, 2.5  # of neighbors in a line: least step to the right, greatest distance
-MAX_MISALIGNED = 0.25  # greatest difference of the heights of pieces in a line
+MAX_MISALIGNED = 0.25  # greatest vertical offset between pieces of a line, apart from its slope
 # Of neighbors in a line.
-MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the lower one's height
+MIN_SHARED_HEIGHT = 0.4  # least vertical overlap, as a fraction of the shorter one's height
 LAST_IN_LINE = 3  # number of a line's last pieces that a new one is compared with
 MIN_SMALL_DIGITS, MAX_SMALL_GAP = 3, 2.0  # of a line of small digits: least number, and widest gap in their heights
-MIN_DRAWING = 2.5  # height of the lowest drawing, as a multiple of that of the writing beside it
+MIN_DRAWING = 2.5  # least height of a drawing, as a multiple of that of the writing beside it
 MIN_WRITTEN, MIN_ALIKE = 4, 0.6  # fewest pieces of that writing, and the least ratio of their heights to the usual one
 MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # range of slopes that are corrected
 MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
@@ -44,7 +44,7 @@ def text_lines(found: Sequence[Component], typical: float) -> list[list[Componen
 # The median of the slopes between neighbors (Hashizume, Yeh and Rosenfeld 1986). Numbers on level lines may each rise,
 # too, and small differences between neighbors add up across a page, so the slope must also align what is far apart.
 def _slope(found: Sequence[Component], typical: float) -> float:
-    """How far the lines of text fall, in pixels per pixel to the right; 0 if they are level, or no lines."""
+    """How far the lines of text fall, in pixels per pixel to the right; 0 if they are level, or if there are none."""
     tall = [one for one in found if one.height >= MAX_FRAGMENT * typical]
     if not MIN_SLOPE_PAIRS < len(tall) <= MAX_SLOPED:
         return 0.0
@@ -65,14 +65,14 @@ def _slope(found: Sequence[Component], typical: float) -> float:
 
 def _level_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
     """Components by level lines. From left to right each tall component joins the line whose last ones are beside it;
-    low ones, which are parts of digits, join the line of the nearest tall one."""
+    short ones, which are parts of digits, join the line of the nearest tall one."""
     commas = find_commas(found, typical)
     small = _small_lines([one for one in found if one not in commas], typical)
     others = [one for one in found if not any(one in line for line in small)]
-    low = [one for one in others if one.height < MAX_DASH * typical or one in commas]
+    short = [one for one in others if one.height < MIN_TALL * typical or one in commas]
     lines: list[list[Component]] = []
     last = np.zeros((len(others), LAST_IN_LINE, 4), np.int64)  # the boxes of each line's last ones
-    for one in sorted((one for one in others if one not in low), key=lambda one: one.left):
+    for one in sorted((one for one in others if one not in short), key=lambda one: one.left):
         shared = _shared_heights(one, last[: len(lines)]).max(axis=1)
         if lines and shared.max() > MIN_SHARED_HEIGHT:
             number = int(shared.argmax())
@@ -84,7 +84,7 @@ def _level_lines(found: Sequence[Component], typical: float) -> list[list[Compon
         lines[number].append(one)
     tall = [(other, line) for line in lines + small for other in line]
     boxes = np.array([other.box for other, _ in tall])
-    for one in low if tall else ():
+    for one in short if tall else ():
         nearness = box_overlaps(one, boxes).min(axis=1)
         if nearness.max() >= -STROKE_GAP * typical:
             tall[int(nearness.argmax())][1].append(one)
@@ -98,11 +98,11 @@ def lines_with_heights(found: Sequence[Component], typical: float) -> list[tuple
     return [(line, height_of_line(line, typical)) for line in text_lines(found, typical)]
 
 
-# What is drawn on a page may have more ink than all that is written there, and so set the typical height.
+# A drawing may have more ink than all of a page's writing, and so set the typical height, which is weighted by ink.
 def find_drawings(found: Sequence[Component], typical: float) -> tuple[list[Component], float]:
     """The drawings, such as a logo, and the typical height of the writing beside them. There are none unless the
-    typical height is that large, too, and at least four pieces are about as high as the usual one. Three in a line are
-    digits."""
+    typical height is far above the writing's, and at least four pieces are about as tall as the usual one. Three or
+    more in a line are digits, not drawings."""
     sizes = np.array([text_height(one) for one in found])
     if len(sizes) <= MIN_WRITTEN:
         return [], typical
@@ -127,12 +127,12 @@ def height_of_line(line: Sequence[Component], typical: float) -> float:
 
 def _small_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
     """The lines of at least three pieces side by side that are far smaller than the page's typical digit."""
-    lower = [one for one in found if one.height < MAX_SMALL_DIGIT * typical]
-    own = typical_height(lower)
-    if own >= typical or sum(one.height < MAX_SMALL_LINE * typical for one in lower) < MIN_SMALL_DIGITS:
+    short = [one for one in found if one.height < MAX_SMALL_DIGIT * typical]
+    own = typical_height(short)
+    if own >= typical or sum(one.height < MAX_SMALL_LINE * typical for one in short) < MIN_SMALL_DIGITS:
         return []
     groups: list[list[Component]] = []
-    for line in _level_lines(lower, own):
+    for line in _level_lines(short, own):
         groups.append([])
         for one in line:
             if groups[-1] and -overlaps(groups[-1][-1], one)[1] > MAX_SMALL_GAP * own:
@@ -146,6 +146,6 @@ def _small_lines(found: Sequence[Component], typical: float) -> list[list[Compon
 
 
 def _shared_heights(one: Component, boxes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The vertical overlap of a component and boxes (…, 4), as a fraction of the lower one's height; negative = gap."""
+    """The vertical overlap of a component and boxes (…, 4), as a fraction of the shorter's height; negative = gap."""
     heights = np.minimum(boxes[..., 2] - boxes[..., 0], one.height)
     return np.asarray(box_overlaps(one, boxes)[..., 0] / heights)

@@ -17,8 +17,8 @@ MAX_UNREAD = 0.05  # greatest fraction of letters in the other lines of a page t
 
 
 def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which pieces of a line of text belong to words: groups of pieces close to each other of which at least three, and
-    most, are letters. In the words next to such a word, one letter is enough.
+    """Which pieces of a line of text belong to words: groups of pieces close to each other, of which at least three,
+    and more than half, are letters. In the words next to such a word, one letter is enough.
 
     boxes: int64 (N, 4) with left, top, right, bottom of the pieces from the left. letters: bool (N,).
     """
@@ -39,19 +39,19 @@ def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np
 
 
 def small_print(lines: NDArray[np.int64], heights: NDArray[np.int64], letters: NDArray[np.bool_]) -> list[int]:
-    """The lines of a page that are far lower than the others, unless nearly all of a line is digits.
+    """The lines of a page that are far shorter than the digits of the page, unless nearly all of a line is digits.
 
     lines, heights, letters: (N,), each piece's line, its height in pixels, and whether it is a letter or in a word.
     """
     if letters.all():
         return []
     digits = heights[~letters]
-    high = np.quantile(digits, 0.5, weights=digits.astype(np.float64) ** 2, method="inverted_cdf")
+    usual = np.quantile(digits, 0.5, weights=digits.astype(np.float64) ** 2, method="inverted_cdf")
     found = []
     for line in np.unique(lines).tolist():
         here = lines == line
-        is_low = np.median(heights[here]) < MAX_SMALL_PRINT * high
-        if is_low and np.count_nonzero(letters[here]) > max(1, MAX_LETTERS * np.count_nonzero(here)):
+        is_small = np.median(heights[here]) < MAX_SMALL_PRINT * usual
+        if is_small and np.count_nonzero(letters[here]) > max(1, MAX_LETTERS * np.count_nonzero(here)):
             found.append(line)
     return found
 
