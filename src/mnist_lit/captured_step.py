@@ -1,7 +1,7 @@
 """The training step as one CUDA graph: another way to run what `MNISTModule` and `optim` describe.
 
-A step of this network is some three hundred short kernels, and launching them from Python takes several times as long
-as running them. A CUDA graph records the launches of one step and replays them with a single call (Ng et al. 2021,
+A step of this network takes about three hundred short kernels, and launching them from Python takes several times as
+long as running them. A CUDA graph records the launches of one step and replays them with a single call (Ng et al. 2021,
 "Accelerating PyTorch with CUDA Graphs", pytorch.org). A replay runs the same kernels on the same memory, so everything
 that differs between steps is a tensor that is filled beforehand: the images' positions, the epoch (which determines the
 random draws and the strength of the warp), the learning rates, and the fraction of the newest weights in their average.
@@ -91,8 +91,8 @@ class CapturingModule(LoggingModule):
         """Free the graph's memory; after an exception, the next fit does."""
         self._release()
 
-    def replayed(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """The mean loss and the log-probabilities of a step that is replayed here and now, or None."""
+    def replay(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Take a captured step; returns its mean loss and log-probabilities, or None if this step is not captured."""
         return self._captured(batch, self.trainer.global_step) if self._captured and self.replays else None
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -138,7 +138,8 @@ class CapturedStep:
         loader.deferred = True
 
     def accepts(self, batch: Any, trainer: Any) -> bool:
-        """Whether a step can be captured: a full batch from our loader, and what the graph recorded still holds."""
+        """Whether a step can be captured: a full batch from our loader. Falls back if what the graph recorded no longer
+        holds."""
         if self.loader.deferred and self._recorded_constants != self._constants():
             self.fall_back("weights were replaced or frozen, or the optimizer's options changed")
         if self.loader.deferred and trainer.accumulate_grad_batches != 1:
@@ -187,7 +188,7 @@ class CapturedStep:
 
         def closure() -> Any:
             with torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False):
-                loss, log_probs = module.loss(batch, batch_idx=0)  # which matters to other networks only
+                loss, log_probs = module.loss(batch, batch_idx=0)  # not used by this network without accumulation
             passes.append((loss.detach(), log_probs.detach()))
             self._optimizer.zero_grad()
             loss.backward()
@@ -198,7 +199,7 @@ class CapturedStep:
             self._optimizer.step(optim.sam_closure(closure, module.network, h["sam_rho"]) if h["sam_rho"] else closure)
             if module.ema is not None:
                 optim.update_ema(module.ema, module.network, self._ema_weight)
-        return passes[-1][0], passes[0][1]  # as Lightning's closure returns the last loss
+        return passes[-1][0], passes[0][1]  # Lightning's closure, too, keeps the last pass's loss
 
     @contextmanager
     def _rates_as_tensors(self) -> Iterator[None]:

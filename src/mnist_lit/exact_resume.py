@@ -1,5 +1,5 @@
-"""Where Lightning alone would not resume a run exactly, see "What Lightning would not resume exactly" in
-docs/decisions.md, and the counts for the scores of an epoch, which a resume continues."""
+"""A LightningModule that resumes exactly, also where Lightning alone would not, and continues an interrupted epoch's
+scores. docs/decisions.md, "What Lightning would not resume exactly", lists these cases."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
 class ResumableModule(LightningModule):
-    """A LightningModule that resumes with the same bits in the cases that Lightning 2.6.6 gets wrong.
+    """A LightningModule that resumes bit for bit, also in the cases that Lightning 2.6.6 gets wrong.
 
-    Its training scores count each step of the epoch once, and only when the step is over, so that a checkpoint from the
-    middle of a step counts nothing twice.
+    Its training scores count each batch once, and only when the batch's step is over, so that a run resumed from the
+    middle of a step counts no batch twice.
     """
 
     train_metrics: MetricCollection
-    has_counts = False  # whether the epoch's steps so far have counted images, on any process
+    has_counts = False  # whether the epoch's scores have counted any images so far, on any process
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,22 +32,22 @@ class ResumableModule(LightningModule):
         """Whether a trainer is fitting this module."""
         return self._trainer is not None and self._trainer.training
 
-    def begins_step(self, batch_idx: int) -> bool:
-        """Whether this is the batch's first pass; if so, count the step before it."""
+    def begin_pass(self, batch_idx: int) -> bool:
+        """Begin a pass over a batch; returns whether it is the batch's first. If it is, count the step before it."""
         if self._position == (self.current_epoch, batch_idx):
             return False
         if batch_idx:
-            self.count_step()  # if a subclass has its own `on_train_batch_end`
+            self.count_step()  # in case a subclass has overridden `on_train_batch_end`
         else:
-            self._reset_counts()  # of an epoch whose end a resume has skipped
+            self._reset_counts()  # in case a resume has skipped the end of the epoch before
         return True
 
     def count_when_over(self, batch_idx: int, log_probs: Tensor, labels: Tensor) -> None:
-        """Keep a step's log-probabilities (B, C) and labels (B,) until it is over."""
+        """Keep a batch's log-probabilities (B, C) and labels (B,) until its step is over."""
         self._position, self._pending = (self.current_epoch, batch_idx), (log_probs, labels)
 
     def count_step(self) -> None:
-        """Count the latest step, unless it is counted already."""
+        """Count the latest step unless it has been counted."""
         if self._pending:
             update_metrics(self.train_metrics, *self._pending)
             self._pending, self.has_counts = None, True
@@ -57,33 +57,35 @@ class ResumableModule(LightningModule):
         self.count_step()
 
     def setup(self, stage: str) -> None:
-        """With max_steps, Lightning would resume after an epoch as if within it, and skip the next (issue 19617)."""
+        """Keep Lightning from skipping an epoch: with max_steps, it resumes a checkpoint from the end of an epoch as if
+        it came from within the epoch (issue 19617)."""
         if stage == "fit":
             self.trainer.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]  # `bool()` is false
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each process's counts for the epoch's scores."""
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        if self._position and progress.processed > self._position[1]:  # otherwise a resumed run repeats the step
+        if self._position and progress.processed > self._position[1]:  # a step that is not over will be repeated
             self.count_step()
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue counting the epoch's scores, whatever number of processes saved them. Convert the module now:
-        Lightning does so only later, and would round float64 weights until then."""
+        Lightning does so only after loading, which would round float64 weights."""
         if self.is_fitting:
             self.trainer.precision_plugin.convert_module(self)
         self._reset_counts()
-        if saved := checkpoint.get("train_scores"):  # which a checkpoint stripped for sharing has not
+        if saved := checkpoint.get("train_scores"):  # missing from a checkpoint stripped for sharing
             self.has_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
 
     def on_train_start(self) -> None:
-        """Apply a schedule of accumulated batches: within an epoch, Lightning would leave that to the next one."""
+        """Apply a schedule of accumulated batches: if a run resumes within an epoch, Lightning would ignore it until
+        the next one."""
         self._position = self._pending = None
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientAccumulationScheduler):
-                now = callback.get_accumulate_grad_batches(self.current_epoch)
-                self.trainer.accumulate_grad_batches = now
+                accumulated = callback.get_accumulate_grad_batches(self.current_epoch)
+                self.trainer.accumulate_grad_batches = accumulated
 
     def _reset_counts(self) -> None:
         self.train_metrics.reset()

@@ -46,7 +46,7 @@ def check_passed_on(section: str, given: Mapping[str, Any], saved: Mapping[str, 
 def complete_hyperparameters(
     module: LightningModule, owner: type, given: Mapping[str, Any], **texts: str | None
 ) -> None:
-    """Make a module's saved hyperparameters what any checkpoint can store and load without importing classes.
+    """Reduce a module's saved hyperparameters to values that a checkpoint can store, and load without our classes.
 
     owner: the class whose parameters they are; a subclass may have fewer, with others fixed. given: its arguments.
     texts: what replaces an argument that is an object.
@@ -54,11 +54,11 @@ def complete_hyperparameters(
     check_passed_on("model", given, module.hparams)
     missing = {name: given[name] for name in inspect.signature(owner).parameters if name not in module.hparams}
     module.hparams.update({**missing, **plain_numbers({**module.hparams, **missing}), **texts})
-    module._hparams_initial = copy.deepcopy(module.hparams)  # type: ignore[assignment]  # which loggers get
+    module._hparams_initial = copy.deepcopy(module.hparams)  # type: ignore[assignment]  # the copy for loggers
 
 
 def plain_numbers(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Python numbers for those of NumPy or torch among the hyperparameters."""
+    """The hyperparameters that are NumPy or torch numbers, as Python numbers."""
     return {name: value.item() for name, value in hparams.items() if hasattr(value, "item")}
 
 

@@ -71,7 +71,7 @@ def classification_metrics(num_classes: int, prefix: str, *, details: bool = Tru
 
 
 def update_metrics(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
-    """Count images by their log-probabilities (B, C) and labels (B,); a process's share of a batch may be empty."""
+    """Count images by their log-probabilities (B, C) and labels (B,); a process's shard of a batch may be empty."""
     if len(labels):
         metrics.update(log_probs, labels)
 
@@ -106,7 +106,7 @@ def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
 
 
 def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_size: int) -> bool:
-    """Divide the saved states of any number of processes among the current ones, and add this process's share. Returns
+    """Divide the saved states of any number of processes among the current ones, and add this process's part. Returns
     whether any of them had counted images. Raises InputError if the states are damaged."""
     for number, state in enumerate(saved):
         for name, metric in metrics.items(keep_base=True, copy_state=False):

@@ -105,7 +105,7 @@ class MNISTModule(CapturingModule):
         self._ema_hooks: list[Any] = []
 
     def setup(self, stage: str) -> None:
-        """Raise InputError if the data has a different number of classes; freeze the EMA; note the commit."""
+        """Raise InputError if the data has a different number of classes; freeze the EMA; look up the commit."""
         super().setup(stage)
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
@@ -126,10 +126,10 @@ class MNISTModule(CapturingModule):
         return log_probabilities(network, images, self.hparams["num_classes"])
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """This process's share of the mean loss over all images of the optimizer step."""
+        """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        is_first_pass = self.begins_step(batch_idx)  # SAM makes two passes per batch
-        loss, log_probs = self.replayed(batch) or self.loss(batch, batch_idx)
+        is_first_pass = self.begin_pass(batch_idx)  # SAM makes two passes per batch
+        loss, log_probs = self.replay(batch) or self.loss(batch, batch_idx)
         if is_first_pass:
             self.count_when_over(batch_idx, log_probs.detach(), batch.labels)
             self.log_loss(log_probs.detach(), batch.labels, batch.size)
@@ -225,14 +225,14 @@ class MNISTModule(CapturingModule):
             optim.update_ema(self.ema, self.network, weight)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the counts for the epoch's scores, and the metadata that describe the checkpoint."""
+        """Store the counts for the epoch's scores, and the metadata that describes the checkpoint."""
         super().on_save_checkpoint(checkpoint)
         if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
             hparams = hyperparameters_of(MNISTModule, self.hparams)
             checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the metadata, and the EMA weights, which are all that a checkpoint stripped for sharing has."""
+        """Read the metadata and the EMA weights, the only weights in a checkpoint stripped for sharing."""
         super().on_load_checkpoint(checkpoint)
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()

@@ -107,7 +107,7 @@ def _unchanged(step: int) -> float:
 
 
 def planned_steps(trainer: Any) -> tuple[float, float]:
-    """The steps of a run and of an epoch; infinite if the trainer, or a loader without a length, knows no end."""
+    """The steps of a run and of an epoch; infinite if the trainer has no limit, or the loader no length."""
     total = trainer.estimated_stepping_batches
     per_epoch = steps_per_epoch(trainer.num_training_batches, trainer.accumulate_grad_batches)
     return (total if total >= 0 else math.inf), per_epoch  # Lightning says -1 for such a loader

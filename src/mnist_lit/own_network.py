@@ -80,10 +80,11 @@ def _checked_output(network: nn.Module, x: Tensor, num_classes: int) -> Tensor:
 
 @torch.no_grad()
 def _try_on_blank_images(network: nn.Module, num_classes: int) -> None:
-    """Try a given network on two blank images. Raises InputError for failure, a wrong shape or probabilities."""
+    """Try a given network on two blank images. Raises InputError if it fails, or returns another shape or
+    probabilities."""
     modes = {module: module.training for module in network.modules()}
     like = next(network.parameters(), torch.zeros(()))
-    if like.is_meta:  # without values
+    if like.is_meta:  # the weights have no values yet
         return
     x = torch.zeros(2, 1, 28, 28, dtype=like.dtype, device=like.device)
     try:

@@ -1,4 +1,4 @@
-"""Log each step's loss without making a GPU wait. Reading a number at once would first finish all queued work."""
+"""Log each step's loss without making a GPU wait: reading a number at once would first finish all queued kernels."""
 
 import warnings
 from collections.abc import Callable
@@ -18,7 +18,7 @@ OnArrival = Callable[[float | None], None]
 
 
 class DelayedReads:
-    """Copies a scalar to the host, and uses it when the next one comes; by then the copy has long arrived.
+    """Copies a scalar to the host, and uses it when the next one comes; by then the copy has arrived.
 
     Scalars on the CPU are used at once.
     """

@@ -219,8 +219,9 @@ def _repair(dataset: str, copies: _Copies, mirrors: Sequence[str], timeout: floa
             say(f"data: repaired {path}", flush=True)
 
 
-# The lock file is removed at the end, and with it every folder made here that is still empty, so that a failed download
-# leaves nothing behind. A process that waits may therefore find that the folder has disappeared; it makes it again.
+# The lock file is removed at the end, and with it every folder created here that is still empty, so that a failed
+# download leaves nothing behind. A waiting process may therefore find that the folder has disappeared, and create it
+# again.
 @contextlib.contextmanager
 def download_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time into a folder, creating it if needed."""

@@ -2,7 +2,7 @@
 
 The numbers of a stateful generator depend on all earlier draws: a resumed run, another device or another batch size
 would see different images. Here a number depends on its key alone, so there is no generator state to save or to keep
-in step between processes. The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+in sync between processes. The hash is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 generators"): number n of a sequence is mix(start + n·γ), where the increment γ is 2⁶⁴ divided by the golden ratio, made
 odd, and flipping any input bit of `mix` flips about half of its output bits. Unlike most generators, it reaches the
 n-th number without computing the ones before it. Hashing seed, stream and epoch into `start`, one word after the
@@ -13,7 +13,7 @@ between CPU and GPU; int64 arithmetic wraps modulo 2⁶⁴ on every device, so t
 import torch
 from torch import Tensor
 
-# Streams: one number per use, so that no two uses share random numbers. Never renumber them. 4 was an elastic warp's.
+# Streams: one number per use, so that no two uses share random numbers. Never renumber them; 4 is no longer in use.
 ORDER, AUGMENTATION, DROPOUT, SPLIT = 0, 1, 2, 3
 CALIBRATION, CONTINENTAL, CORRUPTION, HANDWRITING, SLANT = 5, 6, 7, 8, 9
 

@@ -49,7 +49,7 @@ class Batch:
 
     @classmethod
     def of(cls, batch: "Batch | Sequence[Tensor]", epoch: int | None = None, batch_idx: int = 0) -> "Batch":
-        """One of our batches unchanged, or `x, y` from any other loader with positions that no other batch has."""
+        """One of our batches unchanged; `x, y` from any other loader, with indices that no other batch has."""
         if isinstance(batch, Batch):
             return batch if epoch is None or batch.epoch is not None else replace(batch, epoch=epoch)
         inputs, labels = batch
@@ -101,19 +101,19 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = self.indices.to(self.images.device)
         for position in range(len(self)):
-            mine, size = self._share(order, position)
+            mine, size = self._own_shard(order, position)
             yield self.batch(mine, size)
 
     def batch(self, indices: Tensor, size: int) -> Batch:
-        """The images at these positions, int64 (B,), as this process's share of a step of `size` images."""
+        """The images at these positions, int64 (B,), as this process's shard of a step of `size` images."""
         return Batch(standardize(self.images[indices]), self.labels[indices], indices, size)
 
     def images_in(self, first: int, stop: int) -> int:
         """Images of the batches first … stop - 1, over all processes; the last batch may be smaller."""
         return min(stop * self.batch_size, len(self.indices)) - first * self.batch_size
 
-    def _share(self, order: Tensor, position: int) -> tuple[Tensor, int]:
-        """This process's share of a step's positions, and the step's number of images over all processes."""
+    def _own_shard(self, order: Tensor, position: int) -> tuple[Tensor, int]:
+        """This process's shard of a step's positions, and the step's number of images over all processes."""
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         return chosen[shard(len(chosen), *self.rank_and_world_size())], len(chosen)
 
@@ -160,7 +160,7 @@ class TrainLoader(EvalLoader):
         self._resume = {}
         for position in range(start, len(self)):
             self.position = position + 1
-            mine, size = self._share(order, position)
+            mine, size = self._own_shard(order, position)
             full = len(mine) == self.batch_size
             yield DeferredBatch(self, mine, epoch) if self.deferred and full else self.batch(mine, size, epoch)
 
@@ -173,7 +173,7 @@ class TrainLoader(EvalLoader):
 
 
 class DeferredBatch(Batch):
-    """A full batch whose images are made only on access, since a captured step makes its own."""
+    """A full batch whose images are computed only on access, since a captured step computes its own."""
 
     def __init__(self, loader: TrainLoader, indices: Tensor, epoch: int) -> None:
         self._loader, self.indices, self.size, self.epoch = loader, indices, len(indices), epoch
@@ -190,10 +190,10 @@ class DeferredBatch(Batch):
 
 
 def loss_scale(trainer: Any, batch: Batch, batch_idx: int) -> float:
-    """World size / images of the optimizer step.
+    """The factor on a batch's summed loss: world size × accumulated batches / images of the optimizer step.
 
-    DDP averages gradients over processes and Lightning over accumulated batches. Scaling each sum of losses by this
-    makes the result the gradient of one process that sees all images of the step at once, however they are divided.
+    DDP averages gradients over processes and Lightning over accumulated batches. With this factor, the result is the
+    gradient of one process that sees all images of the step at once, however they are divided.
     """
     accumulated, loader = trainer.accumulate_grad_batches, trainer.train_dataloader
     if accumulated == 1 or not isinstance(loader, TrainLoader):  # other loaders: as in Lightning
