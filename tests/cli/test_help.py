@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mnist_lit.runs.locate import OTHERS
+from mnist_lit.runs.locate import MODEL_NAMES
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -31,7 +31,7 @@ def test_options_of_fit_are_explained_in_one_style(cli: Cli) -> None:
 
 @pytest.mark.parametrize("command", ["test", "predict", "serve", "export"])
 def test_each_command_lists_the_same_names_of_models(cli: Cli, command: str) -> None:
-    assert OTHERS in " ".join(cli(command, "--help")[1].split())
+    assert MODEL_NAMES in " ".join(cli(command, "--help")[1].split())
 
 
 def test_help_all_lists_every_option(cli: Cli) -> None:

@@ -134,7 +134,7 @@ def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_p
 def test_damaged_metadata_are_refused(damage: dict[str, Any]) -> None:
     good = content()
     Metadata.of(good)
-    with pytest.raises(InputError, match="metadata are damaged"):
+    with pytest.raises(InputError, match="metadata is damaged"):
         Metadata.of({**good, METADATA_KEY: good[METADATA_KEY] | damage})
 
 

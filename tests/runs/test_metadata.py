@@ -27,13 +27,13 @@ from runs.contents import CONFIG, content
 def test_damaged_metadata_are_an_input_error(change: dict[str, Any]) -> None:
     damaged = {**content()[METADATA_KEY], **change}
     metadata = {name: value for name, value in damaged.items() if value is not None}
-    with pytest.raises(InputError, match=r"metadata are damaged|has 1 classes, not 2"):
+    with pytest.raises(InputError, match=r"metadata is damaged|has 1 classes, not 2"):
         Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
 
 
 def test_metadata_without_class_names_are_damaged() -> None:
     metadata = {name: value for name, value in content()[METADATA_KEY].items() if name != "classes"}
-    with pytest.raises(InputError, match="metadata are damaged: 'classes'"):
+    with pytest.raises(InputError, match="metadata is damaged: 'classes'"):
         Metadata.of({METADATA_KEY: metadata, "hyper_parameters": {"num_classes": 2}})
 
 
@@ -81,7 +81,7 @@ def test_a_plain_trainers_checkpoint_describes_itself(digits_data: MNISTDataModu
     again = Metadata.new("", "", [], {}, {}, [before, run_versions()])
     assert again.earlier == (before,)  # this machine is named once
     stored[METADATA_KEY]["earlier"] = ["abacus"]
-    with pytest.raises(InputError, match="metadata are damaged"):
+    with pytest.raises(InputError, match="metadata is damaged"):
         Metadata.of(stored)
 
 

@@ -245,7 +245,7 @@ def test_a_held_run_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     resumable = find_resumable(runs, CONFIG)
     assert resumable
     assert resumable[0].run == runs[0]
-    assert capsys.readouterr().err == "resume: skipping version_1, which another process holds\n"
+    assert capsys.readouterr().err == "resume: skipping version_1, which another process is using\n"
 
 
 def test_the_next_newest_readable_checkpoint_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,10 +62,10 @@ class SaveBestAndLast(Checkpoint):
     ) -> None:
         self.start, self.tracker, self.config = tracker.start, tracker, config
         self.every_n_steps, self.keep_epochs = every_n_steps, keep_epochs
-        self._at_epoch_end = True  # also if a run resumes after an epoch's last step
+        self._at_epoch_end = True  # as for a run that resumes after an epoch's last step
         self.due = self.stopping = False
-        self._last_step = -1  # that `last.ckpt` was saved at
-        self._scores: dict[str, Tensor] = {}  # from before a resume, until Lightning has reset its own
+        self._last_step = -1  # the step at which `last.ckpt` was saved
+        self._scores: dict[str, Tensor] = {}  # from before a resume, until Lightning has reset `callback_metrics`
 
     def save(self, trainer: Trainer, name: str = LAST_CKPT) -> None:
         """Write a checkpoint; called on every process."""
@@ -80,7 +80,7 @@ class SaveBestAndLast(Checkpoint):
             self.due, self._last_step = False, trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
-        """Keep the weights if no earlier validation was as good."""
+        """Save `best.ckpt` if no earlier validation was as good, and `last.ckpt` if its save has waited for this."""
         if trainer.sanity_checking:
             return
         if self.tracker.improved:
@@ -93,7 +93,7 @@ class SaveBestAndLast(Checkpoint):
         """Save every `every_n_steps` steps, and when `max_steps` or a callback ends training within an epoch.
 
         Waiting for the epoch's end would be too late: Lightning would count the epoch as done, and a resumed run would
-        skip the rest of it. It would also skip a validation that follows the step, so then the save waits for that.
+        skip the rest of it. It would also skip a validation that follows the step, so the save waits for that one.
         """
         self._at_epoch_end = ends_epoch(trainer, batch_idx)
         if not is_optimizer_step(trainer, batch_idx):  # stopping here would lose the accumulated gradients
@@ -114,7 +114,8 @@ class SaveBestAndLast(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save what StochasticWeightAveraging has just put into the module, or what is still due; mark the run."""
+        """Save if it is still due, or if StochasticWeightAveraging has just replaced the weights; mark the run as
+        finished."""
         if self.due or any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self.save(trainer)
         if self.config and self.start.run and trainer.is_global_zero:
@@ -123,7 +124,7 @@ class SaveBestAndLast(Checkpoint):
             mark_complete(self.start.run, trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, content: dict[str, Any]) -> None:
-        """Add the metadata, which include the lengths of the logs."""
+        """Add the metadata, which includes the lengths of the logs."""
         if not self.config:
             return
         assert self.start.run
@@ -134,19 +135,19 @@ class SaveBestAndLast(Checkpoint):
         scores = dict(trainer.callback_metrics)
         metadata = Metadata.new(self.config, data.fingerprint, data.classes, scores, lengths, pl_module.trained_with)
         content[METADATA_KEY] = metadata.to_dict()
-        content[STOPS] = trainer.should_stop or self.stopping  # as EarlyStopping has decided
+        content[STOPS] = trainer.should_stop or self.stopping  # set by callbacks such as EarlyStopping
         content[WITHIN_STEP] = not is_optimizer_step(trainer, trainer.fit_loop.batch_idx)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
-        """Keep what a continued run has decided, and its scores."""
+        """Keep a continued run's scores, and a callback's decision to stop it."""
         if self.start.continues:
             scores = Metadata.of(content).scores
             self._scores = {name: torch.tensor(score, dtype=torch.float64) for name, score in scores.items()}
             self.stopping = bool(content.get(STOPS))
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
-        """Give callbacks the scores from before the resume, which EarlyStopping may look at before a validation; stop a
-        continued run that had decided to."""
+        """Give callbacks the scores from before the resume, which EarlyStopping may read before the next validation;
+        stop a continued run if a callback had decided to."""
         trainer.callback_metrics.update(self._scores)
         self._scores = {}
         trainer.should_stop, self.stopping = trainer.should_stop or self.stopping, False
@@ -167,12 +168,12 @@ def epochs_trained(trainer: Trainer) -> float:
 
 def full_validation_size(trainer: Trainer) -> int | None:
     """How many images each validation has; None if there is no validation or the trainer's limits skip images."""
-    whole = keeps_all(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
+    whole = is_unlimited(trainer.limit_val_batches) and not trainer.overfit_batches  # type: ignore[attr-defined]
     indices = getattr(trainer.datamodule, "val_indices", ())  # type: ignore[attr-defined]
     return len(indices) or None if whole else None
 
 
-def keeps_all(limit: float | None) -> bool:
+def is_unlimited(limit: float | None) -> bool:
     """Whether a trainer's limit on batches skips none: 1 means one batch, 1.0 and None mean all of them."""
     return limit is None or (isinstance(limit, float) and limit == 1)
 

@@ -19,8 +19,8 @@ from mnist_lit.system.distributed import all_gather_objects
 
 
 class WritesFile(Callback):
-    """Writes a file during a test. If that fails, it raises in `teardown`, after `ScoreTable` has printed, so a full
-    disk does not cost the score, and a closed pipe does not cost the file."""
+    """Writes a file during a test. If that fails, raises only in `teardown`, after `ScoreTable` has printed: a full
+    disk does not cost the score, nor a closed pipe the file."""
 
     _error: InputError | None = None
 

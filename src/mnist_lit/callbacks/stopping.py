@@ -40,12 +40,12 @@ class StopOnSignal(Callback):
     on_train_start = on_sanity_check_start  # there may be no sanity check
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Save and stop within an epoch; after its last step, or the fit's, their ends do that."""
+        """Save and stop within an epoch. After the last step of the epoch or the fit, the hooks at its end do that."""
         at_end = ends_epoch(trainer, batch_idx) or is_last_step(trainer)
         # On GPUs, agreeing costs a synchronization, so they agree only every tenth step.
         agrees = trainer.world_size == 1 or pl_module.device.type == "cpu" or trainer.global_step % 10 == 0
         if not at_end and agrees and is_optimizer_step(trainer, batch_idx) and (signum := self._agreed(trainer)):
-            # A request from within accumulated batches; the saver looks at it only after this.
+            # The saver, which runs later, has held back a request to stop between accumulated batches.
             trainer.should_stop = trainer.should_stop or bool(self.saver and self.saver.stopping)
             if self.saver and validation_may_follow(trainer, batch_idx):
                 self.saver.due, self._pending = True, signum  # saved after the validation
@@ -65,14 +65,14 @@ class StopOnSignal(Callback):
             self._stop(trainer, signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note a signal that came after the last step: there is nothing left to train, but the run to be marked."""
+        """Note a signal that came after the last step: nothing is left to train, but the run must still be marked."""
         self._pending = self._agreed(trainer)
 
     def stop_after_fit(self, trainer: Trainer) -> None:
         """Stop after a complete fit, before its best checkpoint is calibrated."""
         if signum := self._pending or self._signals.signum:
             holds_out = getattr(trainer.datamodule, "val_size", 0) if self.saver else 0  # type: ignore[attr-defined]
-            left = f"; {self._again(trainer)} calibrates the best checkpoint" if holds_out else ""
+            left = f"; {self._resume_command(trainer)} calibrates the best checkpoint" if holds_out else ""
             raise StoppedBySignal(signum, f"at step {trainer.global_step}, the last one{left}")
 
     def _agreed(self, trainer: Trainer) -> int:
@@ -85,11 +85,11 @@ class StopOnSignal(Callback):
     def _stop(self, trainer: Trainer, signum: int) -> None:
         saved, run = "nothing was saved", self.start.run
         if run and (last := run / CHECKPOINTS / LAST_CKPT).exists():
-            saved = f"saved {last}; {self._again(trainer)} continues from there"
+            saved = f"saved {last}; {self._resume_command(trainer)} continues from there"
         raise StoppedBySignal(signum, f"at step {trainer.global_step}; {saved}")
 
-    def _again(self, trainer: Trainer) -> str:
-        """What to type to continue."""
+    def _resume_command(self, trainer: Trainer) -> str:
+        """What to type to continue, for a message."""
         run = self.start.run
         if trainer.ckpt_path and run and not self.start.continues:  # the command names another checkpoint
             return f"`{command_line(['fit', '--config', str(run / CONFIG_YAML), '--resume', 'auto'])}`"

@@ -53,8 +53,8 @@ INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from hel
 
 limit_jsonargparse()
 
-# `typing` hands out one object for equal unions, in the order of whoever asked first. If that was a library with float
-# first, `--trainer.limit_train_batches 1` would be read as 1.0, which means all batches.
+# `typing` caches unions: equal ones are the object that was created first, with its order of types. If a library has
+# created one with float first, `--trainer.limit_train_batches 1` would be read as 1.0, which means all batches.
 for _name, _type in Trainer.__init__.__annotations__.items():
     if _type == int | float | None:
         Trainer.__init__.__annotations__[_name] = int | float | None

@@ -80,12 +80,12 @@ def refusals(start: RunStart) -> Iterator[None]:
             raise
         if is_rank_zero():
             discard_run(start)
-        if isinstance(error, InputError) or not isinstance(error, REFUSALS) or _is_from_own_code(error):
+        if isinstance(error, InputError) or not isinstance(error, REFUSALS) or _is_from_user_code(error):
             raise
         raise InputError(explain_error(str(error), [])) from error
 
 
-def _is_from_own_code(error: BaseException) -> bool:
+def _is_from_user_code(error: BaseException) -> bool:
     """Whether the traceback passes through user code, such as a callback: its bugs need the traceback. If jsonargparse
     called it, a class refused its options."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -99,7 +99,8 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     """Raise InputError for callbacks that would be ignored, or would fail after the first epoch."""
     h = model.hparams
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    known = all(type(one).__module__.startswith(("lightning.", "mnist_lit.")) for one in callbacks)  # or may log more
+    packages = ("lightning.", "mnist_lit.")
+    known = all(type(one).__module__.startswith(packages) for one in callbacks)  # others may log further scores
     fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
     names = monitored_names(
         datamodule.num_classes, has_validation=bool(datamodule.val_size and trainer.limit_val_batches)
@@ -128,7 +129,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
                 reason = "a resumed run already has its learning rate"
                 raise InputError(f"{name}: {reason}; leave the finder out, and set model.lr")
             needed = callback._num_training_steps
-            require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # it ignores the first ten
+            require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # the first ten are ignored
             steps = steps_of_fit(trainer, datamodule)
             enough = f"a run of at least num_training_steps, {needed}, steps"
             require(name, steps, enough, steps >= needed)
@@ -157,7 +158,7 @@ def run_fit(
     Raises InputError if the trainer refuses its options, or there is nothing to train.
     """
     with refusals(start):
-        if not start.finished:  # before other processes start, or they would wait for one whose data were refused
+        if not start.finished:  # before other processes start, or they would wait for one whose data was refused
             datamodule.prepare_data()
             datamodule.setup()
             check_callbacks(trainer, model, datamodule, resumes=bool(start.checkpoint or ckpt_path))
@@ -167,7 +168,7 @@ def run_fit(
                 start.checkpoint = restore_run(start.run, start.checkpoint, datamodule.fingerprint)
         path: Any = ckpt_path or _resume_path(trainer)
         try:
-            if not (start.finished and _is_only_process(trainer)):  # then no other process need start
+            if not (start.finished and _is_only_process(trainer)):  # other processes learn only in `fit` that it is
                 with _explained_resume(start, ckpt_path):
                     trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
             if not (start.has_trained or start.continues or start.finished):
@@ -191,7 +192,7 @@ def _explained_resume(start: RunStart, ckpt_path: str | None) -> Iterator[None]:
         pass
     except (LookupError, AttributeError, RuntimeError, TypeError) as error:
         used = start.checkpoint or ckpt_path
-        if start.has_trained or not used or is_peer_failure(error) or _is_from_own_code(error):
+        if start.has_trained or not used or is_peer_failure(error) or _is_from_user_code(error):
             raise
         if "loading state_dict" in str(error):
             reason = "its weights do not fit the network that the options describe"

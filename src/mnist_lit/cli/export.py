@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network
-from mnist_lit.runs.locate import OTHERS, PRETRAINED
+from mnist_lit.runs.locate import MODEL_NAMES, PRETRAINED
 from mnist_lit.system.console import say
 
 
@@ -12,7 +12,7 @@ def main(command: str, args: list[str]) -> None:
     """Export a checkpoint and print where it went."""
     description = "Write a checkpoint as one ONNX file and check it against the checkpoint on real images."
     parser = CommandParser(command, description)
-    model = f"a checkpoint, a run, {OTHERS} (default: the newest run's best, else {PRETRAINED})"
+    model = f"a checkpoint, a run, {MODEL_NAMES} (default: the newest run's best, else {PRETRAINED})"
     parser.add_model_argument(model)
     output = "the file to write (default: model.onnx in the checkpoint's run, else here)"
     parser.add_argument("--output", type=Path, help=output)

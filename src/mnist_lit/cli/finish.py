@@ -19,9 +19,9 @@ from mnist_lit.system.console import say
 
 
 def finish_run(start: RunStart, trainer: Trainer, datamodule: MNISTDataModule, network: nn.Module) -> None:
-    """Calibrate a run's best checkpoint. First mark the run, if a kill came between its last save and the end of the
-    fit. Without a run folder, there is nothing to do. Raises InputError if the data have changed, and StoppedBySignal
-    before calibrating if a signal came after the last step."""
+    """Calibrate a run's best checkpoint. First mark the run as finished, if a kill came between its last save and the
+    end of the fit. Without a run folder, there is nothing to do. Raises InputError if the data has changed, and
+    StoppedBySignal before calibrating if a signal came after the last step."""
     run = start.run
     if run and not is_finished(run):
         mark_complete(run, trainer)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mnist_lit.metrics import monitored_names
-from mnist_lit.runs.locate import OTHERS
+from mnist_lit.runs.locate import MODEL_NAMES
 from mnist_lit.runs.recipes import recipe_names
 
 COLUMN, WIDTH = 36, 110
@@ -27,7 +27,7 @@ EVALUATION = (
 )
 SCORES = "Scores that callbacks such as EarlyStopping and ModelCheckpoint can monitor, class_acc for each label:\n  "
 SCORES += ", ".join(monitored_names(1, has_validation=True))
-MODEL = f"a checkpoint, a run such as version_3, {OTHERS} (default: the newest run's best)"
+MODEL = f"a checkpoint, a run such as version_3, {MODEL_NAMES} (default: the newest run's best)"
 LONG_OPTION = re.compile(r"--\w")  # unlike a link's `data.num_classes --> model.num_classes`
 OWN = {  # instead of what Lightning and jsonargparse say
     "config": "a recipe's name, or a YAML file with options; several are merged in order",

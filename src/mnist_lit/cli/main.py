@@ -54,7 +54,7 @@ def main(args: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", module=r"PIL\.")
     debug = "--debug" in args
     command = next((arg for arg in args if not arg.startswith("-")), "")
-    prints = is_first_process() or command not in ("fit", "validate", "test")  # which the processes run together
+    prints = is_first_process() or command not in ("fit", "validate", "test")  # several processes run these
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal's encoding has × and –
     try:

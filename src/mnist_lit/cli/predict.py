@@ -20,7 +20,7 @@ from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
-from mnist_lit.runs.locate import OTHERS, PRETRAINED, is_pretrained, locate_model
+from mnist_lit.runs.locate import MODEL_NAMES, PRETRAINED, is_pretrained, locate_model
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.console import printable, say
 from mnist_lit.system.regular_file import read_regular_file
@@ -61,7 +61,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
     parser = CommandParser(command, "Read the digit in each picture, or every digit with --many.", epilog=codes)
     pictures = "a picture, a folder with its subfolders, or - for standard input"
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER|-", help=pictures)
-    model = f"a checkpoint, an exported .onnx, a run, {OTHERS} (default: the newest run, else {PRETRAINED})"
+    model = f"a checkpoint, an exported .onnx, a run, {MODEL_NAMES} (default: the newest run, else {PRETRAINED})"
     parser.add_model_argument(model, positional=False)
     parser.add_threshold_argument()
     parser.add_argument(

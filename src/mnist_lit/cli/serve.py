@@ -13,7 +13,7 @@ from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.runs.folders import run_of_checkpoint
-from mnist_lit.runs.locate import LAST, OTHERS, PRETRAINED, PRETRAINED_DIR, locate_model
+from mnist_lit.runs.locate import LAST, MODEL_NAMES, PRETRAINED, PRETRAINED_DIR, locate_model
 from mnist_lit.system.console import say
 
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
@@ -61,7 +61,7 @@ def main(command: str, args: list[str]) -> None:
 def _parse(command: str, args: list[str]) -> Namespace:
     """The options, checked."""
     parser = CommandParser(command, "Read digits over HTTP, with a page to draw them on.")
-    model = f"an exported model, a run with one, {OTHERS} (default: the newest run's, else {PRETRAINED})"
+    model = f"an exported model, a run with one, {MODEL_NAMES} (default: the newest run's, else {PRETRAINED})"
     parser.add_model_argument(model, positional=False)
     host = "address to listen on; 0.0.0.0 is every address of this machine (default: %(default)s)"
     parser.add_argument("--host", default="127.0.0.1", help=host)

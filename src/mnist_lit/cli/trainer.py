@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.strategies import Strategy
 
-from mnist_lit.callbacks.checkpoints import keeps_all
+from mnist_lit.callbacks.checkpoints import is_unlimited
 from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
 from mnist_lit.callbacks.progress import progress_display
 from mnist_lit.callbacks.resume import BroadcastResume
@@ -69,7 +69,7 @@ def callbacks_of_evaluation(
     metadata = Metadata.of(checkpoint)
     temperature = metadata.temperature
     nowhere = BroadcastResume(RunStart())
-    if command != "test" or trainer.fast_dev_run or not keeps_all(trainer.limit_test_batches):
+    if command != "test" or trainer.fast_dev_run or not is_unlimited(trainer.limit_test_batches):
         return [nowhere, ScoreTable(temperature=temperature)]
     dataset, saved = config.data.dataset, config_of(checkpoint)["data"]
     names = ("dataset", "split", "classes")
@@ -110,7 +110,7 @@ def _environment(trainer: Namespace) -> list[ClusterEnvironment]:
 
 
 def _with_flat_file_names(callback: Callback) -> Callback:
-    """A ModelCheckpoint whose file names hold no slash: `{val/loss:.2f}` would otherwise make a folder `val`."""
+    """A ModelCheckpoint whose file names have no slash: `{val/loss:.2f}` would otherwise create a folder `val`."""
     if isinstance(callback, ModelCheckpoint) and callback.filename and callback.auto_insert_metric_name:
         callback.filename = METRIC.sub(lambda found: f"{found[1].replace('/', '_')}={found[0]}", callback.filename)
         callback.auto_insert_metric_name = False

@@ -25,8 +25,8 @@ from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.system.atomic_file import write_atomic
 
 RESUME_KEYS = ("loops", "best", "train_scores")  # what a fit needs to resume exactly, besides weights and optimizer
-STOPS, WITHIN_STEP = "stops", "within_step"  # whether a callback has ended the fit, and if batches are accumulated
-LIGHTNINGS_CLI = "_instantiator", "lightning.pytorch.cli.instantiate_module"  # in its checkpoints; never imported here
+STOPS, WITHIN_STEP = "stops", "within_step"  # whether a callback has ended the fit; whether a step was incomplete
+LIGHTNINGS_CLI = "_instantiator", "lightning.pytorch.cli.instantiate_module"  # in LightningCLI's files; never imported
 MAX_DEPTH, MAX_VALUES = 32, 1_000_000  # of a checkpoint's dictionaries and lists; ours have 7 and 400
 
 
@@ -62,8 +62,8 @@ def save_checkpoint(content: Mapping[str, Any], path: Path, previous: Path | Non
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read one of our checkpoints onto the CPU. Raises InputError on any other file, and OSError if it cannot be read
-    now, such as for too many open files: it may be intact."""
+    """Read one of our checkpoints onto the CPU. Raises InputError on any other file, and OSError if it may be intact
+    but cannot be read now, for example because too many files are open."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")

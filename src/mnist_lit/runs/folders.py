@@ -30,7 +30,7 @@ def recorded_command(folder: Path) -> str:
 
 
 def began_and_saved(run: Path) -> tuple[float | None, float | None]:
-    """When a run began, and when its newest checkpoint was saved, in seconds since 1970 by the files' dates."""
+    """When a run began, and when its newest checkpoint was saved: modification times, in seconds since 1970."""
     config, last = run / CONFIG_YAML, run / CHECKPOINTS / LAST_CKPT
     begin, end = (path.stat().st_mtime if path.is_file() else None for path in (config, last))
     return begin, end

@@ -18,7 +18,7 @@ from mnist_lit.system.error_messages import did_you_mean
 
 LATEST, LAST = "latest", "last"  # the newest run's best checkpoint, and its last, as in Lightning
 PRETRAINED = "pretrained"  # the shipped model
-OTHERS = f"{LATEST}, {LAST} or {PRETRAINED}"  # what a model may be named besides a file and a run
+MODEL_NAMES = f"{LATEST}, {LAST} or {PRETRAINED}"  # what names a model, besides a file and a run
 PRETRAINED_DIR = Path(__file__).parents[1] / PRETRAINED  # model.onnx, model.ckpt and provenance.json
 
 
@@ -51,9 +51,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             raise InputError(f"{path} has no checkpoint")
     if named and Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
-        raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {OTHERS}")
+        raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {MODEL_NAMES}")
     hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *known_runs()])
-    raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {OTHERS}'}")
+    raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {MODEL_NAMES}'}")
 
 
 def is_pretrained(path: Path) -> bool:

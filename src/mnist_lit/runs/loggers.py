@@ -24,7 +24,7 @@ class ResumableCSVLogger(Logger):
     Lightning's CSVLogger deletes a resumed run's rows, and a kill while it adds a column damages the file."""
 
     BUFFERED_ROWS = 100  # at most
-    saved_with_checkpoints = True  # see `flush_loggers`, and not at every step
+    saved_with_checkpoints = True  # by `flush_loggers`, rather than at every step
 
     def __init__(self, run: Path) -> None:
         self.path = run / METRICS_CSV

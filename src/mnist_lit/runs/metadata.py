@@ -15,9 +15,9 @@ from mnist_lit.runs.versions import run_versions
 from mnist_lit.system.yaml_file import load_yaml
 
 METADATA_KEY = "mnist_lit"  # of a checkpoint's dictionary
-TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # of the metadata, and their values
-STORABLE = (bool, Integral, Real, str, Path, type(None))  # settings that `Metadata.of_trainer` records
-DERIVED = ("num_classes", "seed", "network")  # except these: the command line derives them, or asks for them
+TABLES: dict[str, type] = {"scores": float, "curves": int, "versions": str}  # fields: names to values of this type
+STORABLE = (bool, Integral, Real, str, Path, type(None))  # types of the settings that `Metadata.of_trainer` records
+DERIVED = ("num_classes", "seed", "network")  # except these, which the command line derives or asks for
 TRAINER_WORDS = ("precision", "gradient_clip_algorithm", "max_time")  # trainer options whose value may be a string
 
 
@@ -52,7 +52,7 @@ class Metadata:
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Self:
-        """Read a checkpoint's metadata. Raises InputError if they are damaged or do not fit its hyperparameters."""
+        """Read a checkpoint's metadata. Raises InputError if it is damaged or does not fit the hyperparameters."""
         stored: Mapping[str, Any] = checkpoint[METADATA_KEY]
         try:
             count = int(checkpoint["hyper_parameters"]["num_classes"])
@@ -71,7 +71,7 @@ class Metadata:
             earlier = tuple(map(dict, stored.get("earlier", ())))
             found = cls(**required, classes=classes, earlier=earlier, calibration=stored.get("calibration"))
         except (LookupError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"the checkpoint's metadata are damaged: {error}") from error
+            raise InputError(f"the checkpoint's metadata is damaged: {error}") from error
         if len(classes) != count:  # as with another num_classes for `load_from_checkpoint`
             raise InputError(f"the checkpoint has {len(classes)} classes, not {count}")
         return found

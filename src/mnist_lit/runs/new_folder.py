@@ -15,15 +15,15 @@ from mnist_lit.system.folder_lock import lock_folder
 
 def new_folder(root: Path) -> tuple[Path, FileLock]:
     """A new `version_N` under `root` and the lock that holds it, or the newest existing one if a kill left it empty.
-    Raises InputError if it cannot be made."""
+    Raises InputError if it cannot be created."""
     newest = next(reversed(all_runs(root)), None)
     if newest and newest.parent == root and _is_empty(newest) and (lock := lock_folder(newest)):
-        if lock.is_locked and _is_empty(newest):  # without locks nobody knows whether its process has ended
+        if lock.is_locked and _is_empty(newest):  # without locks, its process may still be running
             return newest, lock
         lock.release()
     while True:
         run = create_run(root)
-        if lock := lock_folder(run):  # otherwise another process took it for one that a kill left empty
+        if lock := lock_folder(run):  # otherwise another process has mistaken it for one that a kill left empty
             return run, lock
 
 

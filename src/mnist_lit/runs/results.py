@@ -11,7 +11,7 @@ from mnist_lit.system.csv_file import read_csv
 
 T = TypeVar("T")
 
-ROUNDING = 1e-3  # by which rounding may take a probability above 1
+ROUNDING = 1e-3  # by which a rounded probability may exceed 1
 
 
 class Predictions(NamedTuple):

@@ -1,6 +1,6 @@
 """Begin a fit in a new run folder or, with `--resume auto`, in that of the run to resume: find its newest readable
-checkpoint, hold its folder, restore its logs. A run is resumed only if its recipe, the configuration without
-machine-specific settings, equals the new one exactly, and no other process holds it. Only rank 0 searches;
+checkpoint, lock its folder, restore its logs. A run is resumed only if its recipe, the configuration without
+machine-specific settings, equals the new one exactly, and no other process has locked it. Only rank 0 searches;
 `callbacks.resume` tells the other processes."""
 
 import sys
@@ -40,9 +40,9 @@ from mnist_lit.system.yaml_file import load_yaml, read_yaml
 def begin_run(
     logs: Path, config: str, command: str, *, seed: int, group: Path | None, run: Path | None, resume: bool
 ) -> tuple[RunStart, FileLock]:
-    """The run to resume, or a new run folder containing config.yaml; and the lock that keeps it for this process.
-    config: the whole configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a
-    sweep has chosen. Raises InputError if the folder cannot be made, is in use or belongs to a different recipe."""
+    """The run to resume, or a new run folder containing config.yaml; and the lock on it. config: the whole
+    configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a sweep has chosen.
+    Raises InputError if the folder cannot be created, is in use or belongs to a different recipe."""
     if group:
         check_same_recipe(group_members(group), config)
     named = run or (group and group / f"seed_{seed}")
@@ -60,9 +60,9 @@ def begin_run(
 
 
 def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLock] | None:
-    """How to continue the newest of the runs, oldest first, that has this configuration and can be resumed, and the
-    lock that holds it; None if there is no such run. A run that was killed before its first checkpoint starts again in
-    its folder, unless an older one has a checkpoint."""
+    """How to continue the newest run that has this configuration and can be resumed, and the lock on it; None if there
+    is no such run. runs: oldest first. A run that was killed before its first checkpoint starts again in its folder,
+    unless an older one has a checkpoint."""
     recipe = recipe_options(load_yaml(config))
     restarted, skipped = None, False
     for run in reversed(runs):
@@ -70,7 +70,7 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLoc
             continue
         lock = lock_folder(run)
         if lock is None:
-            say(f"resume: skipping {run}, which another process holds", file=sys.stderr)
+            say(f"resume: skipping {run}, which another process is using", file=sys.stderr)
             continue
         if is_finished(run):
             return RunStart(run, finished=True), lock
@@ -100,7 +100,7 @@ def _why_not_restarted(run: Path) -> str:
 
 
 def _saved_no_step(run: Path) -> bool:
-    """Whether a run has no checkpoint, or one from within a step only."""
+    """Whether a run has no checkpoint, or only a `best.ckpt` from between two batches of one step."""
     files = [*run.glob(f"{CHECKPOINTS}/*.ckpt")]
     with suppress(InputError):
         return all(path.name == BEST_CKPT and load_checkpoint(path).get(WITHIN_STEP) for path in files)

@@ -18,7 +18,7 @@ class RunStart:
 
 
 def discard_run(start: RunStart) -> None:
-    """Remove the run folder of a fit that was refused, if it was made for this fit, no step was taken in it and it
+    """Remove the run folder of a fit that was refused, if it was created for this fit, no step was taken in it and it
     holds no checkpoint: another process may have trained."""
     is_unused = not (start.continues or start.finished or start.has_trained)
     if start.run and is_unused and not any(start.run.rglob("*.ckpt")):

@@ -22,7 +22,7 @@ NETWORK_PREFIX, EMA_PREFIX = "network.", "ema."  # of the names in `state_dict`
 def load_weights(module: nn.Module, content: Mapping[str, Any]) -> None:
     """Load a checkpoint's weights into a module. Raises InputError if they do not fit.
 
-    A file without EMA weights, as `strip_for_sharing` makes it, holds only the weights used for evaluation.
+    A file without EMA weights, such as one by `strip_for_sharing`, holds only the weights used for evaluation.
     """
     try:
         module.load_state_dict(with_ema_weights(content["state_dict"], module.state_dict()))
@@ -65,7 +65,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
         require_network(content, network)
         if network is None:
             network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        network.float()  # in whatever precision it was trained
+        network.float()  # whatever precision it was trained in
         network.load_state_dict(trained_weights(content))
     except InputError:
         raise

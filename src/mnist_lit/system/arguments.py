@@ -1,4 +1,4 @@
-"""Read single options among the arguments of a command, which a parser sees later. Imports YAML only where needed."""
+"""Read single options from a command's arguments before a parser sees them. Imports YAML only where needed."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress

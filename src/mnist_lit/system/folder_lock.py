@@ -1,4 +1,4 @@
-"""Folders that one process at a time writes to."""
+"""Locks on folders, so that one process at a time writes to them."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +11,8 @@ LOCK = ".lock"  # the file in the folder
 
 
 def lock_folder(folder: Path) -> FileLock | None:
-    """Hold a folder until this process ends, however it ends; None if another process holds it. On a file system
-    without locks, nothing is held. Raises InputError if the folder cannot be written."""
+    """Lock a folder until this process ends, however it ends; None if another process has locked it. On a file system
+    without locks, returns an unlocked lock. Raises InputError if the folder cannot be written."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -18,7 +18,7 @@ def read_regular_file(path: Path, max_bytes: int = -1, start: int = 0) -> bytes:
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:
-    """What differs once another file takes a file's place: its inode, size and time; None if there is no file."""
+    """What changes if a file is replaced: its inode, size and modification time; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
