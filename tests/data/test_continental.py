@@ -17,7 +17,7 @@ def digits(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor, to
     return digits_data.digits.train_images[:600], digits_data.digits.train_labels[:600], draws
 
 
-def test_only_the_given_share_of_ones_and_sevens_changes(digits: tuple[torch.Tensor, ...]) -> None:
+def test_only_the_given_fraction_of_ones_and_sevens_changes(digits: tuple[torch.Tensor, ...]) -> None:
     images, labels, draws = digits
     changed = (add_continental_strokes(images, labels, draws, 0.5) != images).flatten(1).any(dim=1)
     expected = ((labels == 1) | (labels == 7)) & (draws[:, 0] < 0.5)
@@ -50,6 +50,6 @@ def test_an_image_gets_the_same_strokes_in_any_shard(digits: tuple[torch.Tensor,
     assert not torch.equal(add_continental_strokes(images, labels, draws.flip(0), 1), together)
 
 
-def test_the_share_is_checked() -> None:
+def test_the_fraction_is_checked() -> None:
     with pytest.raises(InputError, match=r"data.continental: expected a fraction in \[0, 1\], got 2"):
         MNISTDataModule(continental=2)

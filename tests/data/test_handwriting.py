@@ -24,7 +24,7 @@ def digits(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor]:
     return digits_data.digits.train_images[:COUNT], digits_data.digits.train_labels[:COUNT]
 
 
-def test_the_given_share_is_redrawn_and_half_as_many_get_another_pen(
+def test_the_given_fraction_is_redrawn_and_half_as_many_get_another_pen(
     digits: tuple[torch.Tensor, ...], draws: torch.Tensor
 ) -> None:
     images, labels = digits
@@ -86,6 +86,6 @@ def test_each_kind_of_style_draws_from_a_stream_of_its_own(digits: tuple[torch.T
     assert HandwritingStyles(continental=0.5, redrawn=0.2)(images, labels, indices, 3, 1).equal(expected)
 
 
-def test_the_share_is_checked() -> None:
+def test_the_fraction_is_checked() -> None:
     with pytest.raises(InputError, match=r"data.handwriting: expected a fraction in \[0, 1\], got 2"):
         MNISTDataModule(handwriting=2)

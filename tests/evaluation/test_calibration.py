@@ -102,7 +102,7 @@ class Scaled(nn.Module):
         return self.factor * self.network(x)  # type: ignore[no-any-return]
 
 
-def test_the_threshold_accepts_the_promised_share_of_digits(
+def test_the_threshold_accepts_the_promised_fraction_of_digits(
     calibrated: CalibratedNetwork, val: tuple[torch.Tensor, ...]
 ) -> None:
     outliers = calibrated(val[0])[1]

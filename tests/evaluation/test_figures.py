@@ -107,7 +107,7 @@ def test_the_matrix_writes_its_counts_and_names_its_axes() -> None:
         assert max(ink(picture, *labels)) > 2 * CELL  # "0" to "2"
 
 
-def test_colors_are_shares_of_a_row() -> None:
+def test_colors_are_fractions_of_a_row() -> None:
     counts = np.array([[1, 1], [0, 200]])
     picture = confusion_matrix(counts, ["0", "1"])
     half = [round(p + (c - p) / 2) for p, c in zip(PAPER, BLUE, strict=True)]

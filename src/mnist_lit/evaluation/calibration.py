@@ -29,8 +29,8 @@ COVERAGE = 0.999  # fraction of the real digits that the detector accepts
 MIN_MISTAKES = 3  # with fewer on the validation images, confidence is never increased: see `calibrate`
 THRESHOLD = 0.5  # rejection threshold; the outlier score is shifted so that it is the same for every model
 MAX_DIGITS = 30_000  # digits that train the detector, with half as many outliers
-# Digits are also written rotated and slanted.
-SHARE_WARPED, WARP = 0.15, RandomAffine(degrees=25, shear=12.5)
+# People also write digits rotated and slanted.
+WARPED_FRACTION, WARP = 0.15, RandomAffine(degrees=25, shear=12.5)
 EPOCHS, TRAIN_BATCH, HIDDEN = 12, 256, 64
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 0.1, 0.5
 AS_IN_MNIST = HandwritingStyles()
@@ -210,7 +210,7 @@ def _examples(
     for batch in torch.split(torch.arange(len(chosen)), BATCH):  # drawing digits takes memory
         images[batch] = styles(images[batch], labels[batch], chosen[batch], seed=0, epoch=0)
     draws = uniform(0, 0, chosen, DRAWS + 1, stream=SLANT)
-    warped = draws[:, DRAWS] < SHARE_WARPED
+    warped = draws[:, DRAWS] < WARPED_FRACTION
     images[warped] = WARP(images[warped], draws[warped, :DRAWS])
     count = -(-len(images) // 2)
     outliers = make_outliers(images.numpy(), labels.numpy() if are_digits else None, count, seed=0)

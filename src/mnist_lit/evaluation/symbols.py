@@ -52,10 +52,10 @@ SYMBOLS = (
     *("02 30 62 69,64 24 06 28 65", "12 40 71 78 89,74 44 16 38 75"),  # a
 )
 PRINTED = "ACEFGHKLMNPRTUVWXYacdefhkmnprtuvwx&@#%?!+=*"  # drawn with Pillow's font
-CONFUSED, TIMES = "AGLUYau", 4  # those most often misread as digits, drawn TIMES as often as the others
+CONFUSED, TIMES = "AGLUYau", 4  # the letters most often misread as digits, drawn four times as often as the others
 JITTER, SLANT, ROTATION, ASPECT = 0.4, 0.35, 0.2, (0.5, 1.2)  # of a point in grid units, of x along y, radians, x to y
 SERIF_FRACTION, SERIF = 0.35, (0.6, 1.6)  # fraction of the symbols with serifs, and half their length in grid units
-STROKE_POINTS = 150  # of a stroke
+STROKE_POINTS = 150  # points per stroke
 FONT_SIZE, SIDE = 64, 112  # pixels
 
 

@@ -60,7 +60,7 @@ class UnfinishedTable:
             # A link could send the rows into any of the user's files.
             if any(path.is_symlink() or (path.exists() and not path.is_file()) for path in (progress, rows)):
                 raise ValueError
-            if not (progress.exists() and rows.exists()):  # without rows, they were complete and put in their place
+            if not (progress.exists() and rows.exists()):  # without rows, the table was finished
                 progress.unlink(missing_ok=True)
                 return 0
             record = self._record()

@@ -299,7 +299,7 @@ def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:
     visitor.page.mouse.up()
     visitor.reads("?")
     api.expect(visitor.words).to_have_text("Not a digit.")
-    api.expect(visitor.page.locator("#unsure")).to_contain_text("gets no probabilities")
+    api.expect(visitor.page.locator("#unsure")).to_contain_text("there are no probabilities")
     api.expect(visitor.page.get_by_role("meter")).to_have_count(0)
     assert "%" not in visitor.page.locator("main").inner_text()
 

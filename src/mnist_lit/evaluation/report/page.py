@@ -31,7 +31,7 @@ NUMBER_FORMATS: dict[str, Callable[[Any], str]] = {
 }
 MAX_COLOR_DEPTH = 0.55  # the deepest color of a mistake, on which dark text stays readable
 PAIR_IMAGES, ALL_PAIRS_IMAGES = 12, 600  # images shown per cell of the confusion matrix, and of all cells, at most
-SHARES: dict[str, Any] = {"y_range": (0, 1), "y_text": tick_percent}
+PERCENT_Y: dict[str, Any] = {"y_range": (0, 1), "y_text": tick_percent}
 
 
 def render_page(report: Mapping[str, Any], images: Images, filters: Images, layers: Sequence[LayerActivations]) -> str:
@@ -117,7 +117,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
         band = [(point["amount"], point["low"], point["high"]) for point in change["points"]]
         line = Line("accuracy", "main", points, partial(percent, images=robustness["images"]), band=band)
         level = robustness["accuracy"]
-        changes.append(Chart(name.capitalize(), "accuracy", [line], x_label=change["unit"], level=level, **SHARES))
+        changes.append(Chart(name.capitalize(), "accuracy", [line], x_label=change["unit"], level=level, **PERCENT_Y))
     return {
         **_training_charts(report["curves"], report["origin"]),
         "reliability": _reliability_chart(test["calibration"]),
@@ -183,5 +183,5 @@ def _reliability_chart(calibration: Mapping[str, Any]) -> Chart:
             points = [(one["confidence"], one["accuracy"]) for one in bins]
             radii = [round(1.5 + 1.2 * math.log10(one["count"]), 1) for one in bins]
             lines.append(Line(name, look, points, NUMBER_FORMATS["probability"], radii=radii))
-    axis: dict[str, Any] = {"x_label": "predicted probability", "x_range": (0, 1), "x_text": tick_percent, **SHARES}
+    axis: dict[str, Any] = {"x_label": "predicted probability", "x_range": (0, 1), "x_text": tick_percent, **PERCENT_Y}
     return Chart("Reliability", "accuracy of these answers", lines, diagonal=True, **axis)

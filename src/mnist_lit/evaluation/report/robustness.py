@@ -13,7 +13,7 @@ from torch import Tensor
 from mnist_lit.data.augmentation import DRAWS, RandomAffine
 from mnist_lit.data.keyed_random import CORRUPTION, permutation, uniform
 from mnist_lit.evaluation.calibration import CalibratedNetwork, predict_batches
-from mnist_lit.evaluation.report.scores import accuracy_share
+from mnist_lit.evaluation.report.scores import accuracy_of
 
 NEUTRAL = 0.5  # the warp's random draw that changes nothing; 0 and 1 are its limits
 ROTATION, SCALE, SHIFT = 0, 1, 3  # columns of the warp's draws; shifts take two, x and y
@@ -36,7 +36,7 @@ def measure_robustness(calibrated: CalibratedNetwork, images: Tensor, labels: Te
 
     def score(corrupted: Tensor) -> dict[str, Any]:
         right = predict_batches(calibrated, corrupted)[0].argmax(dim=1) == labels
-        return accuracy_share(int(right.sum()), len(labels))
+        return accuracy_of(int(right.sum()), len(labels))
 
     clean = score(images)
     changes = {}

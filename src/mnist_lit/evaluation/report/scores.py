@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Numbers = dict[str, Any]
 
 
-def accuracy_share(right: int, total: int) -> Numbers:
+def accuracy_of(right: int, total: int) -> Numbers:
     """A count of right answers as a fraction with its 95 % interval; None where there are no images."""
     low, high = wilson_interval(right, total) if total else (None, None)
     return {"images": total, "right": right, "accuracy": right / total if total else None, "low": low, "high": high}
@@ -54,7 +54,7 @@ def run_scores(test: Predictions, temperature: float | None, rejected: Bools | N
     mistakes = _mistakes(test, calibrated, ~right)
     pairs = Counter(sorted((mistake["true"], mistake["predicted"]) for mistake in mistakes)).most_common(PAIRS)
     return {
-        **accuracy_share(int(right.sum()), len(right)),
+        **accuracy_of(int(right.sum()), len(right)),
         "wrong": len(mistakes),
         "confusion": counts.tolist() if len(counts) <= PAIRS else None,
         "confused": [{"true": true, "predicted": wrong, "count": count} for (true, wrong), count in pairs],
@@ -76,7 +76,7 @@ def group_scores(names: Sequence[str], tests: Sequence[Predictions], temperature
     probs = np.mean([apply_temperature(np.array(test.probs), t or 1.0) for test, t in pairs], axis=0)  # (N, C)
     agreed = (predicted == predicted[0]).all(axis=0) & (predicted[0] != labels)
     statistics = {"n": found.n, "mean": found.mean, "sd": found.sd if found.n > 1 else None, "low": low, "high": high}
-    runs = [{"run": name, **accuracy_share(test.right, len(labels))} for name, test in zip(names, tests, strict=True)]
+    runs = [{"run": name, **accuracy_of(test.right, len(labels))} for name, test in zip(names, tests, strict=True)]
     suspects = _mistakes(tests[0], probs, agreed)
     return {**statistics, "ensemble": ensemble_accuracy(tests), "runs": runs, "suspects": suspects}
 
@@ -130,7 +130,7 @@ def _calibration(probs: Floats, labels: Ints, right: Bools) -> Numbers:
 
 def _coverage(confidence: Floats, right: Bools) -> Numbers:
     """Accuracy if only the most confident answers are given, at several coverages: El-Yaniv and Wiener 2010."""
-    order = np.argsort(-confidence, kind="stable")  # of images with the same confidence the first ones are answered
+    order = np.argsort(-confidence, kind="stable")  # among equally confident answers, the first images count first
     correct, total = np.cumsum(right[order]), len(right)
     counts = np.array([-(-total * round(1000 * coverage) // 1000) for coverage in COVERAGES])  # rounded up, and exactly
     answered_right = correct[counts - 1]
@@ -144,7 +144,7 @@ def _detector(rejected: Bools, right: Bools) -> Numbers:
     """What the outlier detector does to the test images, all of which are real: it should accept them."""
     accepted = int((~rejected).sum())
     errors = {"rejected": len(right) - accepted, "rejected_wrong": int((rejected & ~right).sum())}
-    return accuracy_share(int((right & ~rejected).sum()), accepted) | {"coverage": accepted / len(right)} | errors
+    return accuracy_of(int((right & ~rejected).sum()), accepted) | {"coverage": accepted / len(right)} | errors
 
 
 def _mistakes(test: Predictions, probs: Floats, which: Bools) -> list[Numbers]:

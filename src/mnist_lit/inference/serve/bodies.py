@@ -15,7 +15,7 @@ from mnist_lit.inference.onnx_model import Images
 JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
 MAX_IMAGES = 256  # in one JSON body
 MAX_JSON_BYTES = MAX_IMAGES * IMAGE_SIZE * IMAGE_SIZE * 8  # 8 for each number: three digits, a comma, white space
-PARAMETERS = {  # those that a form cannot set, and how to set them
+PARAMETERS = {  # names that a form's fields must not have, and how to set these instead
     "many": "put it in the query, as /predict?many=true",
     "threshold": "the server's own is set by mnist-lit serve --threshold",
 }

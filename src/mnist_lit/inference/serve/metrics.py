@@ -17,7 +17,7 @@ class Metrics(CollectorRegistry):
     def __init__(self) -> None:
         super().__init__()
         self._requests = Counter("mnist_lit_requests", "Requests answered.", ("route", "status"), registry=self)
-        seconds = "From a request's head to the end of its answer."
+        seconds = "From a request's headers to the end of its response."
         self._seconds = Histogram("mnist_lit_request_seconds", seconds, ("route",), buckets=BUCKETS, registry=self)
         self.readings = Counter("mnist_lit_readings", "Digits read, by status.", ("status",), registry=self)
 

@@ -26,5 +26,5 @@ export const EXAMPLES = [
 ].map(({ name, strokes }) => ({ name, strokes: strokes.map(parse) }));
 
 function parse(stroke) {
-  return stroke.split(" ").map((point) => point.split(",").map((share) => share / 100));
+  return stroke.split(" ").map((point) => point.split(",").map((percent) => percent / 100));
 }

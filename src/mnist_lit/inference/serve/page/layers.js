@@ -1,4 +1,4 @@
-// What the network's four convolutions respond to a digit, while the switch is on.
+// How the network's four convolutions respond to a digit, while the switch is on.
 import { $, make } from "./dom.js";
 
 const session = (() => {

@@ -5,7 +5,7 @@ import { isLive, offerLayers, showLayers } from "./layers.js";
 
 const PEN = 0.055; // stroke width
 const SENT = 336; // side of the drawing sent to the server, in pixels
-const PATIENCE = 300; // milliseconds before the page replaces the last reading by a note that it is waiting
+const PATIENCE = 300; // milliseconds before a note that the page is waiting replaces the last reading
 const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const RETRY = 3000; // milliseconds before an unreachable server is tried again
 const HEIC = /\.(heic|heif|hif)$/i; // the server reads these pictures, but few browsers can show them
@@ -79,7 +79,7 @@ function add(state) {
   read();
 }
 
-// Show something else than before, whose reading does not hold for it.
+// Show another drawing or picture, for which the last reading does not hold.
 function replace(state) {
   forget();
   add(state);
@@ -230,7 +230,7 @@ function forget(note = "") {
 }
 
 function isUnderPen({ box: [left, top, right, bottom] }) {
-  const [x, y] = (stroke ?? now().strokes.at(-1))?.at(-1).map((share) => share * SENT) ?? [];
+  const [x, y] = (stroke ?? now().strokes.at(-1))?.at(-1).map((fraction) => fraction * SENT) ?? [];
   return left <= x && x <= right && top <= y && y <= bottom;
 }
 
@@ -307,8 +307,8 @@ function renderBars(reading) {
   $("unsure").hidden = !unsure;
   $("bars").hidden = unsure;
   if (unsure) {
-    const what = digits ? "does not look like a digit" : "looks like none of the classes";
-    $("unsure").textContent = `What ${what} gets no probabilities. The closest is ${reading.digit}.`;
+    const why = digits ? "does not look like a digit" : "looks like none of the classes";
+    $("unsure").textContent = `This ${why}, so there are no probabilities. The closest is ${reading.digit}.`;
     return;
   }
   const names = reading ? Object.keys(reading.probabilities) : [...$("bars").children].map((bar) => bar.dataset.name);
@@ -317,7 +317,7 @@ function renderBars(reading) {
     const p = reading?.digit ? reading.probabilities[bar.dataset.name] : 0;
     const meter = bar.querySelector("[role=meter]");
     bar.classList.toggle("best", Boolean(reading?.digit) && bar.dataset.name === reading.digit);
-    meter.style.setProperty("--share", p);
+    meter.style.setProperty("--fraction", p);
     meter.ariaValueNow = p.toFixed(3);
     meter.ariaValueText = bar.querySelector(".value").textContent = reading?.digit ? percent(p) : "";
   }
@@ -365,7 +365,7 @@ function renderBoxes(visible) {
       box.classList.toggle("rejected", rejected(reading));
       box.classList.toggle("high", place.top + top < 0.08);
       const style = { left: place.left + left, top: place.top + top, width: right - left, height: bottom - top };
-      for (const [side, share] of Object.entries(style)) box.style[side] = `${100 * share}%`;
+      for (const [side, fraction] of Object.entries(style)) box.style[side] = `${100 * fraction}%`;
       return box;
     }),
   );
