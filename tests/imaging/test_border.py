@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_lit.imaging.border import border, border_coverage, corners, frame_depths, has_full_side, sides
+from mnist_lit.imaging.border import border, border_coverage, frame_depths, has_full_side, inked_corners, sides
 
 L_SHAPE = np.zeros((10, 20), bool)  # a strip of two rows at the bottom, and one of three columns at the left
 L_SHAPE[-2:] = L_SHAPE[:, :3] = True
@@ -17,7 +17,7 @@ def test_the_sides_are_top_bottom_left_and_right() -> None:
 
 def test_ink_at_the_border_is_counted() -> None:
     assert border_coverage(L_SHAPE) == (3 + 20 + 10 + 2) / 60
-    assert corners(L_SHAPE) == 3
+    assert inked_corners(L_SHAPE) == 3
     assert has_full_side(L_SHAPE)
     assert not has_full_side(L_SHAPE & (np.arange(20) != 0) & (np.arange(20) != 19))
 

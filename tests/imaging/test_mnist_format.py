@@ -10,7 +10,7 @@ from torch import Tensor
 from imaging.drawing import likeness, page, write_seven
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
-from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, fit_to_box, in_mnist_format, rotate
+from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, as_mnist_image, fit_to_box, rotate
 
 
 def test_the_longer_side_fills_the_box_and_the_aspect_ratio_is_kept() -> None:
@@ -109,9 +109,9 @@ def test_mnist_stays_unchanged_and_so_does_its_negative(mnist_dir: str) -> None:
 
 def test_only_an_image_in_mnist_s_format_is_left_as_it_is(seven: NDArray[np.uint8]) -> None:
     for same in (seven, 255 - seven, np.stack([seven] * 3, axis=2)):
-        assert np.array_equal(in_mnist_format(same), seven)  # type: ignore[arg-type]
+        assert np.array_equal(as_mnist_image(same), seven)  # type: ignore[arg-type]
     enlarged = np.zeros((56, 56), np.uint8)
     enlarged[14:42, 14:42] = seven
     off_center, jagged = np.roll(seven, 2, axis=1), (seven > 127) * np.uint8(255)
     for other in (off_center, jagged, seven // 2, enlarged, np.zeros_like(seven)):
-        assert in_mnist_format(other) is None
+        assert as_mnist_image(other) is None

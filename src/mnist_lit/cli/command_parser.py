@@ -52,10 +52,12 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(NETWORK_OPTION, dest="network", metavar="CLASS", help=help)
 
     def add_data_dir_argument(self) -> None:
+        """Add `--data_dir`, which `fit` calls `--data.data_dir`."""
         help = "the folder of the dataset's files (default: the run's)"
         self.add_argument("--data_dir", "--data.data_dir", dest="data_dir", help=help)
 
     def add_threshold_argument(self) -> None:
+        """Add `--threshold`; `check_threshold` checks it."""
         help = "reject outlier scores above this, from 0 (strictest) to 1 (rejects nothing); default: the model's own"
         self.add_argument("--threshold", type=float, help=help)
 

@@ -75,7 +75,7 @@ def _approximate(hull: NDArray[Any], tolerance: float) -> Corners:
 
 
 def in_reading_order(found: list[Corners]) -> list[Corners]:
-    """Polygons without those around others, in rows from the top, each from the left."""
+    """Polygons without those around others, in rows from the top, each row from the left."""
     middles = [corners.mean(axis=0).tolist() for corners in found]
     kept = [
         (middle, corners)

@@ -35,8 +35,8 @@ def from_each_side(mask: Mask) -> tuple[Mask, ...]:
     return mask, mask[::-1], mask.T, mask.T[::-1]
 
 
-def corners(mask: Mask) -> int:
-    """How many of a picture's corners are ink."""
+def inked_corners(mask: Mask) -> int:
+    """The number of a picture's corners that are ink."""
     return int(mask[[0, 0, -1, -1], [0, -1, 0, -1]].sum())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_lit.imaging.border import corners, from_each_side
+from mnist_lit.imaging.border import from_each_side, inked_corners
 from mnist_lit.imaging.components import Component, components, erase, typical_height
 from mnist_lit.imaging.ruling import ruled_lines
 
@@ -29,14 +29,16 @@ def frames(found: Sequence[Component]) -> list[Component]:
     chosen = set()
     for one, inner in pairs:
         is_large = inner.height > MIN_FRAMED_INK * one.height or one.height > MIN_FRAME_HEIGHT * beside
-        if is_large or one.width > MIN_CIRCLE_WIDTH * one.height or corners(one.mask) >= 2:
+        if is_large or one.width > MIN_CIRCLE_WIDTH * one.height or inked_corners(one.mask) >= 2:
             chosen.add(one)
     return [one for one in found if one in chosen]
 
 
 def is_frame(outer: Component, inner: Component, shape: tuple[int, ...]) -> bool:
     """Whether a component is a frame around a digit rather than a zero with a mark inside."""
-    return not outer.clear_of_border(shape) or corners(outer.mask) >= 2 or inner.size > MIN_FRAMED_INK * outer.size
+    return (
+        not outer.clear_of_border(shape) or inked_corners(outer.mask) >= 2 or inner.size > MIN_FRAMED_INK * outer.size
+    )
 
 
 def box_lines(found: Sequence[Component], stroke: float) -> list[Component]:

@@ -21,7 +21,8 @@ MAX_FRAGMENT = 0.6  # greatest height of a fragment of a digit
 
 @dataclass(frozen=True, eq=False, slots=True)  # equal only to itself: two may have the same box
 class Component:
-    """A connected part of the ink, such as a digit or a ruled line, and its box; bottom and right are exclusive."""
+    """A connected part of the ink, such as a digit or a ruled line, and its box in pixels, bottom and right exclusive.
+    `size` is the longer side, `area` counts the ink, and `where` is the box as an index into the page."""
 
     top: int
     left: int

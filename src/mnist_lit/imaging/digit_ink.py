@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mnist_lit.imaging.border import border, border_coverage, corners, frame_depths, from_each_side, has_full_side
+from mnist_lit.imaging.border import border, border_coverage, frame_depths, from_each_side, has_full_side, inked_corners
 from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
 from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
@@ -44,13 +44,13 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     are not swapped; see `dark_on_light`."""
     first = first_ink(gray, DIGIT)
     rim = border_coverage(first[0].mask) if first else 0.0
-    doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or corners(first[0].mask) > 2
+    doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or inked_corners(first[0].mask) > 2
     other = first_ink(255 - gray, DIGIT) if doubtful or rim > MAX_RIM_INK else None
     cropped = _cropped_inks(gray, first, other if certainty < MIN_CERTAINTY or rim > MAX_RIM_INK else None)
     inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
     if doubtful and other:
         inverse = FoundInk(refine_ink(255 - gray, *other, DIGIT))
-        swapped = not inks or corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
+        swapped = not inks or inked_corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
         inks = [*(one.less_likely(swapped) for one in inks), inverse.less_likely(not swapped)]
     if first:
         inks = _with_framed_ink(gray, inks)
@@ -106,7 +106,7 @@ def _with_thin_strokes(gray: Gray, found: list[tuple[FoundInk, SingleDigit]]) ->
     thin = single_digit_hypotheses(ink) if ink else None
     if not ink or not thin or not _is_clear(ink, thin):
         return []
-    if not corners(first.ink.mask):
+    if not inked_corners(first.ink.mask):
         return [*found, (FoundInk(ink).less_likely(), thin)]
     return [(FoundInk(ink), thin), *((one.less_likely(), others) for one, others in found)]
 

@@ -13,7 +13,7 @@ from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, in_mnist_format
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
@@ -69,7 +69,7 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
 def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
     """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture."""
     reduced = reduced_picture(picture, PAGE_SIDE)
-    if (image := in_mnist_format(reduced.pixels)) is not None:
+    if (image := as_mnist_image(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written: list[Hypotheses] = []

@@ -117,7 +117,7 @@ def _width_of_edges(drawn: NDArray[np.float32]) -> float:
     return float(band / max(outline, 1)) * float(drawn.max()) / (2 * EDGE_BAND * edge) if edge else 0.0
 
 
-def in_mnist_format(pixels: NDArray[np.uint8]) -> DigitImage | None:
+def as_mnist_image(pixels: NDArray[np.uint8]) -> DigitImage | None:
     """uint8 (28, 28) or (28, 28, 3) as a digit's image if the digit fills the box and is centered by mass on plain
     black or white; None for any other picture."""
     if pixels.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):

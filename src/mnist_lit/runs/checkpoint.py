@@ -42,6 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         save_checkpoint(checkpoint, path, path.with_name(PREVIOUS_CKPT) if path.name == LAST_CKPT else None)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: FBT001
+        """Also raises InputError for a file that cannot be resumed."""
         content = load_checkpoint(path)
         if "optimizer_states" not in content:
             raise InputError(f"{path} holds weights only; use --model.init_from to start from them")
