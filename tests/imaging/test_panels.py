@@ -57,10 +57,10 @@ def test_what_only_looks_like_a_panel_is_none() -> None:
     ImageDraw.Draw(photo).rectangle((20, 20, 180, 180), 150)
     noise = np.random.default_rng(0).normal(0, 6, (200, 200))
     noisy = Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
-    turned = figure(page(paper=0)).rotate(4, fillcolor=255)
+    rotated = figure(page(paper=0)).rotate(4, fillcolor=255)
     red = Image.new("RGB", (200, 200), "white")
     ImageDraw.Draw(red).rectangle((60, 20, 130, 180), "red")
-    for picture in (bar, red, *(write_seven(one, 70, 50) for one in (page(paper=255), box, noisy)), turned):
+    for picture in (bar, red, *(write_seven(one, 70, 50) for one in (page(paper=255), box, noisy)), rotated):
         assert find_panels(np.asarray(picture)) == []
     assert find_digit(bar)
 

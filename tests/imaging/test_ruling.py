@@ -24,7 +24,7 @@ def ruled(image: Image.Image, *, every: int, across: bool, dark: float = 0.5, th
     return np.asarray(np.minimum(pixels, 220 * printed), np.uint8)
 
 
-def turned(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+def rotated(pixels: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     height, width = pixels.shape
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.2)
     return np.asarray(cv2.warpAffine(pixels, matrix, (width, height)), np.uint8)
@@ -41,8 +41,8 @@ def written(side: int = 700) -> Image.Image:
 @pytest.mark.parametrize("degrees", [-7, 0, 3])
 @pytest.mark.parametrize("across", [False, True])
 def test_lines_and_squares_are_removed_from_under_the_writing(across: bool, degrees: float) -> None:
-    plain = turned(np.asarray(written()), degrees).astype(int)
-    printed = turned(ruled(written(), every=50, across=across), degrees)
+    plain = rotated(np.asarray(written()), degrees).astype(int)
+    printed = rotated(ruled(written(), every=50, across=across), degrees)
     assert np.mean(np.abs(printed - plain)[INSIDE] > 40) > 0.04
     assert np.mean(np.abs(remove_ruling(printed) - plain)[INSIDE] > 40) < 0.005
 

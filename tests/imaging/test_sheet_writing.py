@@ -71,10 +71,10 @@ def test_writing_beside_a_sheet_is_not_on_its_page_if_the_table_has_another_colo
 @pytest.mark.parametrize("degrees", [12, 18])
 def test_a_tilted_sheet_whose_corners_touch_the_border_is_found(degrees: int) -> None:
     sheet = written_page()
-    turned = sheet.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    rotated = sheet.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
     where = Image.new("L", sheet.size, 255).rotate(degrees, expand=True)
-    picture = table(turned.width // 8 * 8, turned.height // 8 * 8)
-    picture.paste(turned.convert("RGB"), mask=where)
+    picture = table(rotated.width // 8 * 8, rotated.height // 8 * 8)
+    picture.paste(rotated.convert("RGB"), mask=where)
     assert len(find_sheets(np.asarray(picture))) == 1
     found = find_digits(np.asarray(picture))
     assert [digit.line for digit in found] == [1] * 6 + [2] * 6

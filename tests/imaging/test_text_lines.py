@@ -65,11 +65,11 @@ def lines_of(picture: Image.Image) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("slope", [-0.3, -0.15, 0.15, 0.3])
 def test_the_lines_of_a_turned_page_slope(slope: float) -> None:
-    turned = page(1200, 1200)
+    sloping = page(1200, 1200)
     for number in range(15):
         down, across = divmod(number, 5)
-        write_seven(turned, 100 + 200 * across, 400 + 170 * down + slope * 200 * across)
-    assert lines_of(turned) == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
+        write_seven(sloping, 100 + 200 * across, 400 + 170 * down + slope * 200 * across)
+    assert lines_of(sloping) == [(line, column) for line in (1, 2, 3) for column in range(1, 6)]
 
 
 @pytest.mark.parametrize("rise", [4, 12, 20, 27])

@@ -79,8 +79,8 @@ def in_reading_order(found: list[Corners]) -> list[Corners]:
     middles = [corners.mean(axis=0).tolist() for corners in found]
     kept = [
         (middle, corners)
-        for place, (middle, corners) in enumerate(zip(middles, found, strict=True))
-        if not any(cv2.pointPolygonTest(corners, inner, False) > 0 for inner in middles[:place])
+        for index, (middle, corners) in enumerate(zip(middles, found, strict=True))
+        if not any(cv2.pointPolygonTest(corners, inner, False) > 0 for inner in middles[:index])
     ]
     rows: list[list[tuple[list[float], Corners]]] = []
     for middle, corners in sorted(kept, key=lambda pair: pair[0][1]):

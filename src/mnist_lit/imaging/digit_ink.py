@@ -134,7 +134,7 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
     margin = max(2, round(CROP_MARGIN * max(gray.shape)))
     framed = [add_margin(version, paper, margin) for version, paper in versions]
     inks = [ink for picture in framed if (ink := find_ink(picture, DIGIT))]
-    return [FoundInk(ink, -margin, -margin).less_likely(place > 0) for place, ink in enumerate(inks)]
+    return [FoundInk(ink, -margin, -margin).less_likely(index > 0) for index, ink in enumerate(inks)]
 
 
 def _has_clear_digit(mask: Mask) -> bool:

@@ -108,8 +108,8 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
         # Blurred ink at the border may be a shadow if other ink is sharp.
         may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.border_distance(box) <= far
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
-        for place, image in enumerate(images):
-            choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * place, len(found)))
+        for index, image in enumerate(images):
+            choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
     at_border = bool(found) and reduced.border_distance(hypotheses.digits()[0].box) <= far
@@ -144,8 +144,8 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     fills = right - left > MIN_FILLING * width and bottom - top > MIN_FILLING * height
     unlikely = (gap <= 1 and not fills) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
-    for place, (*_, cost, _) in enumerate(single.lines[0], 1):
-        choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, place))
+    for index, (*_, cost, _) in enumerate(single.lines[0], 1):
+        choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
     return Hypotheses([choices], digits + single.found)
 
 
@@ -180,7 +180,7 @@ class _Page(NamedTuple):
         if faint := follow_faint_strokes(self.ink):
             extended = _extended_digits(self.digits, self.ink, faint)[: max(0, MAX_CHOICES - len(drawn))]
             drawn += picture.draw(faint, [digit for _, digit in extended], *offset)
-            numbers = {place: number for number, (place, _) in enumerate(extended, len(self.digits))}
+            numbers = {index: number for number, (index, _) in enumerate(extended, len(self.digits))}
             lines = [
                 line + [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]
                 for line in lines
@@ -210,16 +210,16 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
 
 
 def _extended_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[tuple[int, Component]]:
-    """The place of each digit that no faint strokes join to other ink, and the digit with its faint strokes."""
+    """The index of each digit that no faint strokes join to other ink, and the digit with its faint strokes."""
     labels, stats = label_components(faint.mask)
     inked = np.bincount(labels[ink.mask], minlength=len(stats))  # the area of the usual ink in each
     found = []
-    for place, digit in enumerate(digits):
+    for index, digit in enumerate(digits):
         parts = np.unique(labels[digit.where][digit.mask])
         left, top = stats[parts, :2].min(axis=0).tolist()
         right, bottom = (stats[parts, :2] + stats[parts, 2:4]).max(axis=0).tolist()
         if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_EXTENDED * digit.size:
-            found.append((place, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
+            found.append((index, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
     return found
 
 
@@ -228,12 +228,12 @@ def _whole_page(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[f
     wholes = []
     images = np.array([digit.image for digit in found], np.float32).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
     choices = zip(single.lines[0], single.found, strict=True) if single.lines and not single.beside else ()
-    for place, (choice, digit) in enumerate(choices, len(found)):
+    for index, (choice, digit) in enumerate(choices, len(found)):
         left, top, right, bottom = digit.box
         wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two digits that touch are wider than tall
         different = abs(images - digit.image).sum(axis=(1, 2)) >= MIN_DIFFERENCE_OF_TWO * digit.image.sum()
         if different.all():  # otherwise it is one of the page's own choices already
-            wholes.append((choice.cost + WIDTH_COST * max(0.0, wide), place))
+            wholes.append((choice.cost + WIDTH_COST * max(0.0, wide), index))
     return wholes
 
 

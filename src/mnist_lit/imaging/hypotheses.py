@@ -27,13 +27,13 @@ class Choice(NamedTuple):
     first: int
     stop: int
     cost: float  # how unlikely the shape is, in nats
-    digit: int | None  # its place among the digits found; None: the piece is left out
+    digit: int | None  # index in `Hypotheses.found`; None: the piece is left out
 
 
 class Chosen(NamedTuple):
     """A digit that was chosen."""
 
-    digit: int  # its place among the digits found
+    digit: int  # index in `Hypotheses.found`
     line: int
     column: int
     in_word: bool = False  # most of what is written beside it is not a digit
@@ -45,7 +45,7 @@ class Hypotheses(NamedTuple):
     lines: list[list[Choice]]  # of text
     found: list[FoundDigit]  # what the choices look like
     beside: int = 0  # digits that seem to lie beside the requested one
-    whole_page: Sequence[tuple[float, int]] = ()  # all of it as one digit: cost, place in `found`
+    whole_page: Sequence[tuple[float, int]] = ()  # all of it as one digit: cost, index in `found`
     in_mnist_format: bool = False  # the picture itself, which was not converted
 
     def choose(
@@ -75,9 +75,9 @@ class Hypotheses(NamedTuple):
         for first, stop, _, digit in line:
             if stop == first + 1 and digit is not None:
                 pieces.setdefault(first, digit)
-        places = [pieces[first] if digit is None else digit for first, _, _, digit in path]
-        found = in_words(np.array([self.found[place].box for place in places]), np.array(rejected, bool)[places])
-        return set(itertools.compress(places, found))
+        indices = [pieces[first] if digit is None else digit for first, _, _, digit in path]
+        found = in_words(np.array([self.found[index].box for index in indices]), np.array(rejected, bool)[indices])
+        return set(itertools.compress(indices, found))
 
     def _without_text(self, chosen: Sequence[Chosen], rejected: Sequence[bool], above: int) -> list[Chosen]:
         """The chosen digits without small print, and with each heading marked as a word."""

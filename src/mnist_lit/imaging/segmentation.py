@@ -95,8 +95,8 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
     for line, height in text:
         lines.append(_choices(line, height, ink, digits))
         if sum(map(len, lines)) > MAX_CHOICES:
-            places = itertools.count()
-            single = [[Choice(n, n + 1, 0.0, next(places)) for n in range(len(line))] for line, _ in text]
+            indices = itertools.count()
+            single = [[Choice(n, n + 1, 0.0, next(indices)) for n in range(len(line))] for line, _ in text]
             return [one for line, _ in text for one in line], single
     return digits, lines
 
@@ -214,9 +214,9 @@ def _choices(line: Sequence[Component], typical: float, ink: Ink, digits: list[C
     """The hypotheses about one line of text. digits: those of the page so far; the line's are appended."""
     pieces: list[tuple[Component, int, float]] = []  # with its component's number, and the cost of the cut on its left
     for number, one in enumerate(line):
-        for place, part in enumerate(_split_at_faint_ink(one, typical, ink.strength)):
+        for index, part in enumerate(_split_at_faint_ink(one, typical, ink.strength)):
             (leftmost, _), *others = _cut_at_minima(part, typical, ink.stroke)
-            pieces.append((leftmost, number, CUT_COSTS[0] if place else 0.0))
+            pieces.append((leftmost, number, CUT_COSTS[0] if index else 0.0))
             pieces += [(piece, number, cost) for piece, cost in others]
     numbers = [number for _, number, _ in pieces]
     between = [_overlap_cost(line[a], line[b]) if a != b else 0.0 for a, b in itertools.pairwise(numbers)]
