@@ -101,7 +101,11 @@ def clear_of_border(stats: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray
 
 def components(mask: Mask, top: int = 0, left: int = 0) -> list[Component]:
     """The largest 8-connected components of a part of the page that starts at top and left."""
-    labels, stats = label_components(mask)
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if not width:
+        return []
+    labels, stats = label_components(mask[y : y + height, x : x + width])  # the rest of the page costs time
+    top, left = top + y, left + x
     found = []
     sizes = stats[1:, 2:4].max(axis=1)
     largest = (-sizes).argsort(kind="stable")[:MAX_COMPONENTS] + 1

@@ -245,8 +245,8 @@ def ruled_lines(mask: Mask, stroke: float, fraction: float, *, with_steps: bool 
     for transposed in (mask, np.ascontiguousarray(mask.T)):  # the lines are horizontal in it
         # Like run-length smoothing (Wong et al. 1982): join long runs of ink over gaps, then label what is connected.
         ink = transposed.view(np.uint8)
-        columns_with_ink = np.flatnonzero(transposed.any(axis=0))
-        if reach >= ink.shape[1] or not columns_with_ink.size or np.ptp(columns_with_ink) < fraction * ink.shape[1] - 1:
+        _, _, longest, _ = cv2.boundingRect(ink)
+        if reach >= ink.shape[1] or longest < fraction * ink.shape[1]:
             continue
         row = np.ones((1, reach), np.uint8)
         padded = np.pad(ink, ((0, 0), (reach, reach)))  # of paper; OpenCV's own borders count as ink when it erodes
