@@ -60,7 +60,7 @@ class ResumableModule(LightningModule):
         """Keep Lightning from skipping an epoch: with max_steps, it resumes a checkpoint from the end of an epoch as if
         it came from within the epoch (issue 19617)."""
         if stage == "fit":
-            self.trainer.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]  # `bool()` is false
+            self.trainer.fit_loop._iteration_based_training = _never  # type: ignore[method-assign]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each process's counts for the epoch's scores."""
@@ -90,3 +90,7 @@ class ResumableModule(LightningModule):
     def _reset_counts(self) -> None:
         self.train_metrics.reset()
         self._pending, self.has_counts = None, False
+
+
+def _never() -> bool:  # not a lambda, since a spawning strategy pickles the trainer
+    return False

@@ -9,7 +9,7 @@ import numpy as np
 from mnist_lit.imaging.border import border, border_coverage, frame_depths, from_each_side, has_full_side, inked_corners
 from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray
-from mnist_lit.imaging.ink import Ink, find_ink, first_ink, follow_faint_strokes, refine_ink
+from mnist_lit.imaging.ink import Ink, coarse_ink, find_ink, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.single_digit import CUT_OFF_WEIGHT, SECOND_COST, SingleDigit, single_digit_hypotheses
 from mnist_lit.imaging.stroke_width import Mask
 
@@ -42,10 +42,10 @@ class FoundInk(NamedTuple):
 def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit]]:
     """Hypotheses about the ink of the one digit, dark on light, with the digits in each. certainty: that ink and paper
     are not swapped; see `dark_on_light`."""
-    first = first_ink(gray, DIGIT)
+    first = coarse_ink(gray, DIGIT)
     rim = border_coverage(first[0].mask) if first else 0.0
     doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or inked_corners(first[0].mask) > 2
-    other = first_ink(255 - gray, DIGIT) if doubtful or rim > MAX_RIM_INK else None
+    other = coarse_ink(255 - gray, DIGIT) if doubtful or rim > MAX_RIM_INK else None
     cropped = _cropped_inks(gray, first, other if certainty < MIN_CERTAINTY or rim > MAX_RIM_INK else None)
     inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
     if doubtful and other:
@@ -120,7 +120,7 @@ def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
 # around the picture, it is like any other digit.
 def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
     """The ink of a digit that fills the picture, dark on light or the reverse; empty if no digit seems to. first and
-    other: `first_ink` of the picture, and of its inverse if ink and paper may be swapped."""
+    other: `coarse_ink` of the picture, and of its inverse if ink and paper may be swapped."""
     versions, inverse = [], 255 - gray
     if first and fills_picture(first[0].mask) and not _has_clear_digit(first[0].mask):
         versions.append((gray, first[1]))
@@ -128,7 +128,7 @@ def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, 
         versions.append((inverse, other[1]))
     elif (
         not first and min(gray.shape) <= MAX_ALL_EDGES_SIDE and np.ptp(gray) >= MIN_ALL_EDGES_RANGE
-    ):  # `first_ink` took everything for noise
+    ):  # `coarse_ink` took everything for noise
         order = (gray, inverse) if border(gray).mean() > gray.mean() else (inverse, gray)  # paper is around the ink
         versions = [(one, np.full((1, 1), np.quantile(border(one), PAPER_QUANTILE), np.uint8)) for one in order]
     margin = max(2, round(CROP_MARGIN * max(gray.shape)))

@@ -12,7 +12,7 @@ from mnist_lit.imaging.components import MAX_SPECK, Component, components, label
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
-from mnist_lit.imaging.ink import Ink, edge_sharpness, first_ink, follow_faint_strokes, refine_ink
+from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
@@ -198,11 +198,11 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     if _is_smooth(gray) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
         return None
     margin = 0
-    rough = first_ink(gray, PAGE)
+    rough = coarse_ink(gray, PAGE)
     if rough and _is_cropped_line(rough[0].mask):
         margin = max(1, round(CROP_MARGIN * min(gray.shape)))
         gray = add_margin(gray, rough[1], margin)
-        rough = first_ink(gray, PAGE)
+        rough = coarse_ink(gray, PAGE)
     if not rough:
         return None
     ink = refine_ink(gray, *rough, PAGE)

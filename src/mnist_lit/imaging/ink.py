@@ -62,11 +62,11 @@ def find_ink(gray: Gray, search: SearchScale = DIGIT) -> Ink | None:
     >>> round(find_ink(page).stroke)
     4
     """
-    found = first_ink(gray, search)
+    found = coarse_ink(gray, search)
     return refine_ink(gray, *found, search) if found else None
 
 
-def first_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
+def coarse_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
     """The coarse first pass: all dark ink of the reduced picture, written or not, and the background."""
     scale = -(-max(gray.shape) // search.coarse_side)
     gray = reduce(gray, scale)

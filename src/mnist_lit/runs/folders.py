@@ -111,11 +111,11 @@ def find_run(given: str) -> Path:
     for path in paths_named(given):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
-    hint = did_you_mean(given, known_runs()) or "; `mnist-lit runs` lists the runs"
+    hint = did_you_mean(given, run_names()) or "; `mnist-lit runs` lists the runs"
     raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{hint}")
 
 
-def known_runs() -> list[str]:
+def run_names() -> list[str]:
     """The names of the groups, and of the runs that have a checkpoint, in `lightning_logs`."""
     runs = [run for run in all_runs(Path(LOGS)) if best_checkpoint(run)]
     return [*map(run_name, runs), *dict.fromkeys(run.parent.name for run in runs if run.parent.name != LOGS)]

@@ -10,9 +10,9 @@ from mnist_lit.runs.folders import (
     LOGS,
     best_checkpoint,
     group_members,
-    known_runs,
     newest_checkpoint,
     paths_named,
+    run_names,
 )
 from mnist_lit.system.error_messages import did_you_mean
 
@@ -52,7 +52,7 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
     if named and Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
         raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {MODEL_NAMES}")
-    hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *known_runs()])
+    hint = did_you_mean(str(model), [LATEST, LAST, PRETRAINED, *run_names()])
     raise InputError(f"no model at {model}{hint or f'; expected a file, a run, {MODEL_NAMES}'}")
 
 
