@@ -670,7 +670,7 @@ expect(acc > 0.7, f"test accuracy {acc:.1%} after 60 steps")
 def chosen(**options):
     data = digits(val_size=0, batch_size=32, **options)
     data.setup()
-    return data.train_indices, data.digits.train_labels[data.train_indices].bincount(minlength=10)
+    return data.train_indices, data.in_memory.train_labels[data.train_indices].bincount(minlength=10)
 (first, counts), (again, _), (other, _) = chosen(fraction=0.1), chosen(fraction=0.1), chosen(fraction=0.1, split_seed=1)
 fixed = torch.equal(first, again) and not torch.equal(first.sort().values, other.sort().values)
 expect(fixed and 135 <= len(first) <= 152 and counts.max() - counts.min() <= 2, len(first), counts.tolist())

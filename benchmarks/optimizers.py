@@ -104,9 +104,8 @@ def main() -> None:
     data = MNISTDataModule(options.data_dir, batch_size=BATCH, degrees=10, scale=0.1, shear=10, translate=1.5)
     data.prepare_data()
     data.setup()
-    assert data.digits
     held_out = data.val_indices[:VAL]
-    x, y = standardize(data.digits.train_images[held_out]), data.digits.train_labels[held_out]
+    x, y = standardize(data.in_memory.train_images[held_out]), data.in_memory.train_labels[held_out]
     curve = averaging(data, options.steps, x, y)
     singular_values, hook = orthogonalized(options.steps)
     plain = sharpness(train(data, options.steps, after=hook, **MUON), x, y)

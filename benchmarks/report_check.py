@@ -163,8 +163,7 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
     config = networks[0].config
     data = MNISTDataModule(**config["data"] | ({"data_dir": data_dir} if data_dir else {}))
     data.setup()
-    assert data.digits
-    images, labels = data.digits.test_images.numpy(), data.digits.test_labels.numpy()
+    images, labels = data.in_memory.test_images.numpy(), data.in_memory.test_labels.numpy()
     tests = [read_predictions(run) for run in runs]
     name = folder.resolve().name
     first = f"{name}/{runs[0].name}" if members else name
@@ -173,16 +172,16 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
     best = max(ranks, default=None)
     versions = networks[0].metadata["versions"]
     sections = [setting["name"].partition(".") for setting in settings]
-    batches = math.ceil((len(data.digits.train_labels) - data.val_size) / config["data"]["batch_size"])
+    batches = math.ceil((len(data.in_memory.train_labels) - data.val_size) / config["data"]["batch_size"])
     limit = config["trainer"].get("limit_train_batches") or 1.0
     batches = min(batches, limit) if isinstance(limit, int) else int(limit * batches)
     return {
         "mnist_lit": versions["mnist-lit"],
         "name": name,
         "run": first,
-        "classes": list(data.digits.classes),
+        "classes": list(data.in_memory.classes),
         "files": file_names(*prediction_rows(runs[0])),
-        "test": expected_test(*tests[0], networks[0], images, data.digits.classes),
+        "test": expected_test(*tests[0], networks[0], images, data.in_memory.classes),
         "group": expected_group(name, runs, tests, networks) if members else None,
         "curves": {column: curve_points(runs[0], column) for column in CURVES},
         "robustness": expected_robustness(networks[0], images, labels, count),
@@ -195,8 +194,8 @@ def expected(folder: Path, data_dir: str | None, count: int, settings: list[dict
             "validation": best and {"accuracy": best[0], "epoch": 1 - best[2]},
             "data": {
                 "dataset": config["data"]["dataset"],
-                "md5": data.digits.fingerprint(),
-                "train": len(data.digits.train_labels) - data.val_size,
+                "md5": data.in_memory.fingerprint(),
+                "train": len(data.in_memory.train_labels) - data.val_size,
                 "val": data.val_size,
             },
             "settings": [

@@ -31,7 +31,7 @@ def measure_size(data_dir: str, repeats: int) -> list[float]:
     digits = load_dataset("mnist", data_dir)
     images, labels = digits.train_images.repeat(repeats, 1, 1), digits.train_labels.repeat(repeats)
     data = MNISTDataModule(batch_size=BATCH, degrees=15, scale=0.1, translate=2)
-    data.digits = InMemoryDataset(images, labels, digits.test_images, digits.test_labels)
+    data._loaded = InMemoryDataset(images, labels, digits.test_images, digits.test_labels)
     data.train_indices = torch.arange(len(labels))
     start = time.perf_counter()
     batches = iter(data.train_dataloader())

@@ -265,5 +265,4 @@ def error_line(cli: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
 @pytest.fixture
 def images(digits_data: MNISTDataModule) -> torch.Tensor:
     """Sixteen of the embedded digits: uint8 (16, 28, 28)."""
-    assert digits_data.digits is not None
-    return digits_data.digits.train_images[:16].clone()
+    return digits_data.in_memory.train_images[:16].clone()

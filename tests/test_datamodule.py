@@ -75,14 +75,13 @@ def test_without_validation_all_images_are_trained_on() -> None:
 
 def test_augmentation_is_keyed_by_seed_epoch_and_image() -> None:
     data = digits(degrees=15, seed=3)
-    assert data.digits is not None
     for epoch in (0, 5):
         batch = batches(data, epoch)[0]
-        original = data.digits.train_images[batch.indices]
+        original = data.in_memory.train_images[batch.indices]
         draws = uniform(3, epoch, batch.indices, DRAWS, stream=AUGMENTATION)
         assert batch.images.equal(RandomAffine(degrees=15)(original, draws))
         assert not batch.images.equal(original)
-        assert batch.labels.equal(data.digits.train_labels[batch.indices])
+        assert batch.labels.equal(data.in_memory.train_labels[batch.indices])
 
 
 def test_an_image_is_augmented_differently_in_each_epoch() -> None:
@@ -97,11 +96,10 @@ def test_an_image_is_augmented_differently_in_each_epoch() -> None:
 
 def test_annealed_augmentation_shrinks_over_the_second_half_of_a_run() -> None:
     data = digits(degrees=16, translate=2, anneal=0.25, seed=3)
-    assert data.digits is not None
     for epochs, epoch, degrees in ((6, 0, 16), (6, 2, 16), (6, 3, 12), (6, 4, 8), (6, 5, 4), (1, 0, 4)):
         attach_trainer(data, epochs=epochs)
         batch = batches(data, epoch)[0]
-        original = data.digits.train_images[batch.indices]
+        original = data.in_memory.train_images[batch.indices]
         draws = uniform(3, epoch, batch.indices, DRAWS, stream=AUGMENTATION)
         assert batch.images.equal(RandomAffine(degrees=degrees, translate=degrees / 8)(original, draws))
         assert not batch.images.equal(original)
@@ -110,10 +108,9 @@ def test_annealed_augmentation_shrinks_over_the_second_half_of_a_run() -> None:
 def test_augmentation_annealed_to_zero_ends_on_unchanged_images() -> None:
     data = digits(degrees=16, crop_prob=0.5, anneal=0)
     attach_trainer(data, epochs=2)
-    assert data.digits is not None
     first, last = batches(data, 0)[0], batches(data, 1)[0]
-    assert not first.images.equal(data.digits.train_images[first.indices])
-    assert last.images.equal(data.digits.train_images[last.indices])
+    assert not first.images.equal(data.in_memory.train_images[first.indices])
+    assert last.images.equal(data.in_memory.train_images[last.indices])
 
 
 def test_annealing_needs_a_known_last_epoch() -> None:
@@ -135,22 +132,20 @@ def test_annealing_needs_a_trainer_that_has_the_data_module() -> None:
 
 def test_evaluation_images_are_not_augmented() -> None:
     data = digits(degrees=15)
-    assert data.digits is not None
     val = data.val_dataloader()
     assert isinstance(val, EvalLoader)
-    assert torch.cat([batch.images for batch in data.test_dataloader()]).equal(data.digits.test_images)
-    assert torch.cat([batch.images for batch in val]).equal(data.digits.train_images[data.val_indices])
+    assert torch.cat([batch.images for batch in data.test_dataloader()]).equal(data.in_memory.test_images)
+    assert torch.cat([batch.images for batch in val]).equal(data.in_memory.train_images[data.val_indices])
 
 
 def test_every_loader_gives_the_standardized_images_and_their_labels() -> None:
     data = digits()
-    assert data.digits is not None
     train = data.train_dataloader()
     for loader, images, labels in (
-        (train, data.digits.train_images, data.digits.train_labels),
-        (data.val_dataloader(), data.digits.train_images, data.digits.train_labels),
-        (data.test_dataloader(), data.digits.test_images, data.digits.test_labels),
-        (data.predict_dataloader(), data.digits.test_images, data.digits.test_labels),
+        (train, data.in_memory.train_images, data.in_memory.train_labels),
+        (data.val_dataloader(), data.in_memory.train_images, data.in_memory.train_labels),
+        (data.test_dataloader(), data.in_memory.test_images, data.in_memory.test_labels),
+        (data.predict_dataloader(), data.in_memory.test_images, data.in_memory.test_labels),
     ):
         batch = next(iter(loader))
         assert isinstance(batch, Batch)

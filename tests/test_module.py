@@ -341,8 +341,7 @@ def test_scores_match_a_hand_count() -> None:
     module, datamodule = MNISTModule(), data()
     trainer = pl.Trainer(**QUIET)
     trainer.test(module, datamodule=datamodule, verbose=False)
-    assert datamodule.digits is not None
-    images, labels = datamodule.digits.test_images, datamodule.digits.test_labels
+    images, labels = datamodule.in_memory.test_images, datamodule.in_memory.test_labels
     with torch.no_grad():
         log_probs = module(images)
     predicted, probs = log_probs.argmax(dim=1), log_probs.exp().amax(dim=1)
@@ -489,8 +488,7 @@ def test_plain_trainers_return_test_scores_and_predictions() -> None:
     module, datamodule = MNISTModule(), data()
     trainer = pl.Trainer(**QUIET)
     (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
-    assert datamodule.digits is not None
-    images, labels = datamodule.digits.test_images, datamodule.digits.test_labels
+    images, labels = datamodule.in_memory.test_images, datamodule.in_memory.test_labels
     parts: Any = trainer.predict(module, datamodule=datamodule)
     probs = torch.cat(parts)
     with torch.no_grad():

@@ -96,27 +96,27 @@ class MNISTDataModule(pl.LightningDataModule):
         self.classes = chosen_classes(classes, class_names(dataset, data_dir, split))
         self.num_classes = len(self.classes)
         self.val_size = (validation_size(data_dir, self.classes) if dataset == "folder" else 0) or val_size
-        self.digits: InMemoryDataset | None = None
+        self._loaded: InMemoryDataset | None = None
         self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def prepare_data(self) -> None:
         """Download what is missing or damaged. Lightning calls this once per machine."""
-        if self.digits is None and self.dataset in IDX_DATASETS:
+        if self._loaded is None and self.dataset in IDX_DATASETS:
             download_dataset(self.dataset, Path(self.data_dir), self.mirrors, self.timeout)
-        elif self.digits is None and self.dataset in TORCHVISION_DATASETS:
+        elif self._loaded is None and self.dataset in TORCHVISION_DATASETS:
             download_from_torchvision(self.dataset, self.split, self.data_dir)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split. Raises InputError if options do not fit the data, unless the stage is "test" or "predict"."""
-        if self.digits is None:
+        if self._loaded is None:
             data = load_dataset(self.dataset, self.data_dir, self.split)
-            self.digits = only_classes(data, self.classes)
+            self._loaded = only_classes(data, self.classes)
         if hasattr(self, "train_indices"):
             return
         try:
             self.styles.check_classes(self.classes)
             self.train_indices, self.val_indices = split_indices(
-                self.digits,
+                self._loaded,
                 self.data_dir if self.dataset == "folder" else self.dataset,
                 val_size=self.val_size,
                 seed=self.split_seed,
@@ -161,15 +161,22 @@ class MNISTDataModule(pl.LightningDataModule):
         """The test images: `trainer.predict` gives their probabilities."""
         return self.test_dataloader()
 
+    @property
+    def in_memory(self) -> InMemoryDataset:
+        """The whole dataset, before the split. Raises RuntimeError before `setup`."""
+        if self._loaded is None:
+            raise RuntimeError("call setup() first")
+        return self._loaded
+
     @cached_property
     def fingerprint(self) -> str:
         """md5 of the dataset's bytes."""
-        return self._dataset().fingerprint()
+        return self.in_memory.fingerprint()
 
     def checkpoint_metadata(self) -> dict[str, Any]:
         """What a checkpoint records about its data: settings, fingerprint, class names."""
         settings = hyperparameters_of(MNISTDataModule, self.hparams)
-        return {"settings": settings, "fingerprint": self.fingerprint if self.digits else "", "classes": self.classes}
+        return {"settings": settings, "fingerprint": self.fingerprint if self._loaded else "", "classes": self.classes}
 
     def augment(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int | Tensor) -> Tensor:
         """Augment a training batch, uint8 (B, 28, 28); each image's (seed, epoch, index) determines how."""
@@ -188,13 +195,8 @@ class MNISTDataModule(pl.LightningDataModule):
     def _tensors(self, part: str) -> tuple[Tensor, Tensor]:
         """All images and labels of `train` or `test`, moved to the trainer's device once so that no step copies any."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        data = self._dataset()
+        data = self.in_memory
         if (part, device) not in self._on_device:
             images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
             self._on_device[part, device] = images.to(device), labels.to(device)
         return self._on_device[part, device]
-
-    def _dataset(self) -> InMemoryDataset:
-        if self.digits is None:
-            raise RuntimeError("call setup() first")
-        return self.digits

@@ -57,11 +57,10 @@ def test_the_worst_mistakes_and_the_confusion_are_those_of_the_validation(
     assert cli(*tiny_fit, "--trainer.max_epochs", "1")[0] == 0
     data, module = MNISTDataModule(dataset="digits", val_size=64, batch_size=32), MNISTModule()
     data.setup()
-    assert data.digits is not None
     module.load_state_dict(torch.load("lightning_logs/version_0/checkpoints/best.ckpt")["state_dict"])
     with torch.no_grad():
-        log_probs = module.eval()(data.digits.train_images[data.val_indices])
-    labels = data.digits.train_labels[data.val_indices]
+        log_probs = module.eval()(data.in_memory.train_images[data.val_indices])
+    labels = data.in_memory.train_labels[data.val_indices]
     loss = -log_probs[torch.arange(len(labels)), labels].double()
     loss[log_probs.argmax(dim=1) == labels] = -1
     expected = np.zeros((10, 10), int)
@@ -71,7 +70,7 @@ def test_the_worst_mistakes_and_the_confusion_are_those_of_the_validation(
     worst = loss.argsort(descending=True)[:9]
     images, captions = galleries[-1]
     assert len(captions) == 9
-    assert torch.from_numpy(images).equal(data.digits.train_images[data.val_indices[worst]])
+    assert torch.from_numpy(images).equal(data.in_memory.train_images[data.val_indices[worst]])
     for position, caption in zip(worst, captions, strict=True):
         predicted, prob = int(log_probs[position].argmax()), float(log_probs[position].exp().max())
         assert f"true {labels[position]}, " in caption

@@ -87,12 +87,11 @@ def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
     assert cli("test")[0] == 0
     before = tiny_run.joinpath("predictions.csv").read_bytes()
     scores = sorted(tiny_run.joinpath("test").iterdir())
-    assert digits_data.digits is not None
     for split in ("train", "val", "test"):
         for label in range(10):
             place = Path("pictures", split, str(label))
             place.mkdir(parents=True)
-            Image.fromarray(255 - digits_data.digits.test_images[label].numpy()).save(place / "0.png")
+            Image.fromarray(255 - digits_data.in_memory.test_images[label].numpy()).save(place / "0.png")
     code, out, err = cli("test", "--data.dataset", "folder", "--data.data_dir", "pictures")
     assert (code, err) == (0, "")
     assert f"{tiny_run}/predictions_folder.csv" in out

@@ -34,8 +34,7 @@ def test_a_run_on_all_images_takes_temperature_and_coverage_from_another(
     state = slim[METADATA_KEY]["calibration"]["state"]
     assert torch.equal(state["temperature"], settings["state"]["temperature"])
     assert not torch.equal(state["offset"], settings["state"]["offset"])  # another detector has another scale
-    assert digits_data.digits is not None
-    images = digits_data.digits.train_images[digits_data.train_indices]
+    images = digits_data.in_memory.train_images[digits_data.train_indices]
     rejected = [
         int((load_calibrated(path)[0](images)[1] > THRESHOLD).sum())
         for path in (trained / "checkpoints" / "best.ckpt", "slim.ckpt")

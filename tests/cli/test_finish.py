@@ -59,7 +59,7 @@ def test_the_detector_is_trained_on_training_images_and_the_rest_fitted_to_valid
     calibrate_best(run, data, TutorialCNN())
     (call,) = calls
     assert call["paths"] == (run / "checkpoints/best.ckpt",) * 2
-    assert call["data"] is data.digits
+    assert call["data"] is data.in_memory
     assert (len(call["train"]), len(call["val"])) == (1257, 180)
     assert torch.equal(call["train"], data.train_indices)
     assert torch.equal(call["val"], data.val_indices)

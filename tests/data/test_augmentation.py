@@ -19,8 +19,7 @@ STRONG = RandomAffine(degrees=20, scale=0.15, shear=12, translate=2.5, crop_prob
 
 @pytest.fixture(scope="module")
 def images(digits_data: MNISTDataModule) -> torch.Tensor:
-    assert digits_data.digits is not None
-    return digits_data.digits.train_images[:16]
+    return digits_data.in_memory.train_images[:16]
 
 
 def draws(count: int, seed: int = 0) -> torch.Tensor:

@@ -12,9 +12,8 @@ from mnist_lit.errors import InputError
 
 @pytest.fixture(scope="module")
 def digits(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    assert digits_data.digits is not None
     draws = uniform(0, 0, torch.arange(600), CONTINENTAL_DRAWS, stream=CONTINENTAL)
-    return digits_data.digits.train_images[:600], digits_data.digits.train_labels[:600], draws
+    return digits_data.in_memory.train_images[:600], digits_data.in_memory.train_labels[:600], draws
 
 
 def test_only_the_given_fraction_of_ones_and_sevens_changes(digits: tuple[torch.Tensor, ...]) -> None:

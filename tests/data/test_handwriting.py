@@ -20,8 +20,7 @@ def draws() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def digits(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor]:
-    assert digits_data.digits is not None
-    return digits_data.digits.train_images[:COUNT], digits_data.digits.train_labels[:COUNT]
+    return digits_data.in_memory.train_images[:COUNT], digits_data.in_memory.train_labels[:COUNT]
 
 
 def test_the_given_fraction_is_redrawn_and_half_as_many_get_another_pen(

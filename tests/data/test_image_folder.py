@@ -58,8 +58,7 @@ def test_val_is_the_validation_split_and_without_it_val_size_applies() -> None:
     shapes("other", train=4)
     other = MNISTDataModule("other", "folder", batch_size=8, val_size=3)
     other.setup()
-    assert other.digits
-    assert other.digits.train_labels[other.val_indices].tolist() == [0, 1, 2]
+    assert other.in_memory.train_labels[other.val_indices].tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="expected pictures in other/test/CLASS/, got none"):
         other.test_dataloader()
 

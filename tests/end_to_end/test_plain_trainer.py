@@ -132,8 +132,7 @@ def test_scores_are_returned_and_predictions_are_probabilities() -> None:
     probabilities = torch.cat(plain.predict(module, data))  # type: ignore[arg-type]
     assert probabilities.shape == (360, 10)
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(360), atol=1e-5)
-    assert data.digits
-    right = (probabilities.argmax(dim=1) == data.digits.test_labels).float().mean()
+    right = (probabilities.argmax(dim=1) == data.in_memory.test_labels).float().mean()
     assert float(right) == pytest.approx(test["test/acc"])
 
 
@@ -255,9 +254,11 @@ def test_logged_hyperparameters_are_those_of_the_checkpoint_and_lightning_reads_
 def test_a_loader_of_torch_trains_and_tests_with_our_module_and_callbacks() -> None:
     data = digits()
     data.setup()
-    assert data.digits
-    parts = [TensorDataset(standardize(getattr(data.digits, f"{part}_images")), getattr(data.digits, f"{part}_labels"))
-             for part in ("train", "test")]  # fmt: skip
+    images = data.in_memory
+    parts = (
+        TensorDataset(standardize(images.train_images), images.train_labels),
+        TensorDataset(standardize(images.test_images), images.test_labels),
+    )
     torch.manual_seed(0)
     train, test = DataLoader(parts[0], batch_size=64, shuffle=True), DataLoader(parts[1], batch_size=100)
     module = MNISTModule(optimizer="muon", lr=0.02, dropout=0.1, ema_decay=0.5)

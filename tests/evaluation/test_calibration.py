@@ -47,9 +47,8 @@ def calibrated(trained: Path) -> CalibratedNetwork:
 
 @pytest.fixture(scope="module")
 def val(digits_data: MNISTDataModule) -> tuple[torch.Tensor, torch.Tensor]:
-    assert digits_data.digits is not None
     chosen = digits_data.val_indices
-    return digits_data.digits.train_images[chosen], digits_data.digits.train_labels[chosen]
+    return digits_data.in_memory.train_images[chosen], digits_data.in_memory.train_labels[chosen]
 
 
 def test_fit_calibrates_the_best_checkpoint_only(trained: Path) -> None:
@@ -81,8 +80,7 @@ def test_confidence_is_raised_only_if_there_are_enough_mistakes(
 ) -> None:
     """Nothing but mistakes keeps the temperature of a network that is not sure enough from falling; that of one that is
     too sure may always rise."""
-    assert digits_data.digits is not None
-    data, val = digits_data.digits, digits_data.val_indices
+    data, val = digits_data.in_memory, digits_data.val_indices
     labels = data.train_labels.clone()
     labels[val] = predicted = calibrated(data.train_images[val])[0].argmax(dim=1)
     labels[val[:mistakes]] = (predicted[:mistakes] + 1) % 10
@@ -118,8 +116,7 @@ def test_noise_and_blank_paper_are_rejected(calibrated: CalibratedNetwork) -> No
 
 
 def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, digits_data: MNISTDataModule) -> None:
-    assert digits_data.digits is not None
-    arguments = (calibrated.network, digits_data.digits, digits_data.train_indices[:300], digits_data.val_indices)
+    arguments = (calibrated.network, digits_data.in_memory, digits_data.train_indices[:300], digits_data.val_indices)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one = calibrate(*arguments)
@@ -134,10 +131,9 @@ def test_the_same_arguments_give_the_same_bits(calibrated: CalibratedNetwork, di
 def test_digits_of_the_recipes_styles_train_the_detector(
     calibrated: CalibratedNetwork, digits_data: MNISTDataModule
 ) -> None:
-    assert digits_data.digits is not None
     network, data, train, val = (
         calibrated.network,
-        digits_data.digits,
+        digits_data.in_memory,
         digits_data.train_indices[:240],
         digits_data.val_indices,
     )
@@ -152,7 +148,7 @@ def test_digits_of_the_recipes_styles_train_the_detector(
 def test_some_of_the_digits_are_rotated_and_slanted(
     calibrated: CalibratedNetwork, digits_data: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, train = digits_data.digits, digits_data.train_indices
+    data, train = digits_data.in_memory, digits_data.train_indices
     assert data is not None
     seen: list[NDArray[np.uint8]] = []
 
@@ -220,10 +216,9 @@ class Own(nn.Module):
 def test_a_network_of_your_own_is_calibrated_by_its_output(
     digits_data: MNISTDataModule, val: tuple[torch.Tensor, ...]
 ) -> None:
-    assert digits_data.digits is not None
     torch.manual_seed(0)
     network = Own()
-    calibrated = calibrate(network, digits_data.digits, digits_data.train_indices[:300], digits_data.val_indices)
+    calibrated = calibrate(network, digits_data.in_memory, digits_data.train_indices[:300], digits_data.val_indices)
     log_probs, features = predict_batches(calibrated, val[0])
     assert (log_probs.shape, features.shape) == ((180, 10), (180, 10))
     with torch.no_grad():
@@ -338,7 +333,7 @@ def test_outputs_that_are_not_numbers_are_an_error(calibrated: CalibratedNetwork
 def test_a_calibration_like_another_copies_its_temperature_and_rejects_as_many(
     calibrated: CalibratedNetwork, digits_data: MNISTDataModule
 ) -> None:
-    data = digits_data.digits
+    data = digits_data.in_memory
     assert data is not None
     like, val = copy.deepcopy(calibrated), digits_data.val_indices
     like.temperature.fill_(1.75)
@@ -367,8 +362,7 @@ def asked(calibrated: CalibratedNetwork, monkeypatch: pytest.MonkeyPatch) -> lis
 def test_a_calibrated_checkpoint_is_stripped_unless_it_replaces_the_old_one(
     trained: Path, asked: list[dict[str, Any]], digits_data: MNISTDataModule
 ) -> None:
-    assert digits_data.digits is not None
-    data = (digits_data.digits, digits_data.train_indices, digits_data.val_indices)
+    data = (digits_data.in_memory, digits_data.train_indices, digits_data.val_indices)
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     expected = content[METADATA_KEY].pop("calibration")
     save_checkpoint(content, Path("last.ckpt"))
@@ -398,11 +392,10 @@ def test_a_checkpoint_is_calibrated_for_the_images_it_was_trained_on(
     settings: dict[str, Any], classes: str, are_digits: bool, styles: HandwritingStyles, trained: Path,
     asked: list[dict[str, Any]], digits_data: MNISTDataModule,
 ) -> None:  # fmt: skip
-    assert digits_data.digits is not None
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     config = yaml.safe_load(content[METADATA_KEY]["config"])
     content[METADATA_KEY]["config"] = yaml.safe_dump({**config, "data": settings})
     save_checkpoint(content, Path("a.ckpt"))
-    data = dataclasses.replace(digits_data.digits, classes=tuple(classes))
+    data = dataclasses.replace(digits_data.in_memory, classes=tuple(classes))
     calibrate_checkpoint(Path("a.ckpt"), Path("a.ckpt"), data, digits_data.train_indices, digits_data.val_indices)
     assert asked == [{"styles": styles, "are_digits": are_digits, "like": None}]

@@ -32,7 +32,7 @@ def test_nothing_is_downloaded_on_request(trained: Path, monkeypatch: pytest.Mon
     prepared: list[MNISTDataModule] = []
     monkeypatch.setattr(MNISTDataModule, "prepare_data", lambda self: prepared.append(self))
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
-    assert datamodule_from_checkpoint(content, download=False).digits is not None
+    assert datamodule_from_checkpoint(content, download=False).in_memory
     assert prepared == []
     assert [datamodule_from_checkpoint(content)] == prepared  # the control
 

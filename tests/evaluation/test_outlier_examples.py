@@ -11,8 +11,7 @@ from mnist_lit.evaluation.outlier_examples import make_outliers
 
 
 def test_the_same_arguments_give_the_same_images(digits_data: MNISTDataModule) -> None:
-    assert digits_data.digits is not None
-    images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
+    images, labels = digits_data.in_memory.train_images.numpy(), digits_data.in_memory.train_labels.numpy()
     made = make_outliers(images, labels, 120, seed=0)
     assert made.shape == (120, 28, 28)
     assert made.dtype == np.uint8
@@ -21,8 +20,7 @@ def test_the_same_arguments_give_the_same_images(digits_data: MNISTDataModule) -
 
 
 def test_no_outlier_is_a_digit(digits_data: MNISTDataModule) -> None:
-    assert digits_data.digits is not None
-    images, labels = digits_data.digits.train_images.numpy(), digits_data.digits.train_labels.numpy()
+    images, labels = digits_data.in_memory.train_images.numpy(), digits_data.in_memory.train_labels.numpy()
     made = make_outliers(images, labels, 120, seed=0)
     known = {image.tobytes() for image in images}
     assert not any(image.tobytes() in known for image in made)

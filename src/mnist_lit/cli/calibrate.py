@@ -52,7 +52,6 @@ def main(command: str, args: list[str]) -> None:
     content = load_checkpoint(source)
     data = datamodule_from_checkpoint(content, options.data_dir)
     require_same_data(content, data, source)
-    assert data.digits is not None
     network, val, reference = build_network(options.network), data.val_indices, None
     if like:
         model = load_calibrated(like, network)
@@ -64,7 +63,7 @@ def main(command: str, args: list[str]) -> None:
         )
     say(f"calibrating {source}; this may take a minute or two", flush=True)
     indices = data.train_indices, val
-    calibrated = calibrate_checkpoint(source, target, data.digits, *indices, like=reference, network=network)
+    calibrated = calibrate_checkpoint(source, target, data.in_memory, *indices, like=reference, network=network)
     temperature = float(calibrated.temperature)
     too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
     note = f" (that of {options.like})" if options.like else too_few

@@ -45,8 +45,7 @@ def calibrate_best(run: Path, datamodule: MNISTDataModule, network: nn.Module) -
         return
     datamodule.setup()
     require_same_data(content, datamodule, path, "--data.data_dir")
-    assert datamodule.digits
     indices = datamodule.train_indices, datamodule.val_indices
     own = None if is_tutorial(network) else network
     say(f"fit: calibrating {path}; this may take a minute or two", flush=True)
-    calibrate_checkpoint(path, path, datamodule.digits, *indices, network=own)
+    calibrate_checkpoint(path, path, datamodule.in_memory, *indices, network=own)

@@ -43,7 +43,7 @@ def export_onnx(
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:
-        digits = datamodule_from_checkpoint(loaded.content, data_dir, download=False).digits
+        digits = datamodule_from_checkpoint(loaded.content, data_dir, download=False).in_memory
     except InputError:
         if data_dir:
             raise

@@ -57,9 +57,8 @@ def test_the_detector_rejects_what_inference_rejects(
     numbers: dict[str, Any], predictions: Arrays, reported_run: Path, digits_data: MNISTDataModule
 ) -> None:
     network, _, threshold, _ = load_calibrated(best_checkpoint(reported_run) or "")
-    assert digits_data.digits is not None
     with torch.inference_mode():
-        accepted = (network(digits_data.digits.test_images)[1] <= threshold).numpy()
+        accepted = (network(digits_data.in_memory.test_images)[1] <= threshold).numpy()
     found = numbers["test"]["detector"]
     assert (found["images"], found["rejected"]) == (accepted.sum(), (~accepted).sum())
     assert found["right"] == (accepted & (predictions[0] == predictions[1])).sum()

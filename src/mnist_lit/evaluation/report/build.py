@@ -69,7 +69,7 @@ def build_report(
         "name": run_name(named),
         "run": names[0],
         "classes": tests[0].classes,
-        "files": data.digits.files if data.digits else (),
+        "files": data.in_memory.files,
         "test": scores.run_scores(tests[0], temperatures[0], rejected),
         "group": scores.group_scores(names, tests, temperatures) if group_members(folder) else None,
         "curves": scores.training_curves(folder if members[0].is_file() else members[0]),
