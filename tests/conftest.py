@@ -41,6 +41,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("MNIST_LIT_TEST_GPU", "")  #
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of the test."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # set by every command that an earlier test has run
     return tmp_path
 
 

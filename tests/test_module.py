@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import Callback, Checkpoint, GradientAccumulationScheduler
 
 from few_digits import SETTINGS
 from mnist_lit.data.keyed_random import DROPOUT, uniform
@@ -24,6 +24,7 @@ from mnist_lit.metrics import states
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import Muon, lr_factor
+from mnist_lit.own_network import log_probabilities
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
 from mnist_lit.runs.sharing import strip_for_sharing
@@ -289,7 +290,7 @@ class Manual(MNISTModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
         optimizer: Any = self.optimizers()
-        loss, _ = self.loss(batch, batch_idx)
+        loss, _ = self.training_loss(batch, batch_idx)
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -315,13 +316,155 @@ def test_in_evaluation_nothing_is_dropped() -> None:
         torch.testing.assert_close(module(some), network(standardize(some)))
 
 
-@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")  # the scheduler sets it
+class Accumulate(Callback):
+    """Accumulates two batches from the second epoch on."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.accumulate_grad_batches = 1 + (trainer.current_epoch > 0)
+
+
 def test_sam_is_refused_where_a_callback_begins_to_accumulate_batches() -> None:
-    scheduler = GradientAccumulationScheduler({0: 1, 1: 2})
     module = MNISTModule(schedule="constant", sam_rho=0.1)
     with pytest.raises(InputError, match=r"^model\.sam_rho: expected 0 where trainer\.accumulate_grad_batches"):
-        fit(module, callbacks=[scheduler], max_epochs=2)
+        fit(module, callbacks=[Accumulate()], max_epochs=2)
     assert module.trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize("options", [{"schedule": "linear"}, {"schedule": "constant", "sam_rho": 0.1}])
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")  # the scheduler sets it
+def test_epochs_of_different_numbers_of_steps_need_a_constant_schedule(options: dict[str, Any]) -> None:
+    for scheduling, works in (({0: 4, 2: 1}, False), ({0: 4}, not options.get("sam_rho"))):
+        scheduler = GradientAccumulationScheduler(dict(scheduling))
+        with contextlib.nullcontext() if works else pytest.raises(InputError, match="accumulate_grad_batches"):
+            fit(MNISTModule(**options), callbacks=[scheduler])
+
+
+class Without(MNISTModule):
+    """Overrides a hook that is empty in Lightning, and so does not call `super()`."""
+
+    def on_train_start(self) -> None:
+        self.train()
+
+
+def test_a_subclass_need_not_call_lightnings_empty_hooks(tmp_path: Path) -> None:
+    options: dict[str, Any] = {**RECIPES["muon"], "schedule": "linear", "init_from": str(PRETRAINED_DIR / "model.ckpt")}
+    ours, other = MNISTModule(**options), Without(**options)
+    for _ in range(2):  # fits
+        for module in (ours, other):
+            fit(module)
+        assert same(ours.state_dict(), other.state_dict())
+    assert other.trainer.optimizers[0].param_groups[0]["lr"] == 0
+
+
+class OwnEvaluation(MNISTModule):
+    """Counts its own score instead of ours."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        x, y = batch
+        self.log("val/right", (self(x).argmax(dim=1) == y).float().mean(), batch_size=len(y))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        x, y = batch
+        self.log("test/right", (self(x).argmax(dim=1) == y).float().mean(), batch_size=len(y))
+
+
+def test_a_subclass_may_evaluate_in_its_own_way() -> None:
+    ours, other = MNISTModule(), OwnEvaluation()
+    scores = [dict(fit(module, limit_val_batches=1.0).callback_metrics) for module in (ours, other)]
+    assert scores[1]["val/right"].item() == pytest.approx(scores[0]["val/acc"].item())
+    assert "val/acc" not in scores[1]
+    assert scores[1]["train/loss"].equal(scores[0]["train/loss"])
+    trainer = pl.Trainer(**QUIET)
+    assert {*trainer.test(other, datamodule=data(), verbose=False)[0]} == {"test/right"}
+
+
+class WithHead(MNISTModule):
+    """Has another layer in `forward`, and a loss under the name that most modules use."""
+
+    def __init__(self) -> None:
+        super().__init__(optimizer="adamw", lr=0.01, schedule="constant")
+        self.head = torch.nn.Linear(10, 10)
+        self.loss = torch.nn.NLLLoss()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.log_softmax(self.head(super().forward(images)), dim=1)
+
+
+class WithTrainedHead(WithHead):
+    """Trains that layer as well."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+def test_training_uses_the_forward_of_a_subclass() -> None:
+    module = WithTrainedHead()
+    before = module.head.weight.clone()
+    fit(module)
+    assert not module.head.weight.equal(before)
+    images = data()
+    images.setup()
+    x, y = standardize(images.in_memory.test_images), images.in_memory.test_labels
+    assert module.loss(module(x), y).isfinite()
+
+
+def test_trainable_parameters_without_an_optimizer_are_reported() -> None:
+    module = WithHead()
+    with pytest.warns(UserWarning, match=r"^no optimizer trains head\.weight, head\.bias; freeze them, or add them"):
+        fit(module, max_epochs=1)
+    module.head.requires_grad_(False)
+    fit(module, max_epochs=1)  # warnings are errors
+
+
+class TwoSchedules(MNISTModule):
+    """Has another scheduler beside ours."""
+
+    def configure_optimizers(self) -> Any:
+        ours = super().configure_optimizers()
+        other = torch.optim.lr_scheduler.StepLR(ours["optimizer"], step_size=100)
+        return [ours["optimizer"]], [ours["lr_scheduler"], other]
+
+
+def test_our_schedule_works_beside_another_one() -> None:
+    ours, other = MNISTModule(), TwoSchedules()
+    for module in (ours, other):
+        fit(module)
+    assert same(ours.state_dict(), other.state_dict())
+
+
+def test_the_seed_is_lightnings_by_default() -> None:
+    weights = {}
+    for seed in (None, 0, 1):
+        if seed is not None:
+            pl.seed_everything(seed, verbose=False)
+        module, images = MNISTModule(), data()
+        assert module.hparams["seed"] == images.seed == images.hparams["seed"] == (seed or 0)
+        weights[seed] = module.network.state_dict()
+    assert same(weights[None], weights[0])
+    assert not same(weights[0], weights[1])
+    assert same(weights[0], MNISTModule(seed=0).network.state_dict())
+    tuned = WithSeed()
+    assert tuned.hparams["seed"] == 1
+
+
+class WithSeed(MNISTModule):
+    """Passes the seed on."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(seed=seed)
+
+
+def test_weights_set_by_hand_are_evaluated_until_they_are_averaged() -> None:
+    module, source = MNISTModule(ema_decay=0.9), MNISTModule(ema_decay=0.9, seed=1)
+    assert module.ema is not None
+    assert source.ema is not None
+    module.network.load_state_dict(source.network.state_dict())
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    assert module(images).equal(source(images))
+    fit(source)
+    module.load_state_dict(source.state_dict())
+    assert not same(module.network.state_dict(), module.ema.state_dict())
+    assert module(images).equal(log_probabilities(module.ema, images, 10))
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.5])

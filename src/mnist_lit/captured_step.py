@@ -188,7 +188,7 @@ class CapturedStep:
 
         def closure() -> Any:
             with torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False):
-                loss, log_probs = module.loss(batch, batch_idx=0)  # not used by this network without accumulation
+                loss, log_probs = module.training_loss(batch, batch_idx=0)  # unused without accumulation
             passes.append((loss.detach(), log_probs.detach()))
             self._optimizer.zero_grad()
             loss.backward()

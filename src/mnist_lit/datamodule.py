@@ -23,7 +23,7 @@ from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
 from mnist_lit.errors import InputError
-from mnist_lit.hyperparameters import check_arguments, hyperparameters_of, plain_numbers
+from mnist_lit.hyperparameters import check_arguments, global_seed, hyperparameters_of, plain_numbers
 
 
 class MNISTDataModule(pl.LightningDataModule):
@@ -51,7 +51,7 @@ class MNISTDataModule(pl.LightningDataModule):
             half of `trainer.max_epochs`, so that training ends on images like the test images; 1 keeps them constant.
         continental: fraction of ones that get an upstroke and of sevens that get a bar, before the augmentation.
         handwriting: fraction of digits that are redrawn in other styles, such as looped fours, before the augmentation.
-        seed: seed of the images' order and augmentation; the command line takes it from `seed_everything`.
+        seed: seed of the images' order and augmentation; by default that of Lightning's `seed_everything`, or 0.
         mirrors: addresses to download from instead of the usual ones, a list or comma-separated; tried in turn.
         timeout: seconds a mirror may take per file.
     """
@@ -70,7 +70,7 @@ class MNISTDataModule(pl.LightningDataModule):
         crop_prob: float = 0.0,
         anneal: float = 1.0,
         continental: float = 0.0,
-        seed: int = 0,
+        seed: int | None = None,
         mirrors: list[str] | str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         *,
@@ -80,6 +80,7 @@ class MNISTDataModule(pl.LightningDataModule):
         per_class: int = 0,
         handwriting: float = 0.0,
     ) -> None:
+        seed = global_seed() if seed is None else seed
         check_arguments("data", MNISTDataModule, locals())
         super().__init__()
         check_options(locals())  # the arguments; `hparams` may hold those of a subclass
@@ -87,6 +88,8 @@ class MNISTDataModule(pl.LightningDataModule):
         # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.hparams.update(plain_numbers(self.hparams))
+        if self.hparams.get("seed", seed) is None:
+            self.hparams["seed"] = seed
         self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.styles = anneal, HandwritingStyles(continental, handwriting)

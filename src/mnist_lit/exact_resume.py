@@ -78,18 +78,25 @@ class ResumableModule(LightningModule):
         if saved := checkpoint.get("train_scores"):  # missing from a checkpoint stripped for sharing
             self.has_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
 
-    def on_train_start(self) -> None:
+    def start_fit(self) -> None:
         """Apply a schedule of accumulated batches: if a run resumes within an epoch, Lightning would ignore it until
         the next one."""
         self._position = self._pending = None
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):
-                accumulated = callback.get_accumulate_grad_batches(self.current_epoch)
-                self.trainer.accumulate_grad_batches = accumulated
+        for callback in _accumulation_schedulers(self.trainer):
+            self.trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(self.current_epoch)
 
     def _reset_counts(self) -> None:
         self.train_metrics.reset()
         self._pending, self.has_counts = None, False
+
+
+def varies_accumulation(trainer: Any) -> bool:
+    """Whether a callback accumulates more batches in some epochs than in others."""
+    return any(len({*one.scheduling.values()}) > 1 for one in _accumulation_schedulers(trainer))
+
+
+def _accumulation_schedulers(trainer: Any) -> list[GradientAccumulationScheduler]:
+    return [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]
 
 
 def _never() -> bool:  # not a lambda, since a spawning strategy pickles the trainer

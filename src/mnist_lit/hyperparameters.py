@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 from collections.abc import Mapping
 from numbers import Integral, Real
 from os import PathLike
@@ -14,6 +15,7 @@ from mnist_lit.errors import InputError, require
 KINDS: dict[Any, tuple[str, Any]] = {  # by annotation; other arguments are checked where they are used
     float: ("a number", Real),
     int: ("a whole number", Integral),
+    int | None: ("a whole number", Integral),
     str: ("text", (str, PathLike)),
     bool: ("true or false", bool),
 }
@@ -29,6 +31,11 @@ def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None
             fits = isinstance(plain, kind[1]) and isinstance(plain, bool) == (kind[1] is bool)
             require(f"{section}.{name}", repr(value), kind[0], fits)
     require(f"{section}.seed", given["seed"], "0 … 2³² - 1", 0 <= given["seed"] < 2**32)
+
+
+def global_seed() -> int:
+    """The seed of the latest `seed_everything` of Lightning; 0 if it was not called."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 def check_passed_on(section: str, given: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
@@ -51,6 +58,8 @@ def complete_hyperparameters(
     owner: the class whose parameters they are; a subclass may have fewer, with others fixed. given: its arguments.
     texts: what replaces an argument that is an object.
     """
+    if module.hparams.get("seed", given["seed"]) is None:
+        module.hparams["seed"] = given["seed"]
     check_passed_on("model", given, module.hparams)
     missing = {name: given[name] for name in inspect.signature(owner).parameters if name not in module.hparams}
     module.hparams.update({**missing, **plain_numbers({**module.hparams, **missing}), **texts})

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -17,12 +18,14 @@ from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.errors import require
-from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, hyperparameters_of
+from mnist_lit.exact_resume import varies_accumulation
+from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, global_seed, hyperparameters_of
 from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
 from mnist_lit.runs.weights import warm_start, with_ema_weights
+from mnist_lit.system.distributed import all_gather_objects
 
 
 class MNISTModule(CapturingModule):
@@ -51,7 +54,7 @@ class MNISTModule(CapturingModule):
         sam_rho: above 0, use sharpness-aware minimization with this radius; doubles the time per step.
         label_smoothing: fraction of each label spread evenly over all classes. Logged losses stay the plain NLL.
         num_classes: number of outputs; the command line takes it from the data.
-        seed: seed of initial weights and dropout; the command line takes it from `seed_everything`.
+        seed: seed of initial weights and dropout; by default that of Lightning's `seed_everything`, or 0.
         nesterov: use Nesterov momentum in SGD.
         network: a network of your own instead of the tutorial's: an `nn.Module` that maps standardized images
             (B, 1, 28, 28) to logits or log-probabilities (B, C).
@@ -77,13 +80,14 @@ class MNISTModule(CapturingModule):
         sam_rho: float = 0.0,
         label_smoothing: float = 0.0,
         num_classes: int = 10,
-        seed: int = 0,
+        seed: int | None = None,
         *,
         nesterov: bool = False,
         network: nn.Module | None = None,
         compile: bool = False,
         cuda_graph: bool | None = None,
     ) -> None:
+        seed = global_seed() if seed is None else seed
         given = dict(locals())
         check_arguments("model", MNISTModule, given)
         super().__init__()
@@ -101,6 +105,9 @@ class MNISTModule(CapturingModule):
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
+        self._has_average = False  # whether the EMA weights were loaded or belong to a fit
+        self.register_load_state_dict_post_hook(_average_is_loaded)  # type: ignore[no-untyped-call]
+        self._started_with: Any = None  # the optimizers of the fit that has been started
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
         self._ema_hooks: list[Any] = []
 
@@ -121,24 +128,25 @@ class MNISTModule(CapturingModule):
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         Raises ValueError for others, unless the network is your own.
         """
-        trains = self.is_fitting and self.training and torch.is_grad_enabled()  # as in a subclass's training step
-        network = self.network if self.ema is None or trains else self.ema
+        trains = self.is_fitting and self.training and torch.is_grad_enabled()
+        network = self.ema if self.ema is not None and self._has_average and not trains else self.network
         return log_probabilities(network, images, self.hparams["num_classes"])
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
+        self._ensure_started()
         batch = Batch.of(batch, self.current_epoch, batch_idx)
         is_first_pass = self.begin_pass(batch_idx)  # SAM makes two passes per batch
-        loss, log_probs = self.replay(batch) or self.loss(batch, batch_idx)
+        loss, log_probs = self.replay(batch) or self.training_loss(batch, batch_idx)
         if is_first_pass:
             self.count_when_over(batch_idx, log_probs.detach(), batch.labels)
             self.log_loss(log_probs.detach(), batch.labels, batch.size)
         return loss
 
-    def loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+    def training_loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """The loss of a training batch as `training_step` returns it, and its log-probabilities (B, C)."""
         with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
-            log_probs = log_probabilities(self.network, batch.inputs, self.hparams["num_classes"])
+            log_probs = self(batch.inputs)
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
@@ -159,8 +167,9 @@ class MNISTModule(CapturingModule):
         return self._score(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation scores."""
-        self._log_scores(self.val_metrics)
+        """Log the validation scores, unless a subclass has counted its own."""
+        if _was_updated(self.val_metrics):
+            self._log_scores(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
         """Start from zero, even after an interrupted evaluation."""
@@ -171,8 +180,9 @@ class MNISTModule(CapturingModule):
         return self._score(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
-        self._log_scores(self.test_metrics)
+        """Log the test scores, unless a subclass has counted its own."""
+        if _was_updated(self.test_metrics):
+            self._log_scores(self.test_metrics)
 
     def predict_step(self, batch: Batch | Sequence[Tensor] | Tensor, batch_idx: int) -> Tensor:
         """Probabilities (B, C) of a batch `x, y`, or of images alone."""
@@ -186,12 +196,17 @@ class MNISTModule(CapturingModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
+        """Start the fit. In a subclass that overrides this without `super()`, the first step does."""
+        self.start_fit()
+
+    def start_fit(self) -> None:
         """Read the length of the run, and let this run's options override those of a resumed optimizer.
 
         Reading the length earlier would lose a saved loader position (Lightning issue 20550). Another optimizer or
         schedule, from a subclass or a callback, is left alone.
         """
-        super().on_train_start()
+        super().start_fit()
+        self._started_with, self._has_average = self.trainer.optimizers, True
         if self.hparams["init_from"] and not self._warm_started and not self.trainer.global_step:
             warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
         self._warm_started = True
@@ -199,9 +214,13 @@ class MNISTModule(CapturingModule):
             self.network.compile()  # in place, so parameters keep their names
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
-        if self.schedule and self.lr_schedulers() is self.schedule:
+        if self.schedule and any(one.scheduler is self.schedule for one in self.trainer.lr_scheduler_configs):
+            if varies_accumulation(self.trainer):
+                optim.check_varying_accumulation(self.hparams)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))
+        if names := optim.unoptimized(self, self.trainer.optimizers):
+            rank_zero_warn(f"no optimizer trains {', '.join(names)}; freeze them, or add them in configure_optimizers")
         for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
             hook.remove()
         self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
@@ -210,6 +229,7 @@ class MNISTModule(CapturingModule):
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""
+        self._ensure_started()
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
         if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
             optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)  # a callback may change it
@@ -217,6 +237,10 @@ class MNISTModule(CapturingModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.logs_this_step():
             self.log_step(step, lr)
+
+    def _ensure_started(self) -> None:
+        if self._started_with is not self.trainer.optimizers:
+            self.start_fit()
 
     def _average(self, *_: Any) -> None:
         """Update the EMA weights: a hook that each optimizer calls after its step, whoever takes it."""
@@ -257,3 +281,12 @@ class MNISTModule(CapturingModule):
         if fitting:
             self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
         metrics.reset()
+
+
+def _was_updated(metrics: MetricCollection) -> bool:
+    """Whether any process has scored images since the last reset."""
+    return any(all_gather_objects(any(metric.update_called for metric in metrics.values())))
+
+
+def _average_is_loaded(module: MNISTModule, *_: Any) -> None:
+    module._has_average = True

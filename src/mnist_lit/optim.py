@@ -50,6 +50,20 @@ def check_accumulation(h: Mapping[str, Any], accumulated: int) -> None:
         raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
 
 
+def check_varying_accumulation(h: Mapping[str, Any]) -> None:
+    """Raise InputError if the number of steps, which a GradientAccumulationScheduler changes, must be known."""
+    if h["schedule"] != "constant" or h["warmup"] or h["sam_rho"]:
+        reason = "a schedule, warmup and SAM need to know the number of steps in advance"
+        instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
+        raise InputError(f"GradientAccumulationScheduler: {reason}; {instead}")
+
+
+def unoptimized(module: nn.Module, optimizers: Iterable[Optimizer]) -> list[str]:
+    """The names of a module's trainable parameters that none of the optimizers has."""
+    optimized = {p for one in optimizers for group in one.param_groups for p in group["params"]}
+    return [name for name, p in module.named_parameters() if p.requires_grad and p not in optimized]
+
+
 def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
     """The optimizer that `MNISTModule`'s hyperparameters describe, for all trainable parameters."""
     parameters = [p for p in network.parameters() if p.requires_grad]

@@ -78,6 +78,11 @@ def callback(name: str, **settings: object) -> str:
         (callback("EarlyStopping", monitor="val/acc", patience="soon"), "patience: expected a whole number, got soon"),
         (callback("EarlyStoping", monitor="val/acc"), "trainer.callbacks: cannot take EarlyStoping"),
         (callback("ModelCheckpoint", monitor="accuracy"), "ModelCheckpoint: monitor: expected one of val/acc, "),
+        (callback("EarlyStopping", monitor="step"), "EarlyStopping: monitor: expected one of val/acc, "),
+        (
+            callback("EarlyStopping", monitor="train/loss_step") + " --trainer.log_every_n_steps 1000",
+            "EarlyStopping: monitor: expected one of val/acc, ",
+        ),
         (callback("ModelCheckpoint", save_top_k=-5), "ModelCheckpoint: Invalid value for save_top_k=-5"),
         (callback("BatchSizeFinder"), "BatchSizeFinder: data.batch_size is part of the recipe"),
         (

@@ -27,6 +27,19 @@ def test_other_frameworks_names_are_understood() -> None:
         ("Parser key \"model.network\":\n  Problem with given class_path 'a.Net':\n    No module named 'a'\nGiven "
             "value: a", "model.network: Net: No module named 'a'; modules are searched for in installed packages "
             "and in the working directory"),
+        ('Parser key "data":\nUnable to load config \'My\'\n  - Parser key "data": Unable to load config "My"',
+            "data: expected options such as --data.batch_size 64; your own pictures are --data.dataset folder "
+            "--data.data_dir FOLDER"),
+        ("Parser key \"trainer.logger\":\n  Errors:\n    - Not a valid subclass of Logger\n      Subclass types expect "
+            "one of:\n      - a class path (str)\n    - Problem with given class_path 'a.CSVLogger':\n        the "
+            "following arguments are required: save_dir\n  Given value type: <class 'list'>\n  Given value: [Namespace("
+            "class_path='a.CSVLogger')]",
+            "trainer.logger: CSVLogger: the following arguments are required: save_dir"),
+        ("Parser key \"a.b\":\n  Problem with given class_path 'pathlib.PosixPth':\n    module 'pathlib' has no "
+            "attribute 'PosixPth'\nGiven value: a", "a.b: PosixPth: module 'pathlib' has no attribute 'PosixPth'; did "
+            "you mean PosixPath?"),
+        ("Subcommand 'fit' does not accept option 'data.class_path'", "unknown option data.class_path; a data module "
+            "or loaders of your own are used in Python, see docs/lightning.md"),
         ("Subcommand 'fit' does not accept option 'model.class_path'", "unknown option model.class_path; a "
             "LightningModule of your own is trained in Python, see docs/own-module.md"),
     ],

@@ -32,7 +32,7 @@ from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
-from mnist_lit.optim import steps_per_epoch
+from mnist_lit.optim import check_varying_accumulation, steps_per_epoch
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
@@ -101,16 +101,17 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     packages = ("lightning.", "mnist_lit.")
     known = all(type(one).__module__.startswith(packages) for one in callbacks)  # others may log further scores
-    fixed = h["schedule"] == "constant" and not h["warmup"] and not h["sam_rho"]
     names = monitored_names(
         datamodule.num_classes, has_validation=bool(datamodule.val_size and trainer.limit_val_batches)
     )
+    if not 0 < trainer.log_every_n_steps <= _steps_per_epoch(trainer, datamodule):  # type: ignore[attr-defined]
+        names.remove("train/loss_step")  # not logged when callbacks first look for it
     for callback in callbacks:
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)
-        require(
-            f"{name}: monitor", monitor, f"one of {', '.join(names)}", not known or monitor is None or monitor in names
-        )
+        valid = [*names, "epoch", "step"] if isinstance(callback, ModelCheckpoint) else names
+        is_valid = not known or monitor is None or monitor in valid
+        require(f"{name}: monitor", monitor, f"one of {', '.join(valid)}", is_valid)
         if isinstance(callback, ModelCheckpoint) and callback.save_last and callback.dirpath is None:
             raise InputError(f"{name}: save_last: last.ckpt is the run's own; leave it out, or set dirpath")
         if isinstance(callback, BatchSizeFinder):
@@ -118,10 +119,8 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         if isinstance(callback, ModelPruning) and is_tutorial(model.network):
             reason = "cannot prune the tutorial's network, whose weights are stored channels last"
             raise InputError(f"{name}: {reason}; use a plain Trainer, see docs/own-module.md")
-        if isinstance(callback, GradientAccumulationScheduler) and not fixed:
-            reason = "a schedule, warmup and SAM need to know the number of steps in advance"
-            instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
-            raise InputError(f"{name}: {reason}; {instead}")
+        if isinstance(callback, GradientAccumulationScheduler):
+            check_varying_accumulation(h)
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):
@@ -137,10 +136,14 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
 
 def steps_of_fit(trainer: Trainer, datamodule: MNISTDataModule) -> float:
     """The number of a fit's optimizer steps, before the trainer knows it."""
-    batches = len(datamodule.train_dataloader())
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs or 0
-    steps = steps_per_epoch(batches, trainer.accumulate_grad_batches, trainer.limit_train_batches) * epochs
+    steps = _steps_per_epoch(trainer, datamodule) * epochs
     return min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps
+
+
+def _steps_per_epoch(trainer: Trainer, datamodule: MNISTDataModule) -> float:
+    batches = len(datamodule.train_dataloader())
+    return steps_per_epoch(batches, trainer.accumulate_grad_batches, trainer.limit_train_batches)
 
 
 def run_fit(

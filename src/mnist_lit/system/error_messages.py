@@ -15,13 +15,18 @@ EXPECTED = re.compile(r"Expected a (.+?)(?:\.? Got value|\n|$)")
 CLASS_PATH = re.compile(r"class_path='(?:[\w.]+\.)?(\w+)'")
 CLASS_REASON = re.compile(
     r"Problem with given class_path '(?:[\w.]+\.)?(\w+)':\n\s*(?!.*Expected a|Parser key)(\S.*(?:MORE)*)"
-    r"|Errors:\n\s*- (?!Expected a|Problem|Parser key)(\S.*(?:MORE)*)".replace(
+    r"|Errors:\n\s*- (?!Expected a|Problem|Parser key|Not a valid)(\S.*(?:MORE)*)".replace(
         "MORE", r"\n(?!\s*(?:- |Given value|Problem)).*"
     )
 )
 NETWORK = "<class 'torch.nn.modules.module.Module'>"  # only model.network takes one
 GIVEN_CLASS = re.compile(r"given class_path '([\w.]+)'")
 NOT_ACCEPTED = re.compile(r"Option '(\w+)' is not accepted")
+NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+OWN_CLASS = {
+    "model.class_path": "; a LightningModule of your own is trained in Python, see docs/own-module.md",
+    "data.class_path": "; a data module or loaders of your own are used in Python, see docs/lightning.md",
+}
 SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
@@ -33,6 +38,8 @@ REWORDED = {
     "the following arguments are required: (.+)": r"missing argument: \1; --help lists what the command takes",
     r'(?s:Parser key "model":\s+Unable to load config.*- Parser key.*)': "model: expected options "
     "such as --model.lr 0.1; a network of your own is --model.network package.Class",
+    r'(?s:Parser key "data":\s+Unable to load config.*- Parser key.*)': "data: expected options "
+    "such as --data.batch_size 64; your own pictures are --data.dataset folder --data.data_dir FOLDER",
     r"Call to compute_fn of link .* failed: ": "",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     r"You restored a checkpoint with current_epoch=\d+, but you have set Trainer\(max_epochs=(\d+)\)\.": "the "
@@ -92,8 +99,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         dashes, name = unknown[1] or "", unknown[2] or unknown[3]
         if unknown[2] and not dashes:
             return f"unexpected argument {name}; --help lists what the command takes"
-        own = "; a LightningModule of your own is trained in Python, see docs/own-module.md"
-        hint = own if name == "model.class_path" else did_you_mean(name, valid).replace("mean ", "mean " + dashes)
+        hint = OWN_CLASS.get(name) or did_you_mean(name, valid).replace("mean ", "mean " + dashes)
         return f"unknown option {dashes}{name}{hint}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
@@ -122,6 +128,8 @@ def _explain_refusal(message: str, reason: re.Match[str], option: re.Match[str] 
         hint = "; modules are searched for in installed packages and in the working directory"
     elif (wrong := NOT_ACCEPTED.match(text)) and (given := GIVEN_CLASS.search(message)):
         hint = did_you_mean(wrong[1], _parameters(given[1]))
+    elif missing := NO_ATTRIBUTE.match(text):
+        hint = did_you_mean(missing[2], dir(sys.modules.get(missing[1])))
     return f"{prefix}{name}: {text}{hint}"
 
 
