@@ -156,7 +156,7 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     reduced = reduced_picture(picture, PAGE_SIDE)
     segmented = _segmented_page(reduced.pixels)
-    single = _coarse_hypotheses(picture, MIN_MAIN_INK if segmented else 0)
+    single = _coarse_hypotheses(picture, MIN_MAIN_INK)
     if not segmented:
         return single
     page = segmented.drawn(reduced)
