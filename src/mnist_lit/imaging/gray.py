@@ -70,7 +70,7 @@ def to_gray(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> Gray:
         ).any()
         if colorful and np.median(difference) <= MAX_PAPER_RANGE and not has_areas:
             contrast = np.asarray(np.abs(pixels - paper).max(axis=2), np.uint8)
-            return contrast if paper @ LUMA < 128 else np.asarray(255 - contrast, np.uint8)
+            return np.asarray(255 - contrast, np.uint8)
         # The color of a table, a hand or a highlighter does not count: only strokes change in a closing or an opening.
         window = np.ones((round(search.window * COLORS_SIDE) | 1,) * 2, np.uint8)
         light, dark = (cv2.morphologyEx(small, how, window) for how in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN))
