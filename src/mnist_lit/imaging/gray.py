@@ -134,8 +134,6 @@ def even_light(gray: Gray) -> Gray:
         weights = np.linalg.lstsq(inner_terms[kept], level[kept])[0]
         fit = (inner_terms @ weights).clip(1)
         fitted, kept = kept, level > (1 - MAX_DARKER) * fit
-        if kept.mean() < MIN_EXPLAINED:
-            return gray
         if (kept == fitted).all():  # the next fit would be the same
             break
     if fit.min() > (1 - MIN_UNEVEN) * fit.max() or (np.abs(level / fit - 1) < MAX_DARKER / 2).mean() < MIN_EXPLAINED:
