@@ -15,7 +15,6 @@ from mnist_lit.imaging.sheet_edges import difference_from
 # Gray levels: largest range of a margin's, least difference from it, and least range within a panel.
 MAX_MARGIN_RANGE, MIN_DIFFERENCE, MIN_RANGE = 8, 12, 40
 MIN_PANEL_SIDE = 12  # in pixels
-MIN_PANELS = 0.01  # least fraction of the picture in panels
 MAX_TICKS = 0.01  # widest ticks and letters beside a panel, as a fraction of the longer side; at least 3 pixels
 # Least fractions of a panel's sides, and of its area, that differ from the margin.
 MIN_STRAIGHT, MIN_DIFFERENT = 0.95, 0.55
@@ -33,8 +32,6 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     if np.ptp(margin, axis=0).max() > MAX_MARGIN_RANGE:
         return []
     different = _differs(pixels, np.median(margin, axis=0))
-    if cv2.countNonZero(different) < MIN_PANELS * different.size:
-        return []
     ticks = max(3, round(MAX_TICKS * max(different.shape)) | 1)  # odd: an opening by an even width shifts the picture
     outlines, _ = cv2.findContours(different, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not any(_is_compact(outline) for outline in outlines):
