@@ -1,6 +1,5 @@
 """Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_m
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
-from mnist_lit.imaging.segmentation import MAX_CHOICES, WIDTH_COST, line_hypotheses
+from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
 from mnist_lit.imaging.single_digit import SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
@@ -30,7 +29,6 @@ MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the s
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
-MIN_DIFFERENCE_OF_TWO = 0.3  # of the gray levels of two digits, as a fraction of one's; otherwise they are the same
 # Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
 
@@ -150,8 +148,7 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
 
 
 # Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is
-# estimated. So the picture is also read as one digit. That reading does not count if there are digits beside it, if the
-# digit's largest piece has too little of the ink, or if the page has the same digit.
+# estimated. So the picture is also read as one digit, unless the digit's largest piece has too little of the ink.
 def _page_hypotheses(picture: Picture) -> Hypotheses:
     """See `page_hypotheses`."""
     reduced = reduced_picture(picture, PAGE_SIDE)
@@ -160,7 +157,8 @@ def _page_hypotheses(picture: Picture) -> Hypotheses:
     if not segmented:
         return single
     page = segmented.drawn(reduced)
-    return Hypotheses(page.lines, page.found + single.found, whole_page=_whole_page(single, page.found))
+    wholes = [(choice.cost, index) for line in single.lines for index, choice in enumerate(line, len(page.found))]
+    return Hypotheses(page.lines, page.found + single.found, whole_page=wholes)
 
 
 class _Page(NamedTuple):
@@ -221,20 +219,6 @@ def _extended_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[
         if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_EXTENDED * digit.size:
             found.append((index, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
     return found
-
-
-def _whole_page(single: Hypotheses, found: Sequence[FoundDigit]) -> list[tuple[float, int]]:
-    """See `Hypotheses.whole_page`. found: a page's digits, which come before those of `single`."""
-    wholes = []
-    images = np.array([digit.image for digit in found], np.float32).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-    choices = zip(single.lines[0], single.found, strict=True) if single.lines and not single.beside else ()
-    for index, (choice, digit) in enumerate(choices, len(found)):
-        left, top, right, bottom = digit.box
-        wide = math.log(max(right - left, 1) / max(bottom - top, 1))  # two digits that touch are wider than tall
-        different = abs(images - digit.image).sum(axis=(1, 2)) >= MIN_DIFFERENCE_OF_TWO * digit.image.sum()
-        if different.all():  # otherwise it is one of the page's own choices already
-            wholes.append((choice.cost + WIDTH_COST * max(0.0, wide), index))
-    return wholes
 
 
 def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, float]:
