@@ -69,7 +69,7 @@ SKIP_COST = 2.0  # of leaving out a piece that is far shorter or taller than the
 
 # Digits start as the connected components of the ink, but the two differ in four ways.
 # - A ruled line joins everything it crosses: remove it first. A 1 or the stem of a 4 is a straight line, too, so remove
-#   only lines that run from the border past the digit, are far longer than the digits or span a table's cell.
+#   only lines that run from the border past the digit or are far longer than the digits.
 # - A pen that is lifted leaves fragments, and neighbors touch. Recognition decides what belongs together, as in
 #   heuristic over-segmentation (LeCun et al. 1998, section V): a line of text is cut into pieces, a few neighboring
 #   pieces at a time are classified as if they were a digit, and the sequence of digits with the highest total score
@@ -112,7 +112,7 @@ def _without_lines(all_ink: Sequence[Component], ink: Ink) -> tuple[Sequence[Com
         long = [line for line in lines if line.size > MAX_STRAIGHT_STROKE * typical]
         if len(long) == len(lines):
             break
-        lines = long + [line for line in lines if _spans_cell(line, long, MAX_SPECK * typical)]
+        lines = long
         unruled = components(erase(ink.mask, lines + boxed)) if lines or boxed else all_ink
     return unruled, typical
 
@@ -168,12 +168,6 @@ def _is_hole(one: Component) -> bool:
     """Whether a component is about as wide as it is tall, and filled, as a punched hole or a bullet is."""
     square = min(one.height, one.width) >= MIN_DISK * one.size
     return square and 2 * float(ink_distances(one.mask).max()) >= MIN_DISK * one.size
-
-
-def _spans_cell(line: Component, others: Sequence[Component], reach: float) -> bool:
-    """Whether a line runs from one crossing line to another, as between the cells of a table."""
-    crossing = [other.span(line.axis) for other in others if other.axis != line.axis]
-    return all(any(start - reach <= end <= stop + reach for start, stop in crossing) for end in line.span(line.axis))
 
 
 # Where lines of text are as close as on ruled paper, a digit may touch the one below. Unlike a tall 1, the two have
