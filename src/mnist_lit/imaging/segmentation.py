@@ -123,7 +123,6 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     if not straight:
         return []
     lines = [line for line in straight if line.size >= MIN_TABLE_LINE * ink.mask.shape[line.axis]]
-    # A 1 is not a ruled line: it stands alone and upright and is about as tall as the other digits.
     clear = [one for one in all_ink if one.clear_of_border(ink.mask.shape)]
     held = {one: sum(map(one.contains, lines)) for one in clear}
     others = typical_height([one for one in clear if not held[one]])
@@ -133,13 +132,8 @@ def _ruled_lines(all_ink: Sequence[Component], ink: Ink) -> list[Component]:
     # The bars of sevens in a row leave gaps, unlike a short line below a column of numbers.
     short = [line for line in straight if line not in lines and line.mask.any(axis=1 - line.axis).mean() > MIN_UNBROKEN]
     lines += [line for line in short if others and line.size > MIN_UNDERLINE * others]
-    ones = [
-        one
-        for one in clear
-        if 2 * one.width < one.height and (not others or one.height <= MAX_STRAIGHT_STROKE * others)
-    ]
-    lines = [line for line in lines if not any(one.contains(line) for one in ones)]
-    # Digits in a row or a column may look like a ruled line, too: each stands alone and is about as tall as the others.
+    # A 1, or digits in a row or a column, may look like a ruled line: each stands alone and is about as tall as the
+    # others.
     tall = [one for one in clear if MAX_FRAGMENT * others <= one.height and one.size <= MAX_STRAIGHT_STROKE * others]
     rest = erase(ink.mask, tall)
     return [line for line in lines if np.count_nonzero(rest[line.where] & line.mask) > MIN_RULED_INK * line.area]
