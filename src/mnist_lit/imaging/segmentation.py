@@ -44,7 +44,6 @@ MIN_BLOT = 2.5  # least height of a blot
 MIN_TWO_LINES, MAX_TWO_LINES = 1.45, 3.0  # height of a component that may belong to two lines of text
 MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # greatest distance of writing beside such a component; overlap of the lines
 # Of a component or a piece of it.
-MAX_JOINTS = 2  # strokes that may join two lines of text
 MAX_BESIDE_OTHER = 0.8  # greatest vertical overlap of two strokes of a digit, as a fraction of the taller one's height
 MAX_STRAIGHT_STROKES = 2  # of a digit
 MIN_LINE_INK = 0.8  # least fraction of an underline's ink in its straight line
@@ -85,7 +84,7 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
     written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
     drawings, height = find_drawings(written, typical)
     digits_and_marks = [one for one in written if one not in drawings]
-    text = lines_with_heights(_without_joins(digits_and_marks, height, ink.stroke), height)
+    text = lines_with_heights(_without_joins(digits_and_marks, height), height)
     if drawings:
         ink = ink._replace(stroke=stroke_width(erase(ink.mask, drawings)))
         text += lines_with_heights(drawings, typical)
@@ -166,7 +165,7 @@ def _is_hole(one: Component) -> bool:
 
 # Where lines of text are as close as on ruled paper, a digit may touch the one below. Unlike a tall 1, the two have
 # different lines of text beside their upper and lower half.
-def _without_joins(found: Sequence[Component], typical: float, stroke: float) -> list[Component]:
+def _without_joins(found: Sequence[Component], typical: float) -> list[Component]:
     """The components, with those that belong to two lines of text cut between the lines."""
     tall = [
         one
@@ -176,25 +175,22 @@ def _without_joins(found: Sequence[Component], typical: float, stroke: float) ->
     usual = [one.box for one in found if MAX_FRAGMENT * typical <= one.height < MIN_TWO_LINES * typical]
     if not tall or not usual:
         return list(found)
-    parts = [_cut_between_lines(one, np.array(usual), typical, stroke) if one in tall else [one] for one in found]
+    parts = [_cut_between_lines(one, np.array(usual), typical) if one in tall else [one] for one in found]
     return list(itertools.chain.from_iterable(parts))
 
 
-def _cut_between_lines(one: Component, usual: NDArray[np.int64], typical: float, stroke: float) -> list[Component]:
+def _cut_between_lines(one: Component, usual: NDArray[np.int64], typical: float) -> list[Component]:
     """The parts of a component above and below the row where the least ink joins them, if some of the writing beside it
     is above that row, and the rest below; else the component itself. usual: boxes (N, 4)."""
     down, across = box_overlaps(one, usual).T
     tops, _, bottoms, _ = usual[(down > 0) & (-across <= MAX_BESIDE * typical)].T - one.top
     inked = one.mask.sum(axis=1, dtype=np.float32)
-    crossed = strokes_across(one.mask)
     margin, overlap = round(MAX_FRAGMENT * typical), MAX_LINE_OVERLAP * typical
     rows = np.arange(margin, one.height - margin)
-    rows = rows[(inked[rows] <= MAX_JOINT * stroke * crossed[rows]) & (crossed[rows] <= MAX_JOINTS)]
     for row in rows[np.lexsort((abs(rows - one.height / 2), inked[rows]))].tolist():
         above, below = bottoms <= row + overlap, tops >= row - overlap
         if above.any() and below.any() and (above ^ below).all():
-            parts = components(one.mask[:row], one.top, one.left) + components(one.mask[row:], one.top + row, one.left)
-            return [part for part in parts if part.size > MAX_SPECK * typical]
+            return components(one.mask[:row], one.top, one.left) + components(one.mask[row:], one.top + row, one.left)
     return [one]
 
 
