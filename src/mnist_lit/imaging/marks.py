@@ -11,7 +11,6 @@ from mnist_lit.imaging.components import MAX_FRAGMENT, STROKE_GAP, Component, ov
 MAX_COMMA, MAX_BLANK, MAX_PLUS = 0.55, 0.15, 0.75  # greatest height of a comma, a line below a digit, a plus sign
 # Of a slash or a bar, which looks like a tall 1, and of a bracket, which bends.
 MIN_SIGN, MIN_PAST = (1.4, 1.2), (0.1, 0.05)  # least height; how far it begins above its neighbors, and ends below
-MORE_AT_END = 0.1  # added to the least height at the end of a number, where a 1 is likelier
 # Of the sign itself.
 MAX_COMMA_WIDTH, MIN_BLANK_WIDTH = 0.8, 5.0  # of a comma and of a line below a digit, as fractions of their heights
 MAX_SIGN_WIDTH, MAX_PLUS_ASPECT = 0.6, 1.5  # of a slash, as a fraction of its height; of a plus sign's sides
@@ -75,9 +74,9 @@ def _exceeds_neighbors(one: Component, tall: Sequence[Component], typical: float
         if beside := [other for other in side if -overlaps(one, other)[1] < typical]:
             near.append(max(beside, key=lambda other: overlaps(one, other)[1]))
     bends = _bend(one) >= MIN_BEND
-    least, past = MIN_SIGN[bends] + MORE_AT_END * (len(near) < 2), MIN_PAST[bends] * typical
+    past = MIN_PAST[bends] * typical
     exceeds = all(one.top < other.top - past and one.bottom > other.bottom + past for other in near)
-    return bool(near) and exceeds and one.height >= least * typical
+    return bool(near) and exceeds and one.height >= MIN_SIGN[bends] * typical
 
 
 def _bend(one: Component) -> float:
