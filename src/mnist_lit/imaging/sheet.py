@@ -36,7 +36,6 @@ CUT_OUT_INSET = 7  # pixels of the resized picture by which a sheet that is not 
 EDGE_STEPS = (9, 6, 18)  # least difference of neighbors at an edge, in gray levels, tried in turn
 CHROMATICITY_LEVELS = 450  # between a color that is none of the brightness and one that is all of it
 MIN_BRIGHTNESS = 48  # least sum of red, green and blue that shows a color
-MAX_NOTE_RATIO = 1.4  # of the areas of notes beside each other
 EDGE_INSET = 0.01  # fraction of the picture's longer side by which the sheet's edge is left out
 
 
@@ -122,8 +121,6 @@ class _Scene(NamedTuple):
             ]
             found = [corners for corners, side in sheets if has_edges(version, corners, side)]
             found = [corners for corners in found if _is_large(corners, self.paper) or is_note(self.seen, corners)]
-            if len(found) > 1:
-                found = _with_others(found, [corners for corners, _ in sheets], self.seen)
             if found and not is_part_of_page(self.paper, self.contrast, found, self.stroke):
                 return found
         return []
@@ -162,18 +159,6 @@ def _colors(pixels: Pixels) -> Pixels:
     levels = pixels.astype(np.float32)
     total = np.maximum(cv2.transform(levels, np.ones((1, 3), np.float32))[..., None], MIN_BRIGHTNESS)
     return np.asarray((levels * (CHROMATICITY_LEVELS / total) + (128 - CHROMATICITY_LEVELS / 3)).clip(0, 255), np.uint8)
-
-
-def _with_others(found: list[Corners], outlines: list[Corners], seen: Pixels) -> list[Corners]:
-    """Several notes, and others of about their size among the outlines: notes may lie so close to each other that
-    hardly any table is between them. seen: the picture with the writing."""
-    usual = float(np.median([cv2.contourArea(corners) for corners in found]))
-    return [
-        corners
-        for corners in outlines
-        if any(corners is one for one in found)
-        or (1 / MAX_NOTE_RATIO < cv2.contourArea(corners) / usual < MAX_NOTE_RATIO and is_note(seen, corners))
-    ]
 
 
 def _is_large(corners: Corners, pixels: Pixels) -> bool:
