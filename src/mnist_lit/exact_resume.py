@@ -5,10 +5,12 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mnist_lit.metrics import merge_states, states, update_metrics
+from mnist_lit.optim import unoptimized
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
 
 
@@ -26,6 +28,7 @@ class ResumableModule(LightningModule):
         super().__init__()
         self._position: tuple[int, int] | None = None  # epoch and batch of the latest training step
         self._pending: tuple[Tensor, Tensor] | None = None  # its outputs and labels, until the step is over
+        self._started_with: Any = None  # the optimizers of the fit that has started
 
     @property
     def is_fitting(self) -> bool:
@@ -34,6 +37,7 @@ class ResumableModule(LightningModule):
 
     def begin_pass(self, batch_idx: int) -> bool:
         """Begin a pass over a batch; returns whether it is the batch's first. If it is, count the step before it."""
+        self.ensure_started()
         if self._position == (self.current_epoch, batch_idx):
             return False
         if batch_idx:
@@ -78,16 +82,32 @@ class ResumableModule(LightningModule):
         if saved := checkpoint.get("train_scores"):  # missing from a checkpoint stripped for sharing
             self.has_counts = merge_states(self.train_metrics, saved, *rank_and_world_size())
 
+    def on_train_start(self) -> None:
+        """Start the fit."""
+        self.start_fit()
+
+    def ensure_started(self) -> None:
+        """Start the fit if a subclass has overridden `on_train_start`, empty in Lightning, without `super()`."""
+        if self._started_with is not self.trainer.optimizers:
+            self.start_fit()
+
     def start_fit(self) -> None:
-        """Apply a schedule of accumulated batches: if a run resumes within an epoch, Lightning would ignore it until
-        the next one."""
-        self._position = self._pending = None
+        """Report parameters that nothing trains. Apply a schedule of accumulated batches: if a run resumes within an
+        epoch, Lightning would ignore it until the next one."""
+        self._started_with, self._position, self._pending = self.trainer.optimizers, None, None
+        if names := unoptimized(self, self.trainer.optimizers):
+            rank_zero_warn(f"no optimizer trains {', '.join(names)}; freeze them, or add them in configure_optimizers")
         for callback in _accumulation_schedulers(self.trainer):
             self.trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(self.current_epoch)
 
     def _reset_counts(self) -> None:
         self.train_metrics.reset()
         self._pending, self.has_counts = None, False
+
+
+def was_updated(metrics: MetricCollection) -> bool:
+    """Whether any process has scored images since the last reset. False if a subclass counts its own scores."""
+    return any(all_gather_objects(any(metric.update_called for metric in metrics.values())))
 
 
 def varies_accumulation(trainer: Any) -> bool:

@@ -8,27 +8,24 @@ when its losses are logged and how a run resumes; a first reading can skip them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
-from mnist_lit.captured_step import CapturingModule
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
+from mnist_lit.ema import AveragingModule
 from mnist_lit.errors import require
-from mnist_lit.exact_resume import varies_accumulation
+from mnist_lit.exact_resume import varies_accumulation, was_updated
 from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, global_seed, hyperparameters_of
 from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
 from mnist_lit.runs.metadata import METADATA_KEY, Metadata
 from mnist_lit.runs.versions import checkout_commit
-from mnist_lit.runs.weights import warm_start, with_ema_weights
-from mnist_lit.system.distributed import all_gather_objects
+from mnist_lit.runs.weights import warm_start
 
 
-class MNISTModule(CapturingModule):
+class MNISTModule(AveragingModule):
     """Trains and scores the tutorial's network, or another one.
 
     It trains on batches `x, y`: standardized float32 images (B, 1, 28, 28) and int64 labels (B,). Batches from
@@ -105,20 +102,14 @@ class MNISTModule(CapturingModule):
         self.confusion: Tensor | None = None  # (C, C) counts of the latest evaluation; rows are true classes
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
-        self._has_average = False  # whether the EMA weights were loaded or belong to a fit
-        self.register_load_state_dict_post_hook(_average_is_loaded)  # type: ignore[no-untyped-call]
-        self._started_with: Any = None  # the optimizers of the fit that has been started
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self._ema_hooks: list[Any] = []
 
     def setup(self, stage: str) -> None:
-        """Raise InputError if the data has a different number of classes; freeze the EMA; look up the commit."""
+        """Raise InputError if the data has a different number of classes; look up the commit."""
         super().setup(stage)
         classes = getattr(self.trainer.datamodule, "num_classes", self.hparams["num_classes"])  # type: ignore[attr-defined]
         expected = f"{classes}, the number of classes in the data"
         require("model.num_classes", self.hparams["num_classes"], expected, classes == self.hparams["num_classes"])
-        if self.ema is not None:  # Lightning's `unfreeze` turns gradients on for it, too; DDP would wait for them
-            self.ema.requires_grad_(False)
         if stage == "fit":
             checkout_commit()  # before training, since later edits do not change the running code
 
@@ -128,13 +119,10 @@ class MNISTModule(CapturingModule):
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         Raises ValueError for others, unless the network is your own.
         """
-        trains = self.is_fitting and self.training and torch.is_grad_enabled()
-        network = self.ema if self.ema is not None and self._has_average and not trains else self.network
-        return log_probabilities(network, images, self.hparams["num_classes"])
+        return log_probabilities(self.evaluated_network, images, self.hparams["num_classes"])
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
-        self._ensure_started()
         batch = Batch.of(batch, self.current_epoch, batch_idx)
         is_first_pass = self.begin_pass(batch_idx)  # SAM makes two passes per batch
         loss, log_probs = self.replay(batch) or self.training_loss(batch, batch_idx)
@@ -168,7 +156,7 @@ class MNISTModule(CapturingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores, unless a subclass has counted its own."""
-        if _was_updated(self.val_metrics):
+        if was_updated(self.val_metrics):
             self._log_scores(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
@@ -181,7 +169,7 @@ class MNISTModule(CapturingModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores, unless a subclass has counted its own."""
-        if _was_updated(self.test_metrics):
+        if was_updated(self.test_metrics):
             self._log_scores(self.test_metrics)
 
     def predict_step(self, batch: Batch | Sequence[Tensor] | Tensor, batch_idx: int) -> Tensor:
@@ -195,10 +183,6 @@ class MNISTModule(CapturingModule):
         self.schedule = optim.Schedule(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule, "interval": "step"}}
 
-    def on_train_start(self) -> None:
-        """Start the fit. In a subclass that overrides this without `super()`, the first step does."""
-        self.start_fit()
-
     def start_fit(self) -> None:
         """Read the length of the run, and let this run's options override those of a resumed optimizer.
 
@@ -206,7 +190,6 @@ class MNISTModule(CapturingModule):
         schedule, from a subclass or a callback, is left alone.
         """
         super().start_fit()
-        self._started_with, self._has_average = self.trainer.optimizers, True
         if self.hparams["init_from"] and not self._warm_started and not self.trainer.global_step:
             warm_start([self.network, *([self.ema] if self.ema else [])], self.hparams["init_from"])
         self._warm_started = True
@@ -219,17 +202,12 @@ class MNISTModule(CapturingModule):
                 optim.check_varying_accumulation(self.hparams)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))
-        if names := optim.unoptimized(self, self.trainer.optimizers):
-            rank_zero_warn(f"no optimizer trains {', '.join(names)}; freeze them, or add them in configure_optimizers")
-        for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
-            hook.remove()
-        self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
         captured = self.hparams["cuda_graph"]
         self.start_steps(MNISTModule, captured=self.device.type == "cuda" if captured is None else captured)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Take the step, with sharpness-aware minimization if enabled; `_average` then updates the EMA weights."""
-        self._ensure_started()
+        """Take the step, with sharpness-aware minimization if enabled."""
+        self.ensure_started()
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
         if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
             optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)  # a callback may change it
@@ -237,16 +215,6 @@ class MNISTModule(CapturingModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.logs_this_step():
             self.log_step(step, lr)
-
-    def _ensure_started(self) -> None:
-        if self._started_with is not self.trainer.optimizers:
-            self.start_fit()
-
-    def _average(self, *_: Any) -> None:
-        """Update the EMA weights: a hook that each optimizer calls after its step, whoever takes it."""
-        if self.ema is not None and not self.replays:  # a captured step does this itself
-            weight = optim.ema_weight(self.hparams["ema_decay"], self.trainer.global_step)
-            optim.update_ema(self.ema, self.network, weight)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the counts for the epoch's scores, and the metadata that describes the checkpoint."""
@@ -256,12 +224,10 @@ class MNISTModule(CapturingModule):
             checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the metadata and the EMA weights, the only weights in a checkpoint stripped for sharing."""
+        """Read the metadata."""
         super().on_load_checkpoint(checkpoint)
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
-        if self.ema is not None or not self.is_fitting:  # a fit without EMA cannot resume one with it
-            checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
 
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)
@@ -281,12 +247,3 @@ class MNISTModule(CapturingModule):
         if fitting:
             self.log_now({name: float(value) for name, value in scalars.items()}, max(self.trainer.global_step - 1, 0))
         metrics.reset()
-
-
-def _was_updated(metrics: MetricCollection) -> bool:
-    """Whether any process has scored images since the last reset."""
-    return any(all_gather_objects(any(metric.update_called for metric in metrics.values())))
-
-
-def _average_is_loaded(module: MNISTModule, *_: Any) -> None:
-    module._has_average = True

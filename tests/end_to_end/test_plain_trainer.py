@@ -367,9 +367,9 @@ class FewArguments(MNISTModule):
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_lightnings_cli_builds_a_subclass_with_fewer_arguments() -> None:
     options = ["--data.dataset=digits", "--data.val_size=180", "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"]
-    built = LightningCLI(
-        FewArguments, MNISTDataModule, args=["fit", "--model.lr=0.03", *options], save_config_callback=None
-    )
+    args = ["fit", "--seed_everything=5", "--model.lr=0.03", *options]
+    built = LightningCLI(FewArguments, MNISTDataModule, args=args, save_config_callback=None)
+    assert (built.model.hparams["seed"], built.datamodule.seed) == (5, 5)
     assert (built.model.hparams["lr"], built.model.hparams["schedule"]) == (0.03, "constant")
     assert built.trainer.optimizers[0].param_groups[0]["lr"] == 0.03
 

@@ -1,0 +1,58 @@
+"""A LightningModule that trains its network, and evaluates an exponential moving average (EMA) of the weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnist_lit import optim
+from mnist_lit.captured_step import CapturingModule
+from mnist_lit.runs.weights import with_ema_weights
+
+
+class AveragingModule(CapturingModule):
+    """A LightningModule whose network may have a second copy, `ema`, that holds the average of its weights."""
+
+    network: nn.Module
+    ema: nn.Module | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_average = False  # until a fit starts or weights are loaded, `ema` may be older than the network
+        self.register_load_state_dict_post_hook(_weights_are_loaded)  # type: ignore[no-untyped-call]
+        self._ema_hooks: list[Any] = []
+
+    @property
+    def evaluated_network(self) -> nn.Module:
+        """The EMA if enabled, except where a fit computes gradients."""
+        trains = self.is_fitting and self.training and torch.is_grad_enabled()
+        return self.ema if self.ema is not None and self._has_average and not trains else self.network
+
+    def setup(self, stage: str) -> None:
+        """Freeze the EMA: Lightning's `unfreeze` turns gradients on for it, too, and DDP would wait for them."""
+        super().setup(stage)
+        if self.ema is not None:
+            self.ema.requires_grad_(False)
+
+    def start_fit(self) -> None:
+        """Average the weights after every step of an optimizer, whoever takes it."""
+        super().start_fit()
+        self._has_average = True
+        for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
+            hook.remove()
+        self._ema_hooks = [one.register_step_post_hook(self._average) for one in self.trainer.optimizers]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load the EMA weights, the only weights in a checkpoint stripped for sharing."""
+        super().on_load_checkpoint(checkpoint)
+        if self.ema is not None or not self.is_fitting:  # a fit without EMA cannot resume one with it
+            checkpoint["state_dict"] = with_ema_weights(checkpoint["state_dict"], self.state_dict())
+
+    def _average(self, *_: Any) -> None:
+        if self.ema is not None and not self.replays:  # a captured step does this itself
+            weight = optim.ema_weight(self.hparams["ema_decay"], self.trainer.global_step)
+            optim.update_ema(self.ema, self.network, weight)
+
+
+def _weights_are_loaded(module: AveragingModule, *_: Any) -> None:
+    module._has_average = True
