@@ -333,10 +333,16 @@ def test_sam_is_refused_where_a_callback_begins_to_accumulate_batches() -> None:
 @pytest.mark.parametrize("options", [{"schedule": "linear"}, {"schedule": "constant", "sam_rho": 0.1}])
 @pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")  # the scheduler sets it
 def test_epochs_of_different_numbers_of_steps_need_a_constant_schedule(options: dict[str, Any]) -> None:
-    for scheduling, works in (({0: 4, 2: 1}, False), ({0: 4}, not options.get("sam_rho"))):
-        scheduler = GradientAccumulationScheduler(dict(scheduling))
+    known = not options.get("sam_rho")
+    cases: list[tuple[dict[int, int], dict[str, Any], bool]] = [
+        ({0: 4, 1: 1}, {"max_epochs": 2}, False),
+        ({0: 4, 2: 1}, {"max_epochs": 2}, known),
+        ({0: 4, 1: 1}, {"max_epochs": -1, "max_steps": 7}, known),
+    ]
+    for scheduling, length, works in cases:
         with contextlib.nullcontext() if works else pytest.raises(InputError, match="accumulate_grad_batches"):
-            fit(MNISTModule(**options), callbacks=[scheduler])
+            trainer = fit(MNISTModule(**options), callbacks=[GradientAccumulationScheduler(scheduling)], **length)
+            assert trainer.optimizers[0].param_groups[0]["lr"] == 0
 
 
 class Without(MNISTModule):
@@ -354,6 +360,54 @@ def test_a_subclass_need_not_call_lightnings_empty_hooks(tmp_path: Path) -> None
             fit(module)
         assert same(ours.state_dict(), other.state_dict())
     assert other.trainer.optimizers[0].param_groups[0]["lr"] == 0
+
+
+class OwnLoop(Without):
+    """Does not call any of our hooks with manual optimization, either."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        x, y = batch
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(F.nll_loss(self(x), y))
+        optimizer.step()
+
+
+def test_the_ema_follows_a_subclass_that_calls_none_of_our_hooks() -> None:
+    module = OwnLoop(ema_decay=0.5)
+    fit(module)
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    assert module.ema is not None
+    assert not same(module.ema.state_dict(), MNISTModule().network.state_dict())
+    assert module(images).equal(log_probabilities(module.ema, images, 10))
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # Lightning's
+def test_a_fit_in_evaluation_mode_trains_the_network_as_well() -> None:
+    ours, other = MNISTModule(ema_decay=0.5), MNISTModule(ema_decay=0.5).eval()
+    for module in (ours, other):
+        fit(module)
+    assert same(ours.state_dict(), other.state_dict())
+
+
+class TwoPasses(MNISTModule):
+    """Averages two passes, so that each needs random numbers of its own."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (super().forward(images) + super().forward(images)) / 2
+
+
+def test_several_passes_of_a_subclass_drop_the_same_features_in_each_run() -> None:
+    runs: list[dict[str, Any]] = []
+    for number in (0, 0, 1):
+        module = TwoPasses(dropout=0.5, seed=number)
+        torch.manual_seed(len(runs))
+        fit(module)
+        runs.append(module.state_dict())
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
 
 
 class OwnEvaluation(MNISTModule):
@@ -460,7 +514,10 @@ def test_weights_set_by_hand_are_evaluated_until_they_are_averaged() -> None:
     assert source.ema is not None
     module.network.load_state_dict(source.network.state_dict())
     images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
-    assert module(images).equal(source(images))
+    loaded, partly = MNISTModule(ema_decay=0.9), MNISTModule(ema_decay=0.9)
+    loaded.load_state_dict(module.state_dict())
+    partly.load_state_dict(MNISTModule(seed=1).state_dict(), strict=False)
+    assert all(each(images).equal(source(images)) for each in (module, loaded, partly))
     fit(source)
     module.load_state_dict(source.state_dict())
     assert not same(module.network.state_dict(), module.ema.state_dict())

@@ -85,6 +85,7 @@ class CapturingModule(LoggingModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Decide how this step runs."""
+        self.ensure_started()
         self.replays = self._captured is not None and self._captured.accepts(batch, self.trainer)
 
     def on_train_end(self) -> None:
@@ -97,6 +98,7 @@ class CapturingModule(LoggingModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Compute the gradients, unless a captured step has."""
+        self.ensure_started()
         if not self.replays:
             super().backward(loss, *args, **kwargs)
 

@@ -18,14 +18,15 @@ class AveragingModule(CapturingModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self._has_average = False  # until a fit starts or weights are loaded, `ema` may be older than the network
-        self.register_load_state_dict_post_hook(_weights_are_loaded)  # type: ignore[no-untyped-call]
+        self._has_average = False  # whether a fit has started, or averaged weights were loaded
+        self.register_load_state_dict_post_hook(_note_loaded)  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(_begin_average)  # type: ignore[no-untyped-call]
         self._ema_hooks: list[Any] = []
 
     @property
     def evaluated_network(self) -> nn.Module:
-        """The EMA if enabled, except where a fit computes gradients."""
-        trains = self.is_fitting and self.training and torch.is_grad_enabled()
+        """The EMA if there is one, except where a fit computes gradients."""
+        trains = self.is_fitting and torch.is_grad_enabled()
         return self.ema if self.ema is not None and self._has_average and not trains else self.network
 
     def setup(self, stage: str) -> None:
@@ -37,6 +38,7 @@ class AveragingModule(CapturingModule):
     def start_fit(self) -> None:
         """Average the weights after every step of an optimizer, whoever takes it."""
         super().start_fit()
+        _begin_average(self)
         self._has_average = True
         for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's
             hook.remove()
@@ -54,5 +56,11 @@ class AveragingModule(CapturingModule):
             optim.update_ema(self.ema, self.network, weight)
 
 
-def _weights_are_loaded(module: AveragingModule, *_: Any) -> None:
-    module._has_average = True
+def _begin_average(module: AveragingModule, *_: Any) -> None:
+    """Copy weights that were set by hand."""
+    if module.ema is not None and not module._has_average:
+        module.ema.load_state_dict(module.network.state_dict())
+
+
+def _note_loaded(module: AveragingModule, keys: Any) -> None:
+    module._has_average = not any(".ema." in f".{name}" for name in keys.missing_keys)

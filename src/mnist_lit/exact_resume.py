@@ -1,6 +1,7 @@
 """A LightningModule that resumes exactly, also where Lightning alone would not, and continues an interrupted epoch's
 scores. docs/decisions.md, "What Lightning would not resume exactly", lists these cases."""
 
+import math
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -60,6 +61,10 @@ class ResumableModule(LightningModule):
         """Count the batch, now that its step is over."""
         self.count_step()
 
+    def teardown(self, stage: str) -> None:
+        """Let go of the optimizers."""
+        self._started_with = None
+
     def setup(self, stage: str) -> None:
         """Keep Lightning from skipping an epoch: with max_steps, it resumes a checkpoint from the end of an epoch as if
         it came from within the epoch (issue 19617)."""
@@ -96,7 +101,8 @@ class ResumableModule(LightningModule):
         epoch, Lightning would ignore it until the next one."""
         self._started_with, self._position, self._pending = self.trainer.optimizers, None, None
         if names := unoptimized(self, self.trainer.optimizers):
-            rank_zero_warn(f"no optimizer trains {', '.join(names)}; freeze them, or add them in configure_optimizers")
+            some = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+            rank_zero_warn(f"no optimizer trains {some}; freeze them, or add them in configure_optimizers")
         for callback in _accumulation_schedulers(self.trainer):
             self.trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(self.current_epoch)
 
@@ -110,9 +116,17 @@ def was_updated(metrics: MetricCollection) -> bool:
     return any(all_gather_objects(any(metric.update_called for metric in metrics.values())))
 
 
-def varies_accumulation(trainer: Any) -> bool:
-    """Whether a callback accumulates more batches in some epochs than in others."""
-    return any(len({*one.scheduling.values()}) > 1 for one in _accumulation_schedulers(trainer))
+def varies_steps(trainer: Any, schedule: str) -> bool:
+    """Whether a callback makes some of a run's epochs shorter, in steps, than others, so that a learning-rate schedule
+    cannot know the length of the run or, with `step`, of an epoch."""
+    last = trainer.max_epochs
+    if last == -1:  # the run ends at `max_steps`
+        last = math.inf if schedule == "step" else 0
+    factors = [
+        {one.get_accumulate_grad_batches(epoch) for epoch in one.scheduling if epoch < last}
+        for one in _accumulation_schedulers(trainer)
+    ]
+    return any(len(some) > 1 for some in factors)
 
 
 def _accumulation_schedulers(trainer: Any) -> list[GradientAccumulationScheduler]:

@@ -16,7 +16,7 @@ from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.ema import AveragingModule
 from mnist_lit.errors import require
-from mnist_lit.exact_resume import varies_accumulation, was_updated
+from mnist_lit.exact_resume import varies_steps, was_updated
 from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, global_seed, hyperparameters_of
 from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
@@ -114,7 +114,7 @@ class MNISTModule(AveragingModule):
             checkout_commit()  # before training, since later edits do not change the running code
 
     def forward(self, images: Tensor) -> Tensor:
-        """Log-probabilities (B, C), using the EMA weights if enabled, except where a fit computes gradients.
+        """Log-probabilities (B, C), using the EMA weights if there are any, except where a fit computes gradients.
 
         images: standardized float32 (B, 1, 28, 28), or uint8 (B, 28, 28) with 0 = paper, which are standardized here.
         Raises ValueError for others, unless the network is your own.
@@ -133,7 +133,8 @@ class MNISTModule(AveragingModule):
 
     def training_loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """The loss of a training batch as `training_step` returns it, and its log-probabilities (B, C)."""
-        with keyed_dropout(self.network, batch, batch_idx, seed=self.hparams["seed"], p=self.hparams["dropout"]):
+        once, h = type(self).forward is MNISTModule.forward, self.hparams
+        with keyed_dropout(self.network, batch, batch_idx, seed=h["seed"], p=h["dropout"], runs_once=once):
             log_probs = self(batch.inputs)
         loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
@@ -198,7 +199,7 @@ class MNISTModule(AveragingModule):
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and any(one.scheduler is self.schedule for one in self.trainer.lr_scheduler_configs):
-            if varies_accumulation(self.trainer):
+            if varies_steps(self.trainer, self.hparams["schedule"]):
                 optim.check_varying_accumulation(self.hparams)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))
@@ -207,7 +208,6 @@ class MNISTModule(AveragingModule):
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take the step, with sharpness-aware minimization if enabled."""
-        self.ensure_started()
         step, lr = self.trainer.global_step, optimizer.param_groups[0]["lr"]
         if self.hparams["sam_rho"] and not self.replays:  # a captured step has already done all of this
             optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)  # a callback may change it

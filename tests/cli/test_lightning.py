@@ -152,7 +152,8 @@ def test_overfit_batches_repeats_the_same_images_every_epoch(
 
 
 def test_a_fast_dev_run_leaves_no_files(cli: Cli, tiny_fit: tuple[str, ...]) -> None:
-    code, out, err = cli(*tiny_fit, "--trainer.fast_dev_run", "true")
+    monitor = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "train/loss_step")
+    code, out, err = cli(*tiny_fit, "--trainer.fast_dev_run", "true", *monitor)
     assert (code, err) == (0, "")
     assert "checkpoint    none" in out
     assert not list(Path.cwd().iterdir())

@@ -14,14 +14,17 @@ from mnist_lit.system.distributed import rank_and_world_size
 
 
 @contextmanager
-def keyed_dropout(network: nn.Module, batch: Batch, batch_idx: int, *, seed: int, p: float) -> Iterator[None]:
+def keyed_dropout(
+    network: nn.Module, batch: Batch, batch_idx: int, *, seed: int, p: float, runs_once: bool = True
+) -> Iterator[None]:
     """Inside the block, let a training batch's key determine which features the network drops.
 
     The dropout layers of a network of your own draw from torch's global generator, so the block seeds it for this
-    batch: a resumed run draws the same numbers, but another number of devices draws different ones.
+    batch: a resumed run draws the same numbers, but another number of devices draws different ones. So do those of the
+    tutorial's network unless it runs once on the whole batch.
     """
     assert batch.epoch is not None
-    if is_tutorial(network):
+    if is_tutorial(network) and runs_once:
         if p:  # (B, 4096): 0 where a feature is dropped, else 1 / (1 - p)
             draws = uniform(seed, batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
             network.dropout.mask = ((draws >= p) / (1 - p)).to(network.fc1.weight.dtype)
