@@ -104,9 +104,10 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
     names = monitored_names(
         datamodule.num_classes, has_validation=bool(datamodule.val_size and trainer.limit_val_batches)
     )
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if not (trainer.fast_dev_run or 0 < every <= _steps_per_epoch(trainer, datamodule)):  # type: ignore[attr-defined]
-        names.remove("train/loss_step")  # not logged when callbacks first look for it
+    if "train/loss_step" in [getattr(one, "monitor", None) for one in callbacks] and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not 0 < every <= _steps_per_epoch(trainer, datamodule):
+            names.remove("train/loss_step")  # not logged when callbacks first look for it
     for callback in callbacks:
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)
