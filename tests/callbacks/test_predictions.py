@@ -95,7 +95,8 @@ def test_a_test_on_another_dataset_leaves_the_runs_own_alone(
     code, out, err = cli("test", "--data.dataset", "folder", "--data.data_dir", "pictures")
     assert (code, err) == (0, "")
     assert f"{tiny_run}/predictions_folder.csv" in out
-    assert len(tiny_run.joinpath("predictions_folder.csv").read_text().splitlines()) == 11
+    with tiny_run.joinpath("predictions_folder.csv").open() as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"test/{label}/0.png" for label in range(10)]
     assert tiny_run.joinpath("predictions.csv").read_bytes() == before
     assert sorted(tiny_run.joinpath("test").iterdir()) == scores
 

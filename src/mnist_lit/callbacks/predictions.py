@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnist_lit.data.in_memory import classes_of
 from mnist_lit.data.loaders import Batch
+from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
@@ -64,12 +65,13 @@ class WritePredictions(WritesFile):
         if not trainer.is_global_zero:
             return
         order = indices.argsort()
-        dataset = getattr(trainer.datamodule, "digits", None)  # type: ignore[attr-defined]
-        files = dataset.files if dataset else ()  # empty unless every image has its own
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        is_ours = isinstance(data, MNISTDataModule)
+        files = data.in_memory.files if is_ours else ()  # empty unless every image has its own
         names = (f"prob_{name}" for name in classes_of(trainer, probs.shape[1]))
         rows: list[list[Any]] = [["index", "label", "predicted", *names]]
         rows[0] += ["file"] if files else []
-        positions = indices[order].tolist() if dataset else range(len(order))  # other loaders do not know them
+        positions = indices[order].tolist() if is_ours else range(len(order))  # other loaders do not know them
         for index, label, row in zip(positions, labels[order].tolist(), probs[order], strict=True):
             probabilities = [f"{p:.9g}" for p in row.tolist()]
             rows.append([index, label, int(row.argmax()), *probabilities, *files[index : index + 1]])
