@@ -464,7 +464,7 @@ def test_training_uses_the_forward_of_a_subclass() -> None:
 
 def test_trainable_parameters_without_an_optimizer_are_reported() -> None:
     module = WithHead()
-    with pytest.warns(UserWarning, match=r"^no optimizer trains head\.weight, head\.bias; freeze them, or add them"):
+    with pytest.warns(UserWarning, match=r"^no optimizer has head\.weight, head\.bias; freeze these parameters, or"):
         fit(module, max_epochs=1)
     module.head.requires_grad_(False)
     fit(module, max_epochs=1)  # warnings are errors
@@ -820,3 +820,9 @@ def test_a_fit_from_scratch_counts_each_image_once_whatever_came_before(earlier:
         counts = Counts()
         fit(module, ckpt_path=ckpt_path, callbacks=[counts])
         assert counts.counts == [40, 40]
+
+
+@pytest.mark.parametrize("network", [3, TutorialCNN().forward])
+def test_what_is_not_a_module_is_not_replaced_by_the_tutorials_network(network: Any) -> None:
+    with pytest.raises(InputError, match=r"^network: expected a torch\.nn\.Module, got (int|method)$"):
+        MNISTModule(network=network)

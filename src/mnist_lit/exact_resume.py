@@ -102,7 +102,7 @@ class ResumableModule(LightningModule):
         self._started_with, self._position, self._pending = self.trainer.optimizers, None, None
         if names := unoptimized(self, self.trainer.optimizers):
             some = ", ".join(names[:3]) + ", …" * (len(names) > 3)
-            rank_zero_warn(f"no optimizer trains {some}; freeze them, or add them in configure_optimizers")
+            rank_zero_warn(f"no optimizer has {some}; freeze these parameters, or add them in configure_optimizers")
         for callback in _accumulation_schedulers(self.trainer):
             self.trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(self.current_epoch)
 

@@ -53,7 +53,7 @@ def check_accumulation(h: Mapping[str, Any], accumulated: int) -> None:
 def check_varying_accumulation(h: Mapping[str, Any]) -> None:
     """Raise InputError if the number of steps, which a GradientAccumulationScheduler changes, must be known."""
     if h["schedule"] != "constant" or h["warmup"] or h["sam_rho"]:
-        reason = "a schedule, warmup and SAM need to know the number of steps in advance"
+        reason = "a schedule, warmup and SAM require a number of steps that is known in advance"
         instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
         raise InputError(f"GradientAccumulationScheduler: {reason}; {instead}")
 

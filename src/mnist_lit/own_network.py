@@ -113,6 +113,8 @@ def class_name(network: nn.Module | str | None) -> str | None:
         raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
     if isinstance(network, type):
         raise InputError(f"network: expected an instance, such as {network.__name__}(), got the class")
+    if not isinstance(network, nn.Module | str | None):
+        raise InputError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
     if not isinstance(network, nn.Module) or is_tutorial(network):
         return None
     return f"{type(network).__module__}.{type(network).__qualname__}"

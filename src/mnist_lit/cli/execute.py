@@ -30,6 +30,7 @@ from mnist_lit.cli.finish import finish_run
 from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
+from mnist_lit.exact_resume import varies_steps
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
 from mnist_lit.optim import check_varying_accumulation, steps_per_epoch
@@ -121,7 +122,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         if isinstance(callback, ModelPruning) and is_tutorial(model.network):
             reason = "cannot prune the tutorial's network, whose weights are stored channels last"
             raise InputError(f"{name}: {reason}; use a plain Trainer, see docs/own-module.md")
-        if isinstance(callback, GradientAccumulationScheduler):
+        if isinstance(callback, GradientAccumulationScheduler) and varies_steps(trainer, h["schedule"]):
             check_varying_accumulation(h)
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
@@ -195,7 +196,9 @@ def _explained_resume(start: RunStart, ckpt_path: str | None) -> Iterator[None]:
         yield
     except RunFinished:
         pass
-    except (LookupError, AttributeError, RuntimeError, TypeError) as error:
+    except InputError:
+        raise
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         used = start.checkpoint or ckpt_path
         if start.has_trained or not used or is_peer_failure(error) or _is_from_user_code(error):
             raise

@@ -41,6 +41,8 @@ REWORDED = {
     r'(?s:Parser key "data":\s+Unable to load config.*- Parser key.*)': "data: expected options "
     "such as --data.batch_size 64; your own pictures are --data.dataset folder --data.data_dir FOLDER",
     r"Call to compute_fn of link .* failed: ": "",
+    r"argument \w+\((\w+)\) --> (\S+): .* is not callable": r"\2: follows \1; set that instead",
+    r'Linked "(\S+)" must be given via "(\S+)"\.?': r"\1: follows \2; set that instead",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     r"You restored a checkpoint with current_epoch=\d+, but you have set Trainer\(max_epochs=(\d+)\)\.": "the "
     r"checkpoint has been trained for more epochs than trainer.max_epochs, which is \1; set it higher",
