@@ -23,7 +23,7 @@ from mnist_lit.data.keyed_random import AUGMENTATION, uniform
 from mnist_lit.data.loaders import EvalLoader, TrainLoader
 from mnist_lit.data.torchvision_datasets import EmnistSplit, download_from_torchvision
 from mnist_lit.errors import InputError
-from mnist_lit.hyperparameters import check_arguments, global_seed, hyperparameters_of, plain_numbers
+from mnist_lit.hyperparameters import check_arguments, global_seed, hyperparameters_of, plain_numbers, record_seed
 
 
 class MNISTDataModule(pl.LightningDataModule):
@@ -88,8 +88,7 @@ class MNISTDataModule(pl.LightningDataModule):
         # Not logged: Lightning refuses to fit if one has another value than a module's hyperparameter of that name.
         self.save_hyperparameters(logger=False, ignore=["mirrors", "timeout"])
         self.hparams.update(plain_numbers(self.hparams))
-        if self.hparams.get("seed", seed) is None:
-            self.hparams["seed"] = seed
+        record_seed(self.hparams, seed)
         self.augmentation = RandomAffine(degrees, scale, shear, translate, crop_prob)
         self.data_dir, self.dataset, self.batch_size = data_dir, dataset, batch_size
         self.anneal, self.styles = anneal, HandwritingStyles(continental, handwriting)

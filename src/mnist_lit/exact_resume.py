@@ -2,6 +2,7 @@
 scores. docs/decisions.md, "What Lightning would not resume exactly", lists these cases."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from mnist_lit.errors import InputError
 from mnist_lit.metrics import merge_states, states, update_metrics
 from mnist_lit.optim import unoptimized
 from mnist_lit.system.distributed import all_gather_objects, rank_and_world_size
@@ -116,17 +118,20 @@ def was_updated(metrics: MetricCollection) -> bool:
     return any(all_gather_objects(any(metric.update_called for metric in metrics.values())))
 
 
-def varies_steps(trainer: Any, schedule: str) -> bool:
-    """Whether a callback makes some of a run's epochs shorter, in steps, than others, so that a learning-rate schedule
-    cannot know the length of the run or, with `step`, of an epoch."""
+def check_accumulation_schedules(trainer: Any, h: Mapping[str, Any]) -> None:
+    """Raise InputError if a callback makes some of a run's epochs shorter, in steps, than others, although something
+    depends on the number of steps of the run or, with the schedule `step`, of an epoch."""
     last = trainer.max_epochs
     if last == -1:  # the run ends at `max_steps`
-        last = math.inf if schedule == "step" else 0
+        last = math.inf if h["schedule"] == "step" else 0
     factors = [
         {one.get_accumulate_grad_batches(epoch) for epoch in one.scheduling if epoch < last}
         for one in _accumulation_schedulers(trainer)
     ]
-    return any(len(some) > 1 for some in factors)
+    if any(len(some) > 1 for some in factors) and (h["schedule"] != "constant" or h["warmup"] or h["sam_rho"]):
+        reason = "a schedule, warmup and SAM require a number of steps that is known in advance"
+        instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
+        raise InputError(f"GradientAccumulationScheduler: {reason}; {instead}")
 
 
 def _accumulation_schedulers(trainer: Any) -> list[GradientAccumulationScheduler]:

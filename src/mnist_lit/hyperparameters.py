@@ -3,7 +3,7 @@
 import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -33,6 +33,12 @@ def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None
     require(f"{section}.seed", given["seed"], "0 … 2³² - 1", 0 <= given["seed"] < 2**32)
 
 
+def record_seed(hparams: MutableMapping[str, Any], seed: int) -> None:
+    """Replace None, the seed's default, in saved hyperparameters."""
+    if hparams.get("seed", seed) is None:
+        hparams["seed"] = seed
+
+
 def global_seed() -> int:
     """The seed of the latest `seed_everything` of Lightning; 0 if it was not called."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
@@ -58,8 +64,7 @@ def complete_hyperparameters(
     owner: the class whose parameters they are; a subclass may have fewer, with others fixed. given: its arguments.
     texts: what replaces an argument that is an object.
     """
-    if module.hparams.get("seed", given["seed"]) is None:
-        module.hparams["seed"] = given["seed"]
+    record_seed(module.hparams, given["seed"])
     check_passed_on("model", given, module.hparams)
     missing = {name: given[name] for name in inspect.signature(owner).parameters if name not in module.hparams}
     module.hparams.update({**missing, **plain_numbers({**module.hparams, **missing}), **texts})

@@ -16,7 +16,7 @@ from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.ema import AveragingModule
 from mnist_lit.errors import require
-from mnist_lit.exact_resume import varies_steps, was_updated
+from mnist_lit.exact_resume import check_accumulation_schedules, was_updated
 from mnist_lit.hyperparameters import check_arguments, complete_hyperparameters, global_seed, hyperparameters_of
 from mnist_lit.metrics import classification_metrics, scalar_scores, smoothed_nll, update_metrics
 from mnist_lit.own_network import InitName, class_name, initialized, is_tutorial, log_probabilities
@@ -199,8 +199,7 @@ class MNISTModule(AveragingModule):
         optim.check_accumulation(self.hparams, self.trainer.accumulate_grad_batches)
         check_batch_norm(self.network, self.trainer)
         if self.schedule and any(one.scheduler is self.schedule for one in self.trainer.lr_scheduler_configs):
-            if varies_steps(self.trainer, self.hparams["schedule"]):
-                optim.check_varying_accumulation(self.hparams)
+            check_accumulation_schedules(self.trainer, self.hparams)
             options = optim.build_optimizer(self.network, self.hparams).param_groups  # lr may have been tuned
             self.schedule.start(self.trainer.global_step, options, self.hparams, *optim.planned_steps(self.trainer))
         captured = self.hparams["cuda_graph"]

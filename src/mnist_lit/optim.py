@@ -50,14 +50,6 @@ def check_accumulation(h: Mapping[str, Any], accumulated: int) -> None:
         raise InputError("model.sam_rho: expected 0 where trainer.accumulate_grad_batches is above 1")
 
 
-def check_varying_accumulation(h: Mapping[str, Any]) -> None:
-    """Raise InputError if the number of steps, which a GradientAccumulationScheduler changes, must be known."""
-    if h["schedule"] != "constant" or h["warmup"] or h["sam_rho"]:
-        reason = "a schedule, warmup and SAM require a number of steps that is known in advance"
-        instead = "use trainer.accumulate_grad_batches, or a constant schedule without warmup and SAM"
-        raise InputError(f"GradientAccumulationScheduler: {reason}; {instead}")
-
-
 def unoptimized(module: nn.Module, optimizers: Iterable[Optimizer]) -> list[str]:
     """The names of a module's trainable parameters that none of the optimizers has."""
     optimized = {p for one in optimizers for group in one.param_groups for p in group["params"]}

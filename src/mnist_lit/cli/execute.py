@@ -14,7 +14,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
-    GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
@@ -30,10 +29,10 @@ from mnist_lit.cli.finish import finish_run
 from mnist_lit.cli.quiet import silence_expected_messages
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.errors import InputError, require
-from mnist_lit.exact_resume import varies_steps
+from mnist_lit.exact_resume import check_accumulation_schedules
 from mnist_lit.metrics import monitored_names
 from mnist_lit.module import MNISTModule
-from mnist_lit.optim import check_varying_accumulation, steps_per_epoch
+from mnist_lit.optim import steps_per_epoch
 from mnist_lit.own_network import is_tutorial
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.resume import restore_run
@@ -109,6 +108,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not 0 < every <= _steps_per_epoch(trainer, datamodule):
             names.remove("train/loss_step")  # not logged when callbacks first look for it
+    check_accumulation_schedules(trainer, h)
     for callback in callbacks:
         name = type(callback).__name__
         monitor = getattr(callback, "monitor", None)
@@ -122,8 +122,6 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
         if isinstance(callback, ModelPruning) and is_tutorial(model.network):
             reason = "cannot prune the tutorial's network, whose weights are stored channels last"
             raise InputError(f"{name}: {reason}; use a plain Trainer, see docs/own-module.md")
-        if isinstance(callback, GradientAccumulationScheduler) and varies_steps(trainer, h["schedule"]):
-            check_varying_accumulation(h)
         if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and model.ema is not None:
             raise InputError(f"{name}: the weights are averaged already; leave it out, or set model.ema_decay to 0")
         if isinstance(callback, LearningRateFinder):
