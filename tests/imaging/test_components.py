@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -35,6 +36,18 @@ def test_pixels_that_touch_at_a_corner_are_one_component() -> None:
     labels, stats = label_components(mask_of("#...", ".#..", "...#"))
     assert labels.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 2]]
     assert stats[1:].tolist() == [[0, 0, 2, 2, 2], [3, 2, 1, 1, 1]]  # left, top, width, height, area
+
+
+@pytest.mark.parametrize("ink", [0.0, 0.05, 0.4, 1.0])
+def test_components_measure_the_same_as_opencvs(ink: float) -> None:
+    mask = np.random.default_rng(0).random((37, 52)) < ink
+    labels, stats = label_components(mask)
+    _, expected_labels, expected, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
+        mask.view(np.uint8), 8, cv2.CV_32S, cv2.CCL_GRANA
+    )
+    assert (labels == expected_labels).all()
+    assert (stats[1:] == expected[1:]).all()
+    assert stats[0].tolist() == [0, 0, 52, 37, (~mask).sum()]
 
 
 def test_components_lie_where_they_are_on_the_page() -> None:

@@ -22,7 +22,8 @@ def border(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def border_coverage(mask: Mask) -> float:
     """The fraction of a picture's border that is ink."""
-    return float(border(mask).mean())
+    around = border(mask)
+    return int(np.count_nonzero(around)) / len(around)  # faster than the mean
 
 
 def has_full_side(mask: Mask) -> bool:

@@ -59,7 +59,7 @@ def _has_ink_all_around(one: Component) -> bool:
     """Whether nearly all rows and columns of a component have ink near both of their ends."""
     depths = [max(1, round(RIM_DEPTH * side)) for side in (one.height, one.height, one.width, one.width)]
     rims = (rows[:depth].any(axis=0) for rows, depth in zip(from_each_side(one.mask), depths, strict=True))
-    return min(float(rim.mean()) for rim in rims) >= MIN_BOX_LINE
+    return min(int(np.count_nonzero(rim)) / rim.size for rim in rims) >= MIN_BOX_LINE
 
 
 def frame_lines(frame: Component, stroke: float) -> list[Component]:

@@ -82,18 +82,37 @@ class Component:
         return self.top > 0 and self.left > 0 and self.bottom < shape[0] and self.right < shape[1]
 
 
-def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """8-connected components: labels (H, W), 0 = paper, and (N + 1, 5) with left, top, width, height, area of each."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
-        mask.view(np.uint8),
+# OpenCV could measure the components, too, but it visits every pixel. Only visiting the ends of each row's runs of ink
+# takes an eighth to half of the time.
+def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """8-connected components: labels (H, W), 0 = paper, and (N + 1, 5) with left, top, width, height, area of each; the
+    paper's box is the whole mask."""
+    ink = mask.view(np.uint8)
+    _, found = cv2.connectedComponentsWithAlgorithm(
+        ink,
         connectivity=8,
         ltype=cv2.CV_32S,
         ccltype=cv2.CCL_GRANA,  # the fastest on one core
     )
-    return np.asarray(labels, np.int32), np.asarray(stats, np.int32)
+    labels = np.asarray(found, np.int32)
+    height, width = mask.shape
+    padded = cv2.copyMakeBorder(ink, 0, 0, 1, 1, cv2.BORDER_CONSTANT).ravel()
+    changes = np.flatnonzero(padded[1:] != padded[:-1])  # where a run starts or stops, in turn
+    rows, starts = np.divmod(changes[::2], width + 2)
+    stops = changes[1::2] - rows * (width + 2)
+    numbers = labels[rows, starts]
+    stats = np.full((numbers.max(initial=0) + 1, 5), (width, height, 0, 0, 0))
+    np.minimum.at(stats[:, 0], numbers, starts)
+    np.minimum.at(stats[:, 1], numbers, rows)
+    np.maximum.at(stats[:, 2], numbers, stops)
+    np.maximum.at(stats[:, 3], numbers, rows + 1)
+    stats[:, 2:4] -= stats[:, :2]
+    stats[:, 4] = np.bincount(numbers, stops - starts, len(stats))
+    stats[0] = 0, 0, width, height, mask.size - stats[1:, 4].sum()
+    return labels, stats
 
 
-def clear_of_border(stats: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def clear_of_border(stats: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which components of a picture, as in `label_components`, do not touch its border."""
     left, top, width, height, _ = stats.T
     return np.asarray((left > 0) & (top > 0) & (left + width < shape[1]) & (top + height < shape[0]), bool)

@@ -36,7 +36,8 @@ class Ink(NamedTuple):
 
     mask: Mask  # (H, W)
     strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
-    noise: Strength  # (H, W): the strength that noise may have
+    noise: float  # the darkness that noise may have, in gray levels
+    edge: Strength  # (H, W): the darkness at the edge of a stroke, whose strength is 1
     stroke: float  # mean stroke width in pixels
     scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
@@ -123,7 +124,7 @@ def follow_faint_strokes(ink: Ink) -> Ink | None:
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     if not (beyond & (ink.strength >= PALEST)).any():
         return None
-    strength = np.asarray(ink.strength / ink.noise.clip(PALEST, 1), np.float32)
+    strength = np.asarray(ink.strength / (np.float32(ink.noise) / ink.edge).clip(PALEST, 1), np.float32)
     labels, stats = label_components(strength >= 1)
     inked = np.bincount(labels[ink.mask], minlength=len(stats)) > 0
     return ink._replace(mask=inked[labels], strength=strength)
@@ -145,7 +146,8 @@ def _surroundings(ink: Ink, search: SearchScale) -> tuple[Mask, float]:
         np.maximum(along, length / sizes, out=along)
     written = (sizes >= search.min_size * max(mask.shape)) & (contact == 0)
     written[0] = contact[0] = along[0] = False
-    sums = np.bincount(labels.ravel(), distances.ravel(), len(stats))
+    inked = np.flatnonzero(mask)
+    sums = np.bincount(labels.take(inked), distances.take(inked), len(stats))
     widths = sums / np.maximum(stats[:, 4], 1)
     if written.any():
         # Wider ones are blots, or the shadow of a finger.
@@ -185,13 +187,15 @@ def _extract(
     strength, paper = _contrast(gray, window)
     middle, weight, noise = edges(strength)
     weight = weight * weight if strong else weight
-    threshold = float((weight * middle).sum() / max(float(weight.sum()), 1.0))
+    middle *= weight
+    threshold = float(middle.sum() / max(float(weight.sum()), 1.0))
     some = sample(strength)
     below = some[some <= threshold]
     lift = quantile(below, 0.5) if below.size else 0.0  # by which noise raises the closing above the paper
     strength -= lift
     threshold -= lift
-    table = paper < TABLE_BRIGHTNESS * quantile(sample(paper), 0.75)
+    darker = TABLE_BRIGHTNESS * (quantile(sample(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0)
+    table = paper < darker
     mask = (strength > threshold) & ~table
     if threshold < MIN_CONTRAST / 2 or not mask.any():
         return None
@@ -205,7 +209,8 @@ def _extract(
         edge = np.ones((4 * reach + 1, 4 * reach + 1), np.uint8)
         strength[cv2.dilate(table.view(np.uint8), edge) > 0] = 0
         mask &= strength > 0
-    labels, stats = label_components(strength >= 1)
+    inked = strength >= 1
+    labels, stats = label_components(inked)
     seeds = np.bincount(labels[mask], minlength=len(stats))
     seeds[0] = 0
     if paler := _paler_writing(labels, stats, seeds, pale, stroke):
@@ -218,16 +223,16 @@ def _extract(
     if not strong and across.any():
         return _extract(gray, 0, window, longest, strong=True)
     across &= seeds < MIN_SEEDED * stats[:, 4]
-    strokes = (seeds > 0).take(labels)
+    strokes = inked if seeds[1:].all() else (seeds > 0).take(labels)
     if across.any():
         ruling = across.take(labels) & ~mask
         strokes &= ~ruling
         strength[ruling] = 0
-    return Ink(strokes, strength, np.float32(MIN_SIGMAS * noise) / local, stroke), paper
+    return Ink(strokes, strength, MIN_SIGMAS * noise, local, stroke), paper
 
 
 def _paler_writing(
-    labels: NDArray[np.int32], stats: NDArray[np.int32], seeds: NDArray[np.int64], pale: Mask, stroke: float
+    labels: NDArray[np.int32], stats: NDArray[np.int64], seeds: NDArray[np.int64], pale: Mask, stroke: float
 ) -> list[int]:
     """The components without `seeds` that resemble those with some: about as large, drawn with about as wide a pen, and
     in good part at least `pale`."""

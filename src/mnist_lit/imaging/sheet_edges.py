@@ -131,4 +131,5 @@ def filled(corners: Corners, shape: tuple[int, ...]) -> Pixels:
 
 def difference_from(pixels: Pixels, color: NDArray[Any]) -> Pixels:
     """How much each pixel of a picture differs from a color, in the channel where it differs most: (H, W)."""
-    return np.asarray(np.maximum.reduce(cv2.split(cv2.absdiff(pixels, np.full_like(pixels, color)))), np.uint8)
+    difference = np.asarray(cv2.absdiff(pixels, np.full_like(pixels, color)), np.uint8)
+    return difference if pixels.ndim == 2 else np.asarray(np.maximum.reduce(cv2.split(difference)), np.uint8)
