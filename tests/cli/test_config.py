@@ -121,6 +121,17 @@ def test_the_limits_of_yaml_hold_inside_strings_and_in_files_that_a_config_names
     assert line in error_line("fit", "--config", "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "source"),
+    [("model", "seed", "seed_everything"), ("data", "seed", "seed_everything"), ("model", "num_classes", "data")],
+)
+def test_a_config_cannot_set_what_follows_another_setting(
+    error_line: ErrorLine, section: str, name: str, source: str
+) -> None:
+    Path("mine.yaml").write_text(yaml.safe_dump({section: {name: 7}}))
+    assert f"{section}.{name}: follows {source}" in error_line("fit", "--config", "mine.yaml")
+
+
 def test_a_config_may_name_a_file_for_a_section(cli: Cli) -> None:
     Path("model.yaml").write_text("lr: 1e-3\n")
     Path("mine.yaml").write_text("model: model.yaml\n")

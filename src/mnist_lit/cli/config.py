@@ -50,6 +50,8 @@ FIT_OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help; other c
     "--figures": (bool, True, "draw training images, confusion matrix and worst mistakes for TensorBoard"),
 }
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
+# Settings that take the value of another one.
+LINKED = {"model.seed": "seed_everything", "data.seed": "seed_everything", "model.num_classes": "data.num_classes"}
 
 limit_jsonargparse()
 
@@ -71,9 +73,11 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         parser.add_argument("--seeds_at_once", type=int | None, default=None, help=at_once)
         for option in INTERNAL:
             parser.add_argument(option, type=str | None, default=None, help=SUPPRESS)
-    parser.link_arguments("seed_everything", "model.seed", compute_fn=_checked_seed)
-    parser.link_arguments("seed_everything", "data.seed", compute_fn=_checked_seed)
-    parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+    for linked, source in LINKED.items():
+        if source == "seed_everything":
+            parser.link_arguments(source, linked, compute_fn=_checked_seed)
+        else:
+            parser.link_arguments(source, linked, apply_on="instantiate")
 
 
 def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
@@ -118,6 +122,10 @@ def _config_text(path: str) -> str:
     content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
+    for linked, source in LINKED.items():  # jsonargparse would ignore these in a file
+        section, name = linked.split(".")
+        if isinstance(content.get(section), dict) and name in content[section]:
+            raise InputError(f"{linked}: follows {source}; set that instead")
     return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
 
 
