@@ -121,22 +121,21 @@ def test_the_limits_of_yaml_hold_inside_strings_and_in_files_that_a_config_names
     assert line in error_line("fit", "--config", "mine.yaml")
 
 
-@pytest.mark.parametrize(
-    ("section", "name", "source"),
-    [("model", "seed", "seed_everything"), ("data", "seed", "seed_everything"), ("model", "num_classes", "data")],
-)
-def test_a_config_cannot_set_what_follows_another_setting(
-    error_line: ErrorLine, section: str, name: str, source: str
-) -> None:
-    Path("mine.yaml").write_text(yaml.safe_dump({section: {name: 7}}))
-    assert f"{section}.{name}: follows {source}" in error_line("fit", "--config", "mine.yaml")
+@pytest.mark.parametrize("setting", ["model.seed", "data.seed", "model.num_classes"])
+def test_a_config_cannot_set_what_follows_from_another_setting(error_line: ErrorLine, setting: str) -> None:
+    section, name = setting.split(".")
+    for content in ({section: {name: 7}}, {setting: 7}):
+        Path("mine.yaml").write_text(yaml.safe_dump(content))
+        assert f"{setting}: follows " in error_line("fit", "--config", "mine.yaml")
 
 
 def test_a_config_may_name_a_file_for_a_section(cli: Cli) -> None:
     Path("model.yaml").write_text("lr: 1e-3\n")
     Path("mine.yaml").write_text("model: model.yaml\n")
-    code, out, _ = cli("fit", "--config", "mine.yaml", "--print_config")
-    assert (code, yaml.safe_load(out)["model"]["lr"]) == (0, 0.001)
+    options = "--data.dataset digits --data.val_size 180 --trainer.max_steps 1 --figures false"
+    assert cli("fit", "--config", "mine.yaml", *options.split())[0] == 0
+    config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    assert config["model"]["lr"] == 0.001
 
 
 @pytest.mark.parametrize(

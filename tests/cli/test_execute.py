@@ -100,7 +100,7 @@ def callback(name: str, **settings: object) -> str:
         ),
         ("--model.seed 7", "model.seed: follows seed_everything; set that instead"),
         ("--data.seed 7", "data.seed: follows seed_everything; set that instead"),
-        ("--model.num_classes 7", "model.num_classes: follows data"),
+        ("--model.num_classes 7", "model.num_classes: follows the data; leave it out"),
         (callback("StochasticWeightAveraging"), "the following arguments are required: swa_lrs"),
         (callback("StochasticWeightAveraging", swa_lrs=-1), "StochasticWeightAveraging: The `swa_lrs` should"),
         (callback("StochasticWeightAveraging", swa_lrs=0.1) + " --model.ema_decay 0.9", "weights are averaged already"),

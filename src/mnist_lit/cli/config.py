@@ -50,8 +50,8 @@ FIT_OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help; other c
     "--figures": (bool, True, "draw training images, confusion matrix and worst mistakes for TensorBoard"),
 }
 INTERNAL = ("--group", "--run")  # set by `--seeds` and `sweep`; hidden from help
-# Settings that take the value of another one.
-LINKED = {"model.seed": "seed_everything", "data.seed": "seed_everything", "model.num_classes": "data.num_classes"}
+FOLLOWS_SEED, FOLLOWS_DATA = "follows seed_everything; set that instead", "follows the data; leave it out"
+LINKED = {"model.seed": FOLLOWS_SEED, "data.seed": FOLLOWS_SEED, "model.num_classes": FOLLOWS_DATA}
 
 limit_jsonargparse()
 
@@ -73,11 +73,9 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         parser.add_argument("--seeds_at_once", type=int | None, default=None, help=at_once)
         for option in INTERNAL:
             parser.add_argument(option, type=str | None, default=None, help=SUPPRESS)
-    for linked, source in LINKED.items():
-        if source == "seed_everything":
-            parser.link_arguments(source, linked, compute_fn=_checked_seed)
-        else:
-            parser.link_arguments(source, linked, apply_on="instantiate")
+    parser.link_arguments("seed_everything", "model.seed", compute_fn=_checked_seed)
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=_checked_seed)
+    parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
 
 def _checked_seed(value: int | bool) -> int:  # noqa: FBT001
@@ -122,10 +120,10 @@ def _config_text(path: str) -> str:
     content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
-    for linked, source in LINKED.items():  # jsonargparse would ignore these in a file
-        section, name = linked.split(".")
-        if isinstance(content.get(section), dict) and name in content[section]:
-            raise InputError(f"{linked}: follows {source}; set that instead")
+    for setting, message in LINKED.items():  # which jsonargparse would ignore in a file
+        section, _, name = setting.partition(".")
+        if setting in content or (isinstance(content.get(section), dict) and name in content[section]):
+            raise InputError(f"{setting}: {message}")
     return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
 
 
@@ -141,6 +139,8 @@ def explained_errors(parser: ArgumentParser) -> Iterator[None]:
 
 def resolve_options(command: str, config: Namespace) -> None:
     """Fill in what depends on other options, in place. Raises InputError if options of a fit contradict each other."""
+    for section in (config.model, config.data, config.trainer):
+        section.pop("__path__", None)  # of a file that holds the section
     limits = config.trainer
     if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
         limits.max_epochs = DEFAULT_EPOCHS

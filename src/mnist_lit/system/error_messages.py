@@ -42,6 +42,7 @@ REWORDED = {
     "such as --data.batch_size 64; your own pictures are --data.dataset folder --data.data_dir FOLDER",
     r"Call to compute_fn of link .* failed: ": "",
     r"argument \w+\((\w+)\) --> (\S+): .* is not callable": r"\2: follows \1; set that instead",
+    r'Linked "(\S+)" must be given via "data\.num_classes"\.?': r"\1: follows the data; leave it out",
     r'Linked "(\S+)" must be given via "(\S+)"\.?': r"\1: follows \2; set that instead",
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     r"You restored a checkpoint with current_epoch=\d+, but you have set Trainer\(max_epochs=(\d+)\)\.": "the "
