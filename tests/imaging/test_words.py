@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnist_lit.imaging.words import in_words, small_print
+from mnist_lit.imaging.words import in_headings, in_words, small_print
 
 Box = tuple[int, int, int, int]
 
@@ -41,13 +41,51 @@ def test_one_letter_is_enough_in_a_word_beside_another() -> None:
     assert words([*[True] * 5, False], [*long, *far]) == [True] * 4 + [False] * 2
 
 
+def line(number: int, *heights: int, gap: int = 5) -> list[tuple[int, Box]]:
+    """The pieces of a line of text, each with the line's number: as wide as high, on the line's base."""
+    pieces, left = [], 0
+    for height in heights:
+        pieces.append((number, (left, 100 * number - height, left + height, 100 * number)))
+        left += height + gap
+    return pieces
+
+
+def printed(pieces: list[tuple[int, Box]], *letters: int) -> list[int]:
+    """The indices of the pieces that are small print. letters: the indices of those that are letters."""
+    lines, boxes = (np.array(part) for part in zip(*pieces, strict=True))
+    return np.flatnonzero(small_print(lines, boxes, np.isin(np.arange(len(lines)), letters))).tolist()
+
+
 def test_small_print_with_a_few_letters_is_text() -> None:
-    lines, heights = np.repeat([1, 2], [4, 8]), np.repeat([40, 20], [4, 8])
-    letters = np.zeros(12, bool)
-    assert small_print(lines, heights, letters) == []  # small digits
-    letters[5] = True
-    assert small_print(lines, heights, letters) == []  # of which one is unreadable
-    letters[8] = True
-    assert small_print(lines, heights, letters) == [2]
-    assert small_print(lines, np.repeat([40, 30], [4, 8]), letters) == []  # nearly as high as the digits
-    assert small_print(lines, heights, np.ones(12, bool)) == []  # no digits to compare with
+    page = [*line(1, *[40] * 4), *line(2, *[20] * 8)]
+    assert printed(page) == []  # small digits
+    assert printed(page, 5) == []  # of which one is unreadable
+    assert printed(page, 5, 8) == [*range(4, 12)]
+    assert printed([*line(1, *[40] * 4), *line(2, *[30] * 8)], 5, 8) == []  # nearly as high as the digits
+    assert printed(page, *range(12)) == []  # no digits to compare with
+
+
+def test_a_number_beside_a_label_in_small_print_is_kept() -> None:
+    labeled = [*line(1, 20, 29, 20, 20, 29), *((1, (200 + 45 * n, 60, 240 + 45 * n, 100)) for n in range(3))]
+    assert printed([*line(2, *[40] * 4), *labeled], 4, 6) == [*range(4, 9)]
+    smaller = [*labeled[:-1], (1, (290, 80, 310, 100))]  # a small digit of the number
+    assert printed([*line(2, *[40] * 4), *smaller], 4, 6) == [*range(4, 9)]
+
+
+def test_misread_letters_do_not_change_the_height_of_the_digits() -> None:
+    """Small print may have far more pieces than the numbers, most of which look like digits."""
+    page = [*line(1, *[25] * 35), *line(2, *[50] * 6), *line(3, *[25] * 35)]
+    letters = [*range(0, 35, 3), *range(41, 76, 3)]
+    assert printed(page, *letters) == [*range(35), *range(41, 76)]
+
+
+def test_a_line_with_letters_is_a_heading_and_a_page_of_letters_is_text() -> None:
+    lines, letters = np.repeat([1, 2, 3], [6, 5, 5]), np.zeros(16, bool)
+    letters[[0, 2]] = True
+    assert in_headings(lines, letters).tolist() == [True] * 6 + [False] * 10
+    letters[7] = True  # elsewhere, digits are unreadable, too
+    assert not in_headings(lines, letters).any()
+    text = np.arange(40) % 10 > 0
+    assert in_headings(np.repeat([1, 2], 20), text).all()
+    assert not in_headings(np.repeat([1, 2], 20), np.arange(40) % 10 > 2).any()
+    assert not in_headings(np.repeat([1, 2], 10), text[:20]).any()  # too short to tell

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mnist_lit.imaging.mnist_format import DigitImage
-from mnist_lit.imaging.words import headings, in_words, small_print
+from mnist_lit.imaging.words import in_headings, in_words, small_print
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in the picture's pixels; right and bottom are exclusive
 
@@ -83,12 +83,14 @@ class Hypotheses(NamedTuple):
         """The chosen digits without small print, and with each heading marked as a word."""
         lines, letters = np.array([(one.line, rejected[one.digit] or one.in_word) for one in chosen]).reshape(-1, 2).T
         boxes = np.array([self.found[one.digit].box for one in chosen]).reshape(-1, 4)
-        printed = small_print(lines, boxes[:, 3] - boxes[:, 1], letters.astype(bool))
-        keeps = ~np.isin(lines, printed)
-        words = headings(lines[keeps], letters[keeps].astype(bool))
+        keeps = ~small_print(lines, boxes, letters > 0)
+        words = in_headings(lines[keeps], letters[keeps] > 0)
         kept = list(itertools.compress(chosen, keeps))
         numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
-        return [one._replace(line=numbers[one.line], in_word=one.in_word or one.line in words) for one in kept]
+        return [
+            one._replace(line=numbers[one.line], in_word=one.in_word or is_word)
+            for one, is_word in zip(kept, words.tolist(), strict=True)
+        ]
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
         """Whether at least half of the others lie within a digit that is likelier than their median."""

@@ -11,8 +11,10 @@ MAX_LETTER_GAP, MAX_WORD_GAP = 0.35, 0.7  # between letters of a word, and betwe
 MIN_LETTER_HEIGHT = 0.4  # as a fraction of its word's median
 MIN_LETTERS = 3  # least number in a word
 MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
+MAX_ASCENDER = 1.6  # greatest height of a letter in small print, as a multiple of the usual one
 MAX_LETTERS = 0.15  # fraction of letters above which small print is words
 MIN_HEADING, HEADING_LETTERS = 2, 0.3  # least number, and least fraction, of letters in a line that is a heading
+MIN_TEXT, TEXT_LETTERS = 30, 0.85  # least number, and least fraction, of letters on a page of text
 MAX_UNREAD = 0.05  # greatest fraction of letters in the other lines of a page that has a heading
 
 
@@ -22,8 +24,7 @@ def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np
 
     boxes: int64 (N, 4) with left, top, right, bottom of the pieces from the left. letters: bool (N,).
     """
-    heights = boxes[:, 3] - boxes[:, 1]
-    gaps = (boxes[1:, 0] - boxes[:-1, 2]) / np.maximum(heights[1:], heights[:-1])
+    heights, gaps = boxes[:, 3] - boxes[:, 1], _gaps(boxes)
     starts = [0, *(np.flatnonzero(gaps > MAX_LETTER_GAP) + 1).tolist(), len(boxes)]
     found = np.zeros(len(boxes), bool)
     start = before = 0  # of neighboring words with letters, and the number of letters in the word before
@@ -38,30 +39,50 @@ def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np
     return found
 
 
-def small_print(lines: NDArray[np.int64], heights: NDArray[np.int64], letters: NDArray[np.bool_]) -> list[int]:
-    """The lines of a page that are far shorter than the digits of the page, unless nearly all of a line is digits.
+def small_print(lines: NDArray[np.int64], boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pieces of a page are small print: words that are far shorter than the digits of the page, unless nearly all
+    such pieces of a line are digits.
 
-    lines, heights, letters: (N,), each piece's line, its height in pixels, and whether it is a letter or in a word.
+    lines, boxes, letters: (N,), (N, 4) and (N,), each piece's line, its box, and whether it is a letter or in a word.
     """
+    found = np.zeros(len(lines), bool)
     if letters.all():
-        return []
-    digits = heights[~letters]
+        return found
+    heights = boxes[:, 3] - boxes[:, 1]
+    of_lines = [np.flatnonzero(lines == line) for line in np.unique(lines).tolist()]
+    # Many letters are read as digits, so lines with hardly any letters tell how high digits are.
+    numbers = np.concatenate([line for line in of_lines if letters[line].mean() <= MAX_LETTERS] or of_lines)
+    digits = heights[numbers[~letters[numbers]]]
     usual = np.quantile(digits, 0.5, weights=digits.astype(np.float64) ** 2, method="inverted_cdf")
-    found = []
-    for line in np.unique(lines).tolist():
-        here = lines == line
-        is_small = np.median(heights[here]) < MAX_SMALL_PRINT * usual
-        if is_small and np.count_nonzero(letters[here]) > max(1, MAX_LETTERS * np.count_nonzero(here)):
-            found.append(line)
+    small = heights < MAX_SMALL_PRINT * usual
+    small_letters = [letters[line[small[line]]] for line in of_lines]
+    has_letters = [np.count_nonzero(some) > max(1, MAX_LETTERS * len(some)) for some in small_letters]
+    for line, is_print in zip(of_lines, has_letters, strict=True):
+        # All letters of a label beside a number may be read as digits.
+        is_label = any(has_letters) and 0 < np.count_nonzero(small[line]) < len(line)
+        if is_print or is_label:
+            tallest = max(MAX_SMALL_PRINT * usual, MAX_ASCENDER * float(np.median(heights[line[small[line]]])))
+            for word in np.split(line, np.flatnonzero(_gaps(boxes[line]) > MAX_LETTER_GAP) + 1):
+                if small[word].mean() > 0.5 or letters[word].any():
+                    found[word] = heights[word] < tallest
     return found
 
 
-def headings(lines: NDArray[np.int64], letters: NDArray[np.bool_]) -> list[int]:
-    """The lines of a page with several letters, if hardly any other line has some. See `small_print`."""
-    found = []
+def _gaps(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The gaps between the pieces of a line, (N - 1,), in heights of the taller neighbor."""
+    heights = boxes[:, 3] - boxes[:, 1]
+    return np.asarray((boxes[1:, 0] - boxes[:-1, 2]) / np.maximum(heights[1:], heights[:-1]))
+
+
+def in_headings(lines: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pieces of a page belong to headings, lines with several letters, if hardly any other line has some; or all
+    of them, if nearly all are letters. See `small_print`."""
+    if np.count_nonzero(letters) >= MIN_TEXT and letters.mean() >= TEXT_LETTERS:
+        return np.ones(len(lines), bool)
+    found = np.zeros(len(lines), bool)
     for line in np.unique(lines).tolist():
-        here, others = letters[lines == line], letters[lines != line]
-        is_word = np.count_nonzero(here) >= MIN_HEADING and here.mean() >= HEADING_LETTERS
-        if is_word and len(others) and others.mean() <= MAX_UNREAD:
-            found.append(line)
+        here = lines == line
+        is_word = np.count_nonzero(letters[here]) >= MIN_HEADING and letters[here].mean() >= HEADING_LETTERS
+        if is_word and not here.all() and letters[~here].mean() <= MAX_UNREAD:
+            found |= here
     return found
