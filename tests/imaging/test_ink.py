@@ -159,7 +159,7 @@ def test_no_ink_is_too_faint_to_follow_itself() -> None:
     noise = np.random.default_rng(9).normal(0, 40, (28, 28))
     ink = find_ink((np.asarray(seven) + noise).clip(0, 255).astype(np.uint8))
     assert ink
-    assert (ink.noise > ink.edge).any()
+    assert (ink.noise > ink.threshold).any()
     faint = follow_faint_strokes(ink)
     assert faint
     assert not (ink.mask & ~faint.mask).any()

@@ -36,8 +36,8 @@ class Ink(NamedTuple):
 
     mask: Mask  # (H, W)
     strength: Strength  # (H, W): 0 = background, 1 = edge of a stroke, higher = ink
-    noise: float  # the darkness that noise may have, in gray levels
-    edge: Strength  # (H, W): the darkness at the edge of a stroke, whose strength is 1
+    noise: float  # the contrast that noise may have, in gray levels
+    threshold: Strength  # (H, W): the contrast whose strength is 1, in gray levels
     stroke: float  # mean stroke width in pixels
     scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
@@ -124,7 +124,7 @@ def follow_faint_strokes(ink: Ink) -> Ink | None:
     beyond = cv2.dilate(ink.mask.view(np.uint8), np.ones((reach, reach), np.uint8)) == 0
     if not (beyond & (ink.strength >= PALEST)).any():
         return None
-    strength = np.asarray(ink.strength / (np.float32(ink.noise) / ink.edge).clip(PALEST, 1), np.float32)
+    strength = np.asarray(ink.strength / (np.float32(ink.noise) / ink.threshold).clip(PALEST, 1), np.float32)
     labels, stats = label_components(strength >= 1)
     inked = np.bincount(labels[ink.mask], minlength=len(stats)) > 0
     return ink._replace(mask=inked[labels], strength=strength)
@@ -194,8 +194,8 @@ def _extract(
     lift = quantile(below, 0.5) if below.size else 0.0  # by which noise raises the closing above the paper
     strength -= lift
     threshold -= lift
-    darker = TABLE_BRIGHTNESS * (quantile(sample(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0)
-    table = paper < darker
+    usual = quantile(sample(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0.0  # else nothing is darker
+    table = paper < TABLE_BRIGHTNESS * usual
     mask = (strength > threshold) & ~table
     if threshold < MIN_CONTRAST / 2 or not mask.any():
         return None

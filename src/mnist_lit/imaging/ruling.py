@@ -252,7 +252,7 @@ def ruled_lines(mask: Mask, stroke: float, fraction: float, *, with_steps: bool 
         # Paper on both sides, since OpenCV's own borders count as ink when it erodes.
         padded = np.asarray(cv2.copyMakeBorder(ink, 0, 0, reach, reach, cv2.BORDER_CONSTANT), np.uint8)
         runs = cv2.dilate(padded, np.ones((3, 1), np.uint8)) if with_steps else padded
-        if cv2.reduce(runs, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).max() < reach:  # far faster to find than the runs
+        if cv2.reduce(runs, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).max() < reach:  # then no row has a run that long
             continue
         long = np.asarray(cv2.morphologyEx(runs, cv2.MORPH_OPEN, row), np.uint8) & padded
         if not long.any():

@@ -118,7 +118,7 @@ def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], stri
     return bool(alike >= max(MIN_BESIDE, MIN_BESIDE_RATIO * count))
 
 
-def _sizes(ink: NDArray[np.bool_], apart_from: Pixels) -> NDArray[np.int32]:
+def _sizes(ink: NDArray[np.bool_], apart_from: Pixels) -> NDArray[np.int64]:
     """The sizes of the pieces of ink that touch neither an area nor the picture's border, where the closing takes
     corners of the table for writing."""
     labels, stats = label_components(ink)
