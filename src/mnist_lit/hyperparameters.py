@@ -44,7 +44,7 @@ def global_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
-def check_passed_on(section: str, given: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def check_passed_on(given: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise InputError if a subclass's constructor passes on another value than its own argument of the same name.
 
     given: the arguments that arrived. saved: the hyperparameters, for which Lightning takes the outermost
@@ -53,7 +53,7 @@ def check_passed_on(section: str, given: Mapping[str, Any], saved: Mapping[str, 
     for name, value in given.items():
         if name in saved and saved[name] != value and str(saved[name]) != str(value):
             own = f"the subclass's argument of this name is {saved[name]}"
-            raise InputError(f"{section}.{name}: {own}, but it passes on {value}; rename the argument")
+            raise InputError(f"model.{name}: {own}, but it passes on {value}; rename the argument")
 
 
 def complete_hyperparameters(
@@ -65,7 +65,7 @@ def complete_hyperparameters(
     texts: what replaces an argument that is an object.
     """
     record_seed(module.hparams, given["seed"])
-    check_passed_on("model", given, module.hparams)
+    check_passed_on(given, module.hparams)
     missing = {name: given[name] for name in inspect.signature(owner).parameters if name not in module.hparams}
     module.hparams.update({**missing, **plain_numbers({**module.hparams, **missing}), **texts})
     module._hparams_initial = copy.deepcopy(module.hparams)  # type: ignore[assignment]  # the copy for loggers

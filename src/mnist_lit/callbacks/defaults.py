@@ -25,11 +25,11 @@ def fit_callbacks(
     config: str,
     settings: Mapping[str, int | float | str | None],
     *,
-    saves: bool = True,
-    logs_curves: bool = True,
-    figures: bool = True,
-    every_n_steps: int = 0,
-    keep_epochs: bool = False,
+    saves: bool,
+    logs_curves: bool,
+    figures: bool,
+    every_n_steps: int,
+    keep_epochs: bool,
 ) -> list[Callback]:
     """The callbacks for a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
 
