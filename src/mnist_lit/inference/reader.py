@@ -155,13 +155,12 @@ class DigitReader:
             if reading.confidence > max(SURE, readings[0].confidence):
                 readings[0] = reading
 
-    def classify(self, images: Images, batch_size: int | None = None) -> Scores:
-        """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]; one batch by default."""
+    def classify(self, images: Images, batch_size: int = BATCH_SIZE) -> Scores:
+        """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
-        size = batch_size or max(len(images), 1)
-        starts = range(0, max(len(images), 1), size)
-        parts = zip(*(self.model(images[start : start + size]) for start in starts), strict=True)
+        starts = range(0, max(len(images), 1), batch_size)
+        parts = zip(*(self.model(images[start : start + batch_size]) for start in starts), strict=True)
         probabilities, outliers = (np.concatenate(part) for part in parts)
         if not (np.isfinite(probabilities).all() and np.isfinite(outliers).all()):
             raise InputError(f"{self.path}: the model's outputs are not finite")
@@ -175,7 +174,7 @@ class DigitReader:
         """The probabilities (C,) and the outlier score of each digit."""
         if not found:
             return []
-        probabilities, outliers = self.classify(np.stack([digit.image for digit in found]), BATCH_SIZE)
+        probabilities, outliers = self.classify(np.stack([digit.image for digit in found]))
         return list(zip(probabilities, outliers.tolist(), strict=True))
 
     def _reading(
