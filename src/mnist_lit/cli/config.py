@@ -141,21 +141,21 @@ def resolve_options(command: str, config: Namespace) -> None:
     """Fill in what depends on other options, in place. Raises InputError if options of a fit contradict each other."""
     for section in (config.model, config.data, config.trainer):
         section.pop("__path__", None)  # of a file that holds the section
-    limits = config.trainer
-    if limits.max_epochs is None and limits.max_steps == -1 and limits.max_time is None:
-        limits.max_epochs = DEFAULT_EPOCHS
-    if limits.barebones:
+    trainer = config.trainer
+    if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
+        trainer.max_epochs = DEFAULT_EPOCHS
+    if trainer.barebones:
         raise InputError("trainer.barebones: only in Python, since the commands need callbacks to save and to score")
-    devices = str(limits.devices)  # Lightning makes a list of that length
+    devices = str(trainer.devices)  # Lightning makes a list of that length
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
         return
     for name, least in TRAINER_MINIMUMS.items():
-        value = config.trainer[name]
+        value = trainer[name]
         require(f"trainer.{name}", value, f"{least} or more", value is None or value >= least)
-    limit = limits.limit_train_batches
+    limit = trainer.limit_train_batches
     require("trainer.limit_train_batches", limit, "above 0", limit is None or limit > 0)
-    interval = config.trainer.val_check_interval
+    interval = trainer.val_check_interval
     require("trainer.val_check_interval", interval, "above 0", not isinstance(interval, int | float) or interval > 0)
     source = str(config.model.init_from)
     if not config.ckpt_path and source in (LATEST, LAST):
@@ -198,12 +198,12 @@ def repeatable_config(parser: ArgumentParser, config: Namespace) -> str:
     config = config.clone()
     for name in INVOCATION_OPTIONS:
         config.pop(name, None)
-    for chosen in (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger)):
-        settings = chosen.get("init_args") if isinstance(chosen, Namespace) else None
-        for name, value in vars(settings).copy().items() if settings else ():
-            if settings and isinstance(value, Enum):  # `Timer`'s interval, for example
+    chosen = (*as_list(config.trainer.callbacks), *as_list(config.trainer.logger))
+    for settings in [one.init_args for one in chosen if isinstance(one, Namespace) and one.get("init_args")]:
+        for name, value in vars(settings).copy().items():
+            if isinstance(value, Enum):  # `Timer`'s interval, for example
                 settings[name] = value.value
-            elif settings and not isinstance(value, PLAIN):  # the default of `StochasticWeightAveraging`'s device
+            elif not isinstance(value, PLAIN):  # the default of `StochasticWeightAveraging`'s device
                 del settings[name]
     text = str(parser.dump(config, skip_none=False, skip_validation=True))
     try:
