@@ -42,14 +42,19 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     >>> torch.tensor([0, 0, 1, 1, 1, 1])[chosen].tolist()
     [0, 1, 1]
     """
-    order = permutation(seed, 0, len(labels), stream=SPLIT)
     counts = labels.bincount()
     quotas, remainders = counts * size // len(labels), counts * size % len(labels)
     quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
-    classes = [order[labels[order] == label][: int(quota)] for label, quota in enumerate(quotas)]
-    chosen = torch.cat(classes).sort().values
+    chosen = _choose(labels, quotas.tolist(), seed)
     rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False).nonzero().flatten()
     return rest, chosen
+
+
+def _choose(labels: Tensor, quotas: Sequence[int], seed: int) -> Tensor:
+    """Positions of this many images of each class: int64, sorted. Larger quotas add images, and replace none."""
+    order = permutation(seed, 0, len(labels), stream=SPLIT)
+    classes = [order[labels[order] == label][:quota] for label, quota in enumerate(quotas)]
+    return torch.cat(classes).sort().values
 
 
 def classes_of(trainer: Any, num_classes: int) -> tuple[str, ...]:
@@ -92,12 +97,10 @@ def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor
     A smaller `per_class` is part of any larger one. Raises InputError if a class has too few images.
     """
     if per_class:
-        order = permutation(seed, 0, len(labels), stream=SPLIT)
         counts = labels.bincount()
         least = int(counts.min())
         require("data.per_class", per_class, f"at most {least}, as many as each class has", per_class <= least)
-        chosen = [order[labels[order] == label][:per_class] for label in range(len(counts))]
-        return torch.cat(chosen).sort().values
+        return _choose(labels, [per_class] * len(counts), seed)
     size = round(fraction * len(labels))
     return stratified_split(labels, size, seed)[1] if size < len(labels) else torch.arange(len(labels))
 
