@@ -1,4 +1,4 @@
-"""A quiet `L.Trainer` on the CPU and the embedded digits, as tests of scripts and notebooks use them."""
+"""A quiet `L.Trainer` on the CPU, and the embedded digits."""
 
 from typing import Any
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, Checkpoint, GradientAccumulationScheduler
 
+import plain
 from few_digits import SETTINGS
 from mnist_lit.data.keyed_random import DROPOUT, uniform
 from mnist_lit.data.loaders import Batch
@@ -29,15 +30,6 @@ from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
 from mnist_lit.runs.sharing import strip_for_sharing
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "num_sanity_val_steps": 0,
-}
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {
         "optimizer": "sgd",
@@ -77,7 +69,7 @@ def data(**options: Any) -> MNISTDataModule:
 
 def fit(module: MNISTModule, datamodule: MNISTDataModule | None = None, **options: Any) -> pl.Trainer:
     ckpt_path = options.pop("ckpt_path", None)
-    trainer = pl.Trainer(**{**QUIET, "max_epochs": 2, "limit_val_batches": 0, **options})
+    trainer = plain.trainer(**{"max_epochs": 2, "num_sanity_val_steps": 0, "limit_val_batches": 0, **options})
     trainer.fit(module, datamodule=datamodule or data(), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
@@ -428,7 +420,7 @@ def test_a_subclass_may_evaluate_in_its_own_way() -> None:
     assert scores[1]["val/right"].item() == pytest.approx(scores[0]["val/acc"].item())
     assert "val/acc" not in scores[1]
     assert scores[1]["train/loss"].equal(scores[0]["train/loss"])
-    trainer = pl.Trainer(**QUIET)
+    trainer = plain.trainer()
     assert {*trainer.test(other, datamodule=data(), verbose=False)[0]} == {"test/right"}
 
 
@@ -539,7 +531,7 @@ def test_a_training_step_of_ones_own_and_monte_carlo_dropout_drop_features(ema_d
 
 def test_scores_match_a_hand_count() -> None:
     module, datamodule = MNISTModule(), data()
-    trainer = pl.Trainer(**QUIET)
+    trainer = plain.trainer()
     trainer.test(module, datamodule=datamodule, verbose=False)
     images, labels = datamodule.in_memory.test_images, datamodule.in_memory.test_labels
     with torch.no_grad():
@@ -652,7 +644,7 @@ def test_any_loader_of_inputs_and_labels_trains_and_scores_alike() -> None:
     scores = []
     kinds: tuple[Callable[[Any], Any], ...] = (lambda batch: batch, tuple)
     for module, kind in zip((ours, theirs), kinds, strict=True):
-        trainer = pl.Trainer(**QUIET, max_epochs=1)
+        trainer = plain.trainer(num_sanity_val_steps=0)
         trainer.fit(module, Loader(map(kind, train)), Loader(map(kind, val)))
         assert trainer.global_step == 5
         scores.append({name: float(value) for name, value in trainer.callback_metrics.items()})
@@ -678,7 +670,7 @@ def test_a_loader_without_a_length_trains_if_the_schedule_needs_none(
     datamodule = data()
     datamodule.setup()
     loaders = Stream(datamodule.train_dataloader()), Stream(datamodule.val_dataloader())
-    trainer = pl.Trainer(**QUIET, **{"max_epochs": 1, **limits})
+    trainer = plain.trainer(num_sanity_val_steps=0, **limits)
     with pytest.raises(InputError, match=line) if line else contextlib.nullcontext():
         trainer.fit(MNISTModule(schedule=schedule), *loaders)
     assert (trainer.global_step > 0) == (not line)
@@ -686,7 +678,7 @@ def test_a_loader_without_a_length_trains_if_the_schedule_needs_none(
 
 def test_plain_trainers_return_test_scores_and_predictions() -> None:
     module, datamodule = MNISTModule(), data()
-    trainer = pl.Trainer(**QUIET)
+    trainer = plain.trainer()
     (scores,) = trainer.test(module, datamodule=datamodule, verbose=False)
     images, labels = datamodule.in_memory.test_images, datamodule.in_memory.test_labels
     parts: Any = trainer.predict(module, datamodule=datamodule)

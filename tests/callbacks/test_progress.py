@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+import plain
 from mnist_lit.callbacks.progress import FitBar, FitLines, progress_display
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
@@ -21,10 +22,8 @@ Cli = Callable[..., tuple[int, str, str]]
 def fit(*callbacks: pl.Callback, model: MNISTModule | None = None, **options: Any) -> None:
     """Five steps of 32 images per epoch, and a validation of 64 images."""
     data = MNISTDataModule(dataset="digits", val_size=1277, batch_size=32)
-    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False)
-    quiet |= {"enable_progress_bar": False, "num_sanity_val_steps": 0, "limit_val_batches": 2, "accelerator": "cpu"}
-    trainer = pl.Trainer(**(quiet | {"max_epochs": 2, **options}), callbacks=list(callbacks))
-    trainer.fit(model or MNISTModule(), datamodule=data)
+    options = {"max_epochs": 2, "num_sanity_val_steps": 0, "limit_val_batches": 2, **options}
+    plain.trainer(**options, callbacks=list(callbacks)).fit(model or MNISTModule(), datamodule=data)
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.MonkeyPatch) -> None:
