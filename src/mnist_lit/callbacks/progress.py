@@ -59,7 +59,7 @@ class FitBar(RichProgressBar):
         return {short: metrics[name] for name, short in names.items() if metrics.get(name) is not None}
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {epoch_label(self.trainer, current_epoch)}"
+        return f"epoch {epoch_label(self.trainer)}"
 
 
 class TrainingClock(Callback):
@@ -122,7 +122,7 @@ class FitLines(TrainingClock):
         """One line: epoch, step, loss and accuracy if known, images per second since the last line, time left."""
         self._printed_at, step, total = self.elapsed, trainer.global_step, trainer.estimated_stepping_batches
         metrics = trainer.callback_metrics
-        parts = [f"epoch {epoch_label(trainer, trainer.current_epoch)}", f"step {step:,}"]
+        parts = [f"epoch {epoch_label(trainer)}", f"step {step:,}"]
         if "train/loss_step" in metrics:  # logged every so many steps
             parts.append(f"loss {float(metrics['train/loss_step']):.4f}")
         if "val/acc" in metrics:
@@ -142,7 +142,7 @@ def evaluated_images(trainer: Trainer) -> int | None:
     return None if confusion is None else int(confusion.sum())
 
 
-def epoch_label(trainer: Trainer, epoch: int) -> str:
-    """An epoch, counted from 1, and the number of epochs if it is known."""
-    limit = trainer.max_epochs
+def epoch_label(trainer: Trainer) -> str:
+    """The current epoch, counted from 1, and the number of epochs if it is known."""
+    epoch, limit = trainer.current_epoch, trainer.max_epochs
     return f"{epoch + 1}/{limit}" if limit and limit > 0 else str(epoch + 1)

@@ -77,8 +77,8 @@ class FitTable(TrainingClock):
         own = f" {network_options(load_checkpoint(checkpoint))}" if checkpoint and pl_module.hparams["network"] else ""
         if checkpoint and not holds_out:
             calibrate = f"`mnist-lit calibrate {shlex.quote(str(run))} --like THAT_RUN{own}`"
-            images = len(getattr(trainer.datamodule, "train_indices", ()))  # type: ignore[attr-defined]
-            size = max(1, min(5000, images // 10))
+            trained_on = len(getattr(trainer.datamodule, "train_indices", ()))  # type: ignore[attr-defined]
+            size = max(1, min(5000, trained_on // 10))
             how = f"train the same recipe again with --data.val_size {size}, then {calibrate}"
             fields["calibration"] = f"none, so no image is rejected; {how}"
         if checkpoint:

@@ -14,11 +14,10 @@ from mnist_lit.system.yaml_file import load_yaml
 
 def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint for others: the weights used for evaluation, and the metadata without this machine's paths."""
-    weights = {name: value.contiguous() for name, value in trained_weights(content).items()}
+    weights = {NETWORK_PREFIX + name: value.contiguous() for name, value in trained_weights(content).items()}
     names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
-    kept = {name: content[name] for name in names}
+    kept = {name: content[name] for name in names} | {"state_dict": weights}
     kept["hyper_parameters"] = without_machine_paths(kept["hyper_parameters"])
-    kept["state_dict"] = {NETWORK_PREFIX + name: tensor for name, tensor in weights.items()}
     return with_metadata(kept, config=portable_config(content[METADATA_KEY]["config"]))
 
 
