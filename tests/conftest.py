@@ -1,6 +1,6 @@
 """Shared fixtures. Every test runs in its own empty folder and on one thread.
 
-Two pytest-xdist workers share two cores, so torch and the processes that tests start may use one thread each.
+There is a pytest-xdist worker for each core, so torch and the processes that tests start may use one thread each.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Console output: sanitized text and aligned tables, the same in a pipe and on a terminal. Knows no domain terms."""
+"""Console output: sanitized text and aligned tables, the same in a pipe and on a terminal."""
 
 import math
 import re

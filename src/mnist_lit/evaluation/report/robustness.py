@@ -1,6 +1,6 @@
 """How a network's accuracy falls as test images are rotated, shifted, scaled, blurred or faded. Every image gets every
 corruption at every amount, on the images' device. Directions and noise are functions of the image's index, so all runs
-see the same images. torch only."""
+see the same images."""
 
 from collections.abc import Callable
 from functools import partial
