@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import BaseFinetuning, ModelPruning
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from mnist_lit import optim
@@ -62,8 +63,7 @@ def finds_learning_rate(trainer: Any) -> bool:
 
 
 def _has_step_hooks(callback: Callback) -> bool:
-    own = {hook: getattr(getattr(callback, hook), "__func__", None) for hook in STEP_HOOKS}
-    return any(function is not getattr(Callback, hook) for hook, function in own.items())
+    return any(is_overridden(hook, callback) for hook in STEP_HOOKS)
 
 
 class CapturingModule(LoggingModule):
