@@ -1,10 +1,10 @@
 """A network's layers: their outputs, parameters, multiply-adds and receptive fields. torch only."""
 
-import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from mnist_lit.model import MaskedDropout
 
@@ -26,9 +26,12 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
     the distance between neighboring outputs in input pixels, is the product of all strides so far."""
     rows: list[LayerRow] = []
     field, jump = 1, 1
+    names = {layer: name for name, layer in network.named_children() if not isinstance(layer, MaskedDropout)}
 
-    def measure(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def measure(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal field, jump
+        if layer not in names:
+            return
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
             kernel, stride = (v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride))
             field, jump = field + (kernel - 1) * jump, jump * stride
@@ -37,12 +40,8 @@ def layer_rows(network: nn.Module) -> list[LayerRow]:
         parameters = sum(p.numel() for p in layer.parameters())
         weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
         positions = output[0, 0].numel()  # H × W; 1 for a fully connected layer
-        rows.append(LayerRow(name, tuple(output.shape[1:]), parameters, weights * positions, field))
+        rows.append(LayerRow(names[layer], tuple(output.shape[1:]), parameters, weights * positions, field))
 
-    layers = {name: layer for name, layer in network.named_children() if not isinstance(layer, MaskedDropout)}
-    hooks = [layer.register_forward_hook(functools.partial(measure, name)) for name, layer in layers.items()]
-    with torch.no_grad():
+    with torch.no_grad(), register_module_forward_hook(measure):
         network(torch.zeros(1, 1, 28, 28))
-    for hook in hooks:
-        hook.remove()
     return rows

@@ -17,11 +17,7 @@ from mnist_lit.runs.recipes import command_line
 from mnist_lit.runs.results import best_validation, ensemble_accuracy, read_predictions
 from mnist_lit.system.arguments import fit_option, has_option, pop_option
 from mnist_lit.system.console import percent, print_fields, say
-from mnist_lit.system.subprocesses import (
-    launched_externally,
-    run_command,
-    run_side_by_side,
-)
+from mnist_lit.system.subprocesses import launched_externally, run_command, run_side_by_side
 
 MAX_SEEDS = 1000  # seeds in one part of --seeds
 NUMBER = r"\d{1,10}"  # `int` refuses thousands of digits
