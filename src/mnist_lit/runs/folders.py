@@ -15,7 +15,7 @@ LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV = "config.yaml", "metrics.csv"
 PREDICTIONS_CSV, REPORT_HTML = "predictions.csv", "report.html"
 GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
-MAX_COMMAND = 1 << 16  # bytes
+MAX_BYTES = 1 << 16  # of these text files that are read, from their start
 MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole numbers
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -24,7 +24,7 @@ def recorded_command(folder: Path) -> str:
     """The `mnist-lit` command that a run or a group began with; empty if it cannot be read."""
     path = folder / (GROUP_TXT if folder.joinpath(GROUP_TXT).exists() else CONFIG_YAML)
     with suppress(OSError):
-        line = read_regular_file(path, MAX_COMMAND).decode("utf-8", "ignore").partition("\n")[0].removeprefix("# ")
+        line = read_regular_file(path, MAX_BYTES).decode("utf-8", "ignore").partition("\n")[0].removeprefix("# ")
         return line.strip() if line.startswith("mnist-lit ") else ""
     return ""
 
@@ -49,22 +49,21 @@ def is_finished(run: Path) -> bool:
 
 def finished_epochs(run: Path) -> float | None:
     """How many epochs a finished run was trained for; None if it is unfinished, or its epochs have no end."""
-    with suppress(OSError, ValueError, IndexError):
-        epochs = float(_finished_numbers(run)[0])
-        return epochs if 0 < epochs < MAX_COUNT else None
-    return None
+    return _finished_number(run, 0)
 
 
 def recorded_validation_size(run: Path) -> int | None:
     """How many images each validation of a finished run had; None if it is unfinished, or does not say."""
+    images = _finished_number(run, 1)
+    return None if images is None else int(images)
+
+
+def _finished_number(run: Path, line: int) -> float | None:
+    """A number that `mark_finished` wrote, lines counted from 0; None if there is none, or one that no run has."""
     with suppress(OSError, ValueError, IndexError):
-        images = int(_finished_numbers(run)[1])
-        return images if 0 < images < MAX_COUNT else None
+        number = float(read_regular_file(run / FINISHED_MARK, MAX_BYTES).split()[line])
+        return number if 0 < number < MAX_COUNT else None
     return None
-
-
-def _finished_numbers(run: Path) -> list[bytes]:
-    return read_regular_file(run / FINISHED_MARK, MAX_COMMAND).split()
 
 
 def best_checkpoint(run: Path) -> Path | None:
