@@ -1,6 +1,7 @@
 """`mnist-lit calibrate`: fit a checkpoint's temperature and outlier detector after training."""
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,7 @@ NOT_IN_RECIPE = {"seed_everything": None, "data.val_size": None}  # what such ru
 
 def main(command: str, args: list[str]) -> None:
     """Calibrate and save a checkpoint."""
-    about = """Calibrate a checkpoint's probabilities and its rejection of images that are not digits. `fit` does this
-    automatically if images are held out for validation."""
-    parser = CommandParser(command, about)
-    parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
-    other = "a calibrated checkpoint of the same recipe, for a run that held out no images"
-    parser.add_argument("--like", metavar="CHECKPOINT", help=other)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="write a copy, stripped for sharing, to this file instead of changing the checkpoint",
-    )
-    parser.add_data_dir_argument()
-    parser.add_network_argument()
-    options = parser.parse_args(args)
+    options = _parse(command, args)
     source = locate_model(options.model or LATEST)
     target, like = options.output or source, locate_model(options.like) if options.like else None
     if is_pretrained(target):
@@ -68,6 +56,25 @@ def main(command: str, args: list[str]) -> None:
     too_few = " (too few mistakes on the validation images to fit a temperature)" if temperature == 1 else ""
     note = f" (that of {options.like})" if options.like else too_few
     say(f"calibrated: {target}, temperature {temperature:.3f}{note}")
+
+
+def _parse(command: str, args: list[str]) -> Namespace:
+    """The options."""
+    about = """Calibrate a checkpoint's probabilities and its rejection of images that are not digits. `fit` does this
+    automatically if images are held out for validation."""
+    parser = CommandParser(command, about)
+    parser.add_model_argument("the checkpoint, or its run (default: the newest run's best)")
+    other = "a calibrated checkpoint of the same recipe, for a run that held out no images"
+    parser.add_argument("--like", metavar="CHECKPOINT", help=other)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write a copy, stripped for sharing, to this file instead of changing the checkpoint",
+    )
+    parser.add_data_dir_argument()
+    parser.add_network_argument()
+    options: Namespace = parser.parse_args(args)
+    return options
 
 
 def _shared_images(like: Path, model: "LoadedModel", content: dict[str, Any], data: "MNISTDataModule") -> "Tensor":

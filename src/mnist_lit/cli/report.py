@@ -1,6 +1,7 @@
 """`mnist-lit report`: everything about a run, or a group of seeds, as one HTML page or one JSON object."""
 
 import json
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,30 +32,7 @@ KEYS = (
 
 def main(command: str, args: list[str]) -> None:
     """Write the page or print the numbers. Raises InputError if there is no such run, or its data is missing."""
-    parser = CommandParser(
-        command,
-        "Write one HTML file about a run, or a group of seeds: score, curves, mistakes, calibration, robustness, "
-        "recipe. The file loads nothing from elsewhere. A run that has not been tested yet is tested first.",
-        KEYS,
-    )
-    parser.add_model_argument(
-        "a run or a group of seeds by folder or name, a checkpoint, or last, the newest run's last checkpoint "
-        "(default: latest, the newest run, or its group, if that is complete)"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE.html", help="where to write the page (default: report.html in the run)"
-    )
-    parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
-    images = f"number of test images for the robustness section (default: {ROBUSTNESS_IMAGES:,})"
-    parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
-    parser.add_data_dir_argument()
-    parser.add_network_argument()
-    options = parser.parse_args(args)
-    require("--images", options.images, "1 or more", options.images >= 1)
-    if options.output:
-        require("--output", options.output, "a file name that ends in .html", options.output.suffix.lower() == ".html")
-    if options.json and options.output:
-        raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
+    options = _parse(command, args)
     folder, members = _runs(options.model)
     target = options.output or folder / report_name(members[0] if members[0].is_file() else None)
     if not options.json:
@@ -78,6 +56,35 @@ def main(command: str, args: list[str]) -> None:
     with report_write_errors(target):
         write_atomic(target, page)
     say(f"report: {target}, {len(page) / 1000:,.0f} kB")
+
+
+def _parse(command: str, args: list[str]) -> Namespace:
+    """The options, checked."""
+    parser = CommandParser(
+        command,
+        "Write one HTML file about a run, or a group of seeds: score, curves, mistakes, calibration, robustness, "
+        "recipe. The file loads nothing from elsewhere. A run that has not been tested yet is tested first.",
+        KEYS,
+    )
+    parser.add_model_argument(
+        "a run or a group of seeds by folder or name, a checkpoint, or last, the newest run's last checkpoint "
+        "(default: latest, the newest run, or its group, if that is complete)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.html", help="where to write the page (default: report.html in the run)"
+    )
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of writing a page")
+    images = f"number of test images for the robustness section (default: {ROBUSTNESS_IMAGES:,})"
+    parser.add_argument("--images", type=int, default=ROBUSTNESS_IMAGES, help=images)
+    parser.add_data_dir_argument()
+    parser.add_network_argument()
+    options: Namespace = parser.parse_args(args)
+    require("--images", options.images, "1 or more", options.images >= 1)
+    if options.output:
+        require("--output", options.output, "a file name that ends in .html", options.output.suffix.lower() == ".html")
+    if options.json and options.output:
+        raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
+    return options
 
 
 def _runs(model: str | None) -> tuple[Path, list[Path]]:
