@@ -115,8 +115,9 @@ PLANTED = {
         ("register_comm_hook(None, rank_ordered_mean)", "requires_grad_()"),
     ],
     ("callbacks/checkpoints.py", ""): [
-        ("trainer.current_epoch + 1)\n        self.improved", "trainer.current_epoch)\n        self.improved"),
-        ("validation.is_better_than(self.best)", "True"),
+        ("trainer.current_epoch + 1)\n        best", "trainer.current_epoch)\n        best"),
+        ("best is validation", "True"),
+        ("max(filter(None, (self.best, validation)), key=Validation.rank)", "validation"),
         ("if self.start.continues and content", "if content"),
         ("if self.start.continues and content", "if False and content"),
         ("batch_idx + 1 >= trainer.num_training_batches or", "batch_idx >= trainer.num_training_batches or"),
@@ -184,7 +185,6 @@ PLANTED = {
         ),
         ("-self.loss, -self.epoch", "self.loss, -self.epoch"),
         ("-self.loss, -self.epoch", "-self.loss, self.epoch"),
-        ("self.rank() > other.rank()", "self.rank() >= other.rank()"),
     ],
     ("cli/finish.py", ""): [
         ("datamodule.train_indices, datamodule.val_indices", "datamodule.val_indices, datamodule.train_indices"),

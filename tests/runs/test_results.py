@@ -102,8 +102,7 @@ def test_of_equal_accuracies_the_one_with_the_lower_loss_is_best(tmp_path: Path)
 def test_validations_are_ranked_by_accuracy_then_loss_then_epoch() -> None:
     ranked = [Validation(0.9, 0.1, 1), Validation(0.95, 0.3, 2), Validation(0.95, 0.2, 4), Validation(0.95, 0.2, 3)]
     for number, better in enumerate(ranked):
-        assert better.is_better_than(None)
-        assert [better.is_better_than(other) for other in ranked] == [number > i for i in range(len(ranked))]
+        assert [better.rank() > other.rank() for other in ranked] == [number > i for i in range(len(ranked))]
 
 
 def test_every_accuracy_from_none_to_all_is_a_validation(tmp_path: Path) -> None:

@@ -35,10 +35,9 @@ class TrackBest(Callback):
             return
         acc, loss = (float(trainer.callback_metrics[name]) for name in ("val/acc", "val/loss"))
         validation = Validation(acc, loss, trainer.current_epoch + 1)
-        self.improved = validation.is_better_than(self.best)
-        if self.best is None or self.improved:
-            self.best = validation
-        pl_module.log_now({"best/val_acc": self.best.acc}, max(trainer.global_step - 1, 0))
+        best = max(filter(None, (self.best, validation)), key=Validation.rank)
+        self.best, self.improved = best, best is validation
+        pl_module.log_now({"best/val_acc": best.acc}, max(trainer.global_step - 1, 0))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, content: dict[str, Any]) -> None:
         """Keep the best score for a resume."""

@@ -51,10 +51,6 @@ class Validation(NamedTuple):
         """A sort key, greater is better: the higher accuracy, then the lower loss, then the earlier epoch."""
         return self.acc, -self.loss, -self.epoch
 
-    def is_better_than(self, other: "Validation | None") -> bool:
-        """Whether this ranks above the other; anything is better than none."""
-        return other is None or self.rank() > other.rank()
-
 
 def read_predictions(run: Path, name: str = PREDICTIONS_CSV) -> Predictions | None:
     """The newest complete test of a run; None if there is none or its file is damaged. name: another test's file."""
