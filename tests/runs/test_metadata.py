@@ -47,7 +47,12 @@ def test_only_plain_settings_of_a_configuration_are_used() -> None:
     }
 
 
-@pytest.mark.parametrize("config", ["[1]", "model: {}", "seed_everything: x\nmodel: {}\ndata: {}\ntrainer: {}", "{"])
+SECTIONS = "\nmodel: {}\ndata: {}\ntrainer: {}"
+
+
+@pytest.mark.parametrize(
+    "config", ["[1]", "model: {}", f"seed_everything: x{SECTIONS}", f"seed_everything: .inf{SECTIONS}", "{"]
+)
 def test_a_damaged_configuration_is_an_input_error(config: str) -> None:
     with pytest.raises(InputError):
         config_of({METADATA_KEY: {"config": config}})

@@ -147,6 +147,6 @@ def config_of(content: Mapping[str, Any]) -> dict[str, Any]:
                 and isinstance(value, int | float | str)
                 and (section != "trainer" or not isinstance(value, str) or name in TRAINER_WORDS)
             }
-    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
         raise InputError("the checkpoint's own configuration is damaged") from error
     return kept
