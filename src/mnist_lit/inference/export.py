@@ -43,12 +43,12 @@ def export_onnx(
     run = run_of_checkpoint(source)
     target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
     try:
-        digits = datamodule_from_checkpoint(loaded.content, data_dir, download=False).in_memory
+        dataset = datamodule_from_checkpoint(loaded.content, data_dir, download=False).in_memory
     except InputError:
         if data_dir:
             raise
-        digits = load_dataset("digits", "")  # the run's files are not on this machine
-    images = (digits.test_images if len(digits.test_images) else digits.train_images).numpy()
+        dataset = load_dataset("digits", "")  # the run's files are not on this machine
+    images = (dataset.test_images if len(dataset.test_images) else dataset.train_images).numpy()
     data = onnx_bytes(loaded)
     unchecked = target.with_name(f".{target.stem}.checked.onnx")
     with report_write_errors(target):
