@@ -37,6 +37,13 @@ def batches(data: MNISTDataModule, epoch: int = 0) -> list[Batch]:
     return list(train)
 
 
+def test_it_prints_what_it_holds() -> None:
+    data = MNISTDataModule(dataset="digits", val_size=180)
+    assert str(data) == "digits"
+    data.setup()
+    assert str(data) == "digits, train: 1,257, val: 180, test: 360"
+
+
 def test_a_folder_of_pictures_is_not_taken_for_the_embedded_digits(tmp_path: Path) -> None:
     MNISTDataModule(str(tmp_path), "digits", val_size=180)
     tmp_path.joinpath("train").mkdir()

@@ -101,6 +101,12 @@ class MNISTDataModule(pl.LightningDataModule):
         self._loaded: InMemoryDataset | None = None
         self._on_device: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
+    def __str__(self) -> str:
+        """The dataset and, once `setup` has read it, how many images each part has. Lightning expects `DataLoader`s."""
+        parts = {name: len(getattr(self, f"{name}_indices", ())) for name in ("train", "val")} if self._loaded else {}
+        parts |= {"test": len(self._loaded.test_labels)} if self._loaded else {}
+        return ", ".join([self.dataset, *(f"{name}: {size:,}" for name, size in parts.items())])
+
     def prepare_data(self) -> None:
         """Download what is missing or damaged. Lightning calls this once per machine."""
         if self._loaded is None and self.dataset in IDX_DATASETS:

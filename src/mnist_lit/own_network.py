@@ -109,7 +109,9 @@ def class_name(network: nn.Module | str | None) -> str | None:
     Raises InputError if it is already text: then it was read from a checkpoint, and loading imports nothing.
     """
     if isinstance(network, str) and network:
-        name = network.rpartition(".")[2]
+        module, _, name = network.rpartition(".")
+        if not module:
+            raise InputError(f"network: expected an instance, such as {name}(), got its name as text")
         raise InputError(f"this checkpoint's network is {network}; load it with network={name}(…)")
     if isinstance(network, type):
         raise InputError(f"network: expected an instance, such as {network.__name__}(), got the class")

@@ -27,7 +27,7 @@ def test_two_runs_that_differ(cli: Cli) -> None:
     write(LOGS / "version_1", range(25, 35))
     code, out, err = cli("compare", "version_0", "version_1")
     assert (code, err) == (0, "")
-    assert "5 images only A classified correctly, 25 only B" in out
+    assert "images that only A classified correctly: 5; only B: 25 (exact McNemar test)" in out
     assert "B - A: +2.00 points" in out
     assert out.splitlines()[-1] == "B is better than A: two equally good networks would rarely differ this much."
     assert "\nA is better than B: " in cli("compare", "version_1", "version_0")[1]

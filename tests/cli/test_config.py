@@ -129,6 +129,13 @@ def test_a_config_cannot_set_what_follows_from_another_setting(error_line: Error
         assert f"{setting}: follows " in error_line("fit", "--config", "mine.yaml")
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_misspelled_callback_in_a_config_is_named(error_line: ErrorLine, listed: bool) -> None:
+    callback = {"class_path": "EarlyStoping", "init_args": {"monitor": "val/acc"}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback] if listed else callback}}))
+    assert "cannot take EarlyStoping; did you mean EarlyStopping?" in error_line("fit", "--config", "mine.yaml")
+
+
 def test_a_config_may_name_a_file_for_a_section(cli: Cli) -> None:
     Path("model.yaml").write_text("lr: 1e-3\n")
     Path("mine.yaml").write_text("model: model.yaml\n")

@@ -34,6 +34,17 @@ def test_the_file_goes_into_the_run(cli: Cli, trained: Path) -> None:
     assert [path.name for path in RUN.glob("*.onnx")] == ["model.onnx"]
 
 
+def test_other_checkpoints_get_files_of_their_own(cli: Cli, trained: Path) -> None:
+    shutil.copytree(trained, RUN)
+    shutil.copy(RUN / "checkpoints" / "best.ckpt", "mine.ckpt")
+    RUN.joinpath("model.onnx").write_text("of the best checkpoint")
+    for checkpoint in ("last", "mine.ckpt"):
+        assert cli("export", checkpoint)[0] == 0
+    assert RUN.joinpath("model.onnx").read_text() == "of the best checkpoint"
+    assert RUN.joinpath("model_last.onnx").exists()
+    assert Path("mine.onnx").exists()
+
+
 def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
     code, _, err = cli("export", "--model", "pretrained", "--output", "missing/model.onnx")
     assert code == 2

@@ -114,3 +114,4 @@ def test_a_page_is_written_only_as_html(cli: Cli) -> None:
     code, _, err = cli("report", "pretrained", "--output", "page.txt")
     assert (code, err) == (2, "mnist-lit: --output: expected a file name that ends in .html, got page.txt\n")
     assert "no run" in cli("report", "gone", "--output", "PAGE.HTML")[2]
+    assert "the package has the shipped model, but not its run" in cli("report", "pretrained")[2]

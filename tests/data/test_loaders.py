@@ -217,6 +217,15 @@ def test_unstandardized_inputs_are_their_own_images() -> None:
     assert Batch.of((images, torch.zeros(3, dtype=torch.long))).images.equal(images)
 
 
+@pytest.mark.parametrize(
+    ("batch", "kinds"),
+    [({"x": 1, "y": 2}, "a dict of str, str"), ([torch.zeros(2)] * 3, "a list of Tensor, Tensor, Tensor")],
+)
+def test_any_other_batch_is_refused_by_what_it_is(batch: Any, kinds: str) -> None:
+    with pytest.raises(TypeError, match=f"expected a batch x, y of images and labels, got {kinds}"):
+        Batch.of(batch)
+
+
 def test_a_batch_moves_with_everything_it_holds() -> None:
     batch = batch_of()
     moved = batch.to("meta")

@@ -201,6 +201,12 @@ def test_a_damaged_heartbeat_is_none() -> None:
     assert study.next(1, {"lr": [1]}) is None  # another machine's, and it began just now
 
 
+def test_a_folder_that_cannot_be_created_is_one_line() -> None:
+    Path("here").touch()
+    with pytest.raises(InputError, match="cannot write here: File exists"):
+        Study("s", Path("here"))
+
+
 def test_a_journal_that_is_a_pipe_is_refused() -> None:
     Path("here").mkdir()
     os.mkfifo("here/journal.log")

@@ -398,7 +398,7 @@ def test_a_checkpoint_without_the_state_of_its_fit_is_skipped(missing: str, caps
         (0, ""),
         (1, "model.a0 1, not 2"),
         (3, "model.a0 1, not 2; model.a1 1, not 2; model.a2 1, not 2"),
-        (5, "model.a0 1, not 2; model.a1 1, not 2; model.a2 1, not 2 and 2 others"),
+        (5, "model.a0 1, not 2; model.a1 1, not 2; model.a2 1, not 2 and 2 more"),
     ],
 )
 def test_the_newest_runs_differences_are_printed(

@@ -114,6 +114,8 @@ def test_the_class_of_a_network_is_stored_as_text() -> None:
     assert class_name(None) is class_name("") is None
     with pytest.raises(InputError, match=r"this checkpoint's network is my\.Own; load it with network=Own\(…\)"):
         class_name("my.Own")
+    with pytest.raises(InputError, match=r"network: expected an instance, such as Own\(\), got its name as text"):
+        class_name("Own")
 
 
 def warm_started(weights: dict[str, torch.Tensor], network: nn.Module, folder: Path) -> nn.Module:

@@ -44,7 +44,7 @@ def main(command: str, args: list[str]) -> None:
         images = zip(first[0].labels, first[0].predicted, second[0].predicted, strict=True)
         right = Counter((label == mine, label == theirs) for label, mine, theirs in images)
         only_first, only_second = right[True, False], right[False, True]
-        say(f"\n  {only_first} images only A classified correctly, {only_second} only B (exact McNemar test)")
+        say(f"\n  images that only A classified correctly: {only_first}; only B: {only_second} (exact McNemar test)")
         difference = mcnemar(only_first, only_second, len(first[0].labels))
     else:
         say("\n  over seeds, on these test images (Welch's t-test)")

@@ -16,10 +16,10 @@ from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX
-from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
+from mnist_lit.runs.folders import ONNX_FILE
 from mnist_lit.runs.locate import MODEL_NAMES, PRETRAINED, is_pretrained, locate_model
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.console import printable, say

@@ -19,7 +19,7 @@ from mnist_lit.runs.folders import (
     report_name,
     run_of_checkpoint,
 )
-from mnist_lit.runs.locate import LAST, LATEST, locate_model
+from mnist_lit.runs.locate import LAST, LATEST, PRETRAINED, locate_model
 from mnist_lit.system.atomic_file import report_write_errors, write_atomic
 from mnist_lit.system.console import say
 
@@ -99,6 +99,8 @@ def _runs(model: str | None) -> tuple[Path, list[Path]]:
         folder = run_of_checkpoint(checkpoint)
         if not folder.joinpath(CONFIG_YAML).is_file() or report_name(checkpoint) != REPORT_HTML:
             return folder, [checkpoint]
+    elif model == PRETRAINED:
+        raise InputError("the package has the shipped model, but not its run; docs/recipes.md has its figures")
     else:
         folder = find_run(model)
     return folder, finished_members(folder) or [folder]

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
-from mnist_lit.inference.onnx_model import ONNX_FILE
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.serve.limits import Limits
-from mnist_lit.runs.folders import run_of_checkpoint
+from mnist_lit.runs.folders import ONNX_FILE, run_of_checkpoint
 from mnist_lit.runs.locate import LAST, MODEL_NAMES, PRETRAINED, PRETRAINED_DIR, locate_model
 from mnist_lit.system.console import say
 

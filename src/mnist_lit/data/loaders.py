@@ -52,7 +52,11 @@ class Batch:
         """One of our batches unchanged; `x, y` from any other loader, with indices that no other batch has."""
         if isinstance(batch, Batch):
             return batch if epoch is None or batch.epoch is not None else replace(batch, epoch=epoch)
-        inputs, labels = batch
+        parts = list(batch)
+        if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+            kinds = ", ".join(type(part).__name__ for part in parts)
+            raise TypeError(f"expected a batch x, y of images and labels, got a {type(batch).__name__} of {kinds}")
+        inputs, labels = parts
         rank, world_size = rank_and_world_size()
         first = (batch_idx * world_size + rank) << 20  # no batch is that large
         indices = torch.arange(first, first + len(labels), device=labels.device)

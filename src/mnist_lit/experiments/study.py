@@ -28,6 +28,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from mnist_lit.errors import InputError, require
 from mnist_lit.experiments.space import Range, Space, Value
 from mnist_lit.runs.results import Validation
+from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.console import printable
 from mnist_lit.system.folder_lock import LOCK
 
@@ -90,7 +91,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self._seed = folder, seed
         self._location = f"{platform.node()}:{folder.resolve()}"
-        folder.mkdir(parents=True, exist_ok=True)
+        with report_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / LOCK)
         with self._lock:  # two processes that start together must not both create the tables
             if url:

@@ -14,9 +14,9 @@ from mnist_lit.errors import InputError, require
 from mnist_lit.evaluation.calibration import LoadedModel, load_calibrated
 from mnist_lit.evaluation.checkpoint_data import datamodule_from_checkpoint
 from mnist_lit.inference.onnx_file import check_file, with_checksum
-from mnist_lit.inference.onnx_model import ONNX_FILE, Images
+from mnist_lit.inference.onnx_model import Images
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.folders import CONFIG_YAML, run_of_checkpoint
+from mnist_lit.runs.folders import CONFIG_YAML, export_name, run_of_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.metadata import Metadata
 from mnist_lit.runs.sharing import portable_config
@@ -41,7 +41,8 @@ def export_onnx(
     source = locate_model(model)
     loaded = load_calibrated(source, network)
     run = run_of_checkpoint(source)
-    target = output or (run if run.joinpath(CONFIG_YAML).is_file() else Path()) / ONNX_FILE
+    in_run = run.joinpath(CONFIG_YAML).is_file()
+    target = output or (run / export_name(source) if in_run else Path(source.stem).with_suffix(".onnx"))
     try:
         dataset = datamodule_from_checkpoint(loaded.content, data_dir, download=False).in_memory
     except InputError:

@@ -23,7 +23,6 @@ from mnist_lit.inference.onnx_file import (
 )
 from mnist_lit.system.regular_file import read_regular_file
 
-ONNX_FILE = "model.onnx"  # in a run's folder and beside the shipped checkpoint
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")  # of the tutorial's network
 TRIAL_MIB, TRIAL_SECONDS = 256, 2  # limits on classifying one image; the weights come on top
 LAST_OPERATOR_SECONDS = 10  # how long to wait for the operator that runs when the time is up

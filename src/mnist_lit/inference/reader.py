@@ -15,7 +15,8 @@ from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.hypotheses import FoundDigit, Hypotheses
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, rotate
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, open_picture
-from mnist_lit.inference.onnx_model import ONNX_FILE, Images, OnnxModel, Scores
+from mnist_lit.inference.onnx_model import Images, OnnxModel, Scores
+from mnist_lit.runs.folders import ONNX_FILE
 from mnist_lit.runs.locate import locate_model
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mnist_lit.system.regular_file import read_regular_file
 
 LOGS = "lightning_logs"
 CONFIG_YAML, METRICS_CSV = "config.yaml", "metrics.csv"
-PREDICTIONS_CSV, REPORT_HTML = "predictions.csv", "report.html"
+PREDICTIONS_CSV, REPORT_HTML, ONNX_FILE = "predictions.csv", "report.html", "model.onnx"
 GROUP_TXT, FINISHED_MARK, CHECKPOINTS = "group.txt", "finished", "checkpoints"
 MAX_BYTES = 1 << 16  # of these text files that are read, from their start
 MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole numbers
@@ -160,6 +160,12 @@ def report_name(checkpoint: Path | None) -> str:
     """The file of a report. `report.html` is that of a run's best checkpoint, others are named `report_epoch_3.html`
     and so on."""
     return _file_name(REPORT_HTML, _other_than_best(checkpoint))
+
+
+def export_name(checkpoint: Path) -> str:
+    """The file of an exported checkpoint. `model.onnx` is that of a run's best one, others are named `model_last.onnx`
+    and so on."""
+    return _file_name(ONNX_FILE, _other_than_best(checkpoint))
 
 
 def _other_than_best(checkpoint: Path | None) -> str | None:

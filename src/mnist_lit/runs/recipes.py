@@ -109,7 +109,7 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """
     pairs = {name: (theirs.get(name), mine.get(name)) for name in sorted({*theirs, *mine}, key=str)}
     found = [f"{name} {before}, not {now}" for name, (before, now) in pairs.items() if before != now]
-    more = f" and {len(found) - MAX_DIFFERENCES} others" if len(found) > MAX_DIFFERENCES else ""
+    more = f" and {len(found) - MAX_DIFFERENCES} more" if len(found) > MAX_DIFFERENCES else ""
     return "; ".join(found[:MAX_DIFFERENCES]) + more
 
 

@@ -28,6 +28,7 @@ OWN_CLASS = {
     "data.class_path": "; a data module or loaders of your own are used in Python, see docs/lightning.md",
 }
 SCRIPT = re.compile(r"Invalid content in sub-config file (\S+\.py):")
+CLASS_NAME = re.compile(r"Expected a dot import path string: (\w+)$", re.MULTILINE)
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
@@ -141,6 +142,8 @@ def _explain_value(message: str, wrong: re.Match[str], valid: Iterable[str]) -> 
     name, got = wrong.groups()
     if nested := NESTED.match(got):
         name, got = f"{name}.{nested[1]}", nested[2]
+    if class_path := CLASS_NAME.search(message):  # one of a list
+        got, message = class_path[1], ""
     choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
     expected = list(dict.fromkeys(filter(None, choices)))
     if not expected or any("<" in choice or " but " in choice for choice in expected):  # as for an import path
