@@ -34,6 +34,14 @@ def test_an_argument_of_the_wrong_type_is_refused_in_one_line(owner: type, argum
     assert str(refused.value) == line
 
 
+def test_lightnings_seed_must_be_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert MNISTModule().hparams["seed"] == 7
+    monkeypatch.setenv("PL_GLOBAL_SEED", "abc")
+    with pytest.raises(InputError, match="PL_GLOBAL_SEED: expected a whole number, got abc"):
+        MNISTModule()
+
+
 def test_numbers_of_numpy_and_torch_and_paths_are_accepted() -> None:
     module = MNISTModule(lr=np.float32(0.5), ema_decay=torch.tensor(0.5), seed=np.int64(3), momentum=0)  # type: ignore[arg-type]
     assert (module.hparams["lr"], module.hparams["ema_decay"], module.hparams["seed"]) == (0.5, 0.5, 3)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, Checkpoint, GradientAccumulationScheduler
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 
 import plain
 from few_digits import SETTINGS
@@ -441,6 +442,11 @@ class WithTrainedHead(WithHead):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+def test_lightning_knows_an_example_of_the_input() -> None:
+    summary = ModelSummary(MNISTModule())
+    assert (summary.in_sizes[0], summary.out_sizes[0]) == ([1, 1, 28, 28], [1, 10])
 
 
 def test_training_uses_the_forward_of_a_subclass() -> None:

@@ -41,7 +41,9 @@ def record_seed(hparams: MutableMapping[str, Any], seed: int) -> None:
 
 def global_seed() -> int:
     """The seed of the latest `seed_everything` of Lightning; 0 if it was not called."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+    value = os.environ.get("PL_GLOBAL_SEED", "0")
+    require("PL_GLOBAL_SEED", value, "a whole number", value.isdecimal())
+    return int(value)
 
 
 def check_passed_on(given: Mapping[str, Any], saved: Mapping[str, Any]) -> None:

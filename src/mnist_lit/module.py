@@ -8,6 +8,7 @@ when its losses are logged and how a run resumes; a first reading can skip them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -103,6 +104,7 @@ class MNISTModule(AveragingModule):
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
+        self.example_input_array = torch.zeros(1, 1, 28, 28)  # for `to_onnx`, summaries and TensorBoard's graph
 
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes; look up the commit."""
