@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imaging.drawing import likeness, page, write_seven, write_zero
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
@@ -233,6 +233,19 @@ def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: p
     assert np.allclose(found.digits()[0].box, (350, 160, 860, 980), atol=6)
     assert [one.digit for one in found.choose([0.0, 0.9])] == [1]
     assert [one.digit for one in found.choose([0.0, 1.1])] == [0]
+
+
+def test_the_digit_of_a_form_may_be_the_tallest_among_its_words() -> None:
+    form = page(1200, 1600)
+    for top in (60, 120, 1500):
+        ImageDraw.Draw(form).text((100, top), "write the number below", 40, ImageFont.load_default(64))
+    write_seven(form, 500, 700, zoom=1.2, pen=12)
+    found = digit_hypotheses(form)
+    assert any(np.allclose(one.box, (500, 695, 579, 823), atol=4) for one in found.found)
+    assert found.beside == 0
+    write_seven(form, 800, 700, zoom=1.2, pen=12)
+    assert digit_hypotheses(form).beside == 1
+    assert not any(one.box[1] > 600 for one in digit_hypotheses(form.crop((0, 0, 1200, 600))).found)
 
 
 def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:

@@ -1,5 +1,6 @@
 """Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,12 +19,13 @@ from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_p
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
 from mnist_lit.imaging.sheet import find_sheets
-from mnist_lit.imaging.single_digit import SECOND_COST
+from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
 
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
 MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
+MIN_TALLEST = 1.5  # least height of a digit among words, in heights of a letter
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
@@ -129,8 +131,11 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
     is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse_side if beside_shadow else DIGIT_SIDE)
     page = _segmented_page(reduced.pixels) if is_large else None
-    if not page or len(Hypotheses(page.lines, []).choose()) != 1:
+    if not page:
         return single
+    chosen = Hypotheses(page.lines, []).choose()
+    if len(chosen) != 1:
+        return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
     if not likeliest:
         return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
@@ -145,6 +150,23 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
     return Hypotheses([choices], digits + single.found)
+
+
+# In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit.
+def _with_tallest(
+    single: Hypotheses, page: "_Page", chosen: Sequence[Component], picture: ReducedPicture
+) -> Hypotheses:
+    """The hypotheses about one digit and, less likely, the tallest digit of a page if it is far taller than most."""
+    heights = np.array([digit.height for digit in chosen])
+    if not len(heights) or heights.max() < MIN_TALLEST * np.median(heights):
+        return single
+    tallest = page._replace(digits=[chosen[int(heights.argmax())]], lines=[[Choice(0, 1, SECOND_COST, 0)]])
+    drawn = tallest.drawn(picture)
+    more = [choice._replace(digit=index) for index, choice in enumerate(drawn.lines[0], len(single.found))]
+    beside = int(np.count_nonzero(heights > MIN_OTHER_HEIGHT * heights.max())) - 1
+    return single._replace(
+        lines=[[*itertools.chain(*single.lines), *more]], found=single.found + drawn.found, beside=beside
+    )
 
 
 # Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is
