@@ -66,10 +66,32 @@ def test_small_print_with_a_few_letters_is_text() -> None:
 
 
 def test_a_number_beside_a_label_in_small_print_is_kept() -> None:
-    labeled = [*line(1, 20, 29, 20, 20, 29), *((1, (200 + 45 * n, 60, 240 + 45 * n, 100)) for n in range(3))]
-    assert printed([*line(2, *[40] * 4), *labeled], 4, 6) == [*range(4, 9)]
-    smaller = [*labeled[:-1], (1, (290, 80, 310, 100))]  # a small digit of the number
-    assert printed([*line(2, *[40] * 4), *smaller], 4, 6) == [*range(4, 9)]
+    label = line(1, 20, 29, 20, 20, 29)
+    number = [(1, (200 + 45 * n, 60, 240 + 45 * n, 100)) for n in range(3)]
+    above = line(2, *[40] * 4)
+    assert printed([*above, *label, *number], 4, 6, 7) == [*range(4, 9)]
+    small = (1, (290, 80, 310, 100))  # a small digit of the number
+    assert printed([*above, *label, *number[:2], small], 4, 6, 7) == [*range(4, 9)]
+    assert printed([*above, *label, *number], 4, 6, 7, 10) == [*range(4, 9)]  # one of its digits is unreadable
+    beside = [*line(3, *[40] * 2), *((3, (200 + 25 * n, 280, 220 + 25 * n, 300)) for n in range(4))]
+    assert printed([*above, *label, *number, *beside], 4, 6, 7) == [
+        *range(4, 9),
+        *range(14, 18),
+    ]  # all look like digits
+
+
+def test_small_digits_beside_large_ones_are_not_small_print() -> None:
+    prices = [
+        piece
+        for row in range(1, 4)
+        for piece in [*line(row, 100, 100), *((row, (240 + 50 * n, 0, 285 + 50 * n, 48)) for n in range(2))]
+    ]
+    assert printed(prices, 10, 11) == []  # two cents are unreadable
+
+
+def test_digits_slightly_smaller_than_usual_are_not_small_print() -> None:
+    smaller = line(2, *[40, 38, 40, 38, 42] * 3)
+    assert printed([*line(1, *[64] * 12), *smaller], 13, 15) == []
 
 
 def test_misread_letters_do_not_change_the_height_of_the_digits() -> None:

@@ -12,7 +12,8 @@ MIN_LETTER_HEIGHT = 0.4  # as a fraction of its word's median
 MIN_LETTERS = 3  # least number in a word
 MAX_SMALL_PRINT = 0.6  # greatest height of small print, as a fraction of the digits' height
 MAX_ASCENDER = 1.6  # greatest height of a letter in small print, as a multiple of the usual one
-MAX_LETTERS = 0.15  # fraction of letters above which small print is words
+MAX_LETTERS = 0.15  # fraction of letters above which a line of small print is words
+LABEL_LETTERS = 0.4  # least fraction of letters in small print on a page with labels beside numbers
 MIN_HEADING, HEADING_LETTERS = 2, 0.3  # least number, and least fraction, of letters in a line that is a heading
 MIN_TEXT, TEXT_LETTERS = 30, 0.85  # least number, and least fraction, of letters on a page of text
 MAX_UNREAD = 0.05  # greatest fraction of letters in the other lines of a page that has a heading
@@ -40,8 +41,8 @@ def in_words(boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np
 
 
 def small_print(lines: NDArray[np.int64], boxes: NDArray[np.int64], letters: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which pieces of a page are small print: words that are far shorter than the digits of the page, unless nearly all
-    such pieces of a line are digits.
+    """Which pieces of a page are small print: words far lower than its digits, in lines of their own or as labels
+    beside numbers. Hardly any small digits are rejected, but many letters are.
 
     lines, boxes, letters: (N,), (N, 4) and (N,), each piece's line, its box, and whether it is a letter or in a word.
     """
@@ -55,15 +56,15 @@ def small_print(lines: NDArray[np.int64], boxes: NDArray[np.int64], letters: NDA
     digits = heights[numbers[~letters[numbers]]]
     usual = np.quantile(digits, 0.5, weights=digits.astype(np.float64) ** 2, method="inverted_cdf")
     small = heights < MAX_SMALL_PRINT * usual
-    small_letters = [letters[line[small[line]]] for line in of_lines]
-    has_letters = [np.count_nonzero(some) > max(1, MAX_LETTERS * len(some)) for some in small_letters]
-    for line, is_print in zip(of_lines, has_letters, strict=True):
-        # All letters of a label beside a number may be read as digits.
-        is_label = any(has_letters) and 0 < np.count_nonzero(small[line]) < len(line)
-        if is_print or is_label:
-            tallest = max(MAX_SMALL_PRINT * usual, MAX_ASCENDER * float(np.median(heights[line[small[line]]])))
+    # Digits are seldom rejected, so small digits beside large ones, as in prices, are no sign of small print.
+    has_labels = np.count_nonzero(letters & small) >= MIN_LETTERS and letters[small].mean() >= LABEL_LETTERS
+    for line in of_lines:
+        here = line[small[line]]
+        is_small = len(here) > len(line) / 2 and np.count_nonzero(letters[here]) > max(1, MAX_LETTERS * len(here))
+        if is_small or (has_labels and 0 < len(here) < len(line)):
+            tallest = max(MAX_SMALL_PRINT * usual, MAX_ASCENDER * float(np.median(heights[here])))
             for word in np.split(line, np.flatnonzero(_gaps(boxes[line]) > MAX_LETTER_GAP) + 1):
-                if small[word].mean() > 0.5 or letters[word].any():
+                if max(small[word].mean(), letters[word].mean()) > 0.5:
                     found[word] = heights[word] < tallest
     return found
 
