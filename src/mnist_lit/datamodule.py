@@ -103,9 +103,9 @@ class MNISTDataModule(pl.LightningDataModule):
 
     def __str__(self) -> str:
         """The dataset and, once `setup` has read it, how many images each part has. Lightning expects `DataLoader`s."""
-        parts = {name: len(getattr(self, f"{name}_indices", ())) for name in ("train", "val")} if self._loaded else {}
-        parts |= {"test": len(self._loaded.test_labels)} if self._loaded else {}
-        return ", ".join([self.dataset, *(f"{name}: {size:,}" for name, size in parts.items())])
+        parts = {name: getattr(self, f"{name}_indices", ()) for name in ("train", "val")}
+        parts["test"] = self._loaded.test_labels if self._loaded else ()
+        return ", ".join([self.dataset, *(f"{name}: {len(part):,}" for name, part in parts.items() if len(part))])
 
     def prepare_data(self) -> None:
         """Download what is missing or damaged. Lightning calls this once per machine."""

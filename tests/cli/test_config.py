@@ -124,7 +124,8 @@ def test_the_limits_of_yaml_hold_inside_strings_and_in_files_that_a_config_names
 @pytest.mark.parametrize("setting", ["model.seed", "data.seed", "model.num_classes"])
 def test_a_config_cannot_set_what_follows_from_another_setting(error_line: ErrorLine, setting: str) -> None:
     section, name = setting.split(".")
-    for content in ({section: {name: 7}}, {setting: 7}):
+    Path("section.yaml").write_text(yaml.safe_dump({name: 7}))
+    for content in ({section: {name: 7}}, {setting: 7}, {section: "section.yaml"}):
         Path("mine.yaml").write_text(yaml.safe_dump(content))
         assert f"{setting}: follows " in error_line("fit", "--config", "mine.yaml")
 

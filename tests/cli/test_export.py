@@ -36,13 +36,13 @@ def test_the_file_goes_into_the_run(cli: Cli, trained: Path) -> None:
 
 def test_other_checkpoints_get_files_of_their_own(cli: Cli, trained: Path) -> None:
     shutil.copytree(trained, RUN)
-    shutil.copy(RUN / "checkpoints" / "best.ckpt", "mine.ckpt")
+    shutil.copy(RUN / "checkpoints" / "best.ckpt", "acc=0.98.ckpt")
     RUN.joinpath("model.onnx").write_text("of the best checkpoint")
-    for checkpoint in ("last", "mine.ckpt"):
+    for checkpoint in ("last", "acc=0.98.ckpt"):
         assert cli("export", checkpoint)[0] == 0
     assert RUN.joinpath("model.onnx").read_text() == "of the best checkpoint"
     assert RUN.joinpath("model_last.onnx").exists()
-    assert Path("mine.onnx").exists()
+    assert Path("acc=0.98.onnx").exists()
 
 
 def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:

@@ -1,5 +1,6 @@
 """The configuration of `fit`, `validate` and `test`: our own options, config files, and a checkpoint's settings."""
 
+import os
 from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -120,6 +121,9 @@ def _config_text(path: str) -> str:
     content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
+    for section in ("model", "data", "trainer"):
+        if isinstance(content.get(section), str) and os.path.isfile(content[section]):  # noqa: PTH113 (takes any text)
+            content[section] = read_written_yaml(Path(content[section]))
     for setting, message in LINKED.items():  # which jsonargparse would ignore in a file
         section, _, name = setting.partition(".")
         if setting in content or (isinstance(content.get(section), dict) and name in content[section]):

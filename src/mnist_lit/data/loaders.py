@@ -54,7 +54,7 @@ class Batch:
             return batch if epoch is None or batch.epoch is not None else replace(batch, epoch=epoch)
         parts = list(batch)
         if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
-            kinds = ", ".join(type(part).__name__ for part in parts)
+            kinds = ", ".join(type(part).__name__ for part in parts[:3]) + ", …" * (len(parts) > 3)
             raise TypeError(f"expected a batch x, y of images and labels, got a {type(batch).__name__} of {kinds}")
         inputs, labels = parts
         rank, world_size = rank_and_world_size()

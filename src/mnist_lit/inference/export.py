@@ -42,7 +42,7 @@ def export_onnx(
     loaded = load_calibrated(source, network)
     run = run_of_checkpoint(source)
     in_run = run.joinpath(CONFIG_YAML).is_file()
-    target = output or (run / export_name(source) if in_run else Path(source.stem).with_suffix(".onnx"))
+    target = output or (run / export_name(source) if in_run else Path(f"{source.stem}.onnx"))
     try:
         dataset = datamodule_from_checkpoint(loaded.content, data_dir, download=False).in_memory
     except InputError:

@@ -55,7 +55,7 @@ def finished_epochs(run: Path) -> float | None:
 def recorded_validation_size(run: Path) -> int | None:
     """How many images each validation of a finished run had; None if it is unfinished, or does not say."""
     images = _finished_number(run, 1)
-    return None if images is None else int(images)
+    return int(images) if images and images >= 1 else None
 
 
 def _finished_number(run: Path, line: int) -> float | None:

@@ -26,7 +26,7 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 def read_csv_rows(path: Path, *, errors: str = "strict") -> list[list[str]]:
     """All rows, the header first; `errors` as for `open`, so that "replace" reads a damaged file. Raises OSError,
     UnicodeDecodeError or csv.Error if any part is unreadable."""
-    return list(csv.reader(io.StringIO(read_regular_file(path).decode("utf-8", errors), newline="")))
+    return list(csv.reader(_open_text(read_regular_file(path), errors)))
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
@@ -35,4 +35,9 @@ def read_csv(path: Path) -> Iterator[dict[str, str]]:
     limits = {b",": MAX_CELLS, b"\r": MAX_ROWS, b"\n": MAX_ROWS}
     if len(content) > MAX_BYTES or any(content.count(sign) > limit for sign, limit in limits.items()):
         raise csv.Error(f"more than {MAX_BYTES:,} bytes, {MAX_ROWS:,} rows or {MAX_CELLS:,} cells")
-    return csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+    return csv.DictReader(_open_text(content))
+
+
+def _open_text(content: bytes, errors: str = "strict") -> io.TextIOWrapper:
+    content.decode("utf-8", errors)  # raises for a damaged byte now, not after some rows
+    return io.TextIOWrapper(io.BytesIO(content), "utf-8", errors, newline="")
