@@ -104,7 +104,8 @@ class MNISTModule(AveragingModule):
         self.trained_with: Sequence[Mapping[str, str]] = ()  # before a resume, see `Metadata.history`
         self._warm_started = False  # true also after training; then `init_from` is ignored
         self.schedule: optim.Schedule | None = None  # ours, unless a subclass configures another
-        self.example_input_array = torch.zeros(1, 1, 28, 28)  # for `to_onnx`, summaries and TensorBoard's graph
+        if type(self).forward is MNISTModule.forward:
+            self.example_input_array = torch.zeros(1, 1, 28, 28)  # for `to_onnx`, summaries and TensorBoard's graph
 
     def setup(self, stage: str) -> None:
         """Raise InputError if the data has a different number of classes; look up the commit."""

@@ -130,6 +130,15 @@ def test_a_config_cannot_set_what_follows_from_another_setting(error_line: Error
         assert f"{setting}: follows " in error_line("fit", "--config", "mine.yaml")
 
 
+def test_a_section_in_a_file_of_its_own_must_be_options_and_not_too_large(error_line: ErrorLine) -> None:
+    Path("mine.yaml").write_text("model: model.yaml\n")
+    Path("model.yaml").write_text("[1, 2]\n")
+    assert "model.yaml is not a section of a config" in error_line("fit", "--config", "mine.yaml")
+    Path("mine.yaml").write_text("model: model.yaml\ndata: model.yaml\n")
+    Path("model.yaml").write_text(yaml.safe_dump({"init_from": "x" * 40_000}))
+    assert "mine.yaml: expected at most 64 KiB" in error_line("fit", "--config", "mine.yaml")
+
+
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_misspelled_callback_in_a_config_is_named(error_line: ErrorLine, listed: bool) -> None:
     callback = {"class_path": "EarlyStoping", "init_args": {"monitor": "val/acc"}}

@@ -123,12 +123,25 @@ def _config_text(path: str) -> str:
         raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
     for section in ("model", "data", "trainer"):
         if isinstance(content.get(section), str) and os.path.isfile(content[section]):  # noqa: PTH113 (takes any text)
-            content[section] = read_written_yaml(Path(content[section]))
+            content[section] = _section(Path(content[section]))
     for setting, message in LINKED.items():  # which jsonargparse would ignore in a file
         section, _, name = setting.partition(".")
         if setting in content or (isinstance(content.get(section), dict) and name in content[section]):
             raise InputError(f"{setting}: {message}")
-    return yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
+    text = yaml.safe_dump({str(key): value for key, value in content.items() if value is not None})
+    try:
+        load_yaml(text)  # with its sections, it may be too large
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: {error}") from error
+    return text
+
+
+def _section(path: Path) -> dict[str, Any]:
+    """A section of a config that has a file of its own."""
+    content = read_written_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a section of a config: expected options, as in `lr: 0.1`")
+    return content
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -156,17 +155,19 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
 def _with_tallest(
     single: Hypotheses, page: "_Page", chosen: Sequence[Component], picture: ReducedPicture
 ) -> Hypotheses:
-    """The hypotheses about one digit and, less likely, the tallest digit of a page if it is far taller than most."""
+    """The hypotheses about one digit and, less likely, the tallest digit of a page if it is far taller than most, and
+    not at the border, where the edges of shadows are."""
     heights = np.array([digit.height for digit in chosen])
-    if not len(heights) or heights.max() < MIN_TALLEST * np.median(heights):
+    if not single.found or not len(heights) or heights.max() < MIN_TALLEST * np.median(heights):
         return single
     tallest = page._replace(digits=[chosen[int(heights.argmax())]], lines=[[Choice(0, 1, SECOND_COST, 0)]])
     drawn = tallest.drawn(picture)
-    more = [choice._replace(digit=index) for index, choice in enumerate(drawn.lines[0], len(single.found))]
+    if picture.border_distance(drawn.found[0].box) <= MAX_SHADOW_GAP * max(picture.size):
+        return single
     beside = int(np.count_nonzero(heights > MIN_OTHER_HEIGHT * heights.max())) - 1
-    return single._replace(
-        lines=[[*itertools.chain(*single.lines), *more]], found=single.found + drawn.found, beside=beside
-    )
+    found = [digit._replace(more_beside=beside - single.beside) for digit in drawn.found]
+    more = [choice._replace(digit=index) for index, choice in enumerate(drawn.lines[0], len(single.found))]
+    return single._replace(lines=[[*single.lines[0], *more]], found=single.found + found)
 
 
 # Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is

@@ -19,6 +19,7 @@ class FoundDigit(NamedTuple):
     image: DigitImage
     line: int = 1  # of the page, from the top, counted from 1
     column: int = 1  # place in that line, from the left, counted from 1
+    more_beside: int = 0  # digits that seem to lie beside it, beyond `Hypotheses.beside`
 
 
 class Choice(NamedTuple):

@@ -128,9 +128,11 @@ class DigitReader:
         found = [digit for proposal in proposals for sheet in proposal.sheets for digit in sheet.found]
         remaining = iter(self._scores(found))
         decided: list[list[Reading]] = []
+        beside: list[int] = []  # how many digits are beside the one that is read, in each picture
         doubtful: list[list[Reading]] = []
         for sheets, size, many in proposals:
             chosen: list[Reading] = []
+            beside.append(sheets[0].beside if sheets else 0)
             for sheet in sheets:
                 scores = list(islice(remaining, len(sheet.found)))
                 likely = [row.max() * (1 - outlier) for row, outlier in scores]
@@ -139,13 +141,14 @@ class DigitReader:
                 for index, line, column, in_word in sheet.choose(costs, rejected, chosen[-1].line if chosen else 0):
                     digit = sheet.found[index]._replace(line=line, column=column)
                     chosen.append(self._reading(digit, *scores[index], in_word=in_word))
+                    beside[-1] += digit.more_beside
             decided.append(chosen if chosen or many else [self.blank(size)])
             if chosen and not many and not sheets[0].in_mnist_format and chosen[0].confidence < DOUBTFUL:
                 doubtful.append(chosen)
         self._read_rotated(doubtful)
-        for (sheets, _, many), readings in zip(proposals, decided, strict=True):
-            if not many and sheets[0].beside and readings[0].status == "ok":
-                readings[0] = readings[0]._replace(message=f"{sheets[0].beside + 1} digits found")
+        for (_, _, many), readings, others in zip(proposals, decided, beside, strict=True):
+            if not many and others > 0 and readings[0].status == "ok":
+                readings[0] = readings[0]._replace(message=f"{others + 1} digits found")
         return decided
 
     def _read_rotated(self, doubtful: Sequence[list[Reading]]) -> None:
