@@ -24,7 +24,7 @@ from mnist_lit.imaging.stroke_width import Mask
 DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched for one digit, and for many
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
 MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
-MIN_TALLEST = 1.5  # least height of a digit among words, in heights of a letter
+MIN_TALLEST = 1.8  # least height of a digit among words, in heights of a letter
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
