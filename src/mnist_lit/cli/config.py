@@ -118,12 +118,10 @@ def inline_configs(args: Sequence[str]) -> list[str]:
 
 
 def _config_text(path: str) -> str:
-    content = read_written_yaml(Path(path))
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a config: expected sections of options, as in `model: {{lr: 0.1}}`")
+    content = _read(path, "a config: expected sections of options, as in `model: {lr: 0.1}`")
     for section in ("model", "data", "trainer"):
         if isinstance(content.get(section), str) and os.path.isfile(content[section]):  # noqa: PTH113 (takes any text)
-            content[section] = _section(Path(content[section]))
+            content[section] = _read(content[section], "a section of a config: expected options, as in `lr: 0.1`")
     for setting, message in LINKED.items():  # which jsonargparse would ignore in a file
         section, _, name = setting.partition(".")
         if setting in content or (isinstance(content.get(section), dict) and name in content[section]):
@@ -136,11 +134,11 @@ def _config_text(path: str) -> str:
     return text
 
 
-def _section(path: Path) -> dict[str, Any]:
-    """A section of a config that has a file of its own."""
-    content = read_written_yaml(path)
+def _read(path: str, expected: str) -> dict[Any, Any]:
+    """The content of a config, or of one of its sections that has a file of its own."""
+    content = read_written_yaml(Path(path))
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not a section of a config: expected options, as in `lr: 0.1`")
+        raise InputError(f"{path} is not {expected}")
     return content
 
 

@@ -56,7 +56,7 @@ def small_print(lines: NDArray[np.int64], boxes: NDArray[np.int64], letters: NDA
     digits = heights[numbers[~letters[numbers]]]
     usual = np.quantile(digits, 0.5, weights=digits.astype(np.float64) ** 2, method="inverted_cdf")
     small = heights < MAX_SMALL_PRINT * usual
-    # Digits are seldom rejected, so small digits beside large ones, as in prices, are no sign of small print.
+    # Digits are seldom rejected, so small digits beside large ones, as in prices, are not taken for labels.
     has_labels = np.count_nonzero(letters & small) >= MIN_LETTERS and letters[small].mean() >= LABEL_LETTERS
     for line in of_lines:
         here = line[small[line]]
