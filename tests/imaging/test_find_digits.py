@@ -174,6 +174,27 @@ def test_empty_paper_in_a_light_that_falls_to_one_side_has_no_digit(shape: tuple
         assert find_digits(empty) == []
 
 
+@pytest.mark.parametrize("side", [560, 1500])
+def test_the_edge_of_a_shadow_on_empty_paper_is_not_a_digit(side: int) -> None:
+    x, y = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side))
+    shadow = 1 - 0.5 / (1 + np.exp((x + 0.3 * y - 0.5) / 0.012))
+    grain = np.random.default_rng(0).normal(0, 1, (side, side))
+    empty, written = page(side, side, 200), page(side, side, 200)
+    write_seven(written, round(0.6 * side), round(0.5 * side), zoom=side / 500, pen=side // 50)
+    lit = [(np.asarray(picture) * shadow + grain).clip(0, 255).astype(np.uint8) for picture in (empty, written)]
+    assert find_digit(lit[0]) is None
+    assert find_digits(lit[0]) == []
+    assert find_digit(lit[1])
+
+
+def test_a_short_line_along_the_border_of_a_photo_is_not_a_digit(seven: NDArray[np.uint8]) -> None:
+    empty, cut_off = page(1200, 1600), page(1200, 1600)
+    ImageDraw.Draw(empty).line((5, 700, 5, 950), 40, 10)  # of squared paper, for example
+    assert find_digit(empty) is None
+    write_seven(cut_off, -8, 600, zoom=3, pen=30)
+    assert likeness(center_digit(cut_off), seven) > 0.8
+
+
 def test_a_large_photo_shows_the_ink_of_a_small_digit_in_detail() -> None:
     photo = write_seven(page(1500, 1500), 700, 700, zoom=0.3, pen=3)
     small, large = find_digit(photo), find_digit(photo.crop((690, 690, 730, 745)))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, table, write_seven
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
 from mnist_lit.imaging.sheet import find_sheets
 
 CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))
@@ -305,6 +305,13 @@ def test_the_one_digit_of_a_sheet_is_read(seven: NDArray[np.uint8]) -> None:
     ImageDraw.Draw(picture).line([(270, 180), (330, 180), (295, 280)], (40, 40, 60), 8, "curve")
     assert likeness(center_digit(picture), seven) > 0.9
     assert likeness(center_digit(write_seven(page(640, 480), 270, 180)), seven) > 0.9
+
+
+def test_nothing_around_an_empty_sheet_is_read() -> None:
+    picture = sheet_on_table()
+    ImageDraw.Draw(picture).ellipse((590, 100, 625, 160), outline=(20, 20, 20), width=8)
+    assert find_digit(picture) is None
+    assert find_digits(picture) == []
 
 
 def test_the_inside_of_a_zero_that_fills_the_picture_is_not_an_empty_sheet() -> None:

@@ -1,5 +1,6 @@
 """Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,12 +27,15 @@ MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the p
 MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
 MIN_TALLEST = 1.8  # least height of a digit among words, in heights of a letter
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
+MIN_EMPTY = 0.5  # least area of empty sheets that are all of the page, as a fraction of the picture's
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
 # Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
+MIN_SHADOW_SHARPNESS = 0.4  # the same, for what may well be the edge of a shadow
+MIN_POLARITY = 0.4  # certainty that ink is dark or light, below which it may be light and shadow
 
 
 def center_digit(picture: Picture) -> DigitImage:
@@ -72,14 +76,24 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written: list[Hypotheses] = []
-    for sheet in find_panels(reduced.pixels) or find_sheets(reduced.pixels):
+    sheets = find_panels(reduced.pixels) or find_sheets(reduced.pixels)
+    for sheet in sheets:
         if sum(len(each.found) for each in written) >= MAX_CHOICES:
             break
         on_sheet = hypotheses(sheet.pixels)
         if on_sheet.found:
             found = [digit._replace(box=reduced.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
             written.append(on_sheet._replace(found=found))
-    return written or [hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)]
+    if written:
+        return written
+    whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)
+    # What lies around a large empty sheet is not writing, unless the sheet is the inside of a zero.
+    area = sum(math.prod(sheet.pixels.shape[:2]) for sheet in sheets)
+    if area >= MIN_EMPTY * math.prod(reduced.pixels.shape[:2]) and not any(
+        _fills(digit.box, reduced) for digit in whole.digits()
+    ):
+        return [Hypotheses([], [])]
+    return [whole]
 
 
 def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
@@ -111,10 +125,39 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
-    at_border = bool(found) and reduced.border_distance(hypotheses.digits()[0].box) <= far
-    if (at_border or certainty < MIN_CERTAINTY) and _is_smooth(gray):  # tested last, since few pictures need it
+    if found and _is_light(gray, certainty, hypotheses.digits()[0].box, reduced):
         return Hypotheses([], [])
     return hypotheses
+
+
+# The edges of shadows are soft, and hardly tell whether ink is dark or light. Most reach the border of the picture, as
+# does a digit that is cut off; if that is blurred as well, the picture is a small one.
+def _is_light(gray: Gray, certainty: float, box: Box, picture: ReducedPicture) -> bool:
+    """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`."""
+    at_border = picture.border_distance(box) <= MAX_SHADOW_GAP * max(picture.size)
+    is_photo = max(picture.scale) > 1
+    if is_photo and _is_strip(box, picture):
+        return True
+    if certainty < MIN_POLARITY or (is_photo and at_border):
+        return _is_smooth(gray, MIN_SHADOW_SHARPNESS)
+    return (certainty < MIN_CERTAINTY or at_border) and _is_smooth(gray, MIN_SHARPNESS)
+
+
+def _is_strip(box: Box, picture: ReducedPicture) -> bool:
+    """Whether a box is a narrow strip along the border."""
+    (width, height), (left, top, right, bottom) = picture.size, box
+    return min(right / width, 1 - left / width, bottom / height, 1 - top / height) <= MAX_SHADOW_GAP
+
+
+def _fills(box: Box, picture: ReducedPicture) -> bool:
+    """Whether a box spans nearly all of the picture."""
+    (width, height), (left, top, right, bottom) = picture.size, box
+    return right - left > MIN_FILLING * width and bottom - top > MIN_FILLING * height
+
+
+def _is_smooth(gray: Gray, least: float) -> bool:
+    """Whether even a picture's sharpest edges are softer than `least`. Tiny pictures have too few edges to tell."""
+    return max(gray.shape) >= DIGIT.coarse_side and edge_sharpness(gray) < least
 
 
 # A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
@@ -124,7 +167,6 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     """See `digit_hypotheses`."""
     single = _coarse_hypotheses(picture)
     reduced = reduced_picture(picture, PAGE_SIDE)
-    width, height = reduced.size
     likeliest = next(iter(single.digits()), None)
     gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
@@ -137,14 +179,12 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
         return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
     if not likeliest:
-        return Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
+        return single if _is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
-    small = MAX_PAGE_DIGIT * max(width, height)
+    small = MAX_PAGE_DIGIT * max(reduced.size)
     if beside_shadow and of_page < max(MIN_PIECE * size, small):
         return single
-    left, top, right, bottom = likeliest.box
-    fills = right - left > MIN_FILLING * width and bottom - top > MIN_FILLING * height
-    unlikely = (gap <= 1 and not fills) or size <= small
+    unlikely = (gap <= 1 and not _fills(likeliest.box, reduced)) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
@@ -216,7 +256,7 @@ class _Page(NamedTuple):
 def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
-    if _is_smooth(gray) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
+    if _is_smooth(gray, MIN_SHARPNESS) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
         return None
     margin = 0
     rough = coarse_ink(gray, PAGE)
@@ -248,12 +288,6 @@ def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, floa
     """The result of `dark_on_light` without the paper's ruled lines."""
     gray, certainty = dark_on_light(pixels, search)
     return remove_ruling(gray), certainty
-
-
-def _is_smooth(gray: Gray) -> bool:
-    """Whether a picture has only light and shadows: even its sharpest edges are too soft for ink. Tiny pictures have
-    too few edges to tell."""
-    return max(gray.shape) >= DIGIT.coarse_side and edge_sharpness(gray) < MIN_SHARPNESS
 
 
 def _is_cropped_line(mask: Mask) -> bool:
