@@ -1,5 +1,6 @@
 """Ink is distinguished from paper, shadows and what lies at the border."""
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -181,3 +182,14 @@ def test_a_dithered_scan_is_not_blurred(seven: NDArray[np.uint8]) -> None:
     assert set(np.unique(np.asarray(scan)).tolist()) == {0, 255}
     assert edge_sharpness(np.asarray(scan)) == 1
     assert likeness(center_digit(scan), seven) > 0.9
+
+
+def test_ink_that_needs_more_resolution_once_a_table_is_cleared_has_it() -> None:
+    noise = np.random.default_rng(0).normal(0, 2, (480, 640))
+    picture = np.asarray(write_seven(page(640, 480, 210), 200, 165, zoom=1.5, pen=2, color=120)) + noise
+    picture[:, -21:] = 5  # a dark table, whose edges are the first that are measured
+    ink = find_ink(picture.clip(0, 255).astype(np.uint8))
+    assert ink is not None
+    assert ink.mask.shape == (round(480 / ink.scale), round(640 / ink.scale))
+    left, top, width, height = (side * ink.scale for side in cv2.boundingRect(ink.mask.view(np.uint8)))
+    assert (left, top, left + width, top + height) == pytest.approx((200, 165, 290, 315), abs=5)

@@ -89,6 +89,7 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
     """The ink without what surrounds the writing, at the resolution that its strokes require."""
     sigma, size = (search.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, reduce(gray, ink.scale)
+    removed: list[tuple[Mask, Gray]] = []  # the surroundings of each pass, and the paper that replaces them
     for _ in range(4):
         outside, stroke = _surroundings(ink, search)
         finer = min(size, max(WINDOW_STROKES * stroke, 3))
@@ -97,6 +98,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
         scale = min(ink.scale, max(1, int(stroke * ink.scale / search.min_stroke)))
         if scale < ink.scale:
             gray = reduce(original, scale)
+            for surroundings in removed:
+                gray = _clear(gray, *surroundings)
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are replaced by
         # paper. If none does, the surroundings were the writing.
@@ -104,7 +107,8 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
         again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again[0].mask, search.min_size)):
             break
-        original, sigma, size = cleared, stroke / 6, finer
+        removed.append((outside, paper))
+        sigma, size = stroke / 6, finer
         gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
     return ink
 
