@@ -64,3 +64,12 @@ def test_a_line_with_several_letters_among_lines_of_digits_is_a_heading() -> Non
     assert in_headings(".x.x....", digits) == ["........", digits]  # a quarter of them
     assert in_headings(".x.x.", "x" + 9 * ".") == [".....", 10 * "."]  # on a page that is hard to read
     assert in_headings(".x.x.") == ["....."]
+
+
+def test_columns_are_counted_without_the_label_beside_a_number() -> None:
+    label = [(12 * place, 20, 12 * place + 10, 32) for place in range(5)]
+    numbers = [(90, 0, 110, 40), (115, 0, 135, 40), (90, 60, 110, 100), (115, 60, 135, 100)]
+    found = [FoundDigit(box, np.zeros((28, 28), np.uint8)) for box in (*label, *numbers)]
+    lines = [[Choice(place, place + 1, 0.0, place) for place in range(7)], [Choice(0, 1, 0.0, 7), Choice(1, 2, 0.0, 8)]]
+    chosen = Hypotheses(lines, found).choose([0.1] * 9, [True] * 4 + [False] * 5)
+    assert [(one.digit, one.line, one.column) for one in chosen] == [(5, 1, 1), (6, 1, 2), (7, 2, 1), (8, 2, 2)]

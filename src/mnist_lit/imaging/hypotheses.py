@@ -86,11 +86,12 @@ class Hypotheses(NamedTuple):
         boxes = np.array([self.found[one.digit].box for one in chosen]).reshape(-1, 4)
         keeps = ~small_print(lines, boxes, letters > 0)
         words = in_headings(lines[keeps], letters[keeps] > 0)
-        kept = list(itertools.compress(chosen, keeps))
-        numbers = {line: number for number, line in enumerate(dict.fromkeys(one.line for one in kept), above + 1)}
+        kept = zip(itertools.compress(chosen, keeps), words.tolist(), strict=True)
+        of_lines = itertools.groupby(kept, key=lambda pair: pair[0].line)
         return [
-            one._replace(line=numbers[one.line], in_word=one.in_word or is_word)
-            for one, is_word in zip(kept, words.tolist(), strict=True)
+            one._replace(line=number, column=column, in_word=one.in_word or is_word)
+            for number, (_, line) in enumerate(of_lines, above + 1)
+            for column, (one, is_word) in enumerate(line, 1)
         ]
 
     def _has_parts(self, cost: float, digit: int, others: Sequence[int], costs: Sequence[float]) -> bool:
