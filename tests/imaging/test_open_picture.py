@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -369,3 +370,21 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(InputError, match="a pipe or a device"):
         open_picture(tmp_path / "pipe.png")
+
+
+def test_an_unbuffered_pipe_is_read_to_its_end() -> None:
+    content = bytes_of(Image.effect_noise((50, 50), 50))
+    start, end = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(end, "wb", buffering=0) as pipe:
+            pipe.write(content[:1000])
+            time.sleep(0.1)
+            pipe.write(content[1000:])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with os.fdopen(start, "rb", buffering=0) as pipe:
+        assert open_picture(pipe).size == (50, 50)
+        assert not pipe.closed
+    thread.join()

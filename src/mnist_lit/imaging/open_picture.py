@@ -87,6 +87,10 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         content = bytes(source)
     elif isinstance(source, io.TextIOBase):
         raise InputError("expected a binary file, got a text file; open it with 'rb'")
+    elif isinstance(source, io.RawIOBase):  # of a pipe, one read returns only a part
+        buffered = io.BufferedReader(source)
+        content = buffered.read(MAX_BYTES + 1)
+        buffered.detach()  # or it would close the caller's file
     elif hasattr(source, "read"):
         content = source.read(MAX_BYTES + 1)
     else:
