@@ -35,7 +35,7 @@ def test_boxes_and_gaps_are_those_of_the_original() -> None:
 def test_a_digit_whose_ink_has_a_margin_is_drawn_where_it_lies_in_the_picture() -> None:
     mask = np.zeros((60, 60), bool)
     mask[20:40, 25:30] = mask[55:, 50:] = True
-    ink = Ink(mask, mask.astype(np.float32), 0.0, np.ones((60, 60), np.float32), stroke=5.0, scale=2)
+    ink = Ink(mask, mask.astype(np.float32), 0.0, np.ones((60, 60), np.float32), 5.0, np.zeros((60, 60), np.uint8), 2)
     reduced = reduced_picture(np.zeros((100, 100), np.uint8), 100)
     inside, cut_off = reduced.draw(ink, components(mask), top=-10, left=-10)
     assert (inside[0], cut_off[0]) == ((40, 30, 50, 70), (90, 100 - 1, 100, 100))

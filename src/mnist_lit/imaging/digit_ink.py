@@ -43,13 +43,13 @@ def digit_inks(gray: Gray, certainty: float) -> list[tuple[FoundInk, SingleDigit
     """Hypotheses about the ink of the one digit, dark on light, with the digits in each. certainty: that ink and paper
     are not swapped; see `dark_on_light`."""
     first = coarse_ink(gray, DIGIT)
-    rim = border_coverage(first[0].mask) if first else 0.0
-    doubtful = not first or not first[0].mask.any() or certainty < MIN_CERTAINTY or inked_corners(first[0].mask) > 2
+    rim = border_coverage(first.mask) if first else 0.0
+    doubtful = not first or not first.mask.any() or certainty < MIN_CERTAINTY or inked_corners(first.mask) > 2
     other = coarse_ink(255 - gray, DIGIT) if doubtful or rim > MAX_RIM_INK else None
     cropped = _cropped_inks(gray, first, other if certainty < MIN_CERTAINTY or rim > MAX_RIM_INK else None)
-    inks = [FoundInk(refine_ink(gray, *first, DIGIT))] if first else []
+    inks = [FoundInk(refine_ink(gray, first, DIGIT))] if first else []
     if doubtful and other:
-        inverse = FoundInk(refine_ink(255 - gray, *other, DIGIT))
+        inverse = FoundInk(refine_ink(255 - gray, other, DIGIT))
         swapped = not inks or inked_corners(inks[0].ink.mask) > 2  # no digit covers three corners of its picture
         inks = [*(one.less_likely(swapped) for one in inks), inverse.less_likely(not swapped)]
     if first:
@@ -118,14 +118,14 @@ def _is_clear(ink: Ink, digits: SingleDigit) -> bool:
 
 # A tightly cropped digit touches the border, where we look for tables, shadows and ruled lines. With a margin of paper
 # around the picture, it is like any other digit.
-def _cropped_inks(gray: Gray, first: tuple[Ink, Gray] | None, other: tuple[Ink, Gray] | None) -> list[FoundInk]:
+def _cropped_inks(gray: Gray, first: Ink | None, other: Ink | None) -> list[FoundInk]:
     """The ink of a digit that fills the picture, dark on light or the reverse; empty if no digit seems to. first and
     other: `coarse_ink` of the picture, and of its inverse if ink and paper may be swapped."""
     versions, inverse = [], 255 - gray
-    if first and fills_picture(first[0].mask) and not _has_clear_digit(first[0].mask):
-        versions.append((gray, first[1]))
-    if first and other and not has_full_side(first[0].mask) and fills_picture(other[0].mask):
-        versions.append((inverse, other[1]))
+    if first and fills_picture(first.mask) and not _has_clear_digit(first.mask):
+        versions.append((gray, first.paper))
+    if first and other and not has_full_side(first.mask) and fills_picture(other.mask):
+        versions.append((inverse, other.paper))
     elif (
         not first and min(gray.shape) <= MAX_ALL_EDGES_SIDE and np.ptp(gray) >= MIN_ALL_EDGES_RANGE
     ):  # `coarse_ink` took everything for noise

@@ -260,13 +260,13 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
         return None
     margin = 0
     rough = coarse_ink(gray, PAGE)
-    if rough and _is_cropped_line(rough[0].mask):
+    if rough and _is_cropped_line(rough.mask):
         margin = max(1, round(CROP_MARGIN * min(gray.shape)))
-        gray = add_margin(gray, rough[1], margin)
+        gray = add_margin(gray, rough.paper, margin)
         rough = coarse_ink(gray, PAGE)
     if not rough:
         return None
-    ink = refine_ink(gray, *rough, PAGE)
+    ink = refine_ink(gray, rough, PAGE)
     return _Page(ink, *line_hypotheses(ink), margin)
 
 

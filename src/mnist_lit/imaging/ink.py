@@ -39,6 +39,7 @@ class Ink(NamedTuple):
     noise: float  # the contrast that noise may have, in gray levels
     threshold: Strength  # (H, W): the contrast whose strength is 1, in gray levels
     stroke: float  # mean stroke width in pixels
+    paper: Gray  # (H, W): the background
     scale: int = 1  # pixels of the picture per pixel of the mask, across and down
 
 
@@ -64,16 +65,16 @@ def find_ink(gray: Gray, search: SearchScale = DIGIT) -> Ink | None:
     4
     """
     found = coarse_ink(gray, search)
-    return refine_ink(gray, *found, search) if found else None
+    return refine_ink(gray, found, search) if found else None
 
 
-def coarse_ink(gray: Gray, search: SearchScale) -> tuple[Ink, Gray] | None:
-    """The coarse first pass: all dark ink of the reduced picture, written or not, and the background."""
+def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
+    """The coarse first pass: all dark ink of the reduced picture, written or not."""
     scale = -(-max(gray.shape) // search.coarse_side)
     gray = reduce(gray, scale)
     size = search.window * max(gray.shape)
     found = _extract(gray, size / 150, size, MAX_LENGTH * size)
-    return (found[0]._replace(scale=scale), found[1]) if found else None
+    return found._replace(scale=scale) if found else None
 
 
 def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
@@ -85,8 +86,8 @@ def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
     return float((weight * np.sqrt(weight)).sum()) / rise if rise else float(noise > 0)
 
 
-def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
-    """The ink without what surrounds the writing, at the resolution that its strokes require."""
+def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
+    """The ink of `coarse_ink` without what surrounds the writing, at the resolution that its strokes require."""
     sigma, size = (search.window * max(ink.mask.shape) / part for part in (150, 1))
     original, gray = gray, reduce(gray, ink.scale)
     removed: list[tuple[Mask, Gray]] = []  # the surroundings of each pass, and the paper that replaces them
@@ -103,13 +104,13 @@ def refine_ink(gray: Gray, ink: Ink, paper: Gray, search: SearchScale) -> Ink:
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are replaced by
         # paper. If none does, the surroundings were the writing.
-        cleared = _clear(gray, outside, paper) if outside.any() else gray
+        cleared = _clear(gray, outside, ink.paper) if outside.any() else gray
         again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
-        if not again or (outside.any() and not _has_writing(again[0].mask, search.min_size)):
+        if not again or (outside.any() and not _has_writing(again.mask, search.min_size)):
             break
-        removed.append((outside, paper))
+        removed.append((outside, ink.paper))
         sigma, size = stroke / 6, finer
-        gray, ink, paper = cleared, again[0]._replace(scale=scale), again[1]
+        gray, ink = cleared, again._replace(scale=scale)
     return ink
 
 
@@ -181,11 +182,9 @@ def _contrast(gray: Gray, window: float) -> tuple[Strength, Gray]:
     return np.asarray((paper - gray) * cv2.LUT(paper, AMPLIFICATION), np.float32), paper
 
 
-def _extract(
-    gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False
-) -> tuple[Ink, Gray] | None:
-    """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels;
-    and the background. longest: greatest size of a digit. strong: only strong edges set the threshold."""
+def _extract(gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False) -> Ink | None:
+    """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels.
+    longest: greatest size of a digit. strong: only strong edges set the threshold."""
     if sigma >= 0.4:  # less would only blur strokes of a single pixel
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     strength, paper = _contrast(gray, window)
@@ -232,7 +231,7 @@ def _extract(
         ruling = across.take(labels) & ~mask
         strokes &= ~ruling
         strength[ruling] = 0
-    return Ink(strokes, strength, MIN_SIGMAS * noise, local, stroke), paper
+    return Ink(strokes, strength, MIN_SIGMAS * noise, local, stroke, paper)
 
 
 def _paler_writing(
