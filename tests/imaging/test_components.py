@@ -1,6 +1,5 @@
 """Components are found, measured and joined as they lie on the page."""
 
-import math
 from dataclasses import replace
 
 import cv2
@@ -10,8 +9,8 @@ import pytest
 from mnist_lit.imaging.components import (
     MAX_BOXES,
     Component,
+    are_near,
     components,
-    gap_between,
     label_components,
     typical_height,
     union,
@@ -82,11 +81,12 @@ def test_dust_hardly_changes_the_typical_height() -> None:
     assert typical_height([bar(0, 0, 10, 18)]) == 10  # unless several digits touch
 
 
-def test_the_gap_is_that_between_the_ink_and_not_between_the_boxes() -> None:
-    assert gap_between(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 9) == pytest.approx(4, abs=0.3)
-    assert gap_between(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 2) == math.inf
+def test_components_are_near_by_their_ink_and_not_by_their_boxes() -> None:
+    assert are_near(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 4.3)
+    assert not are_near(bar(0, 0, 5, 5), bar(1, 8, 3, 3), 3.7)
     for pair in ((RING, bar(12, 22, 1, 1)), (bar(12, 22, 1, 1), RING)):  # the boxes overlap
-        assert gap_between(*pair, 0) == pytest.approx(2, abs=0.3)
+        assert are_near(*pair, 2.3)
+        assert not are_near(*pair, 1.7)
 
 
 def test_a_union_has_the_ink_of_all_parts() -> None:

@@ -1,6 +1,5 @@
 """Connected components of the ink, and their relative positions. NumPy and OpenCV only."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -191,14 +190,14 @@ def strokes_across(mask: Mask) -> NDArray[np.int64]:
     return np.asarray(mask[:, 0] + (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1))
 
 
-def gap_between(first: Component, second: Component, limit: float) -> float:
-    """The distance between the ink of two components in pixels; infinite if their boxes are beyond the limit."""
-    if min(overlaps(first, second)) < -limit:  # the boxes' gap is at most that of the ink, and far faster to find
-        return math.inf
+def are_near(first: Component, second: Component, reach: float) -> bool:
+    """Whether the ink of two components is at most `reach` pixels apart."""
+    if min(overlaps(first, second)) < -reach:  # the boxes' gap is at most that of the ink, and far faster to find
+        return False
     both = union((first, second))
     canvas = np.ones((both.height, both.width), np.uint8)
     y, x = second.top - both.top, second.left - both.left
     canvas[y : y + second.height, x : x + second.width] -= second.mask
     distances = cv2.distanceTransform(canvas, cv2.DIST_L2, 3)
     y, x = first.top - both.top, first.left - both.left
-    return float(distances[y : y + first.height, x : x + first.width][first.mask].min())
+    return float(distances[y : y + first.height, x : x + first.width][first.mask].min()) <= reach

@@ -10,9 +10,9 @@ from mnist_lit.imaging.components import (
     MAX_SPECK,
     STROKE_GAP,
     Component,
+    are_near,
     components,
     erase,
-    gap_between,
     union,
 )
 from mnist_lit.imaging.ink import WINDOW_STROKES, Ink
@@ -86,7 +86,7 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
         return SingleDigit([], 0)
     main = max(found, key=lambda one: one.area * (1 if one.clear_of_border(shape) else CUT_OFF_WEIGHT))
     others = [one for one in found if one is not main and one.size >= MAX_SPECK * main.size and not one.encloses(main)]
-    near = [one for one in others if gap_between(one, main, STROKE_GAP * main.size) <= STROKE_GAP * main.size]
+    near = [one for one in others if are_near(one, main, STROKE_GAP * main.size)]
     # Ink at the border is a neighbor's, unless the digit fills the picture and so touches the border itself.
     inside = [one for one in near if one.clear_of_border(shape) or not main.clear_of_border(shape)]
     clear = [one for one in others if one.clear_of_border(shape)]
@@ -98,11 +98,7 @@ def _largest_digits(found: Sequence[Component], shape: tuple[int, ...]) -> Singl
     framed = [one for one in others if one.size > MIN_FRAMED * main.size and main.contains(one)]
     if framed:
         inner = max(framed, key=lambda one: one.area)
-        parts = [
-            one
-            for one in framed
-            if one is inner or gap_between(one, inner, STROKE_GAP * inner.size) <= STROKE_GAP * inner.size
-        ]
+        parts = [one for one in framed if one is inner or are_near(one, inner, STROKE_GAP * inner.size)]
         hypotheses.insert(0 if is_frame(main, inner, shape) else 2, parts)
     hypotheses.append([main, *near])
     second = max(
@@ -134,7 +130,7 @@ def _chain(digit: list[Component], others: Sequence[Component], least: float = 0
             for one in others
             if one not in chain
             and one.size < MIN_OTHER_HEIGHT * union((whole, one)).size
-            and any(gap_between(one, part, reach) <= reach for part in chain)
+            and any(are_near(one, part, reach) for part in chain)
         ]
         chain += more
     whole = union(chain)
