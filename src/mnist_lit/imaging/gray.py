@@ -101,9 +101,9 @@ def ink_lightness(gray: Gray, search: SearchScale = DIGIT) -> float:
     brighter."""
     # Fine enough for a background, and coarse enough for a fast median filter.
     side = round(2 * BACKGROUND_REACH / search.window)
-    gray = reduce(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
+    gray = downscaled(gray, -(-max(gray.shape) // max(POLARITY_SIDE, 3 * side)))
     middle, weight, _ = edges(gray.astype(np.float32))
-    coarse = reduce(gray, max(1, max(gray.shape) // side))
+    coarse = downscaled(gray, max(1, max(gray.shape) // side))
     reach = min(round(search.window * max(coarse.shape) / 2), min(coarse.shape) - 1)
     padded = cv2.copyMakeBorder(coarse, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     background = cv2.medianBlur(padded, 2 * reach + 1)[reach:-reach, reach:-reach] if reach else coarse
@@ -150,7 +150,7 @@ def even_light(gray: Gray) -> Gray:
 
 def _paper_levels(gray: Gray, scale: int) -> NDArray[np.float64]:
     """The paper's gray levels at `LIGHT_POINTS` points along the longer side of a picture reduced by `scale`."""
-    small = reduce(gray, scale)
+    small = downscaled(gray, scale)
     reach = max(small.shape) // LIGHT_POINTS * 4 + 1
     paper = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     height, width = (min(side, LIGHT_POINTS) for side in small.shape)
@@ -168,7 +168,7 @@ def _polynomial(height: int, width: int) -> NDArray[np.float64]:
     return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=2)
 
 
-def reduce(gray: Gray, scale: int) -> Gray:
+def downscaled(gray: Gray, scale: int) -> Gray:
     """The picture with each side divided by `scale`."""
     height, width = (max(1, round(side / scale)) for side in gray.shape)
     return np.asarray(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) if scale > 1 else gray
@@ -178,7 +178,7 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
     """Middle gray level of each 3×3 neighborhood, its weight (squared range above the noise), and the noise."""
     blurred = np.asarray(cv2.blur(gray, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
     # A quarter of the pixels has no edges even where a digit fills the picture.
-    noise = QUARTILES * quantile(np.abs(sample(gray) - sample(blurred)), 0.25)
+    noise = QUARTILES * quantile(np.abs(sampled(gray) - sampled(blurred)), 0.25)
     kernel = np.ones((3, 3), np.uint8)
     low, high = np.asarray(cv2.erode(gray, kernel), np.float32), np.asarray(cv2.dilate(gray, kernel), np.float32)
     weight = high - low
@@ -190,8 +190,8 @@ def edges(gray: Strength) -> tuple[Strength, Strength, float]:
     return low, weight, noise
 
 
-def sample(values: NDArray[Any]) -> NDArray[Any]:
-    """About `NOISE_SAMPLE` of the values (…, W), spread evenly over all columns: (N,)."""
+def sampled(values: NDArray[Any]) -> NDArray[Any]:
+    """Every n-th of the values (…, W), about `NOISE_SAMPLE` in all, from every column: (N,)."""
     step = -(-values.size // NOISE_SAMPLE)
     while math.gcd(step, values.shape[-1]) > 1:  # otherwise only some columns would be sampled
         step += 1

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.border import border_coverage, sides
 from mnist_lit.imaging.components import clear_of_border, label_components
-from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strength, edges, quantile, reduce, sample
+from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strength, downscaled, edges, quantile, sampled
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
@@ -71,7 +71,7 @@ def find_ink(gray: Gray, search: SearchScale = DIGIT) -> Ink | None:
 def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
     """The coarse first pass: all dark ink of the reduced picture, written or not."""
     scale = -(-max(gray.shape) // search.coarse_side)
-    gray = reduce(gray, scale)
+    gray = downscaled(gray, scale)
     size = search.window * max(gray.shape)
     found = _extract(gray, size / 150, size, MAX_LENGTH * size)
     return found._replace(scale=scale) if found else None
@@ -80,7 +80,7 @@ def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
 def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
     """The steepest rise from paper to ink within three pixels of the coarse picture, as a fraction of the whole rise:
     from 0 for a smooth shadow to 1 for a sharp stroke; 1 also for noise without edges, as in a dithered scan."""
-    gray = reduce(gray, -(-max(gray.shape) // search.coarse_side))
+    gray = downscaled(gray, -(-max(gray.shape) // search.coarse_side))
     middle, weight, noise = edges(_contrast(gray, search.window * max(gray.shape))[0])
     rise = 2 * float((weight * middle).sum())
     return float((weight * np.sqrt(weight)).sum()) / rise if rise else float(noise > 0)
@@ -89,7 +89,7 @@ def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
 def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
     """The ink of `coarse_ink` without what surrounds the writing, at the resolution that its strokes require."""
     sigma, size = (search.window * max(ink.mask.shape) / part for part in (150, 1))
-    original, gray = gray, reduce(gray, ink.scale)
+    original, gray = gray, downscaled(gray, ink.scale)
     removed: list[tuple[Mask, Gray]] = []  # the surroundings of each pass, and the paper that replaces them
     for _ in range(4):
         outside, stroke = _surroundings(ink, search)
@@ -98,7 +98,7 @@ def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
             break
         scale = min(ink.scale, max(1, int(stroke * ink.scale / search.min_stroke)))
         if scale < ink.scale:
-            gray = reduce(original, scale)
+            gray = downscaled(original, scale)
             for surroundings in removed:
                 gray = _clear(gray, *surroundings)
             stroke, finer = stroke * ink.scale / scale, finer * ink.scale / scale
@@ -192,12 +192,12 @@ def _extract(gray: Gray, sigma: float, window: float, longest: float, *, strong:
     weight = weight * weight if strong else weight
     middle *= weight
     threshold = float(middle.sum() / max(float(weight.sum()), 1.0))
-    some = sample(strength)
+    some = sampled(strength)
     below = some[some <= threshold]
     lift = quantile(below, 0.5) if below.size else 0.0  # by which noise raises the closing above the paper
     strength -= lift
     threshold -= lift
-    usual = quantile(sample(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0.0  # else nothing is darker
+    usual = quantile(sampled(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0.0  # else nothing is darker
     table = paper < TABLE_BRIGHTNESS * usual
     mask = (strength > threshold) & ~table
     if threshold < MIN_CONTRAST / 2 or not mask.any():

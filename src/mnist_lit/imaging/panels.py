@@ -46,9 +46,9 @@ def find_panels(pixels: Pixels) -> list[Sheet]:
     panels = [box for box in panels if box[3] > MAX_LABEL * tallest or min(box[2:]) >= IMAGE_SIZE]
     for left, top, width, height in panels:
         different[max(0, top - ticks) : top + height + ticks, max(0, left - ticks) : left + width + ticks] = 0
-    _, _, labels, _ = cv2.connectedComponentsWithStats(different)
+    _, _, beside, _ = cv2.connectedComponentsWithStats(different)
     panels = [box for box in panels if box[3] > MAX_LABEL * tallest or box[2] < MIN_BUTTON_WIDTH * box[3]]
-    if not panels or labels[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
+    if not panels or beside[1:, 3].max(initial=0) > MAX_LABEL * min(height for *_, height in panels):
         return []
     corners = [
         np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float32)
