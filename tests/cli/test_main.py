@@ -146,8 +146,8 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
         (["test", "version_0", "--ckpt_path", "version_1"], "one model or group, got version_0 and version_1"),
         (["validate", "version_0", "--model=version_1"], "one model or group, got version_0 and version_1"),
         (["fit", "--config", "quickstrat"], "quickstrat; did you mean quickstart?"),
-        (["fit", "--config"], "--config expects a file"),
-        (["test", "--ckpt_path="], "--ckpt_path expects a file"),
+        (["fit", "--config"], "--config: expected a recipe's name or a file, got none"),
+        (["test", "--ckpt_path="], "--ckpt_path: expected a run or a checkpoint, got none"),
         (["test"], "lightning_logs; run `mnist-lit fit` first"),
         (["validate", "--ckpt_path", "gone.ckpt"], "no model at gone.ckpt"),
         (["test", "--model", "gone.ckpt"], "no model at gone.ckpt"),
@@ -204,7 +204,8 @@ def test_debug_shows_the_traceback(cli: Cli) -> None:
 
 def test_an_error_is_one_line_whatever_it_quotes(cli: Cli) -> None:
     code, out, err = cli("runs", "no\nsuch\x1b[2Jfolder")
-    assert (code, out, err) == (2, "", "mnist-lit: no folder no such?[2Jfolder\n")
+    expected = "mnist-lit: no folder no such?[2Jfolder; `mnist-lit runs` lists those in lightning_logs\n"
+    assert (code, out, err) == (2, "", expected)
 
 
 def test_only_the_help_of_commands_with_lightnings_options_imports_torch() -> None:

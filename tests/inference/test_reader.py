@@ -169,7 +169,7 @@ def test_an_image_in_mnists_format_is_never_rotated(reader: DigitReader, monkeyp
 
 
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:
-    with pytest.raises(ValueError, match=r"expected uint8 \(B, 28, 28\), got float64 \(2, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]
 
 

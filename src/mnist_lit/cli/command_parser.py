@@ -71,6 +71,8 @@ def _split_network_options(args: Iterable[str]) -> tuple[list[str], list[str]]:
     for arg in remaining:
         if arg.partition("=")[0] == NETWORK_OPTION or arg.startswith(f"{NETWORK_OPTION}."):
             named += [arg] if "=" in arg else [arg, next(remaining, "")]
+            if not named[-1]:
+                raise InputError(f"{arg}: expected a value, got none")
         else:
             rest.append(arg)
     return named, rest

@@ -130,7 +130,8 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config", *checkpoint_options):
             value = value if equals else next(remaining, "")
             if not value:
-                raise InputError(f"{option} expects a file")
+                expected = "a run or a checkpoint" if option in checkpoint_options else "a recipe's name or a file"
+                raise InputError(f"{option}: expected {expected}, got none")
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:

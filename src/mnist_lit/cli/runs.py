@@ -99,8 +99,12 @@ def main(command: str, args: list[str]) -> None:
     if root.is_file():
         raise InputError(f"expected a folder of runs, got the file {root}")
     if not root.is_dir():
-        hint = "" if options.folder else f"; nothing was trained here yet: {FIRST_RUN}"
-        raise InputError(f"no folder {root}{hint}")
+        hint = (
+            f"`mnist-lit runs` lists those in {LOGS}"
+            if options.folder
+            else f"nothing was trained here yet: {FIRST_RUN}"
+        )
+        raise InputError(f"no folder {root}; {hint}")
     is_run = best_checkpoint(root) or is_finished(root) or recorded_command(root)
     runs = all_runs(root) or group_members(root) or sweep_trials(root) or ([root] if is_run else [])
     summaries = [summarize_run(run) for run in runs if run.joinpath(CONFIG_YAML).exists()]  # others' have none

@@ -26,6 +26,7 @@ HINTS = {
     errno.EADDRINUSE: "; --port 0 picks a free one",
     errno.EADDRNOTAVAIL: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
     errno.EACCES: "; only root may use most ports below 1024",
+    socket.EAI_NONAME: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
 }
 
 

@@ -162,7 +162,8 @@ class DigitReader:
     def classify(self, images: Images, batch_size: int = BATCH_SIZE) -> Scores:
         """uint8 (N, 28, 28) → calibrated probabilities (N, C), outlier scores (N,) in [0, 1]."""
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"expected uint8 (B, 28, 28), got {images.dtype} {images.shape}; call center_digit first")
+            given = f"{images.dtype} {images.shape}"
+            raise ValueError(f"expected uint8 (N, 28, 28), got {given}; `read` takes a picture of any size")
         starts = range(0, max(len(images), 1), batch_size)
         parts = zip(*(self.model(images[start : start + batch_size]) for start in starts), strict=True)
         probabilities, outliers = (np.concatenate(part) for part in parts)
