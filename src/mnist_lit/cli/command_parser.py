@@ -1,4 +1,5 @@
-"""An argparse parser with errors of one line. Separate from `arguments`, since `mnist-lit --help` needs no argparse."""
+"""An argparse parser with errors of one line. Not in `system/error_messages.py`, since `mnist-lit --help` imports that
+module and needs no argparse."""
 
 import argparse
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Limits for the YAML that jsonargparse reads."""
+"""Limit the YAML that jsonargparse reads as `system.yaml_file` limits what we read."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ from mnist_lit.system.yaml_file import LimitedLoader, read_text
 
 
 def limit_jsonargparse() -> None:
-    """Apply the same limits to jsonargparse, which parses strings in a config, and files they name, as YAML again."""
+    """Replace jsonargparse's YAML loader and file reader: it parses the strings in a config, and the files that they
+    name, as YAML again."""
     from jsonargparse import _loaders_dumpers, _paths  # slow; not every command needs it
 
     default: Any = _loaders_dumpers.get_yaml_default_loader()  # type: ignore[no-untyped-call]

@@ -11,12 +11,12 @@ MIN_FRAME = 0.9  # fraction of a row or a column that is ink if it belongs to a 
 
 
 def sides(pixels: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """The outermost rows and columns of (H, W): top, bottom, left and right."""
+    """The outermost rows and columns of (H, W) or (H, W, C): top, bottom, left and right."""
     return pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
 
 
 def border(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The outermost pixels of (H, W): (2 · H + 2 · W,)."""
+    """The outermost pixels of (H, W) or (H, W, C), the corners twice: (2 · W + 2 · H,) or (2 · W + 2 · H, C)."""
     return np.concatenate(sides(pixels))
 
 
