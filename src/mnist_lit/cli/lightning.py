@@ -5,7 +5,6 @@ callbacks from `callbacks.defaults`. `execute` runs the trainer, and `finish` do
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +19,7 @@ from mnist_lit.cli.trainer import begin_fit, callbacks_of_evaluation, callbacks_
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.module import MNISTModule
 from mnist_lit.runs.checkpoint import load_checkpoint
-from mnist_lit.runs.folders import LOGS, newest_checkpoint
+from mnist_lit.runs.folders import logs_folder, newest_checkpoint
 from mnist_lit.runs.metadata import config_of
 from mnist_lit.runs.recipes import HARDWARE_SETTINGS, without_settings
 from mnist_lit.runs.start import RunStart
@@ -82,7 +81,7 @@ class MNISTCLI(LightningCLI):
             super().parse_arguments(parser, [command, *rest])
             path = self.config[command].ckpt_path
             if command != "fit" and not path:
-                path = str(newest_checkpoint(Path(self.config[command].trainer.default_root_dir or "", LOGS)))
+                path = str(newest_checkpoint(logs_folder(self.config[command].trainer.default_root_dir)))
             if path:
                 self._checkpoint = load_checkpoint(path)
                 saved = config_of(self._checkpoint)

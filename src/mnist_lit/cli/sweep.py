@@ -10,7 +10,7 @@ from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.experiments.space import read_space
 from mnist_lit.experiments.sweep import STORAGE, check_same_study, check_space, report_trials, run_trial
-from mnist_lit.runs.folders import LOGS
+from mnist_lit.runs.folders import logs_folder
 from mnist_lit.runs.recipes import command_line, find_recipe
 from mnist_lit.system.arguments import fit_option
 from mnist_lit.system.console import say
@@ -32,7 +32,7 @@ def main(command: str, args: list[str]) -> int:
     fit_command = command_line(["fit", *fit])
     name = options.study or Path(options.config).stem
     require("--study", name, "a name of letters, digits, -, _ and .", bool(re.fullmatch(r"[\w.-]+", name)))
-    folder = Path(fit_option(fit, "trainer.default_root_dir"), LOGS, f"sweep_{name}")
+    folder = logs_folder(fit_option(fit, "trainer.default_root_dir")) / f"sweep_{name}"
     settings, space = check_space(fit, read_space(Path(options.space)))
     with storage_errors(options.storage, opening=True):
         study = Study(name, folder, options.storage, seed=options.seed)

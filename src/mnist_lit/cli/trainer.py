@@ -21,7 +21,7 @@ from mnist_lit.callbacks.tables import ScoreTable
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO
-from mnist_lit.runs.folders import LOGS
+from mnist_lit.runs.folders import logs_folder
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.metadata import Metadata, config_of
 from mnist_lit.runs.resume import begin_run
@@ -37,7 +37,7 @@ def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, command: st
     """
     if trainer.fast_dev_run:
         return RunStart(), None
-    logs = Path(trainer.default_root_dir or "", LOGS)
+    logs = logs_folder(trainer.default_root_dir)
     if not is_rank_zero():
         return RunStart(logs / "of_rank_0"), None  # until rank 0 broadcasts its own; never written to
     group, run = (given and Path(given) for given in (config.group, config.run))
@@ -47,7 +47,7 @@ def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, command: st
 
 def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yaml_text: str) -> list[Callback]:
     """Our callbacks for a fit."""
-    logs = Path(trainer.default_root_dir or "", LOGS)
+    logs = logs_folder(trainer.default_root_dir)
     saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
     return fit_callbacks(
         start,

@@ -91,7 +91,7 @@ def _fit(args: list[str]) -> int:
     for option, reason in CONFLICTS.items():
         if fit_option(args, option).lower() not in OFF:
             raise InputError(f"--{option} cannot be combined with --seeds: {reason}")
-    root = Path(fit_option(args, "trainer.default_root_dir"), folders.LOGS)
+    root = folders.logs_folder(fit_option(args, "trainer.default_root_dir"))
     resume = fit_option(args, "resume")
     _, recipe = pop_option(args, "--resume")
     shared = command_line(["fit", *(arg for arg in recipe if arg != "--debug")])

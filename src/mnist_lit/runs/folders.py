@@ -20,6 +20,11 @@ MAX_COUNT = 1 << 53  # of images, steps or epochs: beyond it, floats skip whole 
 BEST_CKPT, LAST_CKPT, PREVIOUS_CKPT = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
+def logs_folder(default_root_dir: str | Path | None) -> Path:
+    """The folder of the runs and groups of fits with this `trainer.default_root_dir`; "" or None is the default."""
+    return Path(default_root_dir or "", LOGS)
+
+
 def recorded_command(folder: Path) -> str:
     """The `mnist-lit` command that a run or a group began with; empty if it cannot be read."""
     path = folder / (GROUP_TXT if folder.joinpath(GROUP_TXT).exists() else CONFIG_YAML)
