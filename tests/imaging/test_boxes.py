@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits, page_hypotheses
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import center_digit, find_digit, page_hypotheses
 
 
 def sevens_in(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imaging.drawing import likeness, page, write_seven, write_zero
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits, page_hypotheses
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, page_hypotheses
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.open_picture import open_picture
 from mnist_lit.imaging.sheet import Sheet

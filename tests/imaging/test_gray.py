@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from imaging.drawing import SEVEN, likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, find_digit, find_digits
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import center_digit, find_digit
 from mnist_lit.imaging.gray import dark_on_light, even_light, ink_lightness, to_gray
 
 

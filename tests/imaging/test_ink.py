@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import likeness, page, write_seven, write_zero
-from mnist_lit.imaging.find_digits import MIN_PHOTO_SHARPNESS, center_digit, digit_hypotheses, find_digit, find_digits
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import MIN_PHOTO_SHARPNESS, center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.gray import PAGE
 from mnist_lit.imaging.ink import edge_sharpness, find_ink, follow_faint_strokes
 

@@ -5,8 +5,9 @@ import pytest
 from PIL import ImageDraw
 
 from imaging.drawing import page, write_seven
+from imaging.shapes_alone import find_digits
 from mnist_lit.imaging.components import Component
-from mnist_lit.imaging.find_digits import find_digits, page_hypotheses
+from mnist_lit.imaging.find_digits import page_hypotheses
 from mnist_lit.imaging.marks import find_blanks, find_commas
 from mnist_lit.imaging.segmentation import BLANK_COST, BLANK_PART_COST
 

@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from imaging.drawing import likeness, page, write_seven
+from imaging.shapes_alone import find_digits
 from mnist_lit.data.datasets import load_dataset
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses
 from mnist_lit.imaging.mnist_format import BOX_SIZE, IMAGE_SIZE, as_mnist_image, fit_to_box, rotate
 
 

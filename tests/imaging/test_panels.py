@@ -6,8 +6,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from imaging.drawing import likeness, page, write_seven
+from imaging.shapes_alone import find_digits
 from mnist_lit.imaging import find_digits as find_digits_module
-from mnist_lit.imaging.find_digits import find_digit, find_digits, page_hypotheses
+from mnist_lit.imaging.find_digits import find_digit, page_hypotheses
 from mnist_lit.imaging.panels import find_panels
 
 

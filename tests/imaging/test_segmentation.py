@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import page, write_seven
-from mnist_lit.imaging.find_digits import digit_hypotheses, find_digits, page_hypotheses
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import digit_hypotheses, page_hypotheses
 from mnist_lit.imaging.segmentation import MAX_CHOICES
 
 

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import SEVEN, likeness, page, table, write_seven
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.sheet import find_sheets
 
 CORNERS = ((60, 40), (560, 70), (540, 420), (40, 400))

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from imaging.drawing import page, table, write_seven
-from mnist_lit.imaging.find_digits import find_digits
+from imaging.shapes_alone import find_digits
 from mnist_lit.imaging.sheet import find_sheets
 
 PLACES = [(x, y) for y in (80, 180) for x in (60, 120, 180, 660, 720, 780)]  # of small sevens, with pairs between

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
-from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, find_digits
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.mnist_format import BOX_SIZE
 
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from imaging.drawing import page, write_seven
-from mnist_lit.imaging.find_digits import find_digits, page_hypotheses
+from imaging.shapes_alone import find_digits
+from mnist_lit.imaging.find_digits import page_hypotheses
 
 
 def large_and_small(small: int = 5) -> Image.Image:

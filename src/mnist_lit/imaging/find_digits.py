@@ -50,14 +50,6 @@ def find_digit(picture: Picture) -> FoundDigit | None:
     return next(iter(digit_hypotheses(picture).digits()), None)
 
 
-def find_digits(picture: Picture) -> list[FoundDigit]:
-    """Every digit of a number, a line or a table of numbers, line by line from the top, each line from the left."""
-    found: list[FoundDigit] = []
-    for hypotheses in page_hypotheses(picture):
-        found += hypotheses.digits(above=found[-1].line if found else 0)
-    return found
-
-
 def digit_hypotheses(picture: Picture) -> Hypotheses:
     """Hypotheses about the one digit of a picture."""
     first, *others = _on_sheets(picture, _digit_hypotheses)

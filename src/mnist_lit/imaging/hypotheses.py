@@ -102,9 +102,9 @@ class Hypotheses(NamedTuple):
         within = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
         return bool(cost < np.median(costs) and within.mean() >= 0.5)
 
-    def digits(self, above: int = 0) -> list[FoundDigit]:
+    def digits(self) -> list[FoundDigit]:
         """The digits by shape alone, without a network."""
-        return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose(above=above)]
+        return [self.found[one.digit]._replace(line=one.line, column=one.column) for one in self.choose()]
 
 
 def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[int]:
