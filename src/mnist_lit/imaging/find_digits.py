@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnist_lit.imaging.components import MAX_SPECK, Component, components, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
-from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
@@ -35,6 +35,11 @@ SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
 # Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
 MIN_SHADOW_SHARPNESS = 0.4  # the same, for what may well be the edge of a shadow
+MAX_SHADOW = (
+    55,
+    18,
+)  # greatest threshold, in gray levels, of the ink of a shadow; the second of one that nearly fills the picture
+MIN_NEARLY_FILLING = 0.75  # fraction of the width and the height that this one spans
 MIN_POLARITY = 0.4  # certainty that ink is dark or light, below which it may be light and shadow
 
 
@@ -117,21 +122,25 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
-    if found and _is_light(gray, certainty, hypotheses.digits()[0].box, reduced):
+    thresholds = [one.ink.threshold for one, _ in inks]
+    if found and _is_light(gray, certainty, thresholds, hypotheses.digits()[0].box, reduced):
         return Hypotheses([], [])
     return hypotheses
 
 
-# The edges of shadows are soft, and hardly tell whether ink is dark or light. Most reach the border of the picture, as
-# does a digit that is cut off; if that is blurred as well, the picture is a small one.
-def _is_light(gray: Gray, certainty: float, box: Box, picture: ReducedPicture) -> bool:
-    """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`."""
+# The edges of shadows are soft, and hardly tell whether ink is dark or light. Most reach the border of the picture, but
+# only faint ones fill it, as an enlarged digit does.
+def _is_light(gray: Gray, certainty: float, thresholds: Sequence[Strength], box: Box, picture: ReducedPicture) -> bool:
+    """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`; thresholds: those of all
+    ink that may be the digit's."""
     at_border = picture.border_distance(box) <= MAX_SHADOW_GAP * max(picture.size)
     is_photo = max(picture.scale) > 1
     if is_photo and _is_strip(box, picture):
         return True
     if certainty < MIN_POLARITY or (is_photo and at_border):
-        return _is_smooth(gray, MIN_SHADOW_SHARPNESS)
+        contrast = max(float(np.median(threshold)) for threshold in thresholds)
+        if contrast < MAX_SHADOW[_fills(box, picture, MIN_NEARLY_FILLING)]:
+            return _is_smooth(gray, MIN_SHADOW_SHARPNESS)
     return (certainty < MIN_CERTAINTY or at_border) and _is_smooth(gray, MIN_SHARPNESS)
 
 
@@ -141,10 +150,10 @@ def _is_strip(box: Box, picture: ReducedPicture) -> bool:
     return min(right / width, 1 - left / width, bottom / height, 1 - top / height) <= MAX_SHADOW_GAP
 
 
-def _fills(box: Box, picture: ReducedPicture) -> bool:
-    """Whether a box spans nearly all of the picture."""
+def _fills(box: Box, picture: ReducedPicture, least: float = MIN_FILLING) -> bool:
+    """Whether a box spans at least this fraction of the picture's width and height."""
     (width, height), (left, top, right, bottom) = picture.size, box
-    return right - left > MIN_FILLING * width and bottom - top > MIN_FILLING * height
+    return right - left > least * width and bottom - top > least * height
 
 
 def _is_smooth(gray: Gray, least: float) -> bool:
