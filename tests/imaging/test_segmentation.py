@@ -258,3 +258,10 @@ def test_large_digits_with_straight_strokes_are_not_lines_and_an_underline_is() 
     for left in (20, 98, 176, 254):
         ImageDraw.Draw(boxes).rectangle((left, 30, left + 40, 90), outline=20, width=7)
     assert len(find_digits(boxes)) == 4
+
+
+@pytest.mark.parametrize("down", [12, -25])
+def test_a_dash_alone_is_not_cut(down: int) -> None:
+    dash = page(336, 336)
+    ImageDraw.Draw(dash).line((110, 170, 220, 170 + down), 40, 18)
+    assert len(find_digits(dash)) == 1
