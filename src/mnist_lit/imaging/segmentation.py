@@ -46,7 +46,7 @@ MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # greatest distance of writing beside 
 # Of a component or a piece of it.
 MAX_BESIDE_OTHER = 0.8  # greatest vertical overlap of two strokes of a digit, as a fraction of the taller one's height
 MAX_STRAIGHT_STROKES = 2  # of a digit
-MAX_DASH_INK = 1.2  # greatest ink of a dash, as a fraction of its diagonal times the stroke width
+MAX_DASH = 1.5  # greatest thickness of a dash, as a multiple of its median
 MIN_LINE_INK = 0.8  # least fraction of an underline's ink in its straight line
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
@@ -261,14 +261,15 @@ def _split_at_faint_ink(component: Component, typical: float, strength: Strength
 def _cut_at_minima(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
     """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts lie at deep minima
     of the column sums: through a single stroke, or through two, as in a loop, in the middle of a piece that is still
-    wide. Returns the component itself if it is narrow, short, a single straight stroke or nowhere thin enough."""
+    wide. Returns the component itself if it is narrow, short, a dash or nowhere thin enough."""
     top, left, mask = component.top, component.left, component.mask
     wide = MIN_WIDE * max(typical, 0.7 * component.height)
-    is_dash = component.area <= MAX_DASH_INK * stroke * math.hypot(component.height, component.width)
-    if component.width < wide or component.height < MAX_FRAGMENT * typical or is_dash:
+    if component.width < wide or component.height < MAX_FRAGMENT * typical:
         return [(component, 0.0)]
     profile = cv2.blur(mask.sum(axis=0, dtype=np.float32)[None], (max(1, round(stroke)), 1))[0]
     strokes = strokes_across(mask.T)  # of each column
+    if (strokes == 1).all() and profile.max() <= MAX_DASH * np.median(profile):
+        return [(component, 0.0)]
     deepest = profile.argsort(kind="stable")
     margin = max(2, round(0.2 * component.height))
     cuts: dict[int, float] = {}
