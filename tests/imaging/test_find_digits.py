@@ -175,6 +175,14 @@ def test_empty_paper_in_a_light_that_falls_to_one_side_has_no_digit(shape: tuple
         assert find_digits(empty) == []
 
 
+def test_a_strip_of_table_along_the_border_hides_no_digit() -> None:
+    photo = page(1200, 1600)
+    ImageDraw.Draw(photo).polygon(((100, 0), (1100, 0), (1100, 25)), 30)
+    for left in (300, 500):
+        write_seven(photo, left, 700)
+    assert any(one.box[1] > 600 for one in digit_hypotheses(photo).found)
+
+
 @pytest.mark.parametrize("side", [560, 1500])
 def test_the_edge_of_a_shadow_on_empty_paper_is_not_a_digit(side: int) -> None:
     x, y = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side))
@@ -248,7 +256,7 @@ def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: p
     thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
     piece = FoundDigit((590, 962, 602, 976), np.zeros((28, 28), np.uint8))
     lines = [[Choice(0, 1, 0.0, 0)]]
-    on_page = Mock(lines=lines)
+    on_page = Mock(lines=lines, digits=[Mock()])
     on_page.drawn.return_value = Hypotheses(lines, [piece])
     monkeypatch.setattr("mnist_lit.imaging.find_digits._segmented_page", lambda _: on_page)
     found = digit_hypotheses(thick)

@@ -315,6 +315,17 @@ def test_nothing_around_an_empty_sheet_is_read() -> None:
     assert find_digits(picture) == []
 
 
+def test_a_colored_box_printed_on_a_page_is_not_an_empty_sheet() -> None:
+    picture = Image.new("RGB", (900, 1200), (235, 235, 235))
+    ImageDraw.Draw(picture).rectangle((40, 40, 860, 860), (90, 130, 180))
+    write_seven(picture, 150, 1000, zoom=0.6, pen=6)
+    grain = np.random.default_rng(0).normal(0, 1, (1200, 900, 3))
+    pixels = (np.asarray(picture) + grain).clip(0, 255).astype(np.uint8)
+    assert len(find_sheets(pixels)) == 1
+    assert find_digit(pixels)
+    assert len(find_digits(pixels)) == 1
+
+
 def test_the_inside_of_a_zero_that_fills_the_picture_is_not_an_empty_sheet() -> None:
     zero = page(400, 600, 240)
     ImageDraw.Draw(zero).rectangle((0, 0, 399, 599), outline=20, width=45)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mnist_lit.imaging.border import border
 from mnist_lit.imaging.components import MAX_SPECK, Component, components, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
@@ -18,7 +19,7 @@ from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
-from mnist_lit.imaging.sheet import find_sheets
+from mnist_lit.imaging.sheet import Sheet, find_sheets
 from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
 
@@ -29,7 +30,7 @@ MIN_TALLEST = 1.8  # least height of a digit among words, in heights of a letter
 MAX_BESIDE_SHARP = 6  # most digits of a page of which one may be sharp while all others are shadows
 MIN_FOCUS = 1.5  # least width of these others' edges, as a multiple of the sharp one's
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
-MIN_EMPTY = 0.5  # least area of empty sheets that are all of the page, as a fraction of the picture's
+MIN_EMPTY = 0.5  # least fraction of a picture that empty sheets cover if nothing else is written on
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
@@ -37,11 +38,9 @@ SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
 # Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
 MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
 MIN_SHADOW_SHARPNESS = 0.4  # the same, for what may well be the edge of a shadow
-MAX_SHADOW = (
-    55,
-    18,
-)  # greatest threshold, in gray levels, of the ink of a shadow; the second of one that nearly fills the picture
-MIN_NEARLY_FILLING = 0.75  # fraction of the width and the height that this one spans
+# Greatest thresholds of the ink of shadows, in gray levels; the second of one that spans nearly all of the picture.
+MAX_SHADOW, MAX_FILLING_SHADOW = 55, 18
+MIN_NEARLY_FILLING = 0.75  # fraction of the width and height that this one spans
 MIN_POLARITY = 0.4  # certainty that ink is dark or light, below which it may be light and shadow
 
 
@@ -86,13 +85,18 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
     if written:
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)
-    # What lies around a large empty sheet is not writing, unless the sheet is the inside of a zero.
-    area = sum(math.prod(sheet.pixels.shape[:2]) for sheet in sheets)
-    if area >= MIN_EMPTY * math.prod(reduced.pixels.shape[:2]) and not any(
-        _fills(digit.box, reduced) for digit in whole.digits()
-    ):
+    # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
+    if _covered(reduced.pixels, sheets) >= MIN_EMPTY and not any(_fills(one.box, reduced) for one in whole.digits()):
         return [Hypotheses([], [])]
     return [whole]
+
+
+def _covered(pixels: NDArray[np.uint8], sheets: Sequence[Sheet]) -> float:
+    """The fraction of a picture that sheets cover. Only those that are lighter than the border count: others may be
+    pictures or colored boxes that are printed on a page."""
+    around = np.median(border(pixels), axis=0).sum()
+    lighter = [sheet.pixels for sheet in sheets if np.median(sheet.pixels, axis=(0, 1)).sum() > around]
+    return sum(math.prod(part.shape[:2]) for part in lighter) / math.prod(pixels.shape[:2])
 
 
 def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
@@ -110,6 +114,8 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= least]
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
         drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
+    if max(reduced.scale) > 1:  # a line of squared paper or the edge of a table
+        drawn = [one for one in drawn if not _is_strip(one[2], reduced)]
     far = MAX_SHADOW_GAP * max(reduced.size)
     sharp = {
         number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.border_distance(box) > far
@@ -136,12 +142,10 @@ def _is_light(gray: Gray, certainty: float, thresholds: Sequence[Strength], box:
     """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`; thresholds: those of all
     ink that may be the digit's."""
     at_border = picture.border_distance(box) <= MAX_SHADOW_GAP * max(picture.size)
-    is_photo = max(picture.scale) > 1
-    if is_photo and _is_strip(box, picture):
-        return True
-    if certainty < MIN_POLARITY or (is_photo and at_border):
-        contrast = max(float(np.median(threshold)) for threshold in thresholds)
-        if contrast < MAX_SHADOW[_fills(box, picture, MIN_NEARLY_FILLING)]:
+    fills = _fills(box, picture, MIN_NEARLY_FILLING)
+    if certainty < MIN_POLARITY or (at_border and not fills and max(picture.scale) > 1):
+        threshold = max(float(np.median(each)) for each in thresholds)
+        if threshold < (MAX_FILLING_SHADOW if fills else MAX_SHADOW):
             return _is_smooth(gray, MIN_SHADOW_SHARPNESS)
     return (certainty < MIN_CERTAINTY or at_border) and _is_smooth(gray, MIN_SHARPNESS)
 

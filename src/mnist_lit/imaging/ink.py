@@ -108,7 +108,8 @@ def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
         again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
         if not again or (outside.any() and not _has_writing(again.mask, search.min_size)):
             break
-        removed.append((outside, ink.paper))
+        if outside.any():
+            removed.append((outside, ink.paper))
         sigma, size = stroke / 6, finer
         gray, ink = cleared, again._replace(scale=scale)
     return ink
