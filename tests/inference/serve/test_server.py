@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,13 +15,18 @@ from inference.serve.clients import PNG, POST, picture, read_until_closed
 from mnist_lit.inference.reader import DigitReader
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from inference.serve.conftest import ServerProcess, ServerThread
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
+from mnist_lit.inference.serve.answers import answer  # noqa: E402
 from mnist_lit.inference.serve.app import create_app  # noqa: E402
+from mnist_lit.inference.serve.bodies import read_body  # noqa: E402
 from mnist_lit.inference.serve.guard import HEADERS  # noqa: E402
+from mnist_lit.inference.serve.limits import Limits  # noqa: E402
 from mnist_lit.inference.serve.server import Server  # noqa: E402
 
 ServeInThread = Callable[..., "ServerThread"]
@@ -42,6 +48,70 @@ def test_slow_clients_delay_nobody_and_are_disconnected(
         pass  # this one disconnects
     server.stop()
     assert capsys.readouterr().err == ""
+
+
+class BusyThreads:
+    """Readings that wait until they may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.arrived, self.may_go_on = threading.Semaphore(0), threading.Event()
+        self.read: list[int] = []  # the pictures' sizes
+
+        async def wait_for_body(request: "Request") -> tuple[bytes, bool]:
+            body = await read_body(request)
+            self.arrived.release()
+            return body
+
+        def wait_for_permission(reader: Any, propose: Any, data: bytes, **options: bool) -> Any:
+            self.read.append(len(data))
+            self.may_go_on.wait(30)
+            return answer(reader, propose, data, **options)
+
+        monkeypatch.setattr("mnist_lit.inference.serve.app.read_body", wait_for_body)
+        monkeypatch.setattr("mnist_lit.inference.serve.app.answer", wait_for_permission)
+
+
+def test_a_picture_whose_client_has_left_is_not_read(
+    serve_in_thread: ServeInThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, busy = serve_in_thread(60), BusyThreads(monkeypatch)
+    small, large = picture(140), bytes(1 << 20)
+
+    def post(body: bytes) -> socket.socket:
+        connection = server.connect(f"{POST}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n")
+        connection.sendall(body)
+        assert busy.arrived.acquire(timeout=30)
+        return connection
+
+    both_threads = [post(small), post(small)]
+    post(large).close()
+    httpx.get(server.address + "health")  # when this is answered, the server has noticed
+    last = post(small)
+    busy.may_go_on.set()
+    for connection in (*both_threads, last):
+        assert read_until_closed(connection).startswith(b"HTTP/1.1 200")
+    assert busy.read == 3 * [len(small)]
+    metrics = httpx.get(server.address + "metrics").text
+    assert 'mnist_lit_requests_total{route="/predict",status="400"} 1.0' in metrics
+
+
+def test_pictures_that_arrive_at_once_wait_in_a_line_of_limited_length(
+    reader: DigitReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, transport = (
+        BusyThreads(monkeypatch),
+        httpx.ASGITransport(create_app(reader, limits=Limits(threads=1, waiting=2))),
+    )
+
+    async def post_all() -> list[int]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            posts = [client.post("/predict", content=picture(140), headers=PNG) for _ in range(6)]
+            first, *others = [asyncio.create_task(post) for post in posts]
+            await asyncio.wait(others[2:], timeout=30)
+            busy.may_go_on.set()
+            return [(await post).status_code for post in (first, *others)]
+
+    assert asyncio.run(post_all()) == [200, 200, 200, 503, 503, 503]
 
 
 def test_a_client_that_reads_nothing_of_its_response_is_disconnected(

@@ -47,10 +47,16 @@ def create_app(
     if origins:  # around the guard, so that those pages can read its refusals, too
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"))
 
-    async def in_thread(call: Callable[[], T]) -> T:
+    async def in_thread(request: Request, call: Callable[[], T]) -> T:
+        # uvicorn 0.54.0 stops reading a connection when it holds 64 KiB of a body, and then misses that the client
+        # leaves. This question makes it read on.
+        await request.is_disconnected()
         if threads.statistics().tasks_waiting >= limits.waiting:
             raise HTTPException(503, "too many pictures at once; try again", {"retry-after": "1"})
-        return await to_thread.run_sync(call, limiter=threads)
+        async with threads:
+            if await request.is_disconnected():  # the page gives up a reading with each new stroke
+                raise HTTPException(400, "the client disconnected")
+            return await to_thread.run_sync(call, limiter=CapacityLimiter(1))  # its own: `threads` limits already
 
     @app.post("/predict", response_model=Answer, responses=PROBLEMS, openapi_extra=BODY)
     async def predict(request: Request, many: bool = False) -> Response:  # noqa: FBT001, FBT002  # a query parameter
@@ -60,7 +66,7 @@ def create_app(
         data, is_json = await read_body(request)
         if many and is_json:
             raise HTTPException(422, "28×28 pixels are one digit; send a picture to read many")
-        result = await in_thread(lambda: answer(reader, processes.propose, data, many=many, is_json=is_json))
+        result = await in_thread(request, lambda: answer(reader, processes.propose, data, many=many, is_json=is_json))
         for reading in result.readings:
             metrics.readings.labels(reading.status).inc()
         return Response(result.model_dump_json(), media_type=JSON)  # validated already
@@ -76,7 +82,7 @@ def create_app(
         data, is_json = await read_body(request)
         if not is_json:
             raise HTTPException(415, f"expected {JSON}, got a picture")
-        result = await in_thread(lambda: convolutions.respond(parse_pixels(data)))
+        result = await in_thread(request, lambda: convolutions.respond(parse_pixels(data)))
         return Response(result.model_dump_json(), media_type=JSON)
 
     @app.head("/health", include_in_schema=False)  # for monitoring tools
