@@ -114,6 +114,7 @@ def test_the_reference_names_every_status_that_the_server_sends() -> None:
     assert first_cells(section("Errors")) == sent
 
 
-def test_monitors_may_ask_for_the_head_of_health(ask: Callable[..., "Response"]) -> None:
-    head = ask("HEAD", "/health")
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/docs", "/openapi.json", "/"])
+def test_monitors_may_ask_for_the_head_of_what_can_be_got(ask: Callable[..., "Response"], path: str) -> None:
+    head = ask("HEAD", path)
     assert (head.status_code, head.content) == (200, b"")

@@ -93,11 +93,13 @@ def create_app(
             model=reader.name, labels=list(reader.labels), threshold=reader.threshold, layers=convolutions.names
         )
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def prometheus() -> Response:
         """Counts and durations for Prometheus."""
         return Response(generate_latest(metrics), headers={"content-type": CONTENT_TYPE})
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
         return FileResponse(PAGE_FOLDER / "docs.html")
