@@ -203,19 +203,91 @@ def test_a_number_read_as_one_digit_tells_how_to_read_it(visit: Callable[..., Vi
     api.expect(visitor.words).to_contain_text("sure. 2 digits found: choose “All digits” to read them")
 
 
-def test_a_picture_that_the_browser_cannot_show_is_read(visit: Callable[..., Visitor]) -> None:
-    pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra is not installed")
-    image = Image.new("RGB", (300, 300), "white")
-    ImageDraw.Draw(image).line([(160, 60), (145, 240)], "navy", 16)
+def picture(number: str, format: str = "PNG", scale: int = 1) -> bytes:
+    """A number of one or two digits as a file."""
+    image = Image.new("RGB", (600 * scale, 300 * scale), "white")
+    pen = ImageDraw.Draw(image)
+    for place, digit in enumerate(number):
+        for stroke in DIGITS[digit]:
+            points = [(scale * (120 + 220 * place + 170 * x), scale * (60 + 170 * y)) for x, y in stroke]
+            pen.line(points, "navy", 16 * scale, joint="curve")
     file = io.BytesIO()
-    pillow_heif.from_pillow(image).save(file)
+    image.save(file, format)
+    return file.getvalue()
+
+
+def choose(visitor: Visitor, name: str, content: bytes) -> None:
+    """Choose a file with the button."""
+    visitor.page.set_input_files("#file", {"name": name, "mimeType": "", "buffer": content})
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.HEIC", "HEIF"), ("a.tif", "TIFF"), ("a.jp2", "JPEG2000"), ("a.pgm", "PPM")]
+)
+def test_a_picture_that_the_browser_cannot_show_is_read(visit: Callable[..., Visitor], name: str, format: str) -> None:
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif", reason="the heic extra is not installed").register_heif_opener()
     visitor = visit()
-    visitor.page.set_input_files("#file", {"name": "a.HEIC", "mimeType": "", "buffer": file.getvalue()})
-    visitor.reads("1")
-    api.expect(visitor.page.locator("#hint")).to_have_text("This browser cannot show a.HEIC; the server reads it.")
+    choose(visitor, name, picture("7", format))
+    visitor.reads("7")
+    api.expect(visitor.page.locator("#hint")).to_have_text(f"This browser cannot show {name}.")
     api.expect(visitor.page.locator(".box")).to_have_count(0)
     visitor.page.click("#clear")
     api.expect(visitor.page.locator("#hint")).to_contain_text("drop or paste a picture")
+
+
+def test_a_chosen_file_may_be_deleted(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(picture("7"))
+    visitor = visit()
+    visitor.page.set_input_files("#file", file)
+    visitor.reads("7")
+    file.unlink()
+    with visitor.page.expect_response("**/predict?many=false"):
+        visitor.page.get_by_label("One digit").check()
+    visitor.reads("7")
+
+
+def test_the_last_of_two_chosen_pictures_is_shown_even_if_the_first_takes_longer(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.evaluate("""() => {
+        const original = createImageBitmap;
+        window.createImageBitmap = async (...args) => {
+            window.createImageBitmap = original;
+            await new Promise((done) => (window.goOn = done));
+            window.decoded = await original(...args);
+            return window.decoded;
+        };
+    }""")
+    choose(visitor, "slow.png", picture("3"))
+    visitor.page.wait_for_function("() => window.goOn")
+    choose(visitor, "fast.png", picture("7"))
+    visitor.reads("7")
+    visitor.page.evaluate("goOn()")
+    visitor.page.wait_for_function("() => window.decoded")
+    with visitor.page.expect_response("**/predict?many=false"):
+        visitor.page.get_by_label("One digit").check()  # reads what is on the pad
+    visitor.reads("7")
+
+
+def test_a_large_picture_is_kept_small_and_boxed_in_place(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.evaluate("""() => {
+        const original = createImageBitmap;
+        window.bitmaps = [];
+        window.createImageBitmap = async (...args) => {
+            window.bitmaps.push(await original(...args));
+            return window.bitmaps.at(-1);
+        };
+    }""")
+    choose(visitor, "a.png", picture("47", scale=5))
+    visitor.reads("47")
+    sizes = visitor.page.evaluate("bitmaps.map(({ width, height }) => [width, height])")
+    assert [size for size in sizes if size != [0, 0]] == [[1600, 800]]  # a closed one has no size
+    box, pad = visitor.page.locator(".box").first.bounding_box(), visitor.pad()
+    assert box
+    assert abs((box["x"] - pad["x"]) / pad["width"] - 120 / 600) < 0.03
+    assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
 
 
 def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None:
@@ -255,15 +327,8 @@ def test_everything_is_labeled_and_reachable_by_keyboard(visit: Callable[..., Vi
 
 
 def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visit: Callable[..., Visitor]) -> None:
-    image = Image.new("RGB", (600, 300), "white")
-    pen = ImageDraw.Draw(image)
-    for place, digit in enumerate("47"):
-        for stroke in DIGITS[digit]:
-            pen.line([(120 + 220 * place + 170 * x, 60 + 170 * y) for x, y in stroke], "navy", 16, joint="curve")
-    file = io.BytesIO()
-    image.save(file, "JPEG")
-    visitor = visit()
-    visitor.page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()})
+    file, visitor = picture("47", "JPEG"), visit()
+    choose(visitor, "a.jpg", file)
     visitor.reads("47")
     box, pad = visitor.page.locator(".box").first.bounding_box(), visitor.page.locator("#pad").bounding_box()
     assert box
@@ -271,20 +336,39 @@ def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visi
     assert abs((box["x"] - pad["x"]) / pad["width"] - 120 / 600) < 0.03
     assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
     visitor.page.click("#clear")
-    give = """([kind, bytes]) => {
+    give = """([kind, bytes, count]) => {
         const given = new DataTransfer();
-        given.items.add(new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" }));
+        const file = new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" });
+        for (let i = 0; i < count; i++) given.items.add(file);
         const options = { bubbles: true, dataTransfer: given, clipboardData: given };
         const event = kind === "drop" ? new DragEvent(kind, options) : new ClipboardEvent(kind, options);
         document.body.dispatchEvent(event);
     }"""
-    for kind in ("drop", "paste"):
-        visitor.page.evaluate(give, [kind, list(file.getvalue())])
-        visitor.reads("47")
-    visitor.page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    for kind, count, note in [
+        ("drop", 1, ""),
+        ("paste", 1, ""),
+        ("drop", 20, "Only the first of 20 files was taken. "),
+    ]:
+        visitor.page.evaluate(give, [kind, list(file), count])
+        api.expect(visitor.words).to_have_text(f"{note}2 digits: 47")
+        visitor.page.click("#clear")
+    choose(visitor, "a.txt", b"no picture")
     api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is not a picture")
     visitor.reads("–")
     api.expect(visitor.page.locator("#clear")).to_be_disabled()
+
+
+@pytest.mark.parametrize(("dragged", "marked"), [("new File([''], 'a.png')", True), ("'text', 'text/plain'", False)])
+def test_the_pad_is_marked_as_a_target_for_files_only(
+    visit: Callable[..., Visitor], dragged: str, *, marked: bool
+) -> None:
+    page = visit().page
+    page.evaluate(f"""() => {{
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add({dragged});
+        document.body.dispatchEvent(new DragEvent("dragover", {{ bubbles: true, dataTransfer }}));
+    }}""")
+    assert page.locator("#pad.dropping").count() == marked
 
 
 def test_a_scribble_is_not_a_digit(visit: Callable[..., Visitor]) -> None:

@@ -8,7 +8,8 @@ const SENT = 336; // side of the drawing sent to the server, in pixels
 const PATIENCE = 300; // milliseconds before a note that the page is waiting replaces the last reading
 const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const RETRY = 3000; // milliseconds before an unreachable server is tried again
-const HEIC = /\.(heic|heif|hif)$/i; // the server reads these pictures, but few browsers can show them
+const UNSEEN = /\.(hei[cf]|hif|tiff?|jp[2cfx]|j2[ck]|p[bgnp]m|tga|pcx)$/i; // read by the server, shown by few browsers
+const SHOWN = 1600; // longest side of a picture on the pad, in its pixels
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 
 const NOTHING = $("words").textContent;
@@ -23,6 +24,7 @@ let chosen = 0; // index of the one that the bars show
 let asking = null; // AbortController of the request in progress
 let begun = 0; // when that request began, in milliseconds
 let retry = 0;
+let taken = 0; // number of pictures chosen so far
 let digits = true; // false if the model has other classes than the digits
 
 const now = () => states.at(-1);
@@ -34,7 +36,9 @@ const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "0 %" : `${(100 *
 function draw(context, side, ink) {
   const { strokes, picture } = now();
   if (picture?.bitmap) {
-    const { left, top, width, height } = fitted(picture.bitmap);
+    const { left, top, width, height } = fitted(picture);
+    context.fillStyle = "#808080"; // both black and white ink on a transparent picture can be seen on it
+    context.fillRect(left * side, top * side, width * side, height * side);
     context.drawImage(picture.bitmap, left * side, top * side, width * side, height * side);
   }
   context.lineCap = context.lineJoin = "round";
@@ -68,7 +72,7 @@ function show() {
   const { strokes, picture } = now();
   const hidden = picture && !picture.bitmap;
   $("pad").classList.toggle("drawn", Boolean(stroke || strokes.length || picture?.bitmap));
-  $("hint").replaceChildren(...(hidden ? [`This browser cannot show ${picture.file.name}; the server reads it.`] : invitation));
+  $("hint").replaceChildren(...(hidden ? [`This browser cannot show ${picture.file.name}.`] : invitation));
   $("clear").disabled = !(stroke || strokes.length || picture);
   $("undo").disabled = states.length < 2;
 }
@@ -143,25 +147,44 @@ function exampleButton({ name, strokes }) {
   return button;
 }
 
-async function take(file) {
-  const bitmap = await createImageBitmap(file).catch(() => null);
-  if (bitmap || HEIC.test(file.name)) replace({ strokes: [], picture: { file, bitmap } });
+async function take(files) {
+  const turn = ++taken;
+  const [original, count] = [files[0], files.length];
+  const bytes = await original.arrayBuffer().catch(() => "");
+  const { name, type } = original;
+  const file = new File([bytes], name, { type }); // a copy, as the original may change or go before it is read again
+  const shown = await preview(file);
+  if (turn !== taken) return; // another one was chosen meanwhile
+  if (shown || (bytes && UNSEEN.test(name))) replace({ strokes: [], picture: { file, count, ...shown } });
   else {
     clear(); // the error is about another picture
-    complain(`${file.name || "This file"} is not a picture that this browser can show.`);
+    complain(`${name || "This file"} is not a picture that this browser can show.`);
   }
 }
 
+// The undo history keeps every bitmap, and that of a large photo takes 250 MB. So it is made smaller.
+async function preview(file) {
+  const full = await createImageBitmap(file).catch(() => null);
+  if (!full) return null;
+  const { width, height } = full;
+  const scale = Math.min(1, SHOWN / Math.max(width, height));
+  const [resizeWidth, resizeHeight] = [Math.ceil(scale * width), Math.ceil(scale * height)];
+  const bitmap = await createImageBitmap(full, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+  full.close();
+  return { bitmap, width, height };
+}
+
 $("file").addEventListener("change", (event) => {
-  if (event.target.files.length) take(event.target.files[0]);
+  if (event.target.files.length) take(event.target.files);
   event.target.value = ""; // so that the same file can be chosen again
 });
 addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) take(event.clipboardData.files[0]);
+  if (event.clipboardData.files.length) take(event.clipboardData.files);
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  $("pad").classList.add("dropping");
+  if (event.dataTransfer.types.includes("Files")) $("pad").classList.add("dropping");
+  else event.dataTransfer.dropEffect = "none"; // text or a link
 });
 addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) $("pad").classList.remove("dropping");
@@ -169,7 +192,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   $("pad").classList.remove("dropping");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
 });
 
 // Reading
@@ -247,7 +270,8 @@ function renderReadings() {
   $("number").textContent = nothing ? "–" : numbers.join("\n");
   $("number").style.setProperty("--digits", Math.max(...numbers.map((number) => number.length), 1));
   $("number").style.setProperty("--lines", lines.length || 1);
-  $("words").textContent = words(several, numbers, reading, strokes.length || picture);
+  const others = picture?.count > 1 ? `Only the first of ${picture.count} files was taken. ` : "";
+  $("words").textContent = others + words(several, numbers, reading, strokes.length || picture);
   $("seen").hidden = nothing;
   if (!nothing) $("seen").src = reading.image;
   paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${numbers.join(", ") || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
@@ -354,7 +378,7 @@ function renderModel(name, threshold) {
 function renderBoxes(visible) {
   const { picture } = now();
   if (picture && !picture.bitmap) visible = false;
-  const [width, height] = picture?.bitmap ? [picture.bitmap.width, picture.bitmap.height] : [SENT, SENT];
+  const [width, height] = picture?.bitmap ? [picture.width, picture.height] : [SENT, SENT];
   const longer = Math.max(width, height);
   const place = fitted({ width, height });
   $("boxes").replaceChildren(
