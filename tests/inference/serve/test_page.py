@@ -123,7 +123,7 @@ def visit(browser: "Browser", server: str) -> Iterator[Callable[..., Visitor]]:
     for context in contexts:
         context.close()
     assert not [url for url in requested if not url.startswith((server, "data:"))]
-    expected = ("ERR_INTERNET_DISCONNECTED", "status of 500")
+    expected = ("ERR_INTERNET_DISCONNECTED", "ERR_CONNECTION_REFUSED", "status of 500", "status of 503")
     assert not [text for text in console if not any(part in text for part in expected)]
 
 
@@ -356,6 +356,8 @@ def test_a_picture_can_be_chosen_dropped_or_pasted_and_its_digits_are_boxed(visi
     api.expect(visitor.page.get_by_role("alert")).to_contain_text("a.txt is not a picture")
     visitor.reads("–")
     api.expect(visitor.page.locator("#clear")).to_be_disabled()
+    visitor.page.keyboard.press("Escape")
+    api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.parametrize(("dragged", "marked"), [("new File([''], 'a.png')", True), ("'text', 'text/plain'", False)])
@@ -481,6 +483,57 @@ def test_an_offline_drawing_is_kept_and_read_once_the_server_is_back(visit: Call
     visitor.page.context.set_offline(False)
     visitor.reads("7")
     api.expect(visitor.page.locator("#trouble")).to_be_hidden()
+
+
+def test_a_drawing_is_read_once_a_busy_server_has_time(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.route("**/predict*", lambda route: route.fulfill(status=503, json={"detail": "busy"}), times=1)
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("The server is busy.")
+    visitor.reads("7")
+    api.expect(visitor.page.locator("#trouble")).to_be_hidden()
+
+
+def test_a_drawing_is_sent_again_if_the_server_does_not_answer(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.clock.install()
+    visitor.page.route("**/predict*", lambda route: None, times=1)
+    with visitor.page.expect_request("**/predict*"):
+        visitor.draw("7")
+    visitor.page.clock.run_for(30_000)
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+    visitor.page.clock.run_for(3_000)
+    visitor.reads("7")
+
+
+def test_an_unreachable_server_is_announced_once(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.clock.install()
+    visitor.page.route("**/predict*", lambda route: route.abort("connectionrefused"))
+    visitor.draw("7")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+    visitor.page.evaluate("""() => {
+        window.changes = 0;
+        const watch = new MutationObserver((all) => (window.changes += all.length));
+        for (const element of document.querySelectorAll("#trouble, #words"))
+            watch.observe(element, { attributes: true, childList: true });
+    }""")
+    for _ in range(3):
+        with visitor.page.expect_event("requestfailed"):
+            visitor.page.clock.run_for(3_000)
+    assert visitor.page.evaluate("changes") == 0
+
+
+def test_the_page_starts_once_the_server_can_be_reached(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.route("**/health", lambda route: route.abort("connectionrefused"), times=1)
+    visitor.page.reload()
+    api.expect(visitor.page.get_by_role("alert")).to_have_text(
+        "The server cannot be reached yet. This page keeps trying."
+    )
+    api.expect(visitor.page.locator("#model")).to_contain_text("pretrained")
+    api.expect(visitor.page.get_by_role("switch")).to_be_visible()
+    api.expect(visitor.page.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_server_error_is_shown_and_not_retried(visit: Callable[..., Visitor]) -> None:

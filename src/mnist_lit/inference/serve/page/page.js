@@ -7,10 +7,13 @@ const PEN = 0.055; // stroke width
 const SENT = 336; // side of the drawing sent to the server, in pixels
 const PATIENCE = 300; // milliseconds before a note that the page is waiting replaces the last reading
 const PAUSE = 150; // milliseconds between two readings of a stroke in progress
-const RETRY = 3000; // milliseconds before an unreachable server is tried again
+const TIMEOUT = 30_000; // milliseconds before a server that does not answer counts as unreachable
+const RETRY = 3000; // milliseconds before an unreachable or busy server is tried again
 const UNSEEN = /\.(hei[cf]|hif|tiff?|jp[2cfx]|j2[ck]|p[bgnp]m|tga|pcx)$/i; // read by the server, shown by few browsers
 const SHOWN = 1600; // longest side of a picture on the pad, in its pixels
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
+const BUSY = "The server is busy. Your drawing is kept and will be read as soon as possible.";
+const NOT_READY = "The server cannot be reached yet. This page keeps trying.";
 
 const NOTHING = $("words").textContent;
 const paper = $("paper");
@@ -99,6 +102,7 @@ function undo() {
 
 function clear() {
   if (now() !== EMPTY) replace(EMPTY);
+  else complain("");
 }
 
 function point(event) {
@@ -214,29 +218,37 @@ function stop() {
   clearTimeout(retry);
 }
 
-async function read() {
+// again: nothing has changed, so what the page says remains until there is an answer.
+async function read(again = false) {
   stop();
   if (!stroke && !now().strokes.length && !now().picture) return setReadings([]);
   begun = performance.now();
-  const { signal } = (asking = new AbortController());
-  const waiting = setTimeout(forget, PATIENCE, "Reading…");
+  const request = (asking = new AbortController());
+  const { signal } = request;
+  const waiting = again ? 0 : setTimeout(forget, PATIENCE, "Reading…");
+  const late = setTimeout(() => request.abort(), TIMEOUT);
   const body = new FormData();
   body.append("file", await sent());
   const answer = await fetch(`predict?many=${$("many").checked}`, { method: "POST", body, signal }).catch(() => null);
   const result = await answer?.json().catch(() => null); // null if it is not JSON
   clearTimeout(waiting);
-  if (signal.aborted) return;
+  clearTimeout(late);
+  if (request !== asking) return;
   asking = null;
-  if (!answer) {
-    setReadings([], OUT_OF_REACH);
-    retry = setTimeout(read, RETRY);
-  } else if (answer.ok && result) setReadings(result.readings);
-  else setReadings([], `The server answered: ${result?.detail ?? `${answer.status} ${answer.statusText}`}`);
+  const wait = !answer || signal.aborted ? OUT_OF_REACH : [502, 503, 504].includes(answer.status) ? BUSY : "";
+  if (wait) retry = setTimeout(read, RETRY, true);
+  if (!wait && answer.ok && result) setReadings(result.readings);
+  else setReadings([], wait || `The server answered: ${result?.detail ?? `${answer.status} ${answer.statusText}`}`);
 }
 
 function complain(trouble) {
-  $("trouble").textContent = trouble;
+  say("trouble", trouble);
   $("trouble").hidden = !trouble;
+}
+
+// A screen reader speaks these texts whenever they are set, even to what they are.
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
 }
 
 function setReadings(found, trouble = "") {
@@ -249,7 +261,7 @@ function setReadings(found, trouble = "") {
 // Show no reading until the next answer.
 function forget(note = "") {
   setReadings([]);
-  $("words").textContent = note;
+  say("words", note);
 }
 
 function isUnderPen({ box: [left, top, right, bottom] }) {
@@ -271,7 +283,7 @@ function renderReadings() {
   $("number").style.setProperty("--digits", Math.max(...numbers.map((number) => number.length), 1));
   $("number").style.setProperty("--lines", lines.length || 1);
   const others = picture?.count > 1 ? `Only the first of ${picture.count} files was taken. ` : "";
-  $("words").textContent = others + words(several, numbers, reading, strokes.length || picture);
+  say("words", others + words(several, numbers, reading, strokes.length || picture));
   $("seen").hidden = nothing;
   if (!nothing) $("seen").src = reading.image;
   paper.ariaLabel = `Drawing area, ${strokes.length || picture ? `read as ${numbers.join(", ") || "nothing"}` : "empty"}. Draw with mouse, finger or pen, or choose a picture.`;
@@ -407,7 +419,7 @@ for (const mode of ["one", "many"]) {
 }
 $("examples").append(...EXAMPLES.map(exampleButton));
 if (/^(Mac|iP)/.test(navigator.platform)) for (const key of document.querySelectorAll("kbd")) key.textContent = key.textContent.replace("Ctrl+", "⌘");
-addEventListener("online", read);
+addEventListener("online", () => read(true));
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") undo();
   else if (["Escape", "Delete"].includes(event.key)) clear();
@@ -418,18 +430,22 @@ new ResizeObserver(show).observe(paper);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 
 async function begin() {
-  setBars([..."0123456789"]);
-  setReadings([]);
-  try {
-    const { model, labels, threshold, layers } = await (await fetch("health")).json();
-    digits = labels.every((label) => /^[0-9]$/.test(label));
-    renderModel(model, threshold);
-    setBars(labels);
-    if (!digits) renderClassNames(labels);
-    if (layers.length) offerLayers(renderReadings);
-  } catch {
-    complain(OUT_OF_REACH);
+  const answer = await fetch("health", { signal: AbortSignal.timeout(TIMEOUT) }).catch(() => null);
+  const health = answer?.ok && (await answer.json().catch(() => null));
+  if (!health) {
+    if (now() === EMPTY) complain(NOT_READY);
+    return setTimeout(begin, RETRY);
   }
+  const { model, labels, threshold, layers } = health;
+  if ($("trouble").textContent === NOT_READY) complain("");
+  digits = labels.every((label) => /^[0-9]$/.test(label));
+  renderModel(model, threshold);
+  setBars(labels);
+  if (!digits) renderClassNames(labels);
+  if (readings.length) renderReadings(); // of what was drawn meanwhile
+  if (layers.length) offerLayers(renderReadings);
 }
 
+setBars([..."0123456789"]);
+setReadings([]);
 begin();
