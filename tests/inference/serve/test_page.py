@@ -307,6 +307,55 @@ def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None
     api.expect(visitor.page.locator("#undo")).to_be_disabled()
 
 
+def test_undo_and_clear_take_back_a_stroke_in_progress(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    choose(visitor, "a.png", picture("47"))
+    visitor.reads("47")
+    pad = visitor.pad()
+
+    def press_during_a_stroke(key: str) -> None:
+        visitor.page.mouse.move(pad["x"] + 50, pad["y"] + 50)
+        visitor.page.mouse.down()
+        visitor.page.mouse.move(pad["x"] + 60, pad["y"] + 150)
+        visitor.page.keyboard.press(key)
+        visitor.page.mouse.move(pad["x"] + 70, pad["y"] + 250)
+        visitor.page.mouse.up()
+
+    press_during_a_stroke("Control+z")  # the stroke has replaced the picture
+    visitor.reads("47")
+    visitor.draw("7")
+    visitor.reads("7")
+    press_during_a_stroke("Control+z")
+    visitor.reads("7")
+    press_during_a_stroke("Escape")
+    visitor.reads("–")
+    for number in ("7", "47", "–"):
+        visitor.page.click("#undo")
+        visitor.reads(number)
+
+
+@pytest.mark.parametrize("key", ["Escape", "Delete", "Backspace"])
+def test_keys_clear_and_undo_on_any_keyboard(visit: Callable[..., Visitor], key: str) -> None:
+    visitor = visit()
+    visitor.draw("7")
+    visitor.reads("7")
+    visitor.page.keyboard.press(key)
+    visitor.reads("–")
+    visitor.page.evaluate('dispatchEvent(new KeyboardEvent("keydown", { key: "я", code: "KeyZ", ctrlKey: true }))')
+    visitor.reads("7")
+    visitor.page.evaluate('dispatchEvent(new KeyboardEvent("keydown", { key: "y", code: "KeyZ", ctrlKey: true }))')
+    visitor.reads("7")  # this was Ctrl+Y on a German keyboard
+
+
+def test_the_focus_moves_on_from_a_button_that_is_disabled(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.draw("7")
+    visitor.page.locator("#clear").focus()
+    for focused in ("undo", "undo", "file"):
+        visitor.page.keyboard.press("Enter")
+        assert visitor.page.evaluate("document.activeElement.id") == focused
+
+
 def test_everything_is_labeled_and_reachable_by_keyboard(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.draw("7")

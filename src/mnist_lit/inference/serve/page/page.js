@@ -30,7 +30,7 @@ let retry = 0;
 let taken = 0; // number of pictures chosen so far
 let digits = true; // false if the model has other classes than the digits
 
-const now = () => states.at(-1);
+const now = () => (stroke && states.at(-1).picture ? EMPTY : states.at(-1)); // a stroke replaces a picture
 const rejected = (reading) => reading.status !== "ok";
 const percent = (p) => (p > 0.9995 ? "> 99.9 %" : p < 0.0005 ? "0 %" : `${(100 * p).toFixed(1)} %`);
 
@@ -76,8 +76,10 @@ function show() {
   const hidden = picture && !picture.bitmap;
   $("pad").classList.toggle("drawn", Boolean(stroke || strokes.length || picture?.bitmap));
   $("hint").replaceChildren(...(hidden ? [`This browser cannot show ${picture.file.name}.`] : invitation));
+  const focused = document.activeElement;
   $("clear").disabled = !(stroke || strokes.length || picture);
   $("undo").disabled = states.length < 2;
+  if (focused?.disabled) $($("undo").disabled ? "file" : "undo").focus(); // or the keyboard's place on the page is lost
 }
 
 function add(state) {
@@ -93,14 +95,16 @@ function replace(state) {
 }
 
 function undo() {
-  if (states.length < 2) return;
-  states.pop();
+  if (stroke) stroke = null; // the one in progress
+  else if (states.length > 1) states.pop();
+  else return;
   forget();
   show();
   read();
 }
 
 function clear() {
+  if (stroke) undo();
   if (now() !== EMPTY) replace(EMPTY);
   else complain("");
 }
@@ -114,10 +118,7 @@ paper.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button !== 0) return;
   paper.setPointerCapture(event.pointerId);
   stop(); // the drawing is about to change
-  if (now().picture) {
-    states.push(EMPTY);
-    forget();
-  }
+  if (now().picture) forget();
   stroke = [point(event)];
   show();
 });
@@ -421,8 +422,10 @@ $("examples").append(...EXAMPLES.map(exampleButton));
 if (/^(Mac|iP)/.test(navigator.platform)) for (const key of document.querySelectorAll("kbd")) key.textContent = key.textContent.replace("Ctrl+", "⌘");
 addEventListener("online", () => read(true));
 addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z") undo();
-  else if (["Escape", "Delete"].includes(event.key)) clear();
+  const { key, code } = event;
+  const z = key.toLowerCase() === "z" || (code === "KeyZ" && !/^[a-z]$/i.test(key)); // also on a Cyrillic keyboard
+  if (z && (event.ctrlKey || event.metaKey) && !event.shiftKey) undo();
+  else if (["Escape", "Delete", "Backspace"].includes(key)) clear(); // a Mac's key "delete" is Backspace
   else return;
   event.preventDefault();
 });
