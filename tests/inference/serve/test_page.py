@@ -184,7 +184,7 @@ def test_each_line_is_a_number_in_a_row_of_its_own(visit: Callable[..., Visitor]
     change_readings(visitor, into_two_lines)
     for place, digit in enumerate("372"):
         visitor.draw(digit, x=0.06 + 0.32 * place, y=0.3, size=0.38)
-    api.expect(visitor.words).to_have_text("3 digits in 2 lines, 1 rejected")
+    api.expect(visitor.words).to_have_text("3 digits in 2 lines, 1 rejected: 3?, 2")
     assert visitor.number.inner_text() == "3?\n2"
     rows = visitor.page.locator("#each").get_by_role("group")
     assert [row.get_by_role("button").count() for row in rows.all()] == [2, 1]
@@ -617,6 +617,32 @@ def test_nothing_overflows_a_narrow_screen(visit: Callable[..., Visitor], width:
     )
     assert min(sizes) >= 44
     assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize(("width", "lines", "digits"), [(760, 1, 3), (360, 1, 20), (1280, 3, 40), (360, 3, 40)])
+def test_a_number_stays_on_its_line_and_on_the_screen(
+    visit: Callable[..., Visitor], width: int, lines: int, digits: int
+) -> None:
+    def repeat(readings: list[dict[str, Any]]) -> None:
+        readings[:] = [readings[0] | {"line": line + 1} for line in range(lines) for _ in range(digits)]
+
+    visitor = visit(viewport={"width": width, "height": 740})
+    change_readings(visitor, repeat)
+    visitor.draw("7")
+    visitor.reads("\n".join(lines * ["7" * digits]))
+    shown = visitor.number.evaluate("one => one.clientHeight / parseFloat(getComputedStyle(one).lineHeight)")
+    assert shown == pytest.approx(lines, abs=0.1)
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_boxes_of_small_digits_have_no_labels(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    choose(visitor, "a.png", picture("47"))
+    api.expect(visitor.page.locator(".box b").first).to_be_visible()
+    change_readings(visitor, lambda readings: readings[0].update(box=[100, 100, 110, 120]))
+    visitor.page.get_by_label("One digit").check()
+    api.expect(visitor.page.locator(".box")).to_have_count(1)
+    api.expect(visitor.page.locator(".box b")).to_be_hidden()
 
 
 def test_the_api_documentation_works_offline(visit: Callable[..., Visitor]) -> None:

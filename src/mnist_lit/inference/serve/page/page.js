@@ -10,6 +10,7 @@ const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const TIMEOUT = 30_000; // milliseconds before a server that does not answer counts as unreachable
 const RETRY = 3000; // milliseconds before an unreachable or busy server is tried again
 const UNSEEN = /\.(hei[cf]|hif|tiff?|jp[2cfx]|j2[ck]|p[bgnp]m|tga|pcx)$/i; // read by the server, shown by few browsers
+const SMALL = 0.045; // height of digits that are smaller than their labels, as a fraction of the pad's side
 const SHOWN = 1600; // longest side of a picture on the pad, in its pixels
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 const BUSY = "The server is busy. Your drawing is kept and will be read as soon as possible.";
@@ -307,8 +308,9 @@ function words(several, numbers, reading, drawn) {
   if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
     const not = readings.filter(rejected).length;
-    const where = numbers.length > 1 ? ` in ${numbers.length} lines` : `: ${numbers[0]}`;
-    return `${readings.length} ${digits ? "digits" : "found"}${where}${not ? `, ${not} rejected` : ""}`;
+    const where = numbers.length > 1 ? ` in ${numbers.length} lines` : "";
+    const which = numbers.length > 3 ? "" : `: ${numbers.join(", ")}`;
+    return `${readings.length} ${digits ? "digits" : "found"}${where}${not ? `, ${not} rejected` : ""}${which}`;
   }
   if (rejected(reading)) return `${other()}.`;
   const more = reading.message && `. ${reading.message.split(";")[0]}: choose “${$("many").labels[0].innerText}” to read them`;
@@ -394,8 +396,11 @@ function renderBoxes(visible) {
   const [width, height] = picture?.bitmap ? [picture.width, picture.height] : [SENT, SENT];
   const longer = Math.max(width, height);
   const place = fitted({ width, height });
+  const boxed = (visible ? readings : []).filter((reading) => reading.digit);
+  const heights = boxed.map(({ box: [, top, , bottom] }) => (bottom - top) / longer).sort((a, b) => a - b);
+  $("boxes").classList.toggle("small", heights[heights.length >> 1] < SMALL);
   $("boxes").replaceChildren(
-    ...(visible ? readings : []).filter((reading) => reading.digit).map((reading) => {
+    ...boxed.map((reading) => {
       const [left, top, right, bottom] = reading.box.map((edge) => edge / longer);
       const box = make("div", { class: "box" }, make("b", {}, rejected(reading) ? "?" : reading.digit));
       box.classList.toggle("chosen", reading === readings[chosen]);
