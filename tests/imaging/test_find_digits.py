@@ -256,7 +256,7 @@ def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: p
     thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
     piece = FoundDigit((590, 962, 602, 976), np.zeros((28, 28), np.uint8))
     lines = [[Choice(0, 1, 0.0, 0)]]
-    on_page = Mock(lines=lines, digits=[Mock()])
+    on_page = Mock(lines=lines)
     on_page.drawn.return_value = Hypotheses(lines, [piece])
     monkeypatch.setattr("mnist_lit.imaging.find_digits._segmented_page", lambda _: on_page)
     found = digit_hypotheses(thick)
@@ -284,17 +284,6 @@ def test_a_shadow_s_edge_is_not_the_tallest_digit_of_a_form() -> None:
         ImageDraw.Draw(form).text((100, top), "write the number below", 40, ImageFont.load_default(64))
     ImageDraw.Draw(form).line((1190, 600, 1180, 900), 40, 12)
     assert not any(one.box[1] > 500 for one in digit_hypotheses(form).found)
-
-
-def test_the_corners_of_a_shadow_are_not_digits_beside_a_sharp_one() -> None:
-    shadow = Image.new("L", (1200, 1600), 255)
-    ImageDraw.Draw(shadow).polygon(((-200, 500), (500, 400), (760, 900), (-100, 1100)), 120)
-    light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(14))) / 255
-    for left, top in ((300, 1100), (900, 300)):
-        lit = np.asarray(write_seven(page(1200, 1600, 200), left, top, pen=12)) * light
-        lit += np.random.default_rng(0).normal(0, 2, lit.shape)
-        (digit,) = digit_hypotheses(lit.clip(0, 255).astype(np.uint8)).digits()
-        assert np.allclose(digit.box, (left, top, left + 64, top + 104), atol=10)
 
 
 def test_every_digit_of_a_number_cropped_to_its_ink_is_found() -> None:

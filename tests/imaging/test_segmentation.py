@@ -265,3 +265,10 @@ def test_a_dash_alone_is_not_cut(down: int) -> None:
     dash = page(336, 336)
     ImageDraw.Draw(dash).line((110, 170, 220, 170 + down), 40, 18)
     assert len(find_digits(dash)) == 1
+
+
+def test_ones_that_join_in_a_zigzag_are_not_a_dash() -> None:
+    """Although each column has one stroke, equally thick."""
+    ones = page(400, 300)
+    ImageDraw.Draw(ones).line([(100, 200), (140, 100), (180, 200), (220, 100), (260, 200)], 40, 14, "curve")
+    assert len(find_digits(ones)) > 1

@@ -326,6 +326,16 @@ def test_a_colored_box_printed_on_a_page_is_not_an_empty_sheet() -> None:
     assert len(find_digits(pixels)) == 1
 
 
+def test_an_empty_dark_sheet_that_fills_most_of_a_photo_has_no_digit() -> None:
+    y, x = np.mgrid[0:1200, 0:900]
+    photo = np.full((1200, 900, 3), 210.0) - 12 * (np.sin(x / 5 + np.sin(y / 90)))[..., None]  # a light table
+    photo[60:1140, 40:860] = 45
+    photo += np.random.default_rng(0).normal(0, 3, photo.shape)
+    pixels = photo.clip(0, 255).astype(np.uint8)
+    assert find_digit(pixels) is None
+    assert find_digits(pixels) == []
+
+
 def test_the_inside_of_a_zero_that_fills_the_picture_is_not_an_empty_sheet() -> None:
     zero = page(400, 600, 240)
     ImageDraw.Draw(zero).rectangle((0, 0, 399, 599), outline=20, width=45)

@@ -1,5 +1,6 @@
 """Find digits in pictures: the one digit, or every digit of a page. Opens no files and knows nothing about models."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
-from mnist_lit.imaging.mnist_format import IMAGE_SIZE, MIN_BLURRED_EDGE, DigitImage, Drawing, as_mnist_image
+from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
@@ -27,10 +28,8 @@ DIGIT_SIDE, PAGE_SIDE = 640, 1600  # longer side in pixels of a picture searched
 MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the picture's shorter side
 MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
 MIN_TALLEST = 1.8  # least height of a digit among words, in heights of a letter
-MAX_BESIDE_SHARP = 6  # most digits of a page of which one may be sharp while all others are shadows
-MIN_FOCUS = 1.5  # least width of these others' edges, as a multiple of the sharp one's
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
-MIN_EMPTY = 0.5  # least fraction of a picture that empty sheets cover if nothing else is written on
+MIN_EMPTY, MIN_DARK_EMPTY = 0.5, 0.65  # least fraction of a picture that empty sheets, and dark ones, cover alone
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
@@ -86,17 +85,18 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
-    if _covered(reduced.pixels, sheets) >= MIN_EMPTY and not any(_fills(one.box, reduced) for one in whole.digits()):
+    if _fill_picture(sheets, reduced.pixels) and not any(_fills(one.box, reduced) for one in whole.digits()):
         return [Hypotheses([], [])]
     return [whole]
 
 
-def _covered(pixels: NDArray[np.uint8], sheets: Sequence[Sheet]) -> float:
-    """The fraction of a picture that sheets cover. Only those that are lighter than the border count: others may be
-    pictures or colored boxes that are printed on a page."""
+def _fill_picture(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
+    """Whether sheets cover so much of a picture that nothing else is written on. One that is darker than the border may
+    be a picture or a colored box that is printed on a page."""
     around = np.median(border(pixels), axis=0).sum()
-    lighter = [sheet.pixels for sheet in sheets if np.median(sheet.pixels, axis=(0, 1)).sum() > around]
-    return sum(math.prod(part.shape[:2]) for part in lighter) / math.prod(pixels.shape[:2])
+    areas = [math.prod(sheet.pixels.shape[:2]) / math.prod(pixels.shape[:2]) for sheet in sheets]
+    is_light = [np.median(sheet.pixels, axis=(0, 1)).sum() > around for sheet in sheets]
+    return sum(itertools.compress(areas, is_light)) >= MIN_EMPTY or sum(areas) >= MIN_DARK_EMPTY
 
 
 def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
@@ -181,35 +181,21 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     page = _segmented_page(reduced.pixels) if is_large else None
     if not page:
         return single
-    chosen = [page.digits[one.digit] for one in Hypotheses(page.lines, []).choose()]
-    sharp = _only_sharp(page, chosen, reduced)
-    if sharp:
-        page = page._replace(digits=[sharp], lines=[[Choice(0, 1, 0.0, 0)]])
-    elif len(chosen) != 1:
-        return _with_tallest(single, page, chosen, reduced)
+    chosen = Hypotheses(page.lines, []).choose()
+    if len(chosen) != 1:
+        return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
     if not likeliest:
         return single if _is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
     small = MAX_PAGE_DIGIT * max(reduced.size)
-    if beside_shadow and not sharp and of_page < max(MIN_PIECE * size, small):
+    if beside_shadow and of_page < max(MIN_PIECE * size, small):
         return single
-    unlikely = bool(sharp) or (gap <= 1 and not _fills(likeliest.box, reduced)) or size <= small
+    unlikely = (gap <= 1 and not _fills(likeliest.box, reduced)) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
     return Hypotheses([choices], digits + single.found)
-
-
-# The corners of a shadow look like small digits, but they are blurred.
-def _only_sharp(page: "_Page", chosen: Sequence[Component], picture: ReducedPicture) -> Component | None:
-    """The only digit of a page that is not blurred, if there are others and all are far more blurred."""
-    if not 1 < len(chosen) <= MAX_BESIDE_SHARP:
-        return None
-    edges = np.array([drawing.edges for _, drawing in page.drawings(chosen, picture)])
-    order = edges.argsort()
-    sharpest, next_one = edges[order[:2]]
-    return chosen[order[0]] if next_one >= max(MIN_BLURRED_EDGE, MIN_FOCUS * sharpest) else None
 
 
 # In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit.
@@ -253,18 +239,15 @@ class _Page(NamedTuple):
     lines: list[list[Choice]]  # for each line of text, the choices between them
     margin: int  # pixels around the page that the ink's mask includes
 
-    def drawings(self, digits: Sequence[Component], picture: ReducedPicture) -> list[tuple[Box, Drawing]]:
-        """Digits of the page, drawn."""
-        return picture.draw(self.ink, digits, -self.margin, -self.margin)
-
     def drawn(self, picture: ReducedPicture) -> Hypotheses:
         """Hypotheses with each digit drawn, and once more with faint strokes unless these join it to other ink."""
-        drawn = self.drawings(self.digits, picture)
+        offset = -self.margin, -self.margin
+        drawn = picture.draw(self.ink, self.digits, *offset)
         out_of_focus = sum(drawing.is_blurred for _, drawing in drawn) > len(drawn) / 2
         lines = self.lines
         if faint := follow_faint_strokes(self.ink):
             extended = _extended_digits(self.digits, self.ink, faint)[: max(0, MAX_CHOICES - len(drawn))]
-            drawn += self._replace(ink=faint).drawings([digit for _, digit in extended], picture)
+            drawn += picture.draw(faint, [digit for _, digit in extended], *offset)
             numbers = {index: number for number, (index, _) in enumerate(extended, len(self.digits))}
             lines = [
                 line + [choice._replace(digit=numbers[choice.digit]) for choice in line if choice.digit in numbers]

@@ -4,6 +4,7 @@ does not tell. NumPy and OpenCV only."""
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ from mnist_lit.imaging.hypotheses import Choice
 from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.marks import find_blanks, find_commas, find_signs
 from mnist_lit.imaging.ruling import ruled_lines
-from mnist_lit.imaging.stroke_width import ink_distances, stroke_width
+from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width
 from mnist_lit.imaging.text_lines import find_drawings, lines_with_heights
 
 MAX_CHOICES = 1000  # hypotheses about a page; if there are more, each component is read as one digit
@@ -46,7 +47,9 @@ MAX_BESIDE, MAX_LINE_OVERLAP = 4.0, 0.25  # greatest distance of writing beside 
 # Of a component or a piece of it.
 MAX_BESIDE_OTHER = 0.8  # greatest vertical overlap of two strokes of a digit, as a fraction of the taller one's height
 MAX_STRAIGHT_STROKES = 2  # of a digit
-MAX_DASH = 1.5  # greatest thickness of a dash, as a multiple of its median
+# Of a dash, which is nearly straight: greatest thickness and least length, as multiples of its median thickness, and
+# least fraction of its convex hull that has ink.
+MAX_DASH, MIN_DASH_LENGTH, MIN_DASH_INK = 1.5, 2.5, 0.75
 MIN_LINE_INK = 0.8  # least fraction of an underline's ink in its straight line
 MIN_UNBROKEN = 0.9  # least fraction of a short line's length that has ink
 MIN_RULED_INK = 0.1  # least fraction of a ruled line's ink that does not belong to a digit
@@ -258,6 +261,16 @@ def _split_at_faint_ink(component: Component, typical: float, strength: Strength
     return sorted(parts, key=lambda part: part.left)
 
 
+def _is_dash(mask: Mask, profile: NDArray[Any], strokes: NDArray[np.int64]) -> bool:
+    """Whether a component is a single, nearly straight stroke from left to right. profile: the thickness of its ink in
+    each column, smoothed; strokes: how many strokes cross each column."""
+    thickness = float(np.median(profile))
+    if (strokes != 1).any() or profile.max() > MAX_DASH * thickness or len(profile) <= MIN_DASH_LENGTH * thickness:
+        return False
+    hull = cv2.convexHull(cv2.findNonZero(mask.view(np.uint8)))
+    return bool(np.count_nonzero(mask) > MIN_DASH_INK * cv2.contourArea(hull))
+
+
 def _cut_at_minima(component: Component, typical: float, stroke: float) -> list[tuple[Component, float]]:
     """The pieces of a component from left to right, each with the cost of the cut on its left. Cuts lie at deep minima
     of the column sums: through a single stroke, or through two, as in a loop, in the middle of a piece that is still
@@ -268,7 +281,7 @@ def _cut_at_minima(component: Component, typical: float, stroke: float) -> list[
         return [(component, 0.0)]
     profile = cv2.blur(mask.sum(axis=0, dtype=np.float32)[None], (max(1, round(stroke)), 1))[0]
     strokes = strokes_across(mask.T)  # of each column
-    if (strokes == 1).all() and profile.max() <= MAX_DASH * np.median(profile):
+    if _is_dash(mask, profile, strokes):
         return [(component, 0.0)]
     deepest = profile.argsort(kind="stable")
     margin = max(2, round(0.2 * component.height))
