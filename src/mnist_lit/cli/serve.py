@@ -22,11 +22,12 @@ ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9.-]+|\[[
 ALLOWED_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*", re.IGNORECASE | re.ASCII)
 DEFAULTS = Limits()
 OPTION_MAXIMUMS = {"threads": 256, "max_mb": DEFAULTS.bodies >> 20, "max_seconds": 3600, "timeout": 3600}
+HOST_HINT = "; --host takes an address of this machine, or 0.0.0.0 for all of them"
 HINTS = {
     errno.EADDRINUSE: "; --port 0 picks a free one",
-    errno.EADDRNOTAVAIL: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
+    errno.EADDRNOTAVAIL: HOST_HINT,
     errno.EACCES: "; only root may use most ports below 1024",
-    socket.EAI_NONAME: "; --host takes an address of this machine, or 0.0.0.0 for all of them",
+    socket.EAI_NONAME: HOST_HINT,
 }
 
 

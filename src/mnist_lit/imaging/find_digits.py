@@ -85,12 +85,12 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
-    if _fill_picture(sheets, reduced.pixels) and not any(_fills(one.box, reduced) for one in whole.digits()):
+    if _cover_most(sheets, reduced.pixels) and not any(_fills(one.box, reduced) for one in whole.digits()):
         return [Hypotheses([], [])]
     return [whole]
 
 
-def _fill_picture(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
+def _cover_most(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
     """Whether sheets cover so much of a picture that nothing else is written on. One that is darker than the border may
     be a picture or a colored box that is printed on a page."""
     around = np.median(border(pixels), axis=0).sum()
