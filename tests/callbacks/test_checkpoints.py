@@ -424,7 +424,7 @@ def test_the_number_of_validated_images_is_known_if_none_was_left_out(changes: d
     [
         ("best.ckpt", "best.ckpt", {"predictions.csv", "predictions_kmnist.csv"}),
         ("best.ckpt", "last.ckpt", {"predictions_last.csv", "predictions_last_kmnist.csv", "predictions_previous.csv"}),
-        ("best.ckpt", "epoch_1.ckpt", {"predictions_epoch_1.csv"}),
+        ("best.ckpt", "epoch_1.ckpt", {"predictions_epoch_1.csv", "predictions_epoch_1_kmnist.csv"}),
         (
             "last.ckpt",
             "last.ckpt",
@@ -440,6 +440,8 @@ def test_predictions_go_with_the_checkpoint_that_was_tested(existing: str, saved
         Path("run/checkpoints", name).touch()
     files = {"predictions.csv", "predictions_last.csv", "predictions_last_kmnist.csv", "predictions_epoch_1.csv"}
     files |= {"predictions_epoch_10.csv", "predictions_kmnist.csv", "predictions_previous.csv"}
+    files |= {"predictions_epoch_1_kmnist.csv"}
+    files |= {"predictions-by-hand.csv", "predictionsX.csv"}  # one's own
     for name in (*files, "metrics.csv"):
         Path("run", name).touch()
     saver().save(FakeTrainer(is_global_zero=False), saved)  # type: ignore[arg-type]

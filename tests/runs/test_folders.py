@@ -6,7 +6,6 @@ import pytest
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
-    all_predictions,
     all_runs,
     best_checkpoint,
     find_run,
@@ -15,9 +14,7 @@ from mnist_lit.runs.folders import (
     group_members,
     mark_finished,
     newest_checkpoint,
-    predictions_name,
     recorded_validation_size,
-    remove_predictions,
     report_name,
     run_name,
     run_of_checkpoint,
@@ -53,28 +50,6 @@ def test_a_checkpoint_outside_a_run_belongs_to_its_own_folder(tmp_path: Path) ->
     assert run_of_checkpoint(Path("logs/version_3/checkpoints/best.ckpt")) == Path("logs/version_3")
     assert run_of_checkpoint(tmp_path / "model.ckpt") == tmp_path
     assert run_of_checkpoint(Path("model.ckpt")) == Path.cwd()
-
-
-@pytest.mark.parametrize(
-    ("names", "replaced", "kept"),
-    [
-        (["best", "last", "epoch_1"], "best", ["epoch_1", "epoch_1_kmnist", "last", "last_kmnist"]),
-        (["best", "last", "epoch_1"], "last", ["", "epoch_1", "epoch_1_kmnist", "kmnist"]),
-        (["best", "last", "epoch_1"], "epoch_1", ["", "kmnist", "last", "last_kmnist"]),
-        (["last", "epoch_1"], "last", ["epoch_1", "epoch_1_kmnist"]),
-    ],
-)
-def test_the_predictions_of_a_replaced_checkpoint_are_removed(
-    tmp_path: Path, names: list[str], replaced: str, kept: list[str]
-) -> None:
-    run = create_run(tmp_path)
-    for name in names:
-        save(run, f"{name}.ckpt")
-    for name in names:
-        for dataset in (None, "kmnist"):
-            run.joinpath(predictions_name(run / f"checkpoints/{name}.ckpt", dataset)).touch()
-    remove_predictions(run / f"checkpoints/{replaced}.ckpt")
-    assert [path.stem.removeprefix("predictions").removeprefix("_") for path in all_predictions(run)] == kept
 
 
 def test_epochs_are_stored_exactly(tmp_path: Path) -> None:

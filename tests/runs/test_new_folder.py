@@ -50,6 +50,11 @@ def test_an_older_empty_folder_is_left_alone_since_the_newest_run_has_the_highes
     assert new_folder(tmp_path)[0].name == "version_2"
 
 
+def test_a_file_with_the_name_of_a_run_is_not_one(tmp_path: Path) -> None:
+    tmp_path.joinpath("version_5").touch()
+    assert new_folder(tmp_path)[0].name == "version_6"
+
+
 def test_a_folder_that_another_process_holds_is_not_taken(tmp_path: Path) -> None:
     lock = lock_folder(create_run(tmp_path))
     assert lock

@@ -100,7 +100,7 @@ def sweep_trials(sweep: Path) -> list[Path]:
 
 def _numbered(root: Path, kind: str) -> list[Path]:
     """The folders `KIND_N` in `root`, by N."""
-    numbers = {run: number for run in root.glob(f"{kind}_*") if (number := run_number(run, kind)) >= 0}
+    numbers = {run: number for run in root.glob(f"{kind}_*/") if (number := run_number(run, kind)) >= 0}
     return sorted(numbers, key=numbers.__getitem__)
 
 
@@ -186,13 +186,13 @@ def _file_name(usual: str, *parts: str | None) -> str:
 
 def all_predictions(run: Path) -> list[Path]:
     """The predictions of all tests of a run's checkpoints."""
-    return sorted(run.glob(PREDICTIONS_CSV.replace(".", "*.")))
+    return sorted((*run.glob(PREDICTIONS_CSV), *run.glob(_file_name(PREDICTIONS_CSV, "*"))))
 
 
 def remove_predictions(checkpoint: Path) -> None:
     """Remove the predictions of a checkpoint that is about to be replaced."""
     run = run_of_checkpoint(checkpoint)
-    others = {path.stem for path in (*run.glob("*.ckpt"), *run.glob(f"{CHECKPOINTS}/*.ckpt"))} - {checkpoint.stem}
+    others = {path.stem for path in (*run.glob("*.ckpt"), *run.glob(f"{CHECKPOINTS}/*.ckpt"))}
     is_best = checkpoint.name == BEST_CKPT or not checkpoint.with_name(BEST_CKPT).exists()
     for path in all_predictions(run):
         # Those of the best checkpoint on other datasets are the ones that name no checkpoint.
