@@ -36,9 +36,9 @@ def test_the_mask_multiplies_the_4096_features() -> None:
     half = (torch.arange(4096) % 2 * 2.0).expand(2, 4096)  # drops every other feature, doubles the rest
     network.dropout.mask = half
     masked = network(x)
-    network.dropout.mask = half
-    assert masked.equal(network.classify(network.features(x)))
-    assert network(x).equal(unmasked)  # a mask is good for one pass
+    assert masked.equal(network.classify(network.features(x)))  # the mask stays until the caller removes it
+    network.dropout.mask = None
+    assert network(x).equal(unmasked)
     dropped = (network.features(x).flatten(1) * half) @ network.fc1.weight.T + network.fc1.bias
     logits = dropped.clamp(min=0) @ network.fc2.weight.T + network.fc2.bias
     torch.testing.assert_close(masked, logits - logits.logsumexp(dim=1, keepdim=True))

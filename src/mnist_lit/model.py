@@ -25,7 +25,8 @@ def standardize(pixels: Tensor) -> Tensor:
 
 
 class MaskedDropout(nn.Module):
-    """Dropout whose mask the caller draws: a factor per feature, 0 or 1 / (1 - p). Without one it is `nn.Dropout`."""
+    """Dropout whose mask the caller sets and removes: a factor per feature, 0 or 1 / (1 - p). Without one it is
+    `nn.Dropout`."""
 
     mask: Tensor | None
 
@@ -34,7 +35,7 @@ class MaskedDropout(nn.Module):
         self.p, self.mask = p, None
 
     def forward(self, x: Tensor) -> Tensor:
-        mask, self.mask = self.mask, None  # used once
+        mask = self.mask
         if mask is None or not self.training:
             return F.dropout(x, self.p, self.training)
         return x * mask

@@ -48,9 +48,19 @@ def test_without_dropout_there_is_no_mask() -> None:
 def test_the_mask_has_the_weights_dtype() -> None:
     network = TutorialCNN().double()
     with keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3):
+        assert network.dropout.mask is not None
+        assert network.dropout.mask.dtype == torch.float64
+
+
+def test_no_mask_outlives_its_batch() -> None:
+    network = TutorialCNN()
+    with keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3):
         pass
-    assert network.dropout.mask is not None
-    assert network.dropout.mask.dtype == torch.float64
+    assert network.dropout.mask is None
+    interrupted = keyed_dropout(network, batch_of([1, 2]), 0, seed=4, p=0.3)
+    with pytest.raises(KeyboardInterrupt), interrupted:
+        raise KeyboardInterrupt
+    assert network.dropout.mask is None
 
 
 def test_a_network_of_your_own_drops_by_seed_epoch_batch_and_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,10 @@ def keyed_dropout(
         if p:  # (B, 4096): 0 where a feature is dropped, else 1 / (1 - p)
             draws = uniform(seed, batch.epoch, batch.indices, FEATURES, stream=DROPOUT)
             network.dropout.mask = ((draws >= p) / (1 - p)).to(network.fc1.weight.dtype)
-        yield
+        try:
+            yield
+        finally:
+            network.dropout.mask = None
         return
     rank, world_size = rank_and_world_size()
     device = batch.inputs.device
