@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.calibration import load_calibrated
+from mnist_lit.inference import export
 from mnist_lit.inference.reader import DigitReader
 
 pytest.importorskip("onnx", reason="needs onnx: pip install 'mnist-lit[export]'")
@@ -50,6 +52,34 @@ def test_a_target_that_cannot_be_written_is_one_line(cli: Cli) -> None:
     assert code == 2
     assert err.startswith("mnist-lit: cannot write missing/model.onnx: No such file or directory; create the folder ")
     assert cli("export", "--model", "nothing.ckpt")[0] == 2
+
+
+def test_two_exports_of_one_target_do_not_disturb_each_other(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, compare = tmp_path / "model.onnx", export.max_difference
+
+    def export_again(*compared: Any) -> float:
+        monkeypatch.setattr(export, "max_difference", compare)
+        export.export_onnx(trained, target)
+        return compare(*compared)
+
+    monkeypatch.setattr(export, "max_difference", export_again)
+    assert f"to {target}: within " in export.export_onnx(trained, target)
+    assert [*tmp_path.iterdir()] == [target]
+    assert DigitReader.load(target).labels == DigitReader.load(trained).labels
+
+
+def test_a_source_that_cannot_be_read_is_not_a_target_that_cannot_be_written(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("cannot read best.ckpt: Input/output error")
+
+    monkeypatch.setattr(export, "max_difference", fail)
+    with pytest.raises(OSError, match=r"^cannot read best\.ckpt"):
+        export.export_onnx(trained, Path("model.onnx"))
+    assert not Path("model.onnx").exists()
 
 
 def test_a_target_of_another_kind_is_refused_before_the_model_is_loaded(cli: Cli) -> None:

@@ -4,6 +4,7 @@ calibrated probabilities (B, C) and outlier scores (B,). Class names, rejection 
 import json
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def export_onnx(
     data_dir: str | None = None,
     network: torch.nn.Module | None = None,
 ) -> str:
-    """Write the file, load it, compare it with the checkpoint, then move it into place; returns a one-line summary.
+    """Export a checkpoint, compare the export with it, then write the file; returns a one-line summary.
     network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
     missing or the target cannot be written."""
     require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
@@ -51,17 +52,15 @@ def export_onnx(
         dataset = load_dataset("digits", "")  # the run's files are not on this machine
     images = (dataset.test_images if len(dataset.test_images) else dataset.train_images).numpy()
     data = onnx_bytes(loaded)
-    unchecked = target.with_name(f".{target.stem}.checked.onnx")
+    with TemporaryDirectory() as folder:
+        unchecked = Path(folder, target.name)
+        unchecked.write_bytes(data)
+        readers = DigitReader.load(source, network=network), DigitReader.load(unchecked)
+        difference = max_difference(*readers, images)
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"the export differs from {source} by {difference:.1e} and was not written")
     with report_write_errors(target):
-        try:
-            write_atomic(unchecked, data)
-            readers = DigitReader.load(source, network=network), DigitReader.load(unchecked)
-            difference = max_difference(*readers, images)
-            if not difference <= TOLERANCE:
-                raise RuntimeError(f"the export differs from {source} by {difference:.1e} and was not written")
-            unchecked.replace(target)
-        finally:
-            unchecked.unlink(missing_ok=True)
+        write_atomic(target, data)
     note = "" if loaded.threshold < 1 else "; not calibrated, so no image is rejected: see `mnist-lit calibrate`"
     return f"exported {source} to {target}: within {difference:.1e} of it on {len(images):,} images{note}"
 
