@@ -325,8 +325,3 @@ def test_parameters_that_are_added_to_muon_are_trained_with_adamw() -> None:
     late.grad = torch.ones(3, 3)
     muon.step()
     assert late.detach().allclose(torch.full((3, 3), 0.9), atol=1e-4)  # AdamW's first step has the size of the rate
-
-
-def test_an_unknown_initialization_is_refused() -> None:
-    with pytest.raises(InputError, match=r"model\.init: expected default or he, got kaiming"):
-        MNISTModule(init="kaiming")  # type: ignore[arg-type]

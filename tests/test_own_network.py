@@ -115,6 +115,11 @@ def test_a_network_that_does_not_fit_is_refused_before_training(network: nn.Modu
         MNISTModule(network=network)
 
 
+def test_an_unknown_initialization_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.init: expected default or he, got kaiming"):
+        MNISTModule(init="kaiming")  # type: ignore[arg-type]
+
+
 def test_checking_a_network_leaves_its_modes_and_torchs_generator_alone() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
     network[1].eval()

@@ -164,7 +164,7 @@ PLANTED = {
     ],
     ("runs/sharing.py", ""): [
         ("without_settings(settings, PRIVATE_SETTINGS)", "dict(settings)"),
-        ('Path(section["init_from"]).name', 'section["init_from"]'),
+        ('Path(str(section["init_from"])).name', 'section["init_from"]'),
     ],
     ("runs/recipes.py", ""): [
         ('"data_dir", "save_dir"', '"data_dir", "batch_size", "save_dir"'),

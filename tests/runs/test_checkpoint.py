@@ -17,7 +17,7 @@ import torch
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO, _check_zip, load_checkpoint, save_checkpoint
-from mnist_lit.runs.metadata import METADATA_KEY, Metadata
+from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.runs.resume import newest_readable
 from runs.contents import content
 
@@ -78,6 +78,8 @@ def write_hostile(kind: str, path: Path) -> None:
         torch.save({**content(), "global_step": "3"}, path)
     elif kind == "millions of classes":
         torch.save({**content(), "hyper_parameters": {"num_classes": 10**7}}, path)
+    elif kind == "a network that is not text":
+        torch.save({**content(), "hyper_parameters": {"num_classes": 2, "network": 5}}, path)
     elif kind == "a list":
         torch.save([1, 2], path)
     elif kind == "lists that hold another one twice":
@@ -113,6 +115,7 @@ KINDS = [
     *("odd hyper-parameters", "a list", "few bytes that pose as gigabytes", "millions of classes", "no step"),
     *("lists that hold another one twice", "lists within lists", "a list that holds itself", "a tensor without data"),
     *("weights without names", "an infinite best score", "half a best score", "a log of negative length"),
+    "a network that is not text",
 ]
 
 
@@ -123,19 +126,6 @@ def test_any_other_file_is_refused_in_one_line_and_runs_no_code(kind: str, tmp_p
         load_checkpoint(tmp_path / "a.ckpt")
     assert "\n" not in str(refused.value)
     assert not Path("ran").exists()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [{"curves": {"metrics.csv": "12"}}, {"curves": [1]}, {"scores": {"val/acc": None}}, {"config": 5}, {"data": None},
-     {"config": "model: 5"}, {"classes": ["0", "\x1b[2J"]}, {"classes": ["0", "0"]}, {"versions": {1: "2"}}],
-    ids=str,
-)  # fmt: skip
-def test_damaged_metadata_are_refused(damage: dict[str, Any]) -> None:
-    good = content()
-    Metadata.of(good)
-    with pytest.raises(InputError, match="metadata is damaged"):
-        Metadata.of({**good, METADATA_KEY: good[METADATA_KEY] | damage})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -285,13 +275,13 @@ def test_the_number_of_classes_is_limited(count: int, fits: bool, tmp_path: Path
     metadata = {**content()[METADATA_KEY], "classes": [*map(str, range(count))]}
     changed = {"hyper_parameters": {"num_classes": count}, METADATA_KEY: metadata}
     torch.save({**content(), **changed}, tmp_path / "a.ckpt")
-    with nullcontext() if fits else pytest.raises(InputError, match="expected at most 10,000 classes"):
+    with nullcontext() if fits else pytest.raises(InputError, match="expected 1 … 10,000 classes"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_a_checkpoint_says_how_many_classes_it_has(tmp_path: Path) -> None:
     torch.save({**content(), "hyper_parameters": {"lr": 0.1}}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="expected at most 10,000 classes"):
+    with pytest.raises(InputError, match="expected 1 … 10,000 classes"):
         load_checkpoint(tmp_path / "a.ckpt")
 
 

@@ -25,3 +25,10 @@ def test_a_shared_checkpoint_has_the_evaluated_weights_and_no_paths() -> None:
     assert config["model"] == {**yaml.safe_load(CONFIG)["model"], "init_from": "best.ckpt"}
     assert "/me" not in str(shared)
     assert hparams["init_from"] == "/me/runs/best.ckpt"
+
+
+def test_a_checkpoint_that_lacks_an_entry_can_be_shared() -> None:
+    hparams = {"num_classes": 2, "init_from": 5}
+    shared = strip_for_sharing({**content(), "hyper_parameters": hparams})
+    assert {*shared} == {"state_dict", "hyper_parameters", METADATA_KEY, "global_step"}
+    assert shared["hyper_parameters"] == {"num_classes": 2, "init_from": "5"}

@@ -102,10 +102,12 @@ def _check_content(content: Mapping[str, Any]) -> None:
     require_finite(weights)
     if not isinstance(hparams, dict) or not all(isinstance(name, str) and name.isidentifier() for name in hparams):
         raise InputError("its hyperparameters are damaged")
+    if not isinstance(hparams.get("network"), str | None):
+        raise InputError("expected the name of its network")
     if not isinstance(content.get("global_step"), int):
         raise InputError("it has no global_step")
     if not isinstance(count := hparams.get("num_classes"), int) or not 0 < count <= MAX_CLASSES:
-        raise InputError(f"expected at most {MAX_CLASSES:,} classes")
+        raise InputError(f"expected 1 … {MAX_CLASSES:,} classes")
     others = {name for name, value in hparams.items() if (name, value) != LIGHTNINGS_CLI}
     if code := sorted(name for name in others if name.startswith("_") or name in ("class_path", "init_args")):
         raise InputError(f"{code[0]} would name code to run")

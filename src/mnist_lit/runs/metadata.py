@@ -121,7 +121,9 @@ def _plain(value: Any) -> bool | int | float | str | None:
     """A STORABLE setting in a form that YAML can hold: NumPy's numbers as Python's, paths as text."""
     if value is None or isinstance(value, bool):
         return value
-    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else str(value)
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return str(value).encode(errors="replace").decode()  # a path need not be valid UTF-8
 
 
 def with_metadata(content: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

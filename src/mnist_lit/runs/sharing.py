@@ -16,7 +16,7 @@ def strip_for_sharing(content: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint for others: the weights used for evaluation, and the metadata without this machine's paths."""
     weights = {NETWORK_PREFIX + name: value.contiguous() for name, value in trained_weights(content).items()}
     names = ("hyper_parameters", "global_step", "epoch", "pytorch-lightning_version", METADATA_KEY)
-    kept = {name: content[name] for name in names} | {"state_dict": weights}
+    kept = {name: content[name] for name in names if name in content} | {"state_dict": weights}
     kept["hyper_parameters"] = without_machine_paths(kept["hyper_parameters"])
     return with_metadata(kept, config=portable_config(content[METADATA_KEY]["config"]))
 
@@ -31,5 +31,5 @@ def without_machine_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = without_settings(settings, PRIVATE_SETTINGS)
     for section in (kept, kept.get("model")):
         if isinstance(section, dict) and section.get("init_from"):
-            section["init_from"] = Path(section["init_from"]).name
+            section["init_from"] = Path(str(section["init_from"])).name
     return kept

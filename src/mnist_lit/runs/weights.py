@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
 from torch import nn
 
 from mnist_lit.errors import InputError
@@ -61,15 +60,13 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
 
     network: where to load the weights if it is not the tutorial's network.
     """
+    require_network(content, network)
+    if network is None:
+        network = TutorialCNN(content["hyper_parameters"]["num_classes"])
+    network.float()  # whatever precision it was trained in
     try:
-        require_network(content, network)
-        if network is None:
-            network = TutorialCNN(int(content["hyper_parameters"]["num_classes"]))
-        network.float()  # whatever precision it was trained in
         network.load_state_dict(trained_weights(content))
-    except InputError:
-        raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(_misfit(content)) from error
     return to_channels_last(network)
 
