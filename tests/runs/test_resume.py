@@ -16,6 +16,7 @@ from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.folders import FINISHED_MARK, LAST_CKPT, all_runs, best_checkpoint
 from mnist_lit.runs.metadata import METADATA_KEY
 from mnist_lit.runs.resume import begin_run, check_same_recipe, find_resumable, newest_readable, restore_run
+from mnist_lit.runs.start import RunStart
 from mnist_lit.system.folder_lock import lock_folder
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -460,3 +461,33 @@ def test_a_named_folder_in_which_another_process_begins_a_run_is_refused(tmp_pat
     assert not run.joinpath("config.yaml").exists()
     lock.release()
     assert begin() == run
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"names": ["last.ckpt"], "missing": "loops"}, "has no checkpoint to resume from"),
+        ({"config": CONFIG.replace("0.1", "0.2")}, "has a different recipe: model.lr 0.2, not 0.1"),
+        ({"config": "{"}, "has a damaged config.yaml"),
+        ({"held": True}, "another process is using"),
+    ],
+)
+def test_a_named_run_that_cannot_be_resumed_is_one_error(
+    made: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, held = made.pop("names", []), made.pop("held", False)
+    run = make_run(0, *names, **made)
+    lock = lock_folder(run) if held else None
+
+    def begin() -> RunStart:
+        return begin_run(Path(), CONFIG, "mnist-lit fit", seed=0, group=None, run=run, resume=True)[0]
+
+    with pytest.raises(InputError) as refused:
+        begin()
+    again = "to start it again, remove the folder while no process uses it"
+    assert str(refused.value) == f"cannot resume version_0, which {reason}; {again}"
+    assert "scratch" not in capsys.readouterr().err
+    if lock:
+        lock.release()
+    shutil.rmtree(run)
+    assert begin() == RunStart(run)

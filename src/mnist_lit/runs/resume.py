@@ -36,24 +36,28 @@ from mnist_lit.system.console import say
 from mnist_lit.system.folder_lock import lock_folder
 from mnist_lit.system.yaml_file import load_yaml, read_yaml
 
+IN_USE = "another process is using"  # why a run cannot be resumed
+
 
 def begin_run(
     logs: Path, config: str, command: str, *, seed: int, group: Path | None, run: Path | None, resume: bool
 ) -> tuple[RunStart, FileLock]:
     """The run to resume, or a new run folder containing config.yaml; and the lock on it. config: the whole
     configuration as YAML. command: what was typed. group, run: the folder that a group of seeds or a sweep has chosen.
-    Raises InputError if the folder cannot be created, is in use or belongs to a different recipe."""
+    Raises InputError if the folder cannot be created, is in use, belongs to a different recipe or, with `resume`, has
+    a run that cannot be resumed."""
     if group:
         check_same_recipe(group_members(group), config)
-    named = run or (group and group / f"seed_{seed}")
-    candidates = [named] if named else [found for found in all_runs(logs) if found.parent == logs]
-    if resume and (found := find_resumable(candidates, config)):
-        return found
-    if named:
+    if named := run or (group and group / f"seed_{seed}"):
+        if resume and named.joinpath(CONFIG_YAML).exists():
+            return _resume_named(named, config)
         folder = create_named_run(named)
         if not (lock := lock_folder(folder)):
             raise InputError(f"another process is beginning a run in {folder}")
     else:
+        runs = [found for found in all_runs(logs) if found.parent == logs]
+        if resume and (resumable := find_resumable(runs, config)):
+            return resumable
         folder, lock = new_folder(logs)
     write_first_file(folder / CONFIG_YAML, f"# {command}\n{config}")
     return RunStart(folder), lock
@@ -68,26 +72,50 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLoc
     for run in reversed(runs):
         if _recipe_of(run) != recipe:
             continue
-        lock = lock_folder(run)
-        if lock is None:
-            say(f"resume: skipping {run}, which another process is using", file=sys.stderr)
-            continue
-        if is_finished(run):
-            return RunStart(run, finished=True), lock
-        if checkpoint := newest_readable(run):
-            return RunStart(run, checkpoint, continues=True), lock
-        if reason := _why_not_restarted(run):
-            say(f"resume: skipping {run}, which {reason}", file=sys.stderr)
-            skipped = True
+        found = _resumable(run)
+        if isinstance(found, str):
+            say(f"resume: skipping {run}, which {found}", file=sys.stderr)
+            skipped = skipped or found != IN_USE
+        elif found[0].finished or found[0].checkpoint:
+            return found
         elif restarted is None:
-            restarted = RunStart(run, continues=True), lock
-            continue
-        lock.release()
+            restarted = found
     if skipped and restarted is None:
         say("resume: starting from scratch", file=sys.stderr)
     elif restarted is None:
         _print_differences(runs, recipe)
     return restarted
+
+
+def _resume_named(run: Path, config: str) -> tuple[RunStart, FileLock]:
+    """How to continue this very run, and the lock on it. Raises InputError if it cannot be continued."""
+    theirs, recipe = _recipe_of(run), recipe_options(load_yaml(config))
+    if theirs is None:
+        found: tuple[RunStart, FileLock] | str = f"has a damaged {CONFIG_YAML}"
+    elif theirs != recipe:
+        found = f"has a different recipe: {differences(theirs, recipe)}"
+    else:
+        found = _resumable(run)
+    if isinstance(found, str):
+        again = "to start it again, remove the folder while no process uses it"
+        raise InputError(f"cannot resume {run}, which {found}; {again}")
+    return found
+
+
+def _resumable(run: Path) -> tuple[RunStart, FileLock] | str:
+    """How to continue a run, or to start it again in its folder, and the lock on it; otherwise why neither works."""
+    lock = lock_folder(run)
+    if lock is None:
+        return IN_USE
+    if is_finished(run):
+        return RunStart(run, finished=True), lock
+    if checkpoint := newest_readable(run):
+        return RunStart(run, checkpoint, continues=True), lock
+    reason = _why_not_restarted(run)
+    if not reason:
+        return RunStart(run, continues=True), lock
+    lock.release()
+    return reason
 
 
 def _why_not_restarted(run: Path) -> str:
