@@ -54,7 +54,7 @@ def test_another_machines_trial_is_taken_over_after_minutes_without_a_heartbeat(
     assert far.report([Validation(0.5, 1.0, 1), Validation(0.6, 1.0, 2)])  # alive after all, but too late
     far.finish("failed", reason="late")
     far.finish("complete", acc=0.5)
-    assert near.optuna.best_value == 0.75
+    assert near.optuna_study.best_value == 0.75
 
 
 def test_database_errors_are_shown_without_the_password() -> None:
@@ -111,14 +111,14 @@ def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
     given: dict[str, Range | list[Any]] = {"lr": Range(1e-3, 0.1, log=True), "wd": Range(0.123456, 0.123457)}
     trial = study.next(2, given)
     assert trial
-    assert trial.settings["lr"] == float(f"{study.optuna.trials[0].params['lr']:.4g}")
-    assert trial.settings["lr"] != study.optuna.trials[0].params["lr"]
+    assert trial.settings["lr"] == float(f"{study.optuna_study.trials[0].params['lr']:.4g}")
+    assert trial.settings["lr"] != study.optuna_study.trials[0].params["lr"]
     assert trial.settings["wd"] == 0.123457  # rounding up would leave the range
     assert study.results(given)[0].settings == trial.settings
     exact: dict[str, Range | list[Any]] = {"lr": [0.123456], "step": Range(0.123456, 0.323456, 0.1)}
     study = Study("t", Path("there"))
     assert (trial := study.next(1, exact))
-    assert trial.settings == study.optuna.trials[0].params
+    assert trial.settings == study.optuna_study.trials[0].params
 
 
 def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
@@ -145,7 +145,7 @@ def test_a_waiting_trial_keeps_its_number_and_settings() -> None:
 def test_a_trial_with_settings_outside_the_space_fails(params: dict[str, Any], drawn_from: Space) -> None:
     given: Space = {"lr": Range(0.0, 1.0), "optimizer": ["sgd", "adamw"]}
     study = Study("s", Path("here"))
-    study.optuna.enqueue_trial(params)
+    study.optuna_study.enqueue_trial(params)
     trial = study._take(1)
     assert trial
     study._draw(trial[0], drawn_from)
@@ -160,16 +160,16 @@ def test_a_trial_with_settings_outside_the_space_fails(params: dict[str, Any], d
 
 def test_a_value_that_somebody_has_queued_is_from_the_space() -> None:
     study = Study("s", Path("here"))
-    study.optuna.enqueue_trial({"lr": 2.5})
+    study.optuna_study.enqueue_trial({"lr": 2.5})
     with pytest.warns(UserWarning, match="out of range"):
         trial = study.next(2, {"lr": Range(0.0, 1.0)})
-    assert (trial and trial.number, study.optuna.trials[0].state.name) == (1, "FAIL")
+    assert (trial and trial.number, study.optuna_study.trials[0].state.name) == (1, "FAIL")
 
 
 def noted(**attributes: Any) -> Study:
     """A study whose one trial is complete; processes have noted these attributes."""
     study = Study("s", Path("here"))
-    study.optuna.add_trial(optuna.create_trial(value=0.5, user_attrs=attributes))
+    study.optuna_study.add_trial(optuna.create_trial(value=0.5, user_attrs=attributes))
     return study
 
 
@@ -190,14 +190,14 @@ def test_what_others_have_noted_does_not_control_the_terminal() -> None:
 @pytest.mark.parametrize("space", [[1], 5, None, "text"])
 def test_a_damaged_attribute_of_a_study_is_refused(space: Any) -> None:
     study = Study("s", Path("here"))
-    study.optuna.set_user_attr("space", space)
+    study.optuna_study.set_user_attr("space", space)
     with pytest.raises(InputError, match=r"the study's space is damaged; use --study"):
         study.setdefault("space", {"lr": [1]})
 
 
 def test_a_damaged_heartbeat_is_none() -> None:
     study = Study("s", Path("here"))
-    study.optuna.ask().set_user_attr("alive", ["soon"])
+    study.optuna_study.ask().set_user_attr("alive", ["soon"])
     assert study.next(1, {"lr": [1]}) is None  # another machine's, and it began just now
 
 

@@ -177,7 +177,7 @@ def test_an_interrupted_sweep_has_saved_and_its_trial_waits() -> None:
 
 def prepared_study(lrs: list[float]) -> optuna.Study:
     """The sweep's study with five good trials, and settings to try next."""
-    study = Study("quickstart", FOLDER).optuna
+    study = Study("quickstart", FOLDER).optuna_study
     values: dict[str, BaseDistribution] = {"model.lr": CategoricalDistribution([0.003, 1e-9, 2e-9, -1.0])}
     good = dict.fromkeys(range(1, 9), 0.5)
     for _ in range(5):

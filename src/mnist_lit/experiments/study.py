@@ -55,7 +55,7 @@ class RunningTrial:
     def __init__(self, study: "Study", trial: optuna.Trial, space: Space, run: Path, lock: FileLock) -> None:
         self.number, self.settings, self.run, self.lock = trial.number, _settings(trial, space), run, lock
         self._study, self._trial, self._last_heartbeat = study, trial, -HEARTBEAT
-        self._reported = len(study.optuna.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self._reported = len(study.optuna_study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def report(self, validations: list[Validation]) -> bool:
         """Report new validations and a heartbeat; returns whether the trial should end early."""
@@ -81,7 +81,7 @@ class RunningTrial:
             if state == "waiting":
                 self._study.requeue(self._trial)
             else:
-                self._study.optuna.tell(self._trial, acc, STATES[state], skip_if_finished=True)
+                self._study.optuna_study.tell(self._trial, acc, STATES[state], skip_if_finished=True)
 
 
 class Study:
@@ -105,16 +105,16 @@ class Study:
                 self._storage = JournalStorage(JournalFileBackend(str(journal), lock))
             # Four trials must be complete before one is pruned, and none is pruned by its first two validations.
             pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
-            self.optuna = optuna.create_study(
+            self.optuna_study = optuna.create_study(
                 study_name=name, storage=self._storage, direction="maximize", load_if_exists=True, pruner=pruner
             )
 
     def setdefault(self, key: str, value: Any) -> Any:
         """The study's attribute; the first process to ask sets it to `value`. Raises InputError for another type."""
         with self._lock:
-            if key not in self.optuna.user_attrs:
-                self.optuna.set_user_attr(key, value)
-            found = self.optuna.user_attrs[key]
+            if key not in self.optuna_study.user_attrs:
+                self.optuna_study.set_user_attr(key, value)
+            found = self.optuna_study.user_attrs[key]
         if type(found) is not type(value):
             raise InputError(f"the study's {key} is damaged; use --study NAME for another")
         return found
@@ -130,19 +130,20 @@ class Study:
                 return RunningTrial(self, trial, space, run, lock)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 trial.set_user_attr("reason", str(error))
-                self.optuna.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                self.optuna_study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 lock.release()
         return None
 
     def _take(self, total: int) -> tuple[optuna.Trial, Path, FileLock] | None:
         """Claim a trial for this process; returns it, its folder and the lock that holds it."""
         with self._lock:
-            for running in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            for running in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 if self._is_abandoned(running):
                     self.requeue(running)
-            if len(self.optuna.get_trials(deepcopy=False, states=(*STATES.values(), TrialState.RUNNING))) >= total:
+            started = (*STATES.values(), TrialState.RUNNING)
+            if len(self.optuna_study.get_trials(deepcopy=False, states=started)) >= total:
                 return None
-            trial = self.optuna.ask()
+            trial = self.optuna_study.ask()
             if trial.number >= total:  # another machine, which does not see our lock, was faster
                 self.requeue(trial)
                 return None
@@ -158,7 +159,7 @@ class Study:
         # The draw depends on the seed, the number and all results so far: processes with one seed try different values.
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
         sampler = optuna.samplers.TPESampler(seed=(1000 * self._seed + trial.number) % 2**32, constant_liar=True)
-        self.optuna.sampler = sampler
+        self.optuna_study.sampler = sampler
         for name, values in space.items():
             match values:
                 case list():
@@ -177,7 +178,7 @@ class Study:
     def results(self, space: Space) -> list[TrialResult]:
         """All trials, the best first, see `Validation.rank`; those without a validation last."""
         results = []
-        for trial in self.optuna.get_trials(deepcopy=False):
+        for trial in self.optuna_study.get_trials(deepcopy=False):
             state = trial.state.name.lower().replace("fail", "failed")
             place, reason = (str(trial.user_attrs.get(name, "")) for name in ("place", "reason"))
             folder = self.folder if place == self._location else printable(place)
