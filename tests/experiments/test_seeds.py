@@ -150,6 +150,13 @@ def test_a_group_of_another_command_is_not_resumed_in_silence(
     assert capsys.readouterr().err == ""
 
 
+def test_a_group_that_was_killed_before_its_first_run_is_resumed(tmp_path: Path) -> None:
+    group = tmp_path / "version_0"
+    group.mkdir()
+    group.joinpath("group.txt").write_text("mnist-lit fit\n")
+    assert _find_group(tmp_path, "mnist-lit fit") == group
+
+
 @pytest.mark.slow  # two processes, since signals are under test
 def test_a_terminated_group_has_saved_and_resumes(cli: Cli) -> None:
     fit = (*FIT[:3], "--trainer.max_epochs", "5", "--data.batch_size", "256", "--seeds", "2")
@@ -292,17 +299,29 @@ def test_seeds_at_once_are_the_seeds_alone(cli: Cli, group: Path) -> None:
     ],
 )
 def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
-    given: str, gpus: str, accelerator: str, at_once: int | None, monkeypatch: pytest.MonkeyPatch
+    given: str,
+    gpus: str,
+    accelerator: str,
+    at_once: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("mnist_lit.experiments.seeds.DEVICES", tmp_path)
+    for name in ("nvidia0", "nvidia1"):
+        tmp_path.joinpath(name).touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     assert _seeds_at_once(given, 8, accelerator) == (at_once or min(8, os.cpu_count() or 1))
 
 
 def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("mnist_lit.experiments.seeds.DEVICES", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert _visible_gpus() == 0  # a number is no GPU yet
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         tmp_path.joinpath(name).touch()
-    assert _visible_gpus(str(tmp_path)) == 2
+    assert _visible_gpus() == 1
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert _visible_gpus() == 2
 
 
 def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., str]) -> None:

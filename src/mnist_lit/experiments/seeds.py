@@ -22,6 +22,7 @@ from mnist_lit.system.subprocesses import launched_externally, run_command, run_
 MAX_SEEDS = 1000  # seeds in one part of --seeds
 NUMBER = r"\d{1,10}"  # `int` refuses thousands of digits
 MAX_AT_ONCE = 16  # processes on one GPU, each of which needs a gigabyte or so of its memory
+DEVICES = Path("/dev")  # where Linux lists the GPUs
 CONFLICTS = {
     "ckpt_path": "several seeds start from scratch",
     "group": "--seeds creates its own group",
@@ -159,17 +160,21 @@ def _seeds_at_once(given: str, seeds: int, accelerator: str) -> int:
     return min(seeds, os.cpu_count() or 1, MAX_AT_ONCE) if accelerator != "cpu" and _visible_gpus() == 1 else 1
 
 
-def _visible_gpus(devices: str = "/dev") -> int:
+def _visible_gpus() -> int:
     """The NVIDIA GPUs that a fit would see, as Linux lists them: asking torch would take seconds."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if "+cpu" in metadata.version("torch") or (chosen and chosen.startswith("-")):  # -1 hides all
         return 0
-    return len([*Path(devices).glob("nvidia[0-9]*")]) if chosen is None else len([*filter(None, chosen.split(","))])
+    listed = len([*DEVICES.glob("nvidia[0-9]*")])
+    if chosen is None:
+        return listed
+    named = len([*filter(None, chosen.split(","))])
+    return min(named, listed) if sys.platform == "linux" else named
 
 
 def _find_group(root: Path, shared: str) -> Path | None:
     """The newest group of the same command, whatever its seeds."""
-    groups = {run.parent for run in folders.all_runs(root) if run.parent != root}
+    groups = [path.parent for path in root.glob(f"*/{folders.GROUP_TXT}")]
     if same := [group for group in groups if folders.recorded_command(group) == shared]:
         return max(same, key=folders.run_number)
     if groups:
