@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.loggers import ResumableCSVLogger, log_lengths, truncate_logs
@@ -89,6 +91,14 @@ def test_the_bytes_of_the_table_are_fixed(tmp_path: Path) -> None:
     logger.log_metrics({"a": 0.1}, 2)
     logger.save()
     assert tmp_path.joinpath("metrics.csv").read_bytes() == b'a,b,"c,",step\r\n1,1e-05,,0\r\n,,nan,\r\n0.1,,,2\r\n'
+
+
+def test_a_callbacks_own_metric_is_a_number_in_one_row(tmp_path: Path) -> None:
+    logger = ResumableCSVLogger(tmp_path)
+    logger.log_metrics({"my\r\nscore": torch.tensor(1.5), "count": np.int64(3), "epoch": 0}, 0)  # type: ignore[dict-item]
+    logger.save()
+    assert rows(tmp_path) == [{"my score": "1.5", "count": "3", "epoch": "0", "step": "0"}]
+    assert log_lengths(tmp_path) == {"metrics.csv": 1}
 
 
 def test_a_damaged_byte_does_not_stop_a_run_from_resuming(tmp_path: Path) -> None:

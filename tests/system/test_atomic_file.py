@@ -33,6 +33,13 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_partial_file(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
+@pytest.mark.parametrize("name", ["file/new", "x" * 255])
+def test_a_failure_names_the_file_and_not_the_partial_one(name: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("file").touch()
+    with pytest.raises(OSError, match=rf": '{tmp_path}/{name}'$"):
+        write_atomic(tmp_path / name, b"")
+
+
 def test_the_old_file_can_be_kept_under_another_name(tmp_path: Path) -> None:
     for data in (b"one", b"two", b"three"):
         write_atomic(tmp_path / "last", data, previous=tmp_path / "previous")

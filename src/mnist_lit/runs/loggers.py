@@ -44,7 +44,9 @@ class ResumableCSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._buffer.append({**metrics, "step": step})
+        # A callback's own metric may be a tensor, or have a line break in its name.
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
+        self._buffer.append({" ".join(name.split()): value for name, value in plain.items()} | {"step": step})
         if len(self._buffer) >= self.BUFFERED_ROWS:
             self.save()
 

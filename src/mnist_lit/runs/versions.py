@@ -60,8 +60,10 @@ def checkout_commit() -> str | None:
 
 def _git(*args: str) -> str:
     """What git prints in this file's folder, without the variables that name another repository in a hook."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"  # change nothing in the repository
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env["GIT_OPTIONAL_LOCKS"] = "0"  # change nothing in the repository
     command = ["git", "-C", str(Path(__file__).parent), *args]
-    run = functools.partial(subprocess.run, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    return str(run(command, env=environment, timeout=GIT_SECONDS).stdout).strip()
+    run = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=env, timeout=GIT_SECONDS
+    )
+    return run.stdout.strip()

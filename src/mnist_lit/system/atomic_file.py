@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mnist_lit.errors import InputError
@@ -34,10 +34,10 @@ def write_atomic(path: Path, data: bytes | memoryview, previous: Path | None = N
             path.replace(previous)
         partial.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # a full disk's error names no file
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk's error names no file
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # if there is none, or not even its folder
+            partial.unlink()
     if hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
