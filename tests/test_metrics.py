@@ -110,6 +110,12 @@ def test_damaged_counts_are_refused() -> None:
         merge_states(classification_metrics(2, "", details=False), [saved], 0, 1)
 
 
+@pytest.mark.parametrize("saved", [[{}], [5], 5, [{"acc": 5, "loss": 5}]], ids=str)
+def test_what_are_no_counts_is_refused(saved: Any) -> None:
+    with pytest.raises(InputError, match="the checkpoint's counts for the training scores are damaged"):
+        merge_states(classification_metrics(2, "", details=False), saved, 0, 1)
+
+
 def test_saved_counts_are_moved_to_the_metrics_device() -> None:
     metrics = classification_metrics(2, "", details=False)
     saved = states(metrics)

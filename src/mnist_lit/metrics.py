@@ -108,11 +108,14 @@ def states(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
 def merge_states(metrics: MetricCollection, saved: list[Any], rank: int, world_size: int) -> bool:
     """Divide the saved states of any number of processes among the current ones, and add this process's part. Returns
     whether any of them had counted images. Raises InputError if the states are damaged."""
-    for number, state in enumerate(saved):
-        for name, metric in metrics.items(keep_base=True, copy_state=False):
-            for key, counts in metric.metric_state.items():
-                if state[name][key].shape != counts.shape:  # type: ignore[union-attr]  # no metric here has a list
-                    raise InputError(f"the checkpoint's {name} is damaged: {key} has the wrong shape")
-            if number % world_size == rank:
-                metric.merge_state({key: counts.to(metric.device) for key, counts in state[name].items()})
-    return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())
+    try:
+        for number, state in enumerate(saved):
+            for name, metric in metrics.items(keep_base=True, copy_state=False):
+                for key, counts in metric.metric_state.items():
+                    if state[name][key].shape != counts.shape:  # type: ignore[union-attr]  # no metric here has a list
+                        raise InputError(f"the checkpoint's {name} is damaged: {key} has the wrong shape")
+                if number % world_size == rank:
+                    metric.merge_state({key: counts.to(metric.device) for key, counts in state[name].items()})
+        return any(bool(value.any()) for state in saved for counts in state.values() for value in counts.values())
+    except (AttributeError, LookupError, TypeError) as error:
+        raise InputError("the checkpoint's counts for the training scores are damaged") from error

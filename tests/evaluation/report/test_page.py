@@ -54,6 +54,11 @@ def test_an_unfinished_run_and_a_temperature_of_one_say_so(page: str, numbers: d
         assert (words in html, words in page) == (True, False)
 
 
+def test_accuracies_that_no_run_has_do_not_stop_the_page(numbers: dict[str, Any]) -> None:
+    curves = {**numbers["curves"], "train/acc": [], "val/acc": [[10, 1.5], [20, 7.0]]}
+    assert '<section id="training">' in render({**numbers, "curves": curves})
+
+
 def test_the_matrix_has_a_row_for_each_true_class(numbers: dict[str, Any]) -> None:
     counts = np.arange(100).reshape(10, 10).tolist()
     html = render({**numbers, "test": {**numbers["test"], "confusion": counts}})

@@ -1,5 +1,6 @@
 """The report names the recipe, the data and the commands that reproduce a run, without the machine's paths."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def test_epochs_are_those_that_the_run_was_trained_for(trained: Path, digits_dat
         assert provenance(run, [run], content, digits_data)["finished"] is finished
     run.joinpath("finished").unlink()
     assert provenance(run, [run], content, digits_data)["finished"] is False
+
+
+def test_a_configuration_without_a_batch_size_has_the_default(trained: Path, digits_data: MNISTDataModule) -> None:
+    content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
+    settings = config_of(content)
+    del settings["data"]["batch_size"]
+    content = with_metadata(content, config=yaml.safe_dump(settings))
+    expected = math.ceil(1257 / digits_data.batch_size)
+    assert provenance(trained, [trained], content, digits_data)["steps_per_epoch"] == expected
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(None, 10), (2, 1), (0.5, 5), (1.0, 10)])

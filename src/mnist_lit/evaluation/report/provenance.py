@@ -46,7 +46,7 @@ def provenance(
     run, metadata, settings = runs[0], Metadata.of(content), config_of(content)
     (began, _), best = began_and_saved(run), best_validation(run)
     counts = {"train": len(data.train_indices), "val": len(data.val_indices)}
-    batches = math.ceil(counts["train"] / settings["data"]["batch_size"])
+    batches = math.ceil(counts["train"] / settings["data"].get("batch_size", data.batch_size))
     accumulated, limit = (settings["trainer"].get(name) for name in ("accumulate_grad_batches", "limit_train_batches"))
     return {
         "recipe": _recipe(_recorded_words(folder)),
