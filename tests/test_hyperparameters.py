@@ -26,6 +26,8 @@ from plain import digits
         (MNISTDataModule, {"val_size": 0.1}, "data.val_size: expected a whole number, got 0.1"),
         (MNISTDataModule, {"classes": [3, 7]}, "data.classes: expected text, got [3, 7]"),
         (MNISTDataModule, {"seed": 2**32}, "data.seed: expected 0 … 2³² - 1, got 4294967296"),
+        (MNISTDataModule, {"split_seed": -1}, "data.split_seed: expected 0 … 2³² - 1, got -1"),
+        (MNISTDataModule, {"split_seed": 2**32}, "data.split_seed: expected 0 … 2³² - 1, got 4294967296"),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_refused_in_one_line(owner: type, argument: dict[str, Any], line: str) -> None:

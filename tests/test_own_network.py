@@ -115,6 +115,12 @@ def test_a_network_that_does_not_fit_is_refused_before_training(network: nn.Modu
         MNISTModule(network=network)
 
 
+def test_a_network_without_trainable_parameters_is_refused() -> None:
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).requires_grad_(False)
+    with pytest.raises(InputError, match=r"^model\.network: expected trainable parameters, got none$"):
+        trainer().fit(MNISTModule(network=frozen), digits())
+
+
 def test_an_unknown_initialization_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.init: expected default or he, got kaiming"):
         MNISTModule(init="kaiming")  # type: ignore[arg-type]

@@ -30,7 +30,9 @@ def check_arguments(section: str, owner: type, given: Mapping[str, Any]) -> None
             plain = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy's or torch's
             fits = isinstance(plain, kind[1]) and isinstance(plain, bool) == (kind[1] is bool)
             require(f"{section}.{name}", repr(value), kind[0], fits)
-    require(f"{section}.seed", given["seed"], "0 … 2³² - 1", 0 <= given["seed"] < 2**32)
+    for name in ("seed", "split_seed"):
+        if name in given:
+            require(f"{section}.{name}", given[name], "0 … 2³² - 1", 0 <= given[name] < 2**32)
 
 
 def record_seed(hparams: MutableMapping[str, Any], seed: int) -> None:

@@ -21,6 +21,7 @@ from mnist_lit.errors import MAX_CLASSES, InputError, require, require_choice
 
 OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "linear"]
+MAX_LR_POWER = 30  # of ten; with 38, a float32 would overflow
 
 
 def check_hyperparameters(h: Mapping[str, Any]) -> None:
@@ -28,15 +29,15 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require_choice("model.optimizer", h["optimizer"], get_args(OptimizerName))
     require_choice("model.schedule", h["schedule"], get_args(ScheduleName))
     for name in ("lr", "aux_lr"):
-        require(f"model.{name}", h[name], "above 0", 0 < h[name] < math.inf)
+        require(f"model.{name}", h[name], "above 0 and finite", 0 < h[name] < math.inf)
     for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):
         require(f"model.{name}", h[name], "in [0, 1)", 0 <= h[name] < 1)
     require("model.momentum", h["momentum"], "above 0 with nesterov", h["momentum"] > 0 or not h["nesterov"])
-    require("model.weight_decay", h["weight_decay"], "0 or more", h["weight_decay"] >= 0)
+    require("model.weight_decay", h["weight_decay"], "0 or more and finite", 0 <= h["weight_decay"] < math.inf)
     require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
-    require("model.gamma", h["gamma"], "above 0", h["gamma"] > 0)
-    require("model.sam_rho", h["sam_rho"], "0 or more", 0 <= h["sam_rho"] < math.inf)
+    require("model.gamma", h["gamma"], "above 0 and finite", 0 < h["gamma"] < math.inf)
+    require("model.sam_rho", h["sam_rho"], "0 or more and finite", 0 <= h["sam_rho"] < math.inf)
     own = bool(h.get("network"))
     require(
         "model.dropout", h["dropout"], "0 for a network of your own; give it dropout layers", not (own and h["dropout"])
@@ -57,8 +58,10 @@ def unoptimized(module: nn.Module, optimizers: Iterable[Optimizer]) -> list[str]
 
 
 def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
-    """The optimizer that `MNISTModule`'s hyperparameters describe, for all trainable parameters."""
+    """The optimizer that `MNISTModule`'s hyperparameters describe, for all trainable parameters. Raises InputError if
+    there are none, or none that Muon is for."""
     parameters = [p for p in network.parameters() if p.requires_grad]
+    require("model.network", "none", "trainable parameters", bool(parameters))
     if h["optimizer"] == "sgd":
         options = {name: h[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
         return SGD(parameters, **options)
@@ -156,7 +159,10 @@ def lr_factor(h: Mapping[str, Any], step: int, total_steps: float, steps_per_epo
     if name == "constant":
         return 1.0
     if name == "step":
-        return float(h["gamma"] ** (step // steps_per_epoch // h["step_size"]))
+        changes = step // steps_per_epoch // h["step_size"]
+        fits = changes * math.log10(h["gamma"]) < MAX_LR_POWER
+        require("model.gamma", h["gamma"], f"one that raises lr less than 10^{MAX_LR_POWER}-fold in the run", fits)
+        return float(h["gamma"] ** changes)
     if step >= total_steps:  # the scheduler asks once more after the last step
         return 0.0
     done = (step - rising) / (total_steps - rising)

@@ -41,19 +41,25 @@ def test_wrong_classes_are_refused(given: str) -> None:
 
 def test_a_number_per_class_is_exact_seeded_and_nested() -> None:
     labels = torch.cat((torch.zeros(100), torch.ones(50), torch.full((30,), 2))).long()
-    five, ten = (subset(labels, 1.0, count, seed=0) for count in (5, 10))
+    five, ten = (subset(labels, 3, 1.0, count, seed=0) for count in (5, 10))
     assert labels[five].bincount().tolist() == [5, 5, 5]
     assert {*five.tolist()} < {*ten.tolist()}
-    assert five.equal(subset(labels, 1.0, 5, seed=0))
-    assert not five.equal(subset(labels, 1.0, 5, seed=1))
+    assert five.equal(subset(labels, 3, 1.0, 5, seed=0))
+    assert not five.equal(subset(labels, 3, 1.0, 5, seed=1))
     with pytest.raises(InputError, match=r"data\.per_class: expected at most 30, as many as each class has, got 31"):
-        subset(labels, 1.0, 31, seed=0)
+        subset(labels, 3, 1.0, 31, seed=0)
+
+
+def test_a_class_without_images_is_not_skipped() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    with pytest.raises(InputError, match=r"data\.per_class: expected at most 0, as many as each class has, got 1"):
+        subset(labels, 3, 1.0, 1, seed=0)
 
 
 def test_a_fraction_is_stratified_and_the_whole_is_unchanged() -> None:
     labels = torch.cat((torch.zeros(100), torch.ones(50))).long()
-    assert labels[subset(labels, 0.1, 0, seed=0)].bincount().tolist() == [10, 5]
-    assert subset(labels, 1.0, 0, seed=0).equal(torch.arange(150))
+    assert labels[subset(labels, 2, 0.1, 0, seed=0)].bincount().tolist() == [10, 5]
+    assert subset(labels, 2, 1.0, 0, seed=0).equal(torch.arange(150))
 
 
 def test_a_subset_leaves_validation_and_test_images_alone() -> None:

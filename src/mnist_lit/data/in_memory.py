@@ -82,7 +82,7 @@ def split_indices(
         train, val = torch.arange(total).tensor_split([total - data.val])
     else:
         train, val = stratified_split(data.train_labels, val_size, seed)
-    kept = train[subset(data.train_labels[train], fraction, per_class, seed)]
+    kept = train[subset(data.train_labels[train], len(data.classes), fraction, per_class, seed)]
     if len(kept) < batch_size <= len(train):
         name, value = ("per_class", per_class) if per_class else ("fraction", fraction)
         expected = f"one that leaves at least data.batch_size = {batch_size} of the {len(train)} training images"
@@ -91,13 +91,14 @@ def split_indices(
     return kept, val
 
 
-def subset(labels: Tensor, fraction: float, per_class: int, seed: int) -> Tensor:
-    """Positions of a fraction of the labels, stratified, or of `per_class` of each: int64, sorted; all if none is set.
+def subset(labels: Tensor, classes: int, fraction: float, per_class: int, seed: int) -> Tensor:
+    """Positions of a fraction of the labels, stratified, or of `per_class` of each of 0 … classes - 1: int64, sorted;
+    all if none is set.
 
     A smaller `per_class` is part of any larger one. Raises InputError if a class has too few images.
     """
     if per_class:
-        counts = labels.bincount()
+        counts = labels.bincount(minlength=classes)
         least = int(counts.min())
         require("data.per_class", per_class, f"at most {least}, as many as each class has", per_class <= least)
         return _choose(labels, [per_class] * len(counts), seed)
