@@ -80,6 +80,8 @@ def find_resumable(runs: Sequence[Path], config: str) -> tuple[RunStart, FileLoc
             return found
         elif restarted is None:
             restarted = found
+        else:
+            found[1].release()
     if skipped and restarted is None:
         say("resume: starting from scratch", file=sys.stderr)
     elif restarted is None:
