@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from mnist_lit.cli.config import typed_command
+from shapes import shapes
 
 Cli = Callable[..., tuple[int, str, str]]
 ErrorLine = Callable[..., str]
@@ -197,6 +198,17 @@ def test_explicit_options_beat_the_checkpoint_and_are_printed(cli: Cli, tiny_run
     assert "data.val_size: 200 instead of the checkpoint's 64\n" in out
     assert "batch_size" not in out
     assert "images        200" in out
+
+
+def test_the_data_folder_of_a_checkpoint_is_not_that_of_another_dataset(cli: Cli) -> None:
+    shapes(train=2, test=1)
+    folder = ("--data.dataset", "folder", "--data.data_dir", "my-shapes")
+    assert cli("fit", *folder, "--data.val_size", "0", "--data.batch_size", "2", "--trainer.max_steps", "1")[0] == 0
+    code, out, err = cli("test", "version_0", "--data.dataset", "digits")
+    assert (code, "but the data has 0, 1, 2, " in err) == (2, True)  # it was read
+    assert "data.data_dir: data instead of the checkpoint's my-shapes\n" in out
+    code, out, _ = cli("test", "version_0", "--data.dataset", "folder")
+    assert (code, "data.data_dir" in out) == (0, False)
 
 
 def test_a_resumed_fit_keeps_its_settings_except_for_explicit_options(cli: Cli, tiny_run: Path) -> None:

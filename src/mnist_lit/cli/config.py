@@ -22,7 +22,7 @@ from mnist_lit.cli.network import allow_local_imports
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.locate import LAST, LATEST, locate_model
 from mnist_lit.runs.recipes import DOWNLOAD_SETTINGS, INVOCATION_OPTIONS, command_line
-from mnist_lit.system.arguments import has_option
+from mnist_lit.system.arguments import fit_option, has_option
 from mnist_lit.system.console import say
 from mnist_lit.system.error_messages import explain_error
 from mnist_lit.system.process_rank import is_first_process
@@ -185,6 +185,14 @@ def resolve_options(command: str, config: Namespace) -> None:
         raise InputError("seeds: must be given on the command line, as in `mnist-lit fit --config fast --seeds 5`")
     if config.seeds_at_once:
         raise InputError("seeds_at_once: requires --seeds, as in `mnist-lit fit --seeds 16 --seeds_at_once 4`")
+
+
+def without_other_folder(saved: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """A checkpoint's settings, without its data's folder if the arguments name another dataset, which is not in there
+    and would be downloaded into it."""
+    if fit_option(args, "data.dataset") in ("", saved["data"].get("dataset")):
+        return saved
+    return {**saved, "data": {name: value for name, value in saved["data"].items() if name != "data_dir"}}
 
 
 def print_differences(command: str, path: str, saved: dict[str, Any], config: Namespace) -> None:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.trainer import Trainer
 
-from mnist_lit.cli import config as options
+from mnist_lit.cli import config as cli_config
 from mnist_lit.cli.execute import check_devices, prepare_process, refusals, run_evaluation, run_fit
 from mnist_lit.cli.help import format_help
 from mnist_lit.cli.trainer import begin_fit, callbacks_of_evaluation, callbacks_of_fit, trainer_arguments
@@ -68,16 +68,16 @@ class MNISTCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options, link every seed to one, take the number of classes from the data, and replace the help."""
-        options.add_options(parser, self._command)
+        cli_config.add_options(parser, self._command)
         vars(parser)["format_help"] = partial(format_help, parser, self._command, everything="all" in self._args)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; if a checkpoint is named, its own settings are defaults, so explicit options override them."""
         assert isinstance(args, list)
-        command, *rest = options.inline_configs(args)
-        options.refuse_fit_options(command, rest)
-        options.allow_local_network(rest)
-        with options.explained_errors(self._parser(command)):
+        command, *rest = cli_config.inline_configs(args)
+        cli_config.refuse_fit_options(command, rest)
+        cli_config.allow_local_network(rest)
+        with cli_config.explained_errors(self._parser(command)):
             super().parse_arguments(parser, [command, *rest])
             path = self.config[command].ckpt_path
             if command != "fit" and not path:
@@ -90,12 +90,13 @@ class MNISTCLI(LightningCLI):
                 else:  # training settings do not apply to evaluation
                     saved.pop("trainer", None)
                     saved["model"].pop("init_from", None)
-                super().parse_arguments(parser, [command, "--config", yaml.safe_dump(saved), *rest])
+                defaults = yaml.safe_dump(cli_config.without_other_folder(saved, args))
+                super().parse_arguments(parser, [command, "--config", defaults, *rest])
                 self.config[command].ckpt_path = path
                 require_network(self._checkpoint, self.config[command].model.network)
-                options.print_differences(command, path, saved, self.config[command])
-        options.resolve_options(command, self.config[command])
-        self._yaml_text = options.repeatable_config(self._parser(command), self.config[command])
+                cli_config.print_differences(command, path, saved, self.config[command])
+        cli_config.resolve_options(command, self.config[command])
+        self._yaml_text = cli_config.repeatable_config(self._parser(command), self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing, where Lightning would let a checkpoint's hyperparameters override the command line."""
@@ -111,7 +112,7 @@ class MNISTCLI(LightningCLI):
         set_up_gpu(exact=trainer.deterministic is not False)
         if self._command == "fit":
             self._start, self._lock = begin_fit(
-                config, trainer, self._yaml_text, options.typed_command(self._args, config.ckpt_path)
+                config, trainer, self._yaml_text, cli_config.typed_command(self._args, config.ckpt_path)
             )
             callbacks = callbacks_of_fit(config, trainer, self._start, self._yaml_text)
         else:
