@@ -46,6 +46,32 @@ def test_the_table_on_the_terminal(cli: Cli) -> None:
     assert float(probability.rstrip("%")) > 90
 
 
+def test_json_prints_the_rows_of_a_jsonl_file(cli: Cli) -> None:
+    draw("one…\u2028.png")  # whose name a table shows without what would control a terminal
+    draw("page.png", digits=2)
+    command = ("predict", "one…\u2028.png", "page.png", "gone.png", *PRETRAINED)
+    for options in ((), ("--many",)):
+        assert cli(*command, *options, "--output", "rows.jsonl")[0] == 1
+        code, out, err = cli(*command, *options, "--json")
+        rows = Path("rows.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        assert (code, err) == (1, "predict: pretrained\n")
+        assert [json.loads(line) for line in out.splitlines()] == [json.loads(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--json", "--output", "rows.jsonl"), "expected --json or --output, got both: --json prints to standard outp"),
+        (("--output", "-"), "ends in .csv or .jsonl (--json prints to standard output), got -"),
+        (("--output", "/dev/stdout"), "ends in .csv or .jsonl (--json prints to standard output), got /dev/stdout"),
+    ],
+)
+def test_standard_output_is_for_json(cli: Cli, options: tuple[str, ...], line: str) -> None:
+    code, out, err = cli("predict", "one.png", *options)
+    assert (code, out) == (2, "")
+    assert line in err
+
+
 def test_a_bad_file_costs_one_row(cli: Cli) -> None:
     draw("one.png")
     Path("bad.png").write_bytes(b"no picture")

@@ -1,6 +1,7 @@
 """`mnist-lit predict`: read digits from pictures into a table. Imports torch only for a checkpoint."""
 
 import hashlib
+import json
 import os
 import sys
 from argparse import Namespace
@@ -33,7 +34,7 @@ REJECTED = "?"  # stands for a rejected digit in a number
 
 
 def main(command: str, args: list[str]) -> int:
-    """Print a table or write one to a file; returns 1 if any file failed, else 0."""
+    """Print a table or JSON, or write a table to a file; returns 1 if any file failed, else 0."""
     options = _parse(command, args)
     files = list(expand_paths(options.pictures))
     path = locate_model(options.model, ONNX_FILE)
@@ -48,7 +49,8 @@ def main(command: str, args: list[str]) -> int:
     if options.output:
         code = _write_table(options.output, reader, sha256, files, many=options.many, shown=shown)
     else:
-        code = _print_table(reader, files, many=options.many, shown=shown)
+        show = _print_json if options.json else _print_table
+        code = show(reader, files, many=options.many, shown=shown)
     if shown:
         more = f" and {len(shown) - 1:,} more" * (len(shown) > 1)
         say(f"predict: saved the network's input as {shown[0]}{more}", file=sys.stderr)
@@ -69,6 +71,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
     )
     output = "write one row per digit to a file; if the command is killed, the same command continues it"
     parser.add_argument("--output", type=Path, metavar="FILE.csv|FILE.jsonl", help=output)
+    parser.add_argument("--json", action="store_true", help="print a JSON object per digit instead of the table")
     show = f"save the network's 28×28 input next to each picture, as photo.jpg{SHOW_SUFFIX}"
     parser.add_argument("--show", action="store_true", help=show)
     parser.add_network_argument()
@@ -81,7 +84,10 @@ def _parse(command: str, args: list[str]) -> Namespace:
     check_threshold("--threshold", options.threshold)
     if options.output:
         valid = options.output.suffix.lower() in (".csv", ".jsonl")
-        require("--output", options.output, "a file name that ends in .csv or .jsonl", valid)
+        expected = "a file name that ends in .csv or .jsonl (--json prints to standard output)"
+        require("--output", options.output, expected, valid)
+        if options.json:
+            raise InputError("expected --json or --output, got both: --json prints to standard output")
         _require_replaceable(options.output)
     return options
 
@@ -142,6 +148,15 @@ def _write_table(
     total = table.counts.total()
     say(f"predict: {total:,} row{'s' * (total != 1)} in {path}: {summary}", file=sys.stderr)
     return int("error" in table.counts)
+
+
+def _print_json(reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
+    """Print the rows that `--output FILE.jsonl` would write, in ASCII, which every terminal and pipe leaves as it is."""
+    failed = False
+    for rows in read_files(reader, files, many=many, shown=shown):
+        say(*(json.dumps(row.cells()) for row in rows), sep="\n")
+        failed |= any(row.reading is None for row in rows)
+    return int(failed)
 
 
 def _print_table(reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
