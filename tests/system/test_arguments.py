@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from mnist_lit.system.arguments import fit_option, has_option, pop_option
+import pytest
+
+from mnist_lit.system.arguments import fit_option, has_option, pop_option, split_positionals
 
 
 def test_an_option_is_found_in_both_spellings_but_not_as_a_value_or_a_prefix() -> None:
@@ -15,6 +17,24 @@ def test_an_option_is_removed_in_both_spellings() -> None:
     assert pop_option(["--a", "1", "--seeds", "3", "--b"], "--seeds") == ("3", ["--a", "1", "--b"])
     assert pop_option(["--seeds=3", "--seeds=4"], "--seeds") == ("4", [])
     assert pop_option(["--a"], "--seeds") == ("", ["--a"])
+
+
+@pytest.mark.parametrize(
+    ("args", "positionals", "options"),
+    [
+        ("run --a 1", ["run"], ["--a", "1"]),
+        ("--a 1 run", ["run"], ["--a", "1"]),
+        ("--a=1 run --b 2", ["run"], ["--a=1", "--b", "2"]),
+        ("one --a 1 two", ["one", "two"], ["--a", "1"]),
+        ("--a x=y run", ["run"], ["--a", "x=y"]),
+        ("--help all", [], ["--help", "all"]),
+        ("", [], []),
+    ],
+)
+def test_an_argument_that_is_no_options_value_is_positional(
+    args: str, positionals: list[str], options: list[str]
+) -> None:
+    assert split_positionals(args.split()) == (positionals, options)
 
 
 def test_the_logs_folder_is_that_of_the_option_or_the_config() -> None:

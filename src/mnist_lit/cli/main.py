@@ -6,6 +6,7 @@ import importlib
 import io
 import itertools
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -16,12 +17,13 @@ from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
 from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint, paths_named
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
-from mnist_lit.system.arguments import has_option
+from mnist_lit.system.arguments import has_option, split_positionals
 from mnist_lit.system.console import say
 from mnist_lit.system.error_messages import did_you_mean
 from mnist_lit.system.process_rank import is_first_process
 from mnist_lit.system.signals import raise_on_signal
 
+SINGLE_DASH = re.compile(r"-[A-Za-z]\w")
 COMMANDS = {  # name: (module in `cli`, description); `main` of that module gets the command and its arguments
     "fit": ("lightning", "train a network: `mnist-lit fit --config quickstart`"),
     "validate": ("lightning", "score a checkpoint, by default the newest run's best, on the validation images"),
@@ -116,14 +118,10 @@ def _run(args: list[str], *, debug: bool) -> int:
 def _resolved(command: str, args: list[str]) -> list[str]:
     """Arguments with names resolved to paths, and configs first, so that options override them wherever they stand.
     Raises InputError if a config or a model is missing."""
-    model = ""
-    if args and not args[0].startswith("-"):
-        if command == "fit":
-            raise InputError(f"{args[0]} is not an option; name a recipe with --config {args[0]}")
-        if len(args) > 1 and not args[1].startswith("-"):
-            raise InputError(f"expected one model or group, got {args[0]} and {args[1]}")
-        model, *args = args
-    configs, options, positional, remaining = [], [], model, iter(args)
+    positionals, args = split_positionals(args)
+    if positionals and command == "fit":
+        raise InputError(f"{positionals[0]} is not an option; name a recipe with --config {positionals[0]}")
+    configs, options, named, remaining = [], [], "", iter(args)
     checkpoint_options = {"--ckpt_path"} if command == "fit" else {"--ckpt_path", "--model"}
     for arg in remaining:
         option, equals, value = arg.partition("=")
@@ -135,12 +133,15 @@ def _resolved(command: str, args: list[str]) -> list[str]:
         if option in ("-c", "--config"):
             configs += ["--config", str(find_recipe(value))]
         elif option in checkpoint_options:
-            if positional:
-                raise InputError(f"expected one model or group, got {positional} and {value}")
-            model = value
+            named = value
         else:
+            if SINGLE_DASH.match(option):  # argparse would take `-ckpt_path` for `-c kpt_path`
+                raise InputError(f"unknown option {option}; did you mean -{option}?")
             options.append(arg)
-    if model:
+    models = [*positionals, *([named] if named else [])]
+    if len(models) > 1:
+        raise InputError(f"expected one model or group, got {models[0]} and {models[1]}")
+    for model in models:  # one or none
         groups = [path for path in paths_named(model) if command != "fit" and group_members(path)]
         path = groups[0] if groups else locate_model(model)
         if command == "fit" and is_pretrained(path):

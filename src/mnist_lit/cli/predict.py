@@ -151,7 +151,7 @@ def _write_table(
 
 
 def _print_json(reader: DigitReader, files: Sequence[str], *, many: bool, shown: list[Path] | None) -> int:
-    """Print the rows that `--output FILE.jsonl` would write, in ASCII, which every terminal and pipe leaves as it is."""
+    """Print the rows that `--output FILE.jsonl` writes, in ASCII, which every terminal and pipe leaves as it is."""
     failed = False
     for rows in read_files(reader, files, many=many, shown=shown):
         say(*(json.dumps(row.cells()) for row in rows), sep="\n")

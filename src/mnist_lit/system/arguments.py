@@ -12,6 +12,17 @@ def has_option(args: Iterable[str], option: str) -> bool:
     return any(arg.partition("=")[0] == option for arg in args)
 
 
+def split_positionals(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are neither options nor their values, and all others."""
+    positionals, rest = list[str](), list[str]()
+    takes_value = False  # whether an option without "=" is waiting for it
+    for arg in args:
+        is_option = arg.startswith("-")
+        (rest if is_option or takes_value else positionals).append(arg)
+        takes_value = is_option and "=" not in arg
+    return positionals, rest
+
+
 def fit_option(args: Sequence[str], option: str) -> str:
     """The value of an option of a fit with these arguments, such as `trainer.devices`: given alone, in its section or
     in a config; "" for the default."""

@@ -103,7 +103,7 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         dashes, name = unknown[1] or "", unknown[2] or unknown[3]
         if unknown[2] and not dashes:
             return f"unexpected argument {name}; --help lists what the command takes"
-        hint = OWN_CLASS.get(name) or did_you_mean(name, valid).replace("mean ", "mean " + dashes)
+        hint = OWN_CLASS.get(name) or did_you_mean(name, valid).replace("mean ", "mean --" if dashes else "mean ")
         return f"unknown option {dashes}{name}{hint}"
     option = PARSER_KEY.match(message)
     if script := SCRIPT.search(message):
