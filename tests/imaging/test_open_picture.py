@@ -1,6 +1,7 @@
 """Any input becomes a plain picture, or an error of one line that says what is wrong."""
 
 import io
+import math
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, PngImagePlugin, features
 
@@ -138,6 +140,34 @@ def test_an_opaque_canvas_inside_a_wide_transparent_margin_is_paper() -> None:
 )
 def test_arrays_of_any_dtype_are_scaled(array: Any, white: int) -> None:
     assert np.array_equal(gray(open_picture(array)), np.eye(8) * white)
+
+
+@pytest.mark.parametrize("shape", [(8, 9), (1, 8, 9), (8, 9, 1), (8, 9, 3), (1, 8, 3)])
+def test_tensors_are_read_as_arrays_are(shape: tuple[int, ...]) -> None:
+    tensor: Any = torch.arange(math.prod(shape), dtype=torch.uint8).reshape(shape)
+    expected = open_picture(tensor.numpy()[0] if shape == (1, 8, 9) else tensor.numpy())
+    assert np.array_equal(np.asarray(open_picture(tensor)), np.asarray(expected))
+    assert np.array_equal(gray(open_picture(tensor / 255)), gray(open_picture(tensor.numpy() / 255)))
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (torch.ones(8, 8, requires_grad=True), "got a Tensor that NumPy cannot read (Can't call numpy() on Tensor tha"),
+        (torch.ones(8, 8, device="meta"), "); pass tensor.detach().cpu()"),
+        (
+            torch.zeros(3, 28, 28),
+            "got (3, 28, 28); read one picture at a time, with its channels last",
+        ),
+        (np.zeros((2, 1, 28, 28)), "got (2, 1, 28, 28); read one picture at a time, with its channels last"),
+        ([np.zeros((8, 8))], "an image or an array, got list; read one picture at a time"),
+        ((name for name in ("a.png",)), "an image or an array, got generator; read one picture at a time"),
+    ],
+)
+def test_what_is_more_than_a_picture_is_refused_with_a_way_out(source: Any, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_picture(source)
+    assert line in str(caught.value)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.42, 2.82), (-300.0, -2.0), (0.0, 16.0), (0.0, 1.001)])

@@ -37,6 +37,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
     """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
+    Tensors are read as NumPy's arrays are.
     Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels, or
     a JPEG of 4096×4096, is reduced by a whole number; `info[ORIGINAL_SIZE]` is the upright width and height before.
 
@@ -48,8 +49,8 @@ def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[A
             _check_size(*source.size, source.format)
             source.load()  # which turns a TIFF upright
             return _normalize(source, source.size)
-        if isinstance(source, np.ndarray):
-            picture = _from_array(source)
+        if hasattr(source, "__array__"):
+            picture = _from_array(_as_array(source))
             return _normalize(picture, picture.size)
         return _normalize(*_decode(_read(source)))
     except InputError:
@@ -94,7 +95,9 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     elif hasattr(source, "read"):
         content = source.read(MAX_BYTES + 1)
     else:
-        raise InputError(f"expected a path, bytes, an open file, an image or an array, got {type(source).__name__}")
+        hint = "; read one picture at a time" if isinstance(source, Iterable) else ""
+        given = f"{type(source).__name__}{hint}"
+        raise InputError(f"expected a path, bytes, an open file, an image or an array, got {given}")
     if not isinstance(content, bytes):
         raise InputError(f"expected a binary file, got one that returns {type(content).__name__}; open it with 'rb'")
     if not content:
@@ -147,9 +150,22 @@ def _check_size(width: int, height: int, kind: str | None = None) -> None:
         raise InputError(f"expected sides of at most {MAX_RATIO}:1, got {width}×{height}; crop it")
 
 
+def _as_array(source: Any) -> NDArray[Any]:
+    """What NumPy makes of an array or a tensor."""
+    try:
+        return np.asarray(source)
+    except Exception as error:  # of a tensor that is on a GPU or has gradients, for example
+        given = f"{type(source).__name__} that NumPy cannot read ({_one_line(error)})"
+        raise InputError(f"expected an array, got a {given}; pass tensor.detach().cpu()") from error
+
+
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or not array.size:
-        raise InputError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}")
+    channels = (1, 3, 4)
+    if array.ndim == 3 and array.shape[0] == 1 and array.shape[2] not in channels:
+        array = array[0]  # a gray picture with its channel first, as torchvision has it
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in channels) or not array.size:
+        hint = "; read one picture at a time, with its channels last" if array.ndim > 2 else ""
+        raise InputError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{hint}")
     _check_size(array.shape[1], array.shape[0])
     array = array * np.uint8(255) if array.dtype == bool else array
     if array.dtype.kind not in "uif":
