@@ -1,5 +1,7 @@
 """From a picture to its digits, with the shipped model or a run's."""
 
+import copy
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from PIL import Image, ImageDraw
 from mnist_lit.errors import InputError
 from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.inference.reader import DigitReader
-from mnist_lit.runs.locate import locate_model
+from mnist_lit.model import TutorialCNN
+from mnist_lit.runs.locate import PRETRAINED_DIR, locate_model
 
 
 def picture_of_a_one() -> Image.Image:
@@ -190,6 +193,22 @@ def test_the_newest_run_is_the_default_model(trained: Path, monkeypatch: pytest.
     assert locate_model(None) == locate_model("latest") == Path("lightning_logs/version_0/checkpoints/best.ckpt")
     assert locate_model("pretrained").parent.name == "pretrained"
     assert locate_model(trained) == trained / "checkpoints" / "best.ckpt"
+
+
+@pytest.mark.parametrize("model", ["pretrained", PRETRAINED_DIR / "model.ckpt"])
+def test_a_reader_can_be_copied_and_sent_to_another_process(model: Any) -> None:
+    reader = DigitReader.load(model, threshold=0.25)
+    expected = reader.read(picture_of_a_one())
+    for twin in (copy.deepcopy(reader), pickle.loads(pickle.dumps(reader))):
+        assert repr(twin) == repr(reader)
+        assert twin.read(picture_of_a_one()).probabilities == expected.probabilities
+
+
+def test_a_network_must_be_an_instance_and_fit_the_model(reader: DigitReader) -> None:
+    with pytest.raises(InputError, match=r"network: expected an instance, such as TutorialCNN\(\), got the class"):
+        DigitReader.load(PRETRAINED_DIR / "model.ckpt", network=TutorialCNN)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"model\.onnx was exported with its network; leave network out"):
+        DigitReader.load("pretrained", network=TutorialCNN())
 
 
 def test_a_missing_model_is_an_input_error() -> None:

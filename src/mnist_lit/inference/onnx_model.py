@@ -35,6 +35,7 @@ class OnnxModel:
     """A model written by `mnist-lit export`. Raises InputError for any other file and if onnxruntime is missing."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
         try:
             import onnxruntime  # noqa: F401
         except ModuleNotFoundError as error:
@@ -70,6 +71,10 @@ class OnnxModel:
             return np.zeros((0, len(self.labels)), np.float32), np.zeros(0, np.float32)
         probabilities, outliers = self.session.run(None, {"images": images})
         return probabilities, outliers
+
+    def __reduce__(self) -> tuple[type["OnnxModel"], tuple[Path]]:
+        """Copies and pickles load the file again: onnxruntime's sessions cannot be pickled."""
+        return type(self), (self.path,)
 
     def convolution_session(self) -> Any:
         """A session that returns the responses of the tutorial network's four convolutions, before their ReLUs, each

@@ -103,6 +103,8 @@ class DigitReader:
         Raises InputError if there is no model."""
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
+            if network is not None:
+                raise InputError(f"{path} was exported with its network; leave network out")
             return cls(OnnxModel(path), path, threshold)
         if not zipfile.is_zipfile(path):  # before torch takes seconds to import
             raise InputError(f"{path} is neither an exported model (.onnx) nor a checkpoint that can be read safely")

@@ -9,7 +9,7 @@ from torch import nn
 
 from mnist_lit.errors import InputError
 from mnist_lit.model import TutorialCNN
-from mnist_lit.own_network import to_channels_last
+from mnist_lit.own_network import class_name, to_channels_last
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.locate import locate_model
 from mnist_lit.runs.metadata import METADATA_KEY
@@ -60,6 +60,7 @@ def network_of(content: Mapping[str, Any], network: nn.Module | None = None) -> 
 
     network: where to load the weights if it is not the tutorial's network.
     """
+    class_name(network)  # raises InputError for a class
     require_network(content, network)
     if network is None:
         network = TutorialCNN(content["hyper_parameters"]["num_classes"])
