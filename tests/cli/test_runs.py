@@ -110,6 +110,14 @@ def test_another_folder_with_a_config_is_not_a_run(cli: Cli) -> None:
     assert cli("runs", ".")[2].startswith("mnist-lit: no run in .; ")
 
 
+def test_a_folder_with_only_a_renamed_run_says_how_to_list_it(cli: Cli) -> None:
+    write(Path("lightning_logs/baseline"))
+    code, _, err = cli("runs")
+    expected = "no run in lightning_logs; `mnist-lit runs lightning_logs/baseline` lists a renamed run"
+    assert (code, err) == (2, f"mnist-lit: {expected}\n")
+    assert cli("runs", "lightning_logs/baseline")[0] == 0
+
+
 def test_a_folder_that_holds_only_sweeps_says_how_to_list_them(cli: Cli) -> None:
     write(Path("lightning_logs/sweep_quickstart/trial_0"))
     code, _, err = cli("runs")

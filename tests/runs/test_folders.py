@@ -39,6 +39,28 @@ def test_the_newest_run_is_the_highest_number_with_a_checkpoint(tmp_path: Path) 
     assert newest_checkpoint(tmp_path) == best  # not version_2, not the empty version_11
 
 
+@pytest.mark.parametrize("name", ["baseline", "sweep_fast/trial_1"])
+def test_a_renamed_run_and_a_trial_are_not_the_newest_run_but_suggested(tmp_path: Path, name: str) -> None:
+    create_run(tmp_path)
+    tmp_path.joinpath("sweep_fast/trial_0").mkdir(parents=True)
+    tmp_path.joinpath(name).mkdir(exist_ok=True)
+    save(tmp_path / name, "last.ckpt")
+    message = f"^no version_N in {tmp_path} has a checkpoint; name a run, such as {tmp_path / name}$"
+    with pytest.raises(InputError, match=message):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_run_without_a_checkpoint_and_a_sweep_cannot_be_reported_on() -> None:
+    run, trial = Path("lightning_logs/version_1"), Path("lightning_logs/sweep_fast/trial_0")
+    for folder in (run, trial):
+        folder.mkdir(parents=True)
+        folder.joinpath("config.yaml").touch()
+    with pytest.raises(InputError, match=f"^{run} has no checkpoint$"):
+        find_run("version_1")
+    with pytest.raises(InputError, match=f"^{trial.parent} is a sweep; name one of its trials, such as {trial}$"):
+        find_run("sweep_fast")
+
+
 def test_without_a_best_checkpoint_the_last_is_used(tmp_path: Path) -> None:
     run = create_run(tmp_path)
     last = save(run, "last.ckpt")

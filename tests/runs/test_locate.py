@@ -41,9 +41,9 @@ def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
         locate_model("pipe.onnx")
 
 
-def test_a_run_without_a_checkpoint_and_a_group_say_so_and_are_not_suggested() -> None:
-    run, group = Path("lightning_logs/version_7"), Path("lightning_logs/version_8")
-    for folder in (run, group / "seed_0"):
+def test_a_run_without_a_checkpoint_a_group_and_a_sweep_say_so_and_are_not_suggested() -> None:
+    run, group, sweep = (Path("lightning_logs", name) for name in ("version_7", "version_8", "sweep_fast"))
+    for folder in (run, group / "seed_0", sweep / "trial_0"):
         folder.mkdir(parents=True)
         folder.joinpath("config.yaml").touch()
     for name in ("version_7", run):
@@ -51,6 +51,8 @@ def test_a_run_without_a_checkpoint_and_a_group_say_so_and_are_not_suggested() -
             locate_model(name)
     with pytest.raises(InputError, match=f"^{group} is a group of runs; name one of them, such as {group}/seed_0$"):
         locate_model("version_8")
+    with pytest.raises(InputError, match=f"^{sweep} is a sweep; name one of its trials, such as {sweep}/trial_0$"):
+        locate_model("sweep_fast")
     with pytest.raises(InputError, match="no model at version_70; expected"):
         locate_model("version_70")
     run.joinpath("checkpoints").mkdir()

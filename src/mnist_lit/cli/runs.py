@@ -112,8 +112,9 @@ def main(command: str, args: list[str]) -> None:
         say(json.dumps([summary._asdict() for summary in summaries], allow_nan=False))
         return
     if not summaries:
-        sweep = next((folder for folder in sorted(root.iterdir()) if sweep_trials(folder)), None)
-        hint = f"`mnist-lit runs {sweep}` lists the trials of a sweep" if sweep else FIRST_RUN
+        other = next((path for path in sorted(root.iterdir()) if sweep_trials(path) or best_checkpoint(path)), None)
+        kind = "the trials of a sweep" if other and sweep_trials(other) else "a renamed run"
+        hint = f"`mnist-lit runs {other}` lists {kind}" if other else FIRST_RUN
         raise InputError(f"no run in {root}; {hint}")
     rows = [summary.row() for summary in summaries]
     print_table([*rows[0]], [[*row.values()] for row in rows])

@@ -115,8 +115,18 @@ def find_run(given: str) -> Path:
     for path in paths_named(given):
         if path.is_dir() and (group_members(path) or best_checkpoint(path)):
             return path
+    for path in paths_named(given):
+        refuse_folder(path)
     hint = did_you_mean(given, run_names()) or "; `mnist-lit runs` lists the runs"
     raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{hint}")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise InputError for a sweep and for a run without a checkpoint, which a name may stand for by mistake."""
+    if trials := sweep_trials(path):
+        raise InputError(f"{path} is a sweep; name one of its trials, such as {trials[0]}")
+    if path.joinpath(CONFIG_YAML).exists():
+        raise InputError(f"{path} has no checkpoint")
 
 
 def run_names() -> list[str]:
@@ -138,6 +148,9 @@ def newest_checkpoint(root: Path) -> Path:
     """The best checkpoint of the newest run that has one. Raises InputError if there is none."""
     path = next((path for path in map(best_checkpoint, reversed(all_runs(root))) if path), None)
     if path is None:
+        others = (run for folder in sorted(root.glob("*")) for run in sweep_trials(folder) or [folder])
+        if other := next(filter(best_checkpoint, others), None):
+            raise InputError(f"no version_N in {root} has a checkpoint; name a run, such as {other}")
         raise InputError(f"nothing was trained in {root}; run `mnist-lit fit` first, or name a model")
     return path
 

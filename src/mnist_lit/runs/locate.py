@@ -5,13 +5,13 @@ from pathlib import Path
 from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
     CHECKPOINTS,
-    CONFIG_YAML,
     LAST_CKPT,
     LOGS,
     best_checkpoint,
     group_members,
     newest_checkpoint,
     paths_named,
+    refuse_folder,
     run_names,
 )
 from mnist_lit.system.error_messages import did_you_mean
@@ -47,8 +47,7 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
             raise InputError(f"{path} was not trained by `mnist-lit fit`; name one of its files, such as {files[-1]}")
         if runs := group_members(path):
             raise InputError(f"{path} is a group of runs; name one of them, such as {runs[0]}")
-        if path.joinpath(CONFIG_YAML).exists():
-            raise InputError(f"{path} has no checkpoint")
+        refuse_folder(path)
     if named and Path(model).exists():
         kind = "a folder without a checkpoint" if Path(model).is_dir() else "a pipe or a device"
         raise InputError(f"no model at {model}, which is {kind}; expected a file, a run, {MODEL_NAMES}")
