@@ -55,6 +55,16 @@ def test_a_reading_is_printed_without_its_image(reader: DigitReader) -> None:
     assert "image" not in text
 
 
+def test_readings_are_equal_if_everything_is_including_the_image(reader: DigitReader) -> None:
+    one, same = (reader.read(picture_of_a_one()) for _ in range(2))
+    assert one == same
+    assert (one != same) is False
+    assert {one, same} == {one}
+    for other in (one._replace(column=2), one._replace(image=255 - one.image), tuple(one), "1"):
+        assert one != other
+        assert (one == other) is False
+
+
 def test_blank_paper_is_rejected(reader: DigitReader) -> None:
     found = reader.read(Image.new("L", (50, 40), 240))
     assert (found.digit, found.status, found.message) == ("", "rejected", "no writing found")

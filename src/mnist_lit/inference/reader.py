@@ -51,6 +51,18 @@ class Reading(NamedTuple):
         """How likely the image is a digit, and the one that it is read as, in [0, 1]."""
         return self.probability * (1 - self.outlier)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reading) and self._hashable() == other._hashable()
+
+    def __ne__(self, other: object) -> bool:  # a tuple's own would compare the images as arrays
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._hashable())
+
+    def _hashable(self) -> tuple[Any, ...]:
+        return tuple((self._asdict() | {"image": self.image.tobytes()}).values())
+
     def __repr__(self) -> str:  # without the image, whose 784 numbers would flood the screen
         values = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "image")
         return f"Reading({', '.join(values)})"
