@@ -193,11 +193,13 @@ def test_fit_cannot_resume_a_group(cli: Cli) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_output_to_a_full_disk_fails_with_one_line() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # "": only the end of the program writes
+def test_output_to_a_full_disk_fails_with_one_line(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     program = [sys.executable, "-m", "mnist_lit", "--help"]
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (run.returncode, run.stderr) == (1, "mnist-lit: [Errno 28] No space left on device\n")
+    assert (run.returncode, run.stderr) == (1, "mnist-lit: cannot write to standard output: No space left on device\n")
 
 
 def test_a_closed_pipe_is_not_reported() -> None:

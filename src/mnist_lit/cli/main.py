@@ -62,7 +62,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         with raise_on_signal(then_exit=is_command):
             code = _run([arg for arg in args if arg != "--debug"], debug=debug)
-            sys.stdout.flush()
+            say(end="", flush=True)
             return code
     except StoppedBySignal as stopped:
         if not prints:

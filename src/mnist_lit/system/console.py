@@ -23,7 +23,12 @@ def say(*texts: object, sep: str = " ", end: str = "\n", file: TextIO | None = N
     """`print`, except that names and values from outside cannot control the terminal. All output goes through
     it, except the help texts that argparse prints."""
     cleaned = (printable(str(text), keep="\n\t") for text in texts)
-    print(*cleaned, sep=sep, end=end, file=file, flush=flush)
+    try:
+        print(*cleaned, sep=sep, end=end, file=file, flush=flush)
+    except OSError as error:
+        if file or isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def duration(seconds: float) -> str:
