@@ -48,6 +48,22 @@ def test_a_class_name_that_cannot_be_printed_is_refused(name: bytes) -> None:
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("my-shapes/train", "got no such folder; did you mean --data.data_dir my-shapes?"),
+        ("my-shapes/test", "got no such folder; did you mean --data.data_dir my-shapes?"),
+        ("my-shapes/train/circle", "got no such folder"),
+        ("nods", "no folder nods"),
+    ],
+)
+def test_a_folder_that_is_not_the_datasets_is_refused_with_the_nearest_that_may_be(folder: str, reason: str) -> None:
+    shapes(train=2, test=1)
+    with pytest.raises(InputError) as caught:
+        folder_classes(folder)
+    assert str(caught.value).endswith(reason)
+
+
 def test_val_is_the_validation_split_and_without_it_val_size_applies() -> None:
     shapes()
     data = MNISTDataModule("my-shapes", "folder", batch_size=8)

@@ -54,3 +54,18 @@ def test_class_names_reach_the_checkpoint_the_tables_the_export_and_the_reader(c
         2,
         True,
     )
+
+
+def test_a_test_without_pictures_of_a_class_says_how_to_leave_it_out(cli: Cli) -> None:
+    """Here the folder has no `train`, so its classes are the folders in `test`."""
+    for name in ("7", "9"):
+        Path("mine/test", name).mkdir(parents=True)
+        shape("circle", int(name)).save(f"mine/test/{name}/a.png")
+    test = ("test", "pretrained", "--data.dataset", "folder", "--data.data_dir", "mine")
+    missing = "0, 1, 2, 3, 4, 5, 6, 8"
+    assert cli(*test)[2].endswith(f"data has 7, 9; add empty folders for the missing classes: {missing}\n")
+    for name in missing.split(", "):
+        Path("mine/test", name).mkdir()
+    assert cli(*test)[0] == 0
+    Path("mine/test/ten").mkdir()
+    assert cli(*test)[2].endswith("data has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ten\n")

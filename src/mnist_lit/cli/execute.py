@@ -217,8 +217,12 @@ def run_evaluation(
         datamodule.setup(command)
         classes = Metadata.of(checkpoint).classes
         if classes != datamodule.classes:
+            missing = ", ".join(name for name in classes if name not in datamodule.classes)
+            only_test = datamodule.dataset == "folder" and not Path(datamodule.data_dir, "train").is_dir()
+            addable = only_test and {*datamodule.classes} < {*classes}
+            hint = f"; add empty folders for the missing classes: {missing}" if addable else ""
             names = (", ".join(map(str, given)) for given in (classes, datamodule.classes))
-            raise InputError("the checkpoint was trained on the classes {}, but the data has {}".format(*names))
+            raise InputError("the checkpoint was trained on the classes {}, but the data has {}{}".format(*names, hint))
         load_weights(model, checkpoint)
         getattr(trainer, command)(model, datamodule=datamodule, ckpt_path=_resume_path(trainer), verbose=False)
     if model.confusion is None:

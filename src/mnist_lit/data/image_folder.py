@@ -37,6 +37,10 @@ def folder_classes(data_dir: str | Path) -> tuple[str, ...]:
     classes = _class_folders(train if train.is_dir() else Path(data_dir, "test"))
     if len(classes) < 2:
         found = f"{len(classes)} class folders" if train.is_dir() else "no such folder"
+        if train.parent.name in ("train", "val", "test"):
+            found += f"; did you mean --data.data_dir {train.parents[1]}?"
+        elif not train.parent.is_dir():
+            found = f"no folder {data_dir}"
         raise InputError(f"expected pictures in {train}/CLASS/, a folder for each of two or more classes; got {found}")
     return tuple(classes)
 
