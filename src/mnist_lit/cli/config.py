@@ -162,6 +162,7 @@ def resolve_options(command: str, config: Namespace) -> None:
     if trainer.barebones:
         raise InputError("trainer.barebones: only in Python, since the commands need callbacks to save and to score")
     devices = str(trainer.devices)  # Lightning makes a list of that length
+    require("trainer.devices", devices, "1 or more", devices != "0")
     require("trainer.devices", devices, "9999 or fewer", not devices.isdecimal() or len(devices) <= 4)
     if command != "fit":
         return

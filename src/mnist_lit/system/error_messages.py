@@ -48,7 +48,8 @@ REWORDED = {
     "'MNISTModule' object has no attribute 'backbone'": "BackboneFinetuning: needs a module with a `backbone`",
     r"You restored a checkpoint with current_epoch=\d+, but you have set Trainer\(max_epochs=(\d+)\)\.": "the "
     r"checkpoint has been trained for more epochs than trainer.max_epochs, which is \1; set it higher",
-    "No supported gpu backend found!": "trainer.accelerator: torch finds no GPU here; leave the option out, or use cpu",
+    r"No supported gpu backend found!|`(?:CUDA|MPS)Accelerator` can not run on your system.*": "trainer.accelerator: "
+    "torch finds no GPU here; leave the option out, or use cpu",
 }
 ALIASES = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "seed_everything", "gpus": "devices"}
 ALIASES |= {"train": "fit", "evaluate": "test", "eval": "test", "download": "data", "list": "runs", "read": "predict"}
