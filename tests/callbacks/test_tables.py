@@ -56,7 +56,7 @@ def test_the_next_command_names_a_resumed_run_that_is_not_the_newest(cli: Cli, t
     code, out, _ = cli(*first, "--resume", "auto")
     assert code == 0
     (line,) = (line for line in out.splitlines() if line.strip().startswith("next "))
-    assert line.split(maxsplit=1)[1] == f"mnist-lit test --ckpt_path {checkpoint}"
+    assert line.split(maxsplit=1)[1] == f"mnist-lit test {checkpoint}"
 
 
 def test_a_fit_that_holds_out_no_images_says_that_its_model_rejects_nothing(

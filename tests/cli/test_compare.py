@@ -89,9 +89,9 @@ def test_incomparable_runs_are_refused(cli: Cli) -> None:
     LOGS.joinpath("version_3/predictions.csv").unlink()
     for second, message in (
         ("version_1", "lightning_logs/version_0 and lightning_logs/version_1 were not tested on the same images"),
-        ("version_1", "and `mnist-lit test --ckpt_path lightning_logs/version_1` again"),
+        ("version_1", "and `mnist-lit test lightning_logs/version_1` again"),
         ("version_2", "a single run has no spread over seeds"),
-        ("version_3", "run `mnist-lit test --ckpt_path lightning_logs/version_3` first"),
+        ("version_3", "run `mnist-lit test lightning_logs/version_3` first"),
         ("version_9", "no run with a checkpoint"),
         ("another", "at another; `mnist-lit runs` lists the runs"),
         ("vresion_1", "did you mean version_1?"),

@@ -43,7 +43,7 @@ NOT_RUN = {  # regex for "PAGE: TEXT" → why it is not run here
     r"README.md: flowchart": "a drawing, in Mermaid",
     r"CONTRIBUTING.md: src/mnist_lit/\n": "a tree; tests/project/test_readme.py compares it with the package",
     r".*--seeds \d": "tests/experiments/test_seeds.py trains groups",
-    r".* test --ckpt_path$": "the text names its folder; tests/experiments/test_seeds.py",
+    r".* test version_\d": "tests/runs/test_locate.py finds runs by name, tests/experiments/test_seeds.py groups",
     r".* compare version_": "tests/cli/test_compare.py makes such runs",
     r".*verify-resume .*--kills": "tests/experiments/test_verify_resume.py kills",
     r".*calibrate --like": "tests/cli/test_calibrate.py calibrates",
@@ -58,7 +58,7 @@ SHORTER = {  # regex for a command → options that make it take seconds
     r"mnist-lit fit --ckpt_path": ["--trainer.max_epochs", "2"],  # one more epoch
     r"mnist-lit report": ["--images", "50"],
     r"mnist-lit sweep": ["--trials", "1", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"],
-    r"mnist-lit test --ckpt_path pretrained": ["--trainer.limit_test_batches", "2"],
+    r"mnist-lit test pretrained": ["--trainer.limit_test_batches", "2"],
 }
 PRINTS = {
     "docs/reading.md": r"7 (0\.9\d*|1\.0) ok\n",
@@ -123,7 +123,7 @@ def reason(page: str, part: Part) -> str:
     for pattern, why in NOT_RUN.items():
         if re.match(pattern, f"{page}: {part.text}", re.DOTALL):
             return why
-    needs_mnist = re.match(r"mnist-lit (data|.*--config (?!quickstart)|.*--ckpt_path pretrained)", part.text)
+    needs_mnist = re.match(r"mnist-lit (data|.*--config (?!quickstart)|test pretrained)", part.text)
     return "needs MNIST: MNIST_LIT_SHARED is not set" if needs_mnist and not os.environ.get("MNIST_LIT_SHARED") else ""
 
 

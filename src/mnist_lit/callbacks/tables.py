@@ -82,7 +82,7 @@ class FitTable(TrainingClock):
             how = f"train the same recipe again with --data.val_size {size}, then {calibrate}"
             fields["calibration"] = f"none, so no image is rejected; {how}"
         if checkpoint:
-            named = "" if _is_newest(checkpoint) else f" --ckpt_path {shlex.quote(str(checkpoint))}"
+            named = "" if _is_newest(checkpoint) else f" {shlex.quote(str(checkpoint))}"
             fields["next"] = f"mnist-lit test{named}{own}"
         if trainer.logger:
             fields["curves"] = f"tensorboard --logdir {shlex.quote(str(self.logs))}"

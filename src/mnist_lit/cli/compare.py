@@ -70,4 +70,4 @@ def _conclusion(difference: Difference) -> str:
 
 
 def _test_commands(folders: Sequence[Path]) -> str:
-    return " and ".join(f"`mnist-lit test --ckpt_path {folder}`" for folder in folders)
+    return " and ".join(f"`mnist-lit test {folder}`" for folder in folders)

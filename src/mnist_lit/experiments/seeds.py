@@ -127,7 +127,7 @@ def _print_scores(group: Path, seeds: list[int]) -> None:
     early = any(map(folders.recorded_validation_size, members))
     without = "none: training ended before the first validation" if early else "none: no validation"
     unknown = without if logged else f"unknown: no {folders.METRICS_CSV}"
-    test = f"mnist-lit test --ckpt_path {shlex.quote(str(group))}"
+    test = f"mnist-lit test {shlex.quote(str(group))}"
     fields = {"group": str(group), "best val/acc": str(spread(scores)) if scores else unknown, "next": test}
     if before:
         fields["seeds"] = f"also {', '.join(map(str, before))}, trained by earlier commands"

@@ -84,7 +84,7 @@ def test_a_command_keeps_no_path(recorded: str, reported: str, trained: Path, di
     content = load_checkpoint(trained / "checkpoints" / "best.ckpt")
     assert provenance(run, [run], content, digits_data)["commands"] == [
         f"mnist-lit {reported}",
-        "mnist-lit test --ckpt_path lightning_logs/version_4",
+        "mnist-lit test lightning_logs/version_4",
         "mnist-lit report version_4",
     ]
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_outside_a_run_is_named_by_its_file(trained: Path, digits_d
     path.parent.mkdir()
     path.write_bytes(trained.joinpath("checkpoints/best.ckpt").read_bytes())
     commands = provenance(path.parent, [path], load_checkpoint(path), digits_data)["commands"]
-    assert commands == ["mnist-lit test --ckpt_path mine.ckpt", "mnist-lit report mine.ckpt"]
+    assert commands == ["mnist-lit test mine.ckpt", "mnist-lit report mine.ckpt"]
 
 
 def test_a_command_with_unbalanced_quotes_is_left_out(trained: Path, digits_data: MNISTDataModule) -> None:

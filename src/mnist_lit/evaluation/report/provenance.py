@@ -105,7 +105,7 @@ def _commands(folder: Path, members: Sequence[Path], *, own_pictures: bool) -> l
     if members[0].is_file():
         in_run = folder.joinpath(CONFIG_YAML).is_file()
         path = name = f"{path}/{members[0].resolve().relative_to(folder)}" if in_run else members[0].name
-    commands = [f"mnist-lit test --ckpt_path {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
+    commands = [f"mnist-lit test {shlex.quote(path)}", f"mnist-lit report {shlex.quote(name)}"]
     if words := _recorded_words(folder):
         seeds = ["--seeds", ",".join(str(run_number(run, "seed")) for run in members)] if is_group else []
         commands.insert(0, shlex.join([*_portable(words, own_pictures=own_pictures), *seeds]))
