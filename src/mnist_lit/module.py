@@ -127,11 +127,13 @@ class MNISTModule(AveragingModule):
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
-        is_first_pass = self.begin_pass(batch_idx)  # SAM makes two passes per batch
-        loss, log_probs = self.replay(batch) or self.training_loss(batch, batch_idx)
+        is_first_pass = self.begin_pass(batch_idx)  # in exact_resume; SAM makes two passes per batch
+        loss, log_probs = self.replay(batch) or self.training_loss(
+            batch, batch_idx
+        )  # replay: in captured_step, for GPUs
         if is_first_pass:
-            self.count_when_over(batch_idx, log_probs.detach(), batch.labels)
-            self.log_loss(log_probs.detach(), batch.labels, batch.size)
+            self.count_when_over(batch_idx, log_probs.detach(), batch.labels)  # in exact_resume, for the epoch's scores
+            self.log_loss(log_probs.detach(), batch.labels, batch.size)  # in step_logging
         return loss
 
     def training_loss(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -139,7 +141,7 @@ class MNISTModule(AveragingModule):
         once, h = type(self).forward is MNISTModule.forward, self.hparams
         with keyed_dropout(self.network, batch, batch_idx, seed=h["seed"], p=h["dropout"], runs_once=once):
             log_probs = self(batch.inputs)
-        loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])
+        loss = smoothed_nll(log_probs, batch.labels, self.hparams["label_smoothing"])  # summed; `loss_scale` divides it
         return loss * loss_scale(self.trainer, batch, batch_idx), log_probs
 
     def on_train_epoch_end(self) -> None:
