@@ -36,6 +36,10 @@ def test_help_lists_every_command_and_the_recipes(cli: Cli) -> None:
         assert name in out
 
 
+def test_help_about_a_command_is_that_of_the_command(cli: Cli) -> None:
+    assert cli("help", "runs") == cli("runs", "--help")
+
+
 def test_version_is_the_package_version(cli: Cli) -> None:
     assert cli("--version") == (0, f"mnist-lit {__version__}\n", "")
 
@@ -139,6 +143,8 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
     [
         (["fitt"], "unknown command fitt; did you mean fit?"),
         (["train"], "unknown command train; did you mean fit?"),
+        (["version"], "unknown command version; did you mean --version?"),
+        (["help", "fitt"], "unknown command fitt; did you mean fit?"),
         (["trian"], "unknown command trian; did you mean fit? (`mnist-lit --help` lists all)"),
         (["read", "a.png"], "unknown command read; did you mean predict?"),
         (["fit", "quickstart"], "--config quickstart"),

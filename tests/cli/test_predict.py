@@ -46,6 +46,15 @@ def test_the_table_on_the_terminal(cli: Cli) -> None:
     assert float(probability.rstrip("%")) > 90
 
 
+def test_a_run_among_the_pictures_is_explained(error_line: Callable[..., str], cli: Cli) -> None:
+    draw("one.png")
+    Path("lightning_logs/version_0").mkdir(parents=True)
+    line = error_line("predict", "version_0", "one.png", *PRETRAINED)
+    assert line == "mnist-lit: found no file version_0; to read with that run, use --model version_0\n"
+    Path("lightning_logs/two.png").touch()
+    assert cli("predict", "two.png", *PRETRAINED)[0] == 1  # an error row
+
+
 def test_json_prints_the_rows_of_a_jsonl_file(cli: Cli) -> None:
     draw("one…\u2028.png")  # whose name a table shows without what would control a terminal
     draw("page.png", digits=2)

@@ -345,6 +345,7 @@ def test_other_warnings_of_pillow_still_reach_a_program(tmp_path: Path) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "something else"),
         (bytes_of(corner())[:60], "damaged"),
         ("missing.png", "found no file missing.png"),
+        ("", "expected a picture, got an empty name"),
         ("https://example.com/a.png", "; download it first"),
         (".", "got a folder"),
         ("*.png", "; wildcards are not expanded here"),

@@ -77,6 +77,9 @@ def test_the_threshold_can_be_set() -> None:
         assert DigitReader.load("pretrained", threshold=threshold).read(picture_of_a_one()).status == status
     with pytest.raises(InputError, match="expected 0"):
         DigitReader.load("pretrained", threshold=1.5)
+    with pytest.raises(InputError, match=r"^threshold: expected 0 \(strictest\) … 1 \(rejects nothing\), got 0\.4$"):
+        DigitReader.load("pretrained", threshold="0.4")  # type: ignore[arg-type]
+    assert DigitReader.load("pretrained", threshold=np.float32(0.5)).threshold == 0.5  # type: ignore[arg-type]
 
 
 def test_several_digits_are_read_in_reading_order(reader: DigitReader) -> None:

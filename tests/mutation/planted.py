@@ -276,7 +276,7 @@ PLANTED = {
     ("inference/reader.py", "inference/test_reader.py"): [
         ("rejected = in_word or outlier > self.threshold", "rejected = in_word or outlier >= self.threshold"),
         ("rejected = in_word or outlier", "rejected = outlier"),
-        ("or 0 <= threshold <= 1", "or 0 < threshold < 1"),
+        ("and 0 <= threshold <= 1", "and 0 < threshold < 1"),
         ("model.threshold if threshold is None else threshold", "model.threshold"),
     ],
     ("cli/execute.py", "cli/test_execute.py"): [("remove_partial_files(start.run)", "pass")],

@@ -41,6 +41,13 @@ def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
         locate_model("pipe.onnx")
 
 
+def test_an_object_is_no_name() -> None:
+    with pytest.raises(
+        InputError, match="expected a model's file or name, got object; save a checkpoint and name that"
+    ):
+        locate_model(object())  # type: ignore[arg-type]
+
+
 def test_a_run_without_a_checkpoint_a_group_and_a_sweep_say_so_and_are_not_suggested() -> None:
     run, group, sweep = (Path("lightning_logs", name) for name in ("version_7", "version_8", "sweep_fast"))
     for folder in (run, group / "seed_0", sweep / "trial_0"):

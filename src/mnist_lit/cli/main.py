@@ -83,6 +83,8 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(args: list[str], *, debug: bool) -> int:
+    if len(args) > 1 and args[0] == "help":
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         say("usage: mnist-lit COMMAND [options]\n")
         say(*(f"  {name:<13}  {description}" for name, (_, description) in COMMANDS.items()), sep="\n")
@@ -94,7 +96,8 @@ def _run(args: list[str], *, debug: bool) -> int:
         return 0
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
-        raise InputError(f"unknown command {command}{did_you_mean(command, COMMANDS)} (`mnist-lit --help` lists all)")
+        hint = did_you_mean(command, [*COMMANDS, "--version"])
+        raise InputError(f"unknown command {command}{hint} (`mnist-lit --help` lists all)")
     from mnist_lit.system.subprocesses import check_launcher  # imports more than `--help` needs
 
     check_launcher()

@@ -20,7 +20,7 @@ from mnist_lit.imaging.open_picture import SHOW_SUFFIX
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.unfinished_table import UnfinishedTable
-from mnist_lit.runs.folders import ONNX_FILE
+from mnist_lit.runs.folders import ONNX_FILE, paths_named
 from mnist_lit.runs.locate import MODEL_NAMES, PRETRAINED, is_pretrained, locate_model
 from mnist_lit.system.atomic_file import report_write_errors
 from mnist_lit.system.console import printable, say
@@ -36,6 +36,9 @@ REJECTED = "?"  # stands for a rejected digit in a number
 def main(command: str, args: list[str]) -> int:
     """Print a table or JSON, or write a table to a file; returns 1 if any file failed, else 0."""
     options = _parse(command, args)
+    for name in options.pictures:
+        if name and not os.path.lexists(name) and any(path.is_dir() for path in paths_named(name)):
+            raise InputError(f"found no file {name}; to read with that run, use --model {name}")
     files = list(expand_paths(options.pictures))
     path = locate_model(options.model, ONNX_FILE)
     sha256 = _sha256(path) if options.output else ""

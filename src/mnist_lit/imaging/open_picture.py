@@ -74,6 +74,8 @@ def picture_names(names: Iterable[str]) -> list[str]:
 
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, str | Path):
+        if not str(source):
+            raise InputError("expected a picture, got an empty name")
         try:
             content = read_regular_file(Path(source), MAX_BYTES + 1)
         except FileNotFoundError as error:

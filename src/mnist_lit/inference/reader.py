@@ -4,6 +4,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,7 +86,8 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
 
 def check_threshold(option: str, threshold: float | None) -> None:
     """Raise InputError for a threshold outside 0 … 1; None stands for the model's own."""
-    require(option, threshold, "0 (strictest) … 1 (rejects nothing)", threshold is None or 0 <= threshold <= 1)
+    holds = threshold is None or (isinstance(threshold, Real) and 0 <= threshold <= 1)
+    require(option, threshold, "0 (strictest) … 1 (rejects nothing)", holds)
 
 
 class DigitReader:

@@ -92,8 +92,6 @@ def _propose(file: str, many: bool) -> Proposed:  # noqa: FBT001
         if file != STDIN and os.path.isdir(file):  # noqa: PTH112  # Path.is_dir raises for names no file can have
             os.listdir(file)  # raises if it is closed  # noqa: PTH208
             raise InputError("expected pictures, got a folder without any; name one that has some")
-        if not file:
-            raise InputError("expected a picture, got an empty name")
         return propose(sys.stdin.buffer if file == STDIN else file, many=many)
     except Exception as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

@@ -26,6 +26,9 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
     """The file of a model given by path, run folder, run name, `latest`, `last` or `pretrained`; None means `latest` if
     there is a run, otherwise `pretrained`. `shipped`: which file of the shipped model. Raises InputError if there is
     none."""
+    if not isinstance(model, str | Path | None):
+        given = type(model).__name__
+        raise InputError(f"expected a model's file or name, got {given}; save a checkpoint and name that")
     if model is None or str(model) in (LATEST, LAST):
         try:
             best = newest_checkpoint(Path(LOGS))
