@@ -166,7 +166,7 @@ def test_runs_are_created_in_default_root_dir(cli: Cli, tiny_fit: tuple[str, ...
     assert best.is_file()
     assert not Path("lightning_logs").exists()
     command = shlex.split(out.partition("next ")[2].splitlines()[0])  # the suggested command quotes the space
-    assert command == ["mnist-lit", "test", "--ckpt_path", str(best)]
+    assert command == ["mnist-lit", "test", str(best)]
     assert cli(*command[1:])[0] == 0
     code, out, _ = cli("test", "--trainer.default_root_dir", "my runs")
     assert code == 0

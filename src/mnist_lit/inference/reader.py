@@ -118,7 +118,7 @@ class DigitReader:
         path = locate_model(model, ONNX_FILE)
         if path.suffix == ".onnx":
             if network is not None:
-                raise InputError(f"{path} was exported with its network; leave network out")
+                raise InputError(f"{path} was exported with its network; leave network or --model.network out")
             return cls(OnnxModel(path), path, threshold)
         if not zipfile.is_zipfile(path):  # before torch takes seconds to import
             raise InputError(f"{path} is neither an exported model (.onnx) nor a checkpoint that can be read safely")
