@@ -128,9 +128,7 @@ class MNISTModule(AveragingModule):
         """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
         is_first_pass = self.begin_pass(batch_idx)  # in exact_resume; SAM makes two passes per batch
-        loss, log_probs = self.replay(batch) or self.training_loss(
-            batch, batch_idx
-        )  # replay: in captured_step, for GPUs
+        loss, log_probs = self.replay(batch) or self.training_loss(batch, batch_idx)  # replay: in captured_step
         if is_first_pass:
             self.count_when_over(batch_idx, log_probs.detach(), batch.labels)  # in exact_resume, for the epoch's scores
             self.log_loss(log_probs.detach(), batch.labels, batch.size)  # in step_logging

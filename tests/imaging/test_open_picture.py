@@ -42,7 +42,7 @@ def test_every_source_gives_the_same_picture(tmp_path: Path) -> None:
     content = bytes_of(corner())
     path = tmp_path / "corner.png"
     path.write_bytes(content)
-    sources = (path, str(path), content, io.BytesIO(content), corner(), np.asarray(corner()))
+    sources = (path, str(path), np.str_(path), content, io.BytesIO(content), corner(), np.asarray(corner()))
     loaded = [np.asarray(open_picture(source)) for source in sources]
     assert all(np.array_equal(one, loaded[0]) for one in loaded)
 

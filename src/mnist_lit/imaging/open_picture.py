@@ -49,7 +49,7 @@ def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[A
             _check_size(*source.size, source.format)
             source.load()  # which turns a TIFF upright
             return _normalize(source, source.size)
-        if hasattr(source, "__array__"):
+        if hasattr(source, "__array__") and not isinstance(source, str | bytes):  # as NumPy's own are, too
             picture = _from_array(_as_array(source))
             return _normalize(picture, picture.size)
         return _normalize(*_decode(_read(source)))
