@@ -259,6 +259,7 @@ KINDS = {
     "phone-shadow": Kind(light=phone_shadow),
     "lamp": Kind(light=lambda rng, x, y: 1 + 0.8 * np.exp(-(x**2 + y**2) / rng.uniform(0.02, 0.1))),  # a bright spot
     "dim": Kind(light=lambda rng, x, y: rng.uniform(0.25, 0.5), noise=(3, 8)),
+    "grainy": Kind(light=lambda rng, x, y: rng.uniform(0.3, 0.6), noise=(20, 40), blur=(0.8, 1.4)),
     "blurred": Kind(blur=(2, 4)),
     "out-of-focus": Kind(blur=(4, 6)),
     "turned": Kind(turned=12),

@@ -97,6 +97,17 @@ def test_a_page_with_dark_edges_on_two_sides_is_not_a_cropped_number() -> None:
     assert [digit.line for digit in find_digits(dark)] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
 
 
+def test_a_page_of_small_digits_with_a_shadow_along_one_side_is_not_a_cropped_number() -> None:
+    """Although the shadow is so long that the digits beside it are hardly larger than specks."""
+    full = page(600, 800)
+    for top in range(15, 750, 150):
+        for left in range(30, 600, 178):
+            write_seven(full, left, top, zoom=0.3, pen=5)
+    assert len(find_digits(full)) == 20
+    ImageDraw.Draw(full).rectangle((0, 100, 20, 799), 90)
+    assert len(find_digits(full)) == 20
+
+
 @pytest.mark.parametrize("side", [332, 335, 638, 1278])
 def test_a_box_lies_in_the_picture_however_it_was_reduced(side: int) -> None:
     pixels = np.full((side, side), 235, np.uint8)

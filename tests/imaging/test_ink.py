@@ -148,6 +148,16 @@ def test_what_is_as_faint_as_the_noise_is_not_followed() -> None:
     assert not faint.mask[100 // ink.scale, 122 // ink.scale : 140 // ink.scale].any()
 
 
+def test_the_grain_of_a_photo_taken_in_the_dark_is_not_ink() -> None:
+    photo = write_seven(page(800, 600, 100), 300, 200, zoom=1.5, pen=12)
+    grain = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 1, (600, 800)), (0, 0), 1)
+    grainy = np.asarray(photo) + 12 / grain.std() * grain
+    sharp, ink = (find_ink(pixels.clip(0, 255).astype(np.uint8), PAGE) for pixels in (np.asarray(photo), grainy))
+    assert sharp
+    assert ink
+    assert np.count_nonzero(ink.mask & sharp.mask) > 0.7 * np.count_nonzero(ink.mask | sharp.mask)
+
+
 def test_crisp_strokes_have_no_faint_ones() -> None:
     ink = find_ink(np.asarray(write_seven(page(), 70, 50)))
     assert ink

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from mnist_lit.imaging.stroke_width import Mask
 
+MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
+MAX_ALONG = 0.6  # fraction of its own longer side above which ink along the border is a table, a shadow or an edge
 MIN_FRAME = 0.9  # fraction of a row or a column that is ink if it belongs to a frame
 
 
@@ -24,6 +26,20 @@ def border_coverage(mask: Mask) -> float:
     """The fraction of a picture's border that is ink."""
     around = border(mask)
     return int(np.count_nonzero(around)) / len(around)  # faster than the mean
+
+
+def border_contact(
+    labels: NDArray[np.int32], stats: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each component, as in `label_components`, the greatest length along one side of the picture: as a fraction of
+    that side, and of the component's longer side; 0 for the paper."""
+    contact, along = np.zeros(len(stats)), np.zeros(len(stats))
+    for side in sides(labels):
+        length = np.bincount(side, minlength=len(stats))
+        np.maximum(contact, length / len(side), out=contact)
+        np.maximum(along, length / stats[:, 2:4].max(axis=1), out=along)
+    contact[0] = along[0] = 0
+    return contact, along
 
 
 def has_full_side(mask: Mask) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_lit.imaging.border import border
-from mnist_lit.imaging.components import MAX_SPECK, Component, components, label_components
+from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border, border_contact
+from mnist_lit.imaging.components import MAX_SPECK, Component, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
@@ -302,7 +302,10 @@ def _is_cropped_line(mask: Mask) -> bool:
     to the edge of a page."""
     if not fills_picture(mask):
         return False
-    heights = np.array([one.height for one in components(mask)])
+    labels, stats = label_components(mask)
+    contact, along = border_contact(labels, stats)
+    written = ((contact <= MAX_CONTACT) | (along <= MAX_ALONG))[1:]  # the rest may be a shadow
+    heights = stats[1:, 3][written | ~written.any()]
     return bool(np.median(heights[heights >= MAX_SPECK * heights.max()]) > MIN_CROPPED_HEIGHT * min(mask.shape))
 
 

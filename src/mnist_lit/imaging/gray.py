@@ -41,9 +41,11 @@ class SearchScale(NamedTuple):
     min_size: float  # the least size of any writing
     coarse_side: int  # the longer side in pixels for the coarse first pass
     min_stroke: int  # the least stroke width in pixels after a picture is reduced
+    grain_blurs: tuple[float, ...]  # factors on the blur that are tried in turn against grain
 
 
-DIGIT, PAGE = SearchScale(0.5, 0.25, 160, 3), SearchScale(0.15, 0.02, 800, 4)
+DIGIT = SearchScale(0.5, 0.25, 160, 3, ())  # reduced so much that hardly any grain is left
+PAGE = SearchScale(0.15, 0.02, 800, 4, (1.4, 2.0, 2.8, 4.0))
 
 
 def dark_on_light(pixels: NDArray[np.uint8], search: SearchScale = DIGIT) -> tuple[Gray, float]:

@@ -7,13 +7,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.border import border_coverage, sides
+from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border_contact, border_coverage
 from mnist_lit.imaging.components import clear_of_border, label_components
-from mnist_lit.imaging.gray import DIGIT, MIN_SIGMAS, Gray, SearchScale, Strength, downscaled, edges, quantile, sampled
+from mnist_lit.imaging.gray import (
+    DIGIT,
+    MIN_SIGMAS,
+    QUARTILES,
+    Gray,
+    SearchScale,
+    Strength,
+    downscaled,
+    edges,
+    quantile,
+    sampled,
+)
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
 WINDOW_STROKES = 8  # window in stroke widths, once these are known; longer straight ink may be a ruled line
+MIN_SIGMA = 0.4  # least blur, in pixels: less would only blur strokes of a single pixel
+GRAIN_SIDE = 2.0  # half the side, in blurs, of the square whose mean shows the paper without its grain
+MIN_CLARITY = 9.0  # least threshold, in standard deviations of the grain, at which ink is clear of it
+MIN_GRAIN = 1.0  # gray levels: less does not matter
+MIN_GAIN = 1.5  # least factor by which a blur must raise that: textures are as coarse as strokes
 MIN_CONTRAST = 12.0  # least contrast of ink, in gray levels
 MAX_LENGTH = 3.5  # longest stroke, in windows
 MIN_SEEDED = 0.25  # least fraction of a stroke's ink that is above the threshold
@@ -23,8 +39,6 @@ PALEST = 1 / 3  # strength, instead of 1, down to which faint strokes are follow
 PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
 MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a paler ink may differ
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
-MAX_CONTACT = 0.3  # fraction of a side above which ink along it is a table, a shadow or a page's edge
-MAX_ALONG = 0.6  # fraction of its own longer side above which ink along the border is one of these, too
 MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
 # Factor on darkness by the paper's gray level; constant below 64, so that noise in deep shadow is not amplified.
 AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
@@ -73,7 +87,7 @@ def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
     scale = -(-max(gray.shape) // search.coarse_side)
     gray = downscaled(gray, scale)
     size = search.window * max(gray.shape)
-    found = _extract(gray, size / 150, size, MAX_LENGTH * size)
+    found = _extract(gray, size / 150, size, search)
     return found._replace(scale=scale) if found else None
 
 
@@ -105,7 +119,7 @@ def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are replaced by
         # paper. If none does, the surroundings were the writing.
         cleared = _clear(gray, outside, ink.paper) if outside.any() else gray
-        again = _extract(cleared, stroke / 6, finer, MAX_LENGTH * search.window * max(gray.shape))
+        again = _extract(cleared, stroke / 6, finer, search)
         if not again or (outside.any() and not _has_writing(again.mask, search.min_size)):
             break
         if outside.any():
@@ -145,13 +159,9 @@ def _surroundings(ink: Ink, search: SearchScale) -> tuple[Mask, float]:
     labels, stats = label_components(mask)
     distances = ink_distances(mask)
     sizes = np.maximum(stats[:, 2], stats[:, 3])
-    contact, along = np.zeros(len(stats)), np.zeros(len(stats))  # as fractions of the border's side and of its own
-    for edge in sides(labels):
-        length = np.bincount(edge, minlength=len(stats))
-        np.maximum(contact, length / len(edge), out=contact)
-        np.maximum(along, length / sizes, out=along)
+    contact, along = border_contact(labels, stats)
     written = (sizes >= search.min_size * max(mask.shape)) & (contact == 0)
-    written[0] = contact[0] = along[0] = False
+    written[0] = False
     inked = np.flatnonzero(mask)
     sums = np.bincount(labels.take(inked), distances.take(inked), len(stats))
     widths = sums / np.maximum(stats[:, 4], 1)
@@ -183,10 +193,19 @@ def _contrast(gray: Gray, window: float) -> tuple[Strength, Gray]:
     return np.asarray((paper - gray) * cv2.LUT(paper, AMPLIFICATION), np.float32), paper
 
 
-def _extract(gray: Gray, sigma: float, window: float, longest: float, *, strong: bool = False) -> Ink | None:
-    """Steps 2 to 4: ink darker than its background, which is wider than the window, after smoothing by sigma pixels.
-    longest: greatest size of a digit. strong: only strong edges set the threshold."""
-    if sigma >= 0.4:  # less would only blur strokes of a single pixel
+class _Levels(NamedTuple):
+    """The levels of ink and paper in a blurred picture (H, W)."""
+
+    gray: Gray
+    strength: Strength  # how much darker than the background each pixel is
+    paper: Gray  # the background
+    threshold: float  # the strength of ink
+    noise: float  # standard deviation of the paper's strength
+
+
+def _levels(gray: Gray, sigma: float, window: float, *, strong: bool) -> _Levels:
+    """Step 2, and the threshold of step 3. The parameters are those of `_extract`."""
+    if sigma >= MIN_SIGMA:
         gray = np.asarray(cv2.GaussianBlur(gray, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.uint8)
     strength, paper = _contrast(gray, window)
     middle, weight, noise = edges(strength)
@@ -198,6 +217,40 @@ def _extract(gray: Gray, sigma: float, window: float, longest: float, *, strong:
     lift = quantile(below, 0.5) if below.size else 0.0  # by which noise raises the closing above the paper
     strength -= lift
     threshold -= lift
+    return _Levels(gray, strength, paper, threshold, noise)
+
+
+# In a photo taken in the dark, neighboring pixels share their noise. This grain may be as strong as ink, but it is
+# finer than strokes, so the picture is blurred until ink is clear of it.
+def _grainless_levels(gray: Gray, sigma: float, window: float, search: SearchScale, *, strong: bool) -> _Levels:
+    """The levels after a blur by sigma pixels, or by more if the grain requires it; then strong edges alone set the
+    threshold, and the grain is the noise."""
+    levels = _levels(gray, sigma, window, strong=strong)
+    is_blank = levels.threshold < MIN_CONTRAST / 2
+    if is_blank or not search.grain_blurs or _clarity(levels, sigma) >= MIN_CLARITY:
+        return levels
+    clarity = max(0.0, MIN_GAIN * _clarity(_levels(gray, sigma, window, strong=True), sigma))
+    for more in (factor * sigma for factor in search.grain_blurs):
+        blurred = _levels(gray, more, window, strong=True)
+        if more >= MIN_SIGMA and (again := _clarity(blurred, more)) > clarity:
+            levels, clarity = blurred._replace(noise=blurred.threshold / again), again
+            if clarity >= MIN_CLARITY:
+                break
+    return levels
+
+
+def _clarity(levels: _Levels, sigma: float) -> float:
+    """The threshold of ink, in standard deviations of the grain after a blur by sigma pixels."""
+    side = 2 * round(GRAIN_SIDE * max(sigma, MIN_SIGMA)) + 1
+    smooth = cv2.blur(levels.strength, (side, side), borderType=cv2.BORDER_REPLICATE)
+    grain = QUARTILES * quantile(np.abs(sampled(levels.strength) - sampled(np.asarray(smooth))), 0.25)
+    return levels.threshold / max(grain, MIN_GRAIN)
+
+
+def _extract(gray: Gray, sigma: float, window: float, search: SearchScale, *, strong: bool = False) -> Ink | None:
+    """Steps 2 to 4: ink darker than its background, which is wider than the window, after a blur by at least sigma
+    pixels. strong: only strong edges set the threshold."""
+    gray, strength, paper, threshold, noise = _grainless_levels(gray, sigma, window, search, strong=strong)
     usual = quantile(sampled(paper), 0.75) if paper.min() < TABLE_BRIGHTNESS * 255 else 0.0  # else nothing is darker
     table = paper < TABLE_BRIGHTNESS * usual
     mask = (strength > threshold) & ~table
@@ -222,10 +275,11 @@ def _extract(gray: Gray, sigma: float, window: float, longest: float, *, strong:
         mask |= np.isin(np.arange(len(stats)), paler)[labels]
     # Ink across the whole page is the paper's ruling, whose many edges have lowered the threshold, so extract again by
     # strong edges. Ink across the page that is then still below the threshold is not a stroke fading out.
+    longest = MAX_LENGTH * search.window * max(gray.shape)
     across = ((stats[:, 2:4] > longest) | (stats[:, 2:4] == mask.shape[::-1])).any(axis=1)
     across &= seeds > 0
     if not strong and across.any():
-        return _extract(gray, 0, window, longest, strong=True)
+        return _extract(gray, 0, window, search, strong=True)
     across &= seeds < MIN_SEEDED * stats[:, 4]
     strokes = inked if seeds[1:].all() else (seeds > 0).take(labels)
     if across.any():
