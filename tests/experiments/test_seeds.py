@@ -316,7 +316,7 @@ def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
 def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_lit.experiments.seeds.DEVICES", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert _visible_gpus() == 0  # a number is no GPU yet
+    assert _visible_gpus() == 0  # a number is not a GPU yet
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         tmp_path.joinpath(name).touch()
     assert _visible_gpus() == 1

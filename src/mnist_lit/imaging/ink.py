@@ -26,7 +26,7 @@ from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, wi
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
 WINDOW_STROKES = 8  # window in stroke widths, once these are known; longer straight ink may be a ruled line
 MIN_SIGMA = 0.4  # least blur, in pixels: less would only blur strokes of a single pixel
-GRAIN_SIDE = 2.0  # half the side, in blurs, of the square whose mean shows the paper without its grain
+GRAIN_REACH = 2.0  # of the mean that shows the paper without its grain: to each side, as a multiple of the blur
 MIN_CLARITY = 9.0  # least threshold, in standard deviations of the grain, at which ink is clear of it
 MIN_GRAIN = 1.0  # gray levels: less does not matter
 MIN_GAIN = 1.5  # least factor by which a blur must raise that: textures are as coarse as strokes
@@ -226,13 +226,14 @@ def _grainless_levels(gray: Gray, sigma: float, window: float, search: SearchSca
     """The levels after a blur by sigma pixels, or by more if the grain requires it; then strong edges alone set the
     threshold, and the grain is the noise."""
     levels = _levels(gray, sigma, window, strong=strong)
+    blurs = [blur for factor in search.grain_blurs if (blur := factor * sigma) >= MIN_SIGMA]
     is_blank = levels.threshold < MIN_CONTRAST / 2
-    if is_blank or not search.grain_blurs or _clarity(levels, sigma) >= MIN_CLARITY:
+    if is_blank or not blurs or _clarity(levels, sigma) >= MIN_CLARITY:
         return levels
     clarity = max(0.0, MIN_GAIN * _clarity(_levels(gray, sigma, window, strong=True), sigma))
-    for more in (factor * sigma for factor in search.grain_blurs):
-        blurred = _levels(gray, more, window, strong=True)
-        if more >= MIN_SIGMA and (again := _clarity(blurred, more)) > clarity:
+    for blur in blurs:
+        blurred = _levels(gray, blur, window, strong=True)
+        if (again := _clarity(blurred, blur)) > clarity:
             levels, clarity = blurred._replace(noise=blurred.threshold / again), again
             if clarity >= MIN_CLARITY:
                 break
@@ -241,7 +242,7 @@ def _grainless_levels(gray: Gray, sigma: float, window: float, search: SearchSca
 
 def _clarity(levels: _Levels, sigma: float) -> float:
     """The threshold of ink, in standard deviations of the grain after a blur by sigma pixels."""
-    side = 2 * round(GRAIN_SIDE * max(sigma, MIN_SIGMA)) + 1
+    side = 2 * round(GRAIN_REACH * max(sigma, MIN_SIGMA)) + 1
     smooth = cv2.blur(levels.strength, (side, side), borderType=cv2.BORDER_REPLICATE)
     grain = QUARTILES * quantile(np.abs(sampled(levels.strength) - sampled(np.asarray(smooth))), 0.25)
     return levels.threshold / max(grain, MIN_GRAIN)
