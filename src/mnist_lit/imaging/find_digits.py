@@ -12,6 +12,7 @@ from PIL import Image
 from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border, border_contact
 from mnist_lit.imaging.components import MAX_SPECK, Component, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.folds import flatten_folds
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
@@ -292,9 +293,9 @@ def _extended_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[
 
 
 def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, float]:
-    """The result of `dark_on_light` without the paper's ruled lines."""
+    """The result of `dark_on_light` without the paper's ruled lines and folds."""
     gray, certainty = dark_on_light(pixels, search)
-    return remove_ruling(gray), certainty
+    return flatten_folds(remove_ruling(gray)), certainty
 
 
 def _is_cropped_line(mask: Mask) -> bool:

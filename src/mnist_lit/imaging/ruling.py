@@ -157,10 +157,10 @@ def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
     most = np.maximum(most - middle, 0).astype(np.float32)
     smooth = cv2.GaussianBlur(most, (1, 5), 0)
     peaks = smooth >= cv2.dilate(smooth, np.ones((5, 1), np.uint8))
-    return most, peaks & (most > max(MIN_DARKNESS, MIN_SIGMAS * _sigma(low, middle)))
+    return most, peaks & (most > max(MIN_DARKNESS, MIN_SIGMAS * noise_sigma(low, middle)))
 
 
-def _sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
+def noise_sigma(low: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
     """The standard deviation of noise with these 10 % quantiles and medians."""
     return float(np.median(middle - low)) / SIGMAS_TO_TENTH
 
@@ -215,7 +215,7 @@ def _remove_dots(gray: Gray, scale: float) -> Gray:
     paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8)), np.uint8)
     dark = paper - gray
     low, middle = np.quantile(dark[::7, ::7], (0.1, 0.5))
-    ink = dark > middle + max(MIN_CONTRAST, MIN_SIGMAS * _sigma(low, middle))
+    ink = dark > middle + max(MIN_CONTRAST, MIN_SIGMAS * noise_sigma(low, middle))
     labels, stats = label_components(ink)
     shorter, longer = np.sort(stats[:, 2:4], axis=1).T
     small = (
