@@ -14,7 +14,7 @@ POLYGON_TOLERANCE, CORNER_TOLERANCES = 0.01, (0.03, 0.05, 0.08)
 MAX_HOLES = 0.05  # fraction of a round sheet that is holes: a zero has more
 
 Pixels = NDArray[np.uint8]
-Corners = NDArray[np.float32]  # (4, 2): x and y, clockwise from the top left
+Corners = NDArray[np.float32]  # (N, 2): x and y, clockwise; a quadrilateral starts at the top left
 
 
 class Area(NamedTuple):

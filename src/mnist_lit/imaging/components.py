@@ -67,7 +67,7 @@ class Component:
         return self.top <= one.top and self.left <= one.left and one.bottom <= self.bottom and one.right <= self.right
 
     def encloses(self, one: "Component") -> bool:
-        """Whether this component has ink to the left and right of the other's middle, and above and below."""
+        """Whether the other lies in this one's box, with ink of this one on all four sides of the other's middle."""
         if not self.contains(one):
             return False
         row, column = (

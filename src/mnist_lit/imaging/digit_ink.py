@@ -30,7 +30,7 @@ class FoundInk(NamedTuple):
     """Ink that may be that of the one digit."""
 
     ink: Ink
-    top: int = 0  # of its mask in the picture, in pixels
+    top: int = 0  # where its mask starts in the picture, in pixels; negative if the mask has a margin
     left: int = 0
     cost: float = 0.0  # how unlikely, in nats
 

@@ -67,8 +67,9 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
     return _on_sheets(picture, _page_hypotheses)
 
 
-def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) -> list[Hypotheses]:
-    """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture."""
+def _on_sheets(picture: Picture, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]) -> list[Hypotheses]:
+    """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture. hypotheses:
+    from a picture, and the same reduced to `PAGE_SIDE`."""
     reduced = reduced_picture(picture, PAGE_SIDE)
     if (image := as_mnist_image(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
@@ -78,13 +79,13 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture], Hypotheses]) ->
     for sheet in sheets:
         if sum(len(each.found) for each in written) >= MAX_CHOICES:
             break
-        on_sheet = hypotheses(sheet.pixels)
+        on_sheet = hypotheses(sheet.pixels, reduced_picture(sheet.pixels, PAGE_SIDE))
         if on_sheet.found:
             found = [digit._replace(box=reduced.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
             written.append(on_sheet._replace(found=found))
     if written:
         return written
-    whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture)
+    whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture, reduced)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
     if _cover_most(sheets, reduced.pixels) and not any(_fills(one.box, reduced) for one in whole.digits()):
         return [Hypotheses([], [])]
@@ -171,10 +172,9 @@ def _is_smooth(gray: Gray, least: float) -> bool:
 # A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
 # shadow, more reliably. So a large picture is also searched as a page, and so is one whose digit may be joined to ink
 # at the border. The result counts if the page has exactly one digit.
-def _digit_hypotheses(picture: Picture) -> Hypotheses:
-    """See `digit_hypotheses`."""
+def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
+    """See `digit_hypotheses`, and `_on_sheets` for the parameters."""
     single = _coarse_hypotheses(picture)
-    reduced = reduced_picture(picture, PAGE_SIDE)
     likeliest = next(iter(single.digits()), None)
     gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
@@ -199,20 +199,23 @@ def _digit_hypotheses(picture: Picture) -> Hypotheses:
     return Hypotheses([choices], digits + single.found)
 
 
-# In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit.
+# In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit. A page
+# of digits that touch the border, in contrast, may look like one digit.
 def _with_tallest(
     single: Hypotheses, page: "_Page", chosen: Sequence[Component], picture: ReducedPicture
 ) -> Hypotheses:
     """The hypotheses about one digit and, less likely, the tallest digit of a page if it is far taller than most, and
-    not at the border, where the edges of shadows are."""
+    not at the border, where the edges of shadows are. If it is not, the others count as digits beside the one."""
     heights = np.array([digit.height for digit in chosen])
-    if not single.found or not len(heights) or heights.max() < MIN_TALLEST * np.median(heights):
+    if not single.found or not len(heights):
         return single
+    beside = int(np.count_nonzero(heights > MIN_OTHER_HEIGHT * heights.max())) - 1
+    if heights.max() < MIN_TALLEST * np.median(heights):
+        return single._replace(beside=max(single.beside, beside))
     tallest = page._replace(digits=[chosen[int(heights.argmax())]], lines=[[Choice(0, 1, SECOND_COST, 0)]])
     drawn = tallest.drawn(picture)
     if picture.border_distance(drawn.found[0].box) <= MAX_SHADOW_GAP * max(picture.size):
         return single
-    beside = int(np.count_nonzero(heights > MIN_OTHER_HEIGHT * heights.max())) - 1
     found = [digit._replace(more_beside=beside - single.beside) for digit in drawn.found]
     more = [choice._replace(digit=index) for index, choice in enumerate(drawn.lines[0], len(single.found))]
     return single._replace(lines=[[*single.lines[0], *more]], found=single.found + found)
@@ -220,9 +223,8 @@ def _with_tallest(
 
 # Read as a page, a single thick digit falls apart: its strokes are wider than the window in which a page's paper is
 # estimated. So the picture is also read as one digit, unless the digit's largest piece has too little of the ink.
-def _page_hypotheses(picture: Picture) -> Hypotheses:
-    """See `page_hypotheses`."""
-    reduced = reduced_picture(picture, PAGE_SIDE)
+def _page_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
+    """See `page_hypotheses`, and `_on_sheets` for the parameters."""
     segmented = _segmented_page(reduced.pixels)
     single = _coarse_hypotheses(picture, MIN_MAIN_INK)
     if not segmented:

@@ -6,16 +6,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength
+from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength, relative_contrast
 from mnist_lit.imaging.ruling import MAX_THICKNESS, MIN_DARKNESS, MIN_RULED_SIDE, REDUCED_SIDE, noise_sigma
 
 Values = NDArray[np.float64]
 
 # Of straight lines, in pixels of the reduced picture.
+SMOOTHING = 0.8  # standard deviation of the blur before the search
 WINDOW = 3 * MAX_THICKNESS + 1  # what is wider is not a line
 MAX_GAP = 4  # of a line
 MIN_APART = 6  # between two lines
-MAX_LINES = 40  # that are examined
+MAX_LINES = 12  # more are printed
 MIN_LENGTH, MIN_VOTES = 0.3, 0.2  # of a line and of its pixels, as fractions of the picture's shorter and longer side
 # Of folds, in pixels of the reduced picture.
 REACH = 12  # of what is measured across a fold, to each side
@@ -53,14 +54,15 @@ def flatten_folds(gray: Gray) -> Gray:
 
 
 def _straight_lines(gray: Gray, scale: float) -> list[_Line]:
-    """Long, thin lines that differ from the paper. scale: how much to reduce the picture for the search."""
+    """Long, thin lines that differ from the paper; empty if there are many. scale: how much to reduce the picture."""
     height, width = (round(side / scale) for side in gray.shape)
-    reduced = cv2.GaussianBlur(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA), (0, 0), 0.8)
+    small = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    reduced = np.asarray(cv2.GaussianBlur(small, (0, 0), SMOOTHING), np.uint8)
     votes, length = round(MIN_VOTES * max(height, width)), MIN_LENGTH * min(height, width)
     lines: list[_Line] = []
     for sign, filled in ((1, cv2.MORPH_CLOSE), (-1, cv2.MORPH_OPEN)):
         paper = np.asarray(cv2.morphologyEx(reduced, filled, np.ones((WINDOW, WINDOW), np.uint8)), np.uint8)
-        depth = cv2.absdiff(paper, reduced) * (np.float32(255) / np.maximum(paper, 64).astype(np.float32))
+        depth = relative_contrast(reduced, paper)
         low, middle = np.quantile(depth[::7, ::7], (0.1, 0.5))
         thin = depth > middle + max(MIN_DARKNESS, MIN_SIGMAS * noise_sigma(low, middle))
         found = cv2.HoughLinesP(thin.view(np.uint8), 1, np.pi / 360, votes, minLineLength=length, maxLineGap=MAX_GAP)
@@ -71,7 +73,7 @@ def _straight_lines(gray: Gray, scale: float) -> list[_Line]:
             line = _Line(sign, is_steep, slope, top - slope * left)
             if all(_distance(line, other, (left, right)) >= MIN_APART for other in lines):
                 lines.append(line)
-    return lines[:MAX_LINES]
+    return lines if len(lines) <= MAX_LINES else []
 
 
 def _distance(one: _Line, other: _Line, ends: tuple[int, int]) -> float:

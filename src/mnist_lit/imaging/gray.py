@@ -32,6 +32,8 @@ MIN_COLORED_WIDTH = 9  # of an area that is not a stroke, in pixels of a picture
 POLARITY_SIDE = 160  # least longer side in pixels of the picture that shows whether ink is dark or light
 BACKGROUND_REACH = 8  # of the median filter that finds the background there, in pixels to each side
 NOISE_SAMPLE = 4096  # pixels that are enough to measure the noise
+# Factor on contrast by the paper's gray level; constant below 64, so that noise in deep shadow is not amplified.
+AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
 
 
 class SearchScale(NamedTuple):
@@ -167,7 +169,14 @@ def _is_even(levels: NDArray[np.float64]) -> bool:
 def _polynomial(height: int, width: int) -> NDArray[np.float64]:
     """1, x, y, x², xy and y² at each of height × width points: (height, width, 6)."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=2)
+    terms = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=2)
+    terms.flags.writeable = False  # the cache returns the same array to every thread
+    return terms
+
+
+def relative_contrast(gray: Gray, paper: Gray) -> Strength:
+    """How much each pixel differs from the paper behind it, (H, W), in gray levels as if the paper were white."""
+    return np.asarray(cv2.absdiff(paper, gray) * cv2.LUT(paper, AMPLIFICATION), np.float32)
 
 
 def downscaled(gray: Gray, scale: int) -> Gray:

@@ -114,10 +114,17 @@ def best_path(spans: Sequence[tuple[int, int]], costs: Sequence[float]) -> list[
     >>> best_path([(0, 2), (0, 1), (1, 2)], [1, 3, 0.5])
     [0]
     """
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
-    for end in range(1, max(stop for _, stop in spans) + 1):
-        arriving = [index for index, (first, stop) in enumerate(spans) if stop == end and first in best]
-        paths = [(best[spans[i][0]][0] + costs[i], [*best[spans[i][0]][1], i]) for i in arriving]
-        if paths:
-            best[end] = min(paths, key=lambda path: path[0])
-    return best[max(best)][1]
+    arriving: dict[int, list[int]] = {}  # the spans that end at each piece
+    for index, (_, stop) in enumerate(spans):
+        arriving.setdefault(stop, []).append(index)
+    best, last = {0: 0.0}, dict[int, int]()  # the least cost up to each piece, and the last span of that path
+    for stop in sorted(arriving):
+        totals = [(best[spans[index][0]] + costs[index], index) for index in arriving[stop] if spans[index][0] in best]
+        if totals:
+            best[stop], last[stop] = min(totals)
+    path: list[int] = []
+    end = max(best)
+    while end:
+        path.append(last[end])
+        end = spans[last[end]][0]
+    return path[::-1]

@@ -19,17 +19,21 @@ from mnist_lit.imaging.gray import (
     downscaled,
     edges,
     quantile,
+    relative_contrast,
     sampled,
 )
 from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width, width_of
 
+COARSE_BLUR = 1 / 150  # standard deviation of the coarse pass's blur, in windows
+BLUR = 1 / 6  # the same, in stroke widths, once these are known
+MAX_PASSES = 4  # of the refinement
 TABLE_BRIGHTNESS = 0.33  # as a fraction of the paper's: a darker background is not paper
 WINDOW_STROKES = 8  # window in stroke widths, once these are known; longer straight ink may be a ruled line
 MIN_SIGMA = 0.4  # least blur, in pixels: less would only blur strokes of a single pixel
 GRAIN_REACH = 2.0  # of the mean that shows the paper without its grain: to each side, as a multiple of the blur
 MIN_CLARITY = 9.0  # least threshold, in standard deviations of the grain, at which ink is clear of it
 MIN_GRAIN = 1.0  # gray levels: less does not matter
-MIN_GAIN = 1.5  # least factor by which a blur must raise that: textures are as coarse as strokes
+MIN_CLARITY_GAIN = 1.5  # least factor by which a blur must raise that: textures are as coarse as strokes
 MIN_CONTRAST = 12.0  # least contrast of ink, in gray levels
 MAX_LENGTH = 3.5  # longest stroke, in windows
 MIN_SEEDED = 0.25  # least fraction of a stroke's ink that is above the threshold
@@ -40,8 +44,6 @@ PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
 MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a paler ink may differ
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
-# Factor on darkness by the paper's gray level; constant below 64, so that noise in deep shadow is not amplified.
-AMPLIFICATION = np.float32(255) / np.arange(256, dtype=np.float32).clip(64)
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
@@ -87,7 +89,7 @@ def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
     scale = -(-max(gray.shape) // search.coarse_side)
     gray = downscaled(gray, scale)
     size = search.window * max(gray.shape)
-    found = _extract(gray, size / 150, size, search)
+    found = _extract(gray, COARSE_BLUR * size, size, search)
     return found._replace(scale=scale) if found else None
 
 
@@ -102,13 +104,14 @@ def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
 
 def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
     """The ink of `coarse_ink` without what surrounds the writing, at the resolution that its strokes require."""
-    sigma, size = (search.window * max(ink.mask.shape) / part for part in (150, 1))
+    size = search.window * max(ink.mask.shape)
+    sigma = COARSE_BLUR * size
     original, gray = gray, downscaled(gray, ink.scale)
     removed: list[tuple[Mask, Gray]] = []  # the surroundings of each pass, and the paper that replaces them
-    for _ in range(4):
+    for _ in range(MAX_PASSES):
         outside, stroke = _surroundings(ink, search)
         finer = min(size, max(WINDOW_STROKES * stroke, 3))
-        if not outside.any() and finer > size / 2 and stroke / 6 > sigma / 2:
+        if not outside.any() and finer > size / 2 and BLUR * stroke > sigma / 2:
             break
         scale = min(ink.scale, max(1, int(stroke * ink.scale / search.min_stroke)))
         if scale < ink.scale:
@@ -119,12 +122,12 @@ def refine_ink(gray: Gray, ink: Ink, search: SearchScale) -> Ink:
         # The threshold follows the strongest edges, so fainter writing appears once the surroundings are replaced by
         # paper. If none does, the surroundings were the writing.
         cleared = _clear(gray, outside, ink.paper) if outside.any() else gray
-        again = _extract(cleared, stroke / 6, finer, search)
+        again = _extract(cleared, BLUR * stroke, finer, search)
         if not again or (outside.any() and not _has_writing(again.mask, search.min_size)):
             break
         if outside.any():
             removed.append((outside, ink.paper))
-        sigma, size = stroke / 6, finer
+        sigma, size = BLUR * stroke, finer
         gray, ink = cleared, again._replace(scale=scale)
     return ink
 
@@ -190,7 +193,7 @@ def _contrast(gray: Gray, window: float) -> tuple[Strength, Gray]:
     """How much darker than the background each pixel is; and the background, which is wider than the window."""
     kernel = np.ones((min(max(3, round(window)), 2 * max(gray.shape)) | 1,) * 2, np.uint8)
     paper = np.asarray(cv2.morphologyEx(gray, cv2.MORPH_CLOSE, kernel), np.uint8)
-    return np.asarray((paper - gray) * cv2.LUT(paper, AMPLIFICATION), np.float32), paper
+    return relative_contrast(gray, paper), paper
 
 
 class _Levels(NamedTuple):
@@ -230,7 +233,7 @@ def _grainless_levels(gray: Gray, sigma: float, window: float, search: SearchSca
     is_blank = levels.threshold < MIN_CONTRAST / 2
     if is_blank or not blurs or _clarity(levels, sigma) >= MIN_CLARITY:
         return levels
-    clarity = max(0.0, MIN_GAIN * _clarity(_levels(gray, sigma, window, strong=True), sigma))
+    clarity = max(0.0, MIN_CLARITY_GAIN * _clarity(_levels(gray, sigma, window, strong=True), sigma))
     for blur in blurs:
         blurred = _levels(gray, blur, window, strong=True)
         if (again := _clarity(blurred, blur)) > clarity:

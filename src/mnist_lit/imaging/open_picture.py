@@ -37,9 +37,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 def open_picture(source: str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]) -> Image.Image:
     """A picture of mode "L" or "RGB", upright; the first frame of an animation. Raises InputError for anything else.
-    Tensors are read as NumPy's arrays are.
-    Transparent areas become white under dark ink and black under light ink. A picture with a side above 4096 pixels, or
-    a JPEG of 4096×4096, is reduced by a whole number; `info[ORIGINAL_SIZE]` is the upright width and height before.
+    Tensors are read like arrays. Transparent areas become white under dark ink and black under light ink. A picture
+    with a side above 4096 pixels, or a JPEG with both sides of at least 4096, is reduced by a whole number;
+    `info[ORIGINAL_SIZE]` is the upright width and height before.
 
     >>> open_picture(np.full((8, 8), 200, np.uint8)).getpixel((0, 0))
     200

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_lit.imaging.components import Component, label_components
-from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength
+from mnist_lit.imaging.gray import MIN_SIGMAS, Gray, Strength, relative_contrast
 from mnist_lit.imaging.ink import MIN_CONTRAST, WINDOW_STROKES
 from mnist_lit.imaging.stroke_width import Mask
 
@@ -150,7 +150,7 @@ def _dark_rows(gray: Gray) -> tuple[Strength, Mask]:
     whether a line may be there."""
     height, strips = len(gray), gray.shape[1] // STRIP_WIDTH
     paper = cv2.morphologyEx(gray, cv2.MORPH_CLOSE, np.ones((3 * MAX_THICKNESS + 1, 1), np.uint8))
-    dark = (paper - gray).astype(np.float32) * (np.float32(255) / np.maximum(paper, 64).astype(np.float32))
+    dark = relative_contrast(gray, np.asarray(paper, np.uint8))
     thick = cv2.dilate(dark, np.ones((3, 1), np.uint8))[:, : strips * STRIP_WIDTH].reshape(height, strips, STRIP_WIDTH)
     most = np.sort(thick, axis=2)[:, :, round((1 - MIN_COLUMNS) * STRIP_WIDTH)]
     low, middle = np.quantile(most, (0.1, 0.5), axis=0)

@@ -34,7 +34,7 @@ from mnist_lit.imaging.stroke_width import Mask, ink_distances, stroke_width
 from mnist_lit.imaging.text_lines import find_drawings, lines_with_heights
 
 MAX_CHOICES = 1000  # hypotheses about a page; if there are more, each component is read as one digit
-MIN_LEGIBLE = 4  # height in pixels below which no digit can be read
+MAX_NOISE_HEIGHT = 4  # typical height in pixels of the components of noise
 # Fractions of the picture's side.
 MIN_TABLE_LINE, MIN_SHORT_LINE = 0.25, 0.1  # shortest ruled line; shortest one if it is far longer than the digits
 MIN_BESIDE_DRAWING = 0.01  # smallest writing beside a drawing
@@ -83,7 +83,7 @@ def line_hypotheses(ink: Ink) -> tuple[list[Component], list[list[Choice]]]:
     """The digits that a page may have, and for each line of text, from the top, every group of neighboring pieces that
     may be one of them, or nothing."""
     all_ink = components(ink.mask)
-    if len(all_ink) == MAX_COMPONENTS and typical_height(all_ink) < MIN_LEGIBLE:  # noise
+    if len(all_ink) == MAX_COMPONENTS and typical_height(all_ink) < MAX_NOISE_HEIGHT:
         return [], []
     written, typical = _writing(*_without_lines(all_ink, ink), ink.mask.shape)
     drawings, height = find_drawings(written, typical)

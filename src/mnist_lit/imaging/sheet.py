@@ -29,7 +29,7 @@ MIN_PHOTO_SIDE = 480  # longer side in pixels of a picture that may show a small
 # For smaller pictures and for photos: side in pixels of the thumbnail for a quick check, and the least fraction of it
 # that differs from its border, as a table or a sheet does, but not a stroke.
 THUMBNAIL_SIDE, MIN_SURROUNDINGS = (24, 40), (0.06, 0.005)
-MIN_AREA = (0.12, 0.01)  # least fraction of the picture that the sheet covers, for the same two
+MIN_AREA = (0.12, 0.01)  # for the same two: least fraction of the picture in the sheet's area without its edges
 MAX_AREA = 0.97
 MAX_ENLARGED_STROKE = 29  # like MAX_STROKE, in an enlarged picture
 CUT_OUT_INSET = 7  # pixels of the resized picture by which a sheet that is not a quadrilateral is smaller

@@ -22,7 +22,7 @@ from mnist_lit.imaging.sheet_edges import (
 # In pixels of the resized picture.
 MAX_STROKE = 15  # widest stroke that is not an edge of the paper
 SIDE_WIDTH = 7  # of a sheet's sides, which a stroke may cross
-MIN_LEGIBLE = 6  # size of a piece of writing
+MIN_WRITING_SIZE = 6  # longer side of a piece of writing
 MIN_WRITING_CONTRAST = 42  # least difference of paper and ink, in gray levels
 MIN_PRINT = 0.003  # least fraction of the picture that is writing around a box on a page
 MIN_BESIDE, MIN_BESIDE_RATIO = 2, 0.25  # pieces of writing around a part of a page; as a fraction of those on it
@@ -30,7 +30,7 @@ GRAIN_LEVELS = 3  # least contrast of writing, as a multiple of the upper quarti
 INK_LEVEL = 0.998  # fraction of a sheet's pixels that are lighter than its darkest ink
 MIN_NOTE_TABLE = 0.95  # fraction of a small sheet's surroundings that is table
 MIN_NOTE_WRITING = 0.02  # fraction of a small sheet that is writing
-MIN_NOTE_ASPECT = 0.38  # of a small sheet's sides
+MIN_NOTE_ASPECT = 0.38  # shortest side of a small sheet, as a fraction of its longest
 
 
 def is_printed(pixels: Pixels, writing: NDArray[np.bool_], area: Area, areas: list[Area]) -> bool:
@@ -110,7 +110,7 @@ def is_part_of_page(paper: Pixels, contrast: Pixels, sheets: list[Corners], stri
     written = label_components(ink & inside)[1][1:, 2:4].max(axis=1)
     # What touches a lighter sheet may be the shadow that it casts.
     others = _sizes(ink & outside, covered if sheet.sum() > around.sum() else np.zeros_like(covered))
-    least, most = float(MIN_LEGIBLE), math.inf
+    least, most = float(MIN_WRITING_SIZE), math.inf
     if len(written):
         usual = float(np.quantile(written, 0.5, weights=written, method="inverted_cdf"))
         least, most = max(least, usual / 2), 2 * usual

@@ -29,7 +29,7 @@ MIN_DRAWING = 2.5  # least height of a drawing, as a multiple of that of the wri
 MIN_WRITTEN, MIN_ALIKE = 4, 0.6  # fewest pieces of that writing, and the least ratio of their heights to the usual one
 MIN_SLOPE, MAX_SLOPE = 0.08, 0.35  # range of slopes that are corrected
 MIN_SLOPE_PAIRS, MAX_SLOPED = 3, 1000  # least number of neighbors, and most pieces, for which the slope is measured
-MIN_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
+MIN_ALIGNMENT_GAIN = 1.3  # least number of aligned pairs, as a multiple of those on level lines
 
 
 def text_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
@@ -60,7 +60,7 @@ def _slope(found: Sequence[Component], typical: float) -> float:
         return 0.0
     far = across > MAX_NEIGHBOR * typical
     level, sloping = (np.count_nonzero(far & (abs(down - at * across) < MAX_MISALIGNED * typical)) for at in (0, slope))
-    return slope if sloping > MIN_GAIN * level else 0.0
+    return slope if sloping > MIN_ALIGNMENT_GAIN * level else 0.0
 
 
 def _level_lines(found: Sequence[Component], typical: float) -> list[list[Component]]:
