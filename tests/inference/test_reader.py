@@ -99,6 +99,8 @@ def test_a_picture_of_several_digits_says_so(reader: DigitReader) -> None:
         ImageDraw.Draw(image).line([(left, 20), (left - 5, 140)], fill=20, width=9)
     found = reader.read(image)
     assert (found.digit, found.status, found.message) == ("1", "ok", "3 digits found")
+    rejected = DigitReader.load("pretrained", threshold=0).read(image)
+    assert (rejected.status, rejected.message) == ("rejected", "not a digit; 3 characters found")
     assert [(one.digit, one.line, one.column, one.message) for one in reader.read_many(image)] == [
         ("1", 1, 1, ""),
         ("1", 1, 2, ""),

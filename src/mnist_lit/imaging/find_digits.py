@@ -11,9 +11,9 @@ from PIL import Image
 
 from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border, border_contact
 from mnist_lit.imaging.components import MAX_SPECK, Component, label_components
-from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, MIN_CERTAINTY, add_margin, digit_inks, fills_picture
+from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.folds import flatten_folds
-from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, Strength, dark_on_light
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
@@ -21,6 +21,7 @@ from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
+from mnist_lit.imaging.shadows import is_at_border, is_light, is_smooth, is_strip
 from mnist_lit.imaging.sheet import Sheet, find_sheets
 from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
@@ -30,18 +31,12 @@ MIN_CROPPED_HEIGHT = 0.6  # of a cropped number's digits, as a fraction of the p
 MAX_PAGE_DIGIT = 0.15  # longer side, as a fraction of the picture's, below which a digit is read better as on a page
 MIN_TALLEST = 1.8  # least height of a digit among words, in heights of a letter
 MIN_FILLING = 0.9  # least fraction of a picture's width and height that its digit spans if it is cropped to the digit
+# Least sharpness of the edges of ink in a large photo and on a page.
+MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.2, 0.4
 MIN_EMPTY, MIN_DARK_EMPTY = 0.5, 0.65  # least fraction of a picture that empty sheets, and dark ones, cover alone
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
-MAX_SHADOW_GAP = 0.02  # greatest distance of a shadow from the border, as a fraction of the longer side
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
-# Least sharpness of the edges of ink; a page's is measured again at a higher resolution, since its digits are small.
-MIN_SHARPNESS, MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.1, 0.2, 0.4
-MIN_SHADOW_SHARPNESS = 0.4  # the same, for what may well be the edge of a shadow
-# Greatest thresholds of the ink of shadows, in gray levels; the second of one that spans nearly all of the picture.
-MAX_SHADOW, MAX_FILLING_SHADOW = 55, 18
-MIN_NEARLY_FILLING = 0.75  # fraction of the width and height that this one spans
-MIN_POLARITY = 0.4  # certainty that ink is dark or light, below which it may be light and shadow
 
 
 def center_digit(picture: Picture) -> DigitImage:
@@ -87,7 +82,9 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture, ReducedPicture],
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture, reduced)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
-    if _cover_most(sheets, reduced.pixels) and not any(_fills(one.box, reduced) for one in whole.digits()):
+    if _cover_most(sheets, reduced.pixels) and not any(
+        reduced.is_filled(one.box, MIN_FILLING) for one in whole.digits()
+    ):
         return [Hypotheses([], [])]
     return [whole]
 
@@ -117,56 +114,22 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
         drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
     if max(reduced.scale) > 1:  # a line of squared paper or the edge of a table
-        drawn = [one for one in drawn if not _is_strip(one[2], reduced)]
-    far = MAX_SHADOW_GAP * max(reduced.size)
-    sharp = {
-        number for number, _, box, drawing in drawn if not drawing.is_blurred and reduced.border_distance(box) > far
-    }
+        drawn = [one for one in drawn if not is_strip(one[2], reduced)]
+    sharp = {number for number, _, box, drawing in drawn if not (drawing.is_blurred or is_at_border(box, reduced))}
     choices: list[Choice] = []
     found: list[FoundDigit] = []
     for number, cost, box, drawing in drawn:
         # Blurred ink at the border may be a shadow if other ink is sharp.
-        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and reduced.border_distance(box) <= far
+        may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and is_at_border(box, reduced)
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for index, image in enumerate(images):
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
     thresholds = [one.ink.threshold for one, _ in inks]
-    if found and _is_light(gray, certainty, thresholds, hypotheses.digits()[0].box, reduced):
+    if found and is_light(gray, certainty, thresholds, hypotheses.digits()[0].box, reduced):
         return Hypotheses([], [])
     return hypotheses
-
-
-# The edges of shadows are soft, and hardly tell whether ink is dark or light. Most reach the border of the picture, but
-# only faint ones fill it, as an enlarged digit does.
-def _is_light(gray: Gray, certainty: float, thresholds: Sequence[Strength], box: Box, picture: ReducedPicture) -> bool:
-    """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`; thresholds: those of all
-    ink that may be the digit's."""
-    at_border = picture.border_distance(box) <= MAX_SHADOW_GAP * max(picture.size)
-    fills = _fills(box, picture, MIN_NEARLY_FILLING)
-    if certainty < MIN_POLARITY or (at_border and not fills and max(picture.scale) > 1):
-        threshold = max(float(np.median(each)) for each in thresholds)
-        if threshold < (MAX_FILLING_SHADOW if fills else MAX_SHADOW):
-            return _is_smooth(gray, MIN_SHADOW_SHARPNESS)
-    return (certainty < MIN_CERTAINTY or at_border) and _is_smooth(gray, MIN_SHARPNESS)
-
-
-def _is_strip(box: Box, picture: ReducedPicture) -> bool:
-    """Whether a box is a narrow strip along the border."""
-    (width, height), (left, top, right, bottom) = picture.size, box
-    return min(right / width, 1 - left / width, bottom / height, 1 - top / height) <= MAX_SHADOW_GAP
-
-
-def _fills(box: Box, picture: ReducedPicture, least: float = MIN_FILLING) -> bool:
-    """Whether a box spans at least this fraction of the picture's width and height."""
-    (width, height), (left, top, right, bottom) = picture.size, box
-    return right - left > least * width and bottom - top > least * height
-
-
-def _is_smooth(gray: Gray, least: float) -> bool:
-    """Whether even a picture's sharpest edges are softer than `least`. Tiny pictures have too few edges to tell."""
-    return max(gray.shape) >= DIGIT.coarse_side and edge_sharpness(gray) < least
 
 
 # A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
@@ -187,12 +150,12 @@ def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
         return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
     if not likeliest:
-        return single if _is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
+        return single if is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
     small = MAX_PAGE_DIGIT * max(reduced.size)
     if beside_shadow and of_page < max(MIN_PIECE * size, small):
         return single
-    unlikely = (gap <= 1 and not _fills(likeliest.box, reduced)) or size <= small
+    unlikely = (gap <= 1 and not reduced.is_filled(likeliest.box, MIN_FILLING)) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
@@ -214,7 +177,7 @@ def _with_tallest(
         return single._replace(beside=max(single.beside, beside))
     tallest = page._replace(digits=[chosen[int(heights.argmax())]], lines=[[Choice(0, 1, SECOND_COST, 0)]])
     drawn = tallest.drawn(picture)
-    if picture.border_distance(drawn.found[0].box) <= MAX_SHADOW_GAP * max(picture.size):
+    if is_at_border(drawn.found[0].box, picture):
         return single
     found = [digit._replace(more_beside=beside - single.beside) for digit in drawn.found]
     more = [choice._replace(digit=index) for index, choice in enumerate(drawn.lines[0], len(single.found))]
@@ -266,7 +229,7 @@ class _Page(NamedTuple):
 def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
     gray, _ = _unruled(pixels, PAGE)
-    if _is_smooth(gray, MIN_SHARPNESS) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
+    if is_smooth(gray) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
         return None
     margin = 0
     rough = coarse_ink(gray, PAGE)

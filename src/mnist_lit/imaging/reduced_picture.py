@@ -38,6 +38,11 @@ class ReducedPicture(NamedTuple):
         (width, height), (left, top, right, bottom) = self.size, box
         return min(left, top, width - right, height - bottom)
 
+    def is_filled(self, box: Box, least: float) -> bool:
+        """Whether a box spans more than this fraction of the width and of the height."""
+        (width, height), (left, top, right, bottom) = self.size, box
+        return right - left > least * width and bottom - top > least * height
+
     def draw(self, ink: Ink, digits: Sequence[Component], top: int = 0, left: int = 0) -> list[tuple[Box, Drawing]]:
         """Draw digits, each with its box in the original. top, left: where the ink's mask starts in the reduced one."""
         strength = with_margin(ink.strength, 2)

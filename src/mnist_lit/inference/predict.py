@@ -11,7 +11,7 @@ import numpy as np
 
 from mnist_lit.evaluation.figures import png_bytes
 from mnist_lit.imaging.open_picture import SHOW_SUFFIX, picture_names
-from mnist_lit.inference.reader import DigitReader, Reading
+from mnist_lit.inference.reader import DigitReader, Reading, with_advice
 from mnist_lit.inference.workers import STDIN, propose_chunks
 from mnist_lit.system.atomic_file import write_atomic
 from mnist_lit.system.csv_file import csv_text
@@ -40,8 +40,7 @@ class Row(NamedTuple):
         """Why there is no digit, why it was rejected, or that there are more."""
         if not self.reading:
             return self.error
-        more = self.reading.message and self.reading.status == "ok"
-        return f"{self.reading.message}; {HOW_TO_READ_ALL}" if more else self.reading.message
+        return with_advice(self.reading.message, HOW_TO_READ_ALL)
 
     def cells(self) -> dict[str, Any]:
         """The row's values by column; None where there is no value."""

@@ -31,6 +31,7 @@ SMALLEST = 1e-4  # for comparing hypotheses: all probabilities below it are equa
 # The one digit of a picture is also read rotated if its confidence is below DOUBTFUL; that counts if it is above SURE.
 DOUBTFUL, SURE = 0.5, 0.99
 ROTATIONS = (-18, 18)  # degrees
+SEVERAL = ("digits found", "characters found")  # ends of the message of one of several, accepted and rejected
 
 
 class Reading(NamedTuple):
@@ -82,6 +83,11 @@ def propose(picture: Any, *, many: bool = False) -> Proposal:
     Raises InputError if it is unreadable. Needs no model, so it can run in another thread or process."""
     image = open_picture(picture)
     return Proposal(page_hypotheses(image) if many else [digit_hypotheses(image)], image.info[ORIGINAL_SIZE], many)
+
+
+def with_advice(message: str, advice: str) -> str:
+    """The message of a reading and, if it is one of several, how to read them all."""
+    return f"{message}; {advice}" if message.endswith(SEVERAL) else message
 
 
 def check_threshold(option: str, threshold: float | None) -> None:
@@ -163,8 +169,11 @@ class DigitReader:
                 doubtful.append(chosen)
         self._read_rotated(doubtful)
         for (_, _, many), readings, others in zip(proposals, decided, beside, strict=True):
-            if not many and others > 0 and readings[0].status == "ok":
-                readings[0] = readings[0]._replace(message=f"{others + 1} digits found")
+            if not many and others > 0 and readings[0].digit:
+                digits, characters = (f"{others + 1} {several}" for several in SEVERAL)
+                accepted = readings[0].status == "ok"
+                message = digits if accepted else f"{self.rejection}; {characters}"
+                readings[0] = readings[0]._replace(message=message)
         return decided
 
     def _read_rotated(self, doubtful: Sequence[list[Reading]]) -> None:

@@ -62,6 +62,9 @@ def test_one_digit_of_several_says_how_to_read_all(ask: Ask, monkeypatch: pytest
     monkeypatch.setattr(DigitReader, "decide", lambda *args: [[decide(*args)[0][0]._replace(message=three)]])
     (reading,) = ask("POST", "/predict", content=picture(140), headers=PNG).json()["readings"]
     assert reading["message"] == "3 digits found; add ?many=true to read them all"
+    monkeypatch.setattr(DigitReader, "decide", lambda *args: [[decide(*args)[0][0]._replace(message="not a digit")]])
+    (reading,) = ask("POST", "/predict", content=picture(140), headers=PNG).json()["readings"]
+    assert reading["message"] == "not a digit"
 
 
 def test_pixels_are_classified_unchanged(ask: Ask, reader: DigitReader) -> None:

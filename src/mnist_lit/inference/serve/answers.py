@@ -11,7 +11,7 @@ from mnist_lit.errors import InputError
 from mnist_lit.evaluation.figures import png_url
 from mnist_lit.imaging.hypotheses import FoundDigit
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE
-from mnist_lit.inference.reader import DigitReader, Proposal
+from mnist_lit.inference.reader import DigitReader, Proposal, with_advice
 from mnist_lit.inference.serve.bodies import parse_pixels
 from mnist_lit.inference.serve.time_limit import ProcessEnded
 from mnist_lit.system.console import say
@@ -80,8 +80,7 @@ def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *
     for reading in readings:
         probabilities = dict(zip(reader.labels, reading.probabilities, strict=True))
         shown: dict[str, Any] = {"probabilities": probabilities, "image": png_url(reading.image)}
-        if reading.status == "ok" and reading.message:
-            shown["message"] = f"{reading.message}; {HOW_TO_READ_ALL}"
+        shown["message"] = with_advice(reading.message, HOW_TO_READ_ALL)
         if not reading.digit:
             shown |= {"line": None, "column": None}
         digits.append(Digit(**reading._asdict() | shown))
