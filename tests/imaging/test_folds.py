@@ -73,6 +73,23 @@ def test_strokes_stay() -> None:
         assert (flatten_folds(picture) == picture).all()
 
 
+@pytest.mark.parametrize("margin", [0, 2, 5, 10, 60])
+@pytest.mark.parametrize("ink", [190, 150])
+def test_a_faint_digit_of_a_thin_pen_stays(margin: int, ink: int) -> None:
+    for height in (400, 800):
+        for corners in ([(120, 0), (100, 399)], [(0, 0), (239, 0), (90, 399)]):
+            picture = np.full((height + 2 * margin, 240 * height // 400 + 2 * margin), 220, np.uint8)
+            points = np.array(corners) * (height - 1) // 399 + margin
+            cv2.polylines(picture, [points], False, ink, 4)
+            assert (flatten_folds(picture) == picture).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1600), (1600, 1), (1, 3200), (30, 320), (128, 1600)])
+def test_a_picture_of_any_shape_is_accepted(shape: tuple[int, int]) -> None:
+    for picture in (np.full(shape, 200, np.uint8), np.random.default_rng(0).integers(0, 256, shape, np.uint8)):
+        assert (flatten_folds(picture) == picture).all()
+
+
 def test_a_small_picture_stays() -> None:
     small = np.asarray(cv2.resize(folded(written(), distance_from((0, 120), (899, 380)), 0.3), (319, 248)), np.uint8)
     assert flatten_folds(small) is small
