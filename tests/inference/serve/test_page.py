@@ -138,7 +138,7 @@ def test_each_drawn_digit_is_read(visit: Callable[..., Visitor]) -> None:
 
 
 def test_a_finger_draws_without_scrolling_the_page(visit: Callable[..., Visitor]) -> None:
-    page = visit(viewport={"width": 360, "height": 500}, has_touch=True).page
+    page = visit(viewport={"width": 360, "height": 640}, has_touch=True).page
     pad, fingers = page.locator("#paper").bounding_box(), page.context.new_cdp_session(page)
     assert pad
     (seven,) = DIGITS["7"]
@@ -147,6 +147,43 @@ def test_a_finger_draws_without_scrolling_the_page(visit: Callable[..., Visitor]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     api.expect(page.locator("#number")).to_have_text("7")
     assert page.evaluate("scrollY") == 0
+
+
+SIZES = [(320, 568), (360, 640), (375, 667), (390, 664), (667, 375), (568, 320), (640, 400), (844, 390)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_pad_and_reading_fit_a_phones_screen(visit: Callable[..., Visitor], width: int, height: int) -> None:
+    visitor = visit(viewport={"width": width, "height": height}, has_touch=True)
+    visitor.draw("7")
+    visitor.reads("7")
+    pad, number = visitor.page.locator("#pad").bounding_box(), visitor.number.bounding_box()
+    assert pad
+    assert number
+    assert pad["y"] + pad["height"] < height
+    assert number["y"] + number["height"] < height
+    assert (number["x"] > pad["x"] + pad["width"]) == (width > height)  # beside or below it
+    assert pad["width"] == pad["height"] > 0.75 * min(width, height)
+    assert visitor.page.evaluate("scrollY") == 0
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 568), (568, 320), (844, 390)])
+def test_no_word_is_broken_and_no_example_is_alone_on_a_phone(
+    visit: Callable[..., Visitor], width: int, height: int
+) -> None:
+    visitor = visit(viewport={"width": width, "height": height}, has_touch=True)
+    visitor.page.get_by_role("button", name="Try a number, 275").click()
+    visitor.reads("275")
+    broken = """caption => [...caption.firstChild.data.matchAll(/\\S+/g)].filter((word) => {
+        const range = document.createRange();
+        range.setStart(caption.firstChild, word.index);
+        range.setEnd(caption.firstChild, word.index + word[0].length);
+        return range.getClientRects().length > 1;
+    }).map(String)"""
+    assert visitor.page.locator(".prediction figcaption").evaluate(broken) == []
+    heights = visitor.page.locator("#examples button").evaluate_all("all => all.map(one => one.offsetTop)")
+    assert heights.count(heights[-1]) in (3, 6)
 
 
 def test_several_digits_are_read_as_a_number_or_as_one_digit(visit: Callable[..., Visitor]) -> None:
@@ -288,6 +325,18 @@ def test_a_large_picture_is_kept_small_and_boxed_in_place(visit: Callable[..., V
     assert box
     assert abs((box["x"] - pad["x"]) / pad["width"] - 120 / 600) < 0.03
     assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
+
+
+def test_an_error_is_seen_wherever_the_page_is_scrolled_to(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport={"width": 390, "height": 664})
+    for height in (0, 300, 5000):
+        visitor.page.evaluate(f"scrollTo(0, {height})")
+        choose(visitor, "a.pdf", b"no picture")
+        alert = visitor.page.get_by_role("alert")
+        api.expect(alert).to_be_visible()
+        api.expect(alert).to_be_in_viewport(ratio=1)
+        visitor.page.keyboard.press("Escape")
+        api.expect(alert).to_be_hidden()
 
 
 def test_undo_and_clear_by_button_and_key(visit: Callable[..., Visitor]) -> None:
