@@ -327,6 +327,66 @@ def test_a_large_picture_is_kept_small_and_boxed_in_place(visit: Callable[..., V
     assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
 
 
+def photo(format: str) -> bytes:
+    """A photo of 47, 3000×1500 and larger than a MiB."""
+    image = Image.open(io.BytesIO(picture("47", scale=5)))
+    noise = Image.effect_noise(image.size, 20).convert("RGB")
+    file = io.BytesIO()
+    Image.blend(image, noise, 0.2).save(file, format, quality=95)
+    return file.getvalue()
+
+
+KEEP_SENT_FILE = """() => {
+    const original = fetch;
+    window.fetch = (url, options) => {
+        window.sent = options?.body?.get?.("file") ?? window.sent;
+        return original(url, options);
+    };
+}"""
+
+
+def test_a_large_photo_is_sent_smaller_and_boxed_in_place(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.evaluate(KEEP_SENT_FILE)
+    choose(visitor, "a.jpg", photo("JPEG"))
+    visitor.reads("47")
+    size = "createImageBitmap(sent).then(({ width, height }) => [sent.name, sent.type, width, height])"
+    assert visitor.page.evaluate(size) == ["a.jpg", "image/jpeg", 2048, 1024]
+    assert visitor.page.evaluate("sent.size") < 1 << 20
+    box, pad = visitor.page.locator(".box").first.bounding_box(), visitor.pad()
+    assert box
+    assert abs((box["x"] - pad["x"]) / pad["width"] - 120 / 600) < 0.03
+    assert abs((box["y"] - pad["y"]) / pad["height"] - (60 + 150) / 600) < 0.04
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.png", "PNG"), ("a.jpg", "")])
+def test_other_pictures_are_sent_as_they_are(visit: Callable[..., Visitor], name: str, format: str) -> None:
+    visitor = visit()
+    visitor.page.evaluate(KEEP_SENT_FILE)
+    content = photo(format) if format else picture("47", "JPEG", scale=5)  # transparency; and less than a MiB
+    choose(visitor, name, content)
+    visitor.reads("47")
+    assert visitor.page.evaluate("sent.size") == len(content)
+
+
+@pytest.mark.parametrize("cut_off", [True, False])
+def test_a_picture_that_takes_too_long_to_send_is_not_sent_again(
+    visit: Callable[..., Visitor], *, cut_off: bool
+) -> None:
+    visitor = visit()
+    requests: list[Route] = []
+    visitor.page.clock.install()
+    visitor.page.route("**/predict*", lambda route: requests.append(route))
+    with visitor.page.expect_request("**/predict*"):
+        choose(visitor, "a.png", picture("47"))
+    visitor.page.clock.run_for(15_000 if cut_off else 30_000)
+    if cut_off:  # the server's own limit
+        requests[0].abort("connectionrefused")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("Sending this picture takes too long.")
+    visitor.page.clock.run_for(10_000)
+    assert len(requests) == 1
+
+
 def test_an_error_is_seen_wherever_the_page_is_scrolled_to(visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": 390, "height": 664})
     for height in (0, 300, 5000):

@@ -8,12 +8,17 @@ const SENT = 336; // side of the drawing sent to the server, in pixels
 const PATIENCE = 300; // milliseconds before a note that the page is waiting replaces the last reading
 const PAUSE = 150; // milliseconds between two readings of a stroke in progress
 const TIMEOUT = 30_000; // milliseconds before a server that does not answer counts as unreachable
+const SLOW = 10_000; // milliseconds after which a picture that got no answer was too large for the connection
 const RETRY = 3000; // milliseconds before an unreachable or busy server is tried again
 const UNSEEN = /\.(hei[cf]|hif|tiff?|jp[2cfx]|j2[ck]|p[bgnp]m|tga|pcx)$/i; // read by the server, shown by few browsers
 const SMALL = 0.045; // height of digits that are smaller than their labels, as a fraction of the pad's side
 const SHOWN = 1600; // longest side of a picture on the pad, in its pixels
+const UPLOAD = 2048; // longest side of a large photo that is sent; the server looks for digits at 1600
+const LARGE = 1 << 20; // bytes of a photo that is made smaller before it is sent
+const OPAQUE = /^image\/(jpeg|hei[cf])$/; // others can be transparent, which a JPEG cannot
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 const BUSY = "The server is busy. Your drawing is kept and will be read as soon as possible.";
+const TOO_SLOW = "Sending this picture takes too long. Choose a smaller one, or choose it again on a faster connection.";
 const NOT_READY = "The server cannot be reached yet. This page keeps trying.";
 
 const NOTHING = $("words").textContent;
@@ -176,8 +181,22 @@ async function preview(file) {
   const scale = Math.min(1, SHOWN / Math.max(width, height));
   const [resizeWidth, resizeHeight] = [Math.ceil(scale * width), Math.ceil(scale * height)];
   const bitmap = await createImageBitmap(full, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+  const smaller = await reduced(file, full);
   full.close();
-  return { bitmap, width, height };
+  return { bitmap, width, height, ...smaller };
+}
+
+// A large photo as a smaller file, and its size in pixels, to which the server's boxes refer; null for other pictures.
+async function reduced({ name, size, type }, full) {
+  const scale = UPLOAD / Math.max(full.width, full.height);
+  if (size <= LARGE || scale >= 1 || !OPAQUE.test(type)) return null;
+  const [width, height] = [Math.round(scale * full.width), Math.round(scale * full.height)];
+  const canvas = make("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(full, 0, 0, width, height);
+  const jpeg = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
+  return jpeg && { file: new File([jpeg], name, { type: jpeg.type }), width, height };
 }
 
 $("file").addEventListener("change", (event) => {
@@ -237,7 +256,9 @@ async function read(again = false) {
   clearTimeout(late);
   if (request !== asking) return;
   asking = null;
-  const wait = !answer || signal.aborted ? OUT_OF_REACH : [502, 503, 504].includes(answer.status) ? BUSY : "";
+  const lost = !answer || signal.aborted;
+  if (now().picture && (lost ? performance.now() - begun > SLOW : answer.status === 408)) return setReadings([], TOO_SLOW);
+  const wait = lost ? OUT_OF_REACH : [502, 503, 504].includes(answer.status) ? BUSY : "";
   if (wait) retry = setTimeout(read, RETRY, true);
   if (!wait && answer.ok && result) setReadings(result.readings);
   else setReadings([], wait || `The server answered: ${result?.detail ?? `${answer.status} ${answer.statusText}`}`);
