@@ -186,6 +186,20 @@ def test_no_word_is_broken_and_no_example_is_alone_on_a_phone(
     assert heights.count(heights[-1]) in (3, 6)
 
 
+def test_a_stroke_ends_when_the_screen_is_turned(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport={"width": 390, "height": 664})
+    pad = visitor.pad()
+    visitor.page.mouse.move(pad["x"] + 0.52 * pad["width"], pad["y"] + 50)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(pad["x"] + 0.48 * pad["width"], pad["y"] + 0.8 * pad["height"], steps=5)
+    visitor.page.set_viewport_size({"width": 664, "height": 390})
+    visitor.reads("1")
+    visitor.page.mouse.move(10, 10, steps=5)
+    visitor.page.mouse.up()
+    visitor.page.click("#undo")
+    api.expect(visitor.page.locator("#undo")).to_be_disabled()
+
+
 def test_several_digits_are_read_as_a_number_or_as_one_digit(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     for place, digit in enumerate("372"):
@@ -385,6 +399,50 @@ def test_a_picture_that_takes_too_long_to_send_is_not_sent_again(
     api.expect(visitor.page.get_by_role("alert")).to_contain_text("Sending this picture takes too long.")
     visitor.page.clock.run_for(10_000)
     assert len(requests) == 1
+
+
+def test_a_stroke_is_not_replaced_by_a_picture_that_was_chosen_before(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.evaluate("""() => {
+        const original = createImageBitmap;
+        window.createImageBitmap = async (...args) => {
+            await new Promise((done) => (window.goOn = done));
+            window.createImageBitmap = original;
+            window.decoded = await original(...args);
+            return window.decoded;
+        };
+    }""")
+    choose(visitor, "slow.png", picture("3"))
+    visitor.page.wait_for_function("() => window.goOn")
+    visitor.draw("7")
+    visitor.reads("7")
+    visitor.page.evaluate("goOn()")
+    visitor.page.wait_for_function("() => window.decoded")
+    with visitor.page.expect_response("**/predict?many=false"):
+        visitor.page.get_by_label("One digit").check()  # reads what is on the pad
+    visitor.reads("7")
+
+
+def test_a_picture_stays_when_something_else_is_chosen_or_dropped(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    choose(visitor, "a.png", picture("47"))
+    visitor.reads("47")
+    choose(visitor, "a.svg", b"<svg/>")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text(
+        "a.svg is not a picture that can be read. Choose JPEG"
+    )
+    visitor.page.locator("#each button").nth(1).click()
+    api.expect(visitor.words).to_have_text("2 digits: 47")
+    visitor.page.evaluate("""() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add("text", "text/plain");
+        const moved = new DragEvent("dragover", { bubbles: true, cancelable: true, dataTransfer });
+        document.body.dispatchEvent(moved);
+        if (dataTransfer.dropEffect !== "none" || moved.defaultPrevented)
+            document.body.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer }));
+    }""")
+    api.expect(visitor.page.get_by_role("alert")).to_contain_text("This is not a file.")
+    visitor.reads("47")
 
 
 def test_an_error_is_seen_wherever_the_page_is_scrolled_to(visit: Callable[..., Visitor]) -> None:

@@ -19,6 +19,7 @@ const OPAQUE = /^image\/(jpeg|hei[cf])$/; // others can be transparent, which a 
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 const BUSY = "The server is busy. Your drawing is kept and will be read as soon as possible.";
 const TOO_SLOW = "Sending this picture takes too long. Choose a smaller one, or choose it again on a faster connection.";
+const NO_FILE = "This is not a file. Choose, drop or paste a picture.";
 const NOT_READY = "The server cannot be reached yet. This page keeps trying.";
 
 const NOTHING = $("words").textContent;
@@ -33,7 +34,8 @@ let chosen = 0; // index of the one that the bars show
 let asking = null; // AbortController of the request in progress
 let begun = 0; // when that request began, in milliseconds
 let retry = 0;
-let taken = 0; // number of pictures chosen so far
+let inputs = 0; // number of strokes, pictures and examples so far
+let unread = false; // whether the latest request has failed
 let digits = true; // false if the model has other classes than the digits
 
 const now = () => (stroke && states.at(-1).picture ? EMPTY : states.at(-1)); // a stroke replaces a picture
@@ -96,6 +98,7 @@ function add(state) {
 
 // Show another drawing or picture, for which the last reading does not hold.
 function replace(state) {
+  inputs++;
   forget();
   add(state);
 }
@@ -125,6 +128,7 @@ paper.addEventListener("pointerdown", (event) => {
   paper.setPointerCapture(event.pointerId);
   stop(); // the drawing is about to change
   if (now().picture) forget();
+  inputs++;
   stroke = [point(event)];
   show();
 });
@@ -137,14 +141,15 @@ paper.addEventListener("pointermove", (event) => {
   if (isLive() && !asking && performance.now() - begun > PAUSE) read();
 });
 
-for (const end of ["pointerup", "pointercancel"]) {
-  paper.addEventListener(end, (event) => {
-    if (!stroke || !event.isPrimary) return;
-    const strokes = [...now().strokes, stroke];
-    stroke = null;
-    add({ strokes, picture: null });
-  });
+function lift() {
+  if (!stroke) return;
+  const strokes = [...now().strokes, stroke];
+  stroke = null;
+  add({ strokes, picture: null });
 }
+
+for (const end of ["pointerup", "pointercancel"]) paper.addEventListener(end, (event) => event.isPrimary && lift());
+matchMedia("(orientation: portrait)").addEventListener("change", lift); // the pad moves and changes its size
 
 // Examples and pictures
 
@@ -159,18 +164,15 @@ function exampleButton({ name, strokes }) {
 }
 
 async function take(files) {
-  const turn = ++taken;
+  const turn = ++inputs;
   const [original, count] = [files[0], files.length];
   const bytes = await original.arrayBuffer().catch(() => "");
   const { name, type } = original;
   const file = new File([bytes], name, { type }); // a copy, as the original may change or go before it is read again
   const shown = await preview(file);
-  if (turn !== taken) return; // another one was chosen meanwhile
+  if (turn !== inputs) return; // there was another one meanwhile
   if (shown || (bytes && UNSEEN.test(name))) replace({ strokes: [], picture: { file, count, ...shown } });
-  else {
-    clear(); // the error is about another picture
-    complain(`${name || "This file"} is not a picture that this browser can show.`);
-  }
+  else complain(`${name || "This file"} is not a picture that can be read. Choose JPEG, PNG, WebP, GIF, TIFF or HEIC.`);
 }
 
 // The undo history keeps every bitmap, and that of a large photo takes 250 MB. So it is made smaller.
@@ -199,17 +201,19 @@ async function reduced({ name, size, type }, full) {
   return jpeg && { file: new File([jpeg], name, { type: jpeg.type }), width, height };
 }
 
+function offer({ files }) {
+  if (files.length) take(files);
+  else complain(NO_FILE);
+}
+
 $("file").addEventListener("change", (event) => {
   if (event.target.files.length) take(event.target.files);
   event.target.value = ""; // so that the same file can be chosen again
 });
-addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) take(event.clipboardData.files);
-});
+addEventListener("paste", (event) => offer(event.clipboardData));
 addEventListener("dragover", (event) => {
   event.preventDefault();
   if (event.dataTransfer.types.includes("Files")) $("pad").classList.add("dropping");
-  else event.dataTransfer.dropEffect = "none"; // text or a link
 });
 addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) $("pad").classList.remove("dropping");
@@ -217,7 +221,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   $("pad").classList.remove("dropping");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  offer(event.dataTransfer);
 });
 
 // Reading
@@ -276,6 +280,7 @@ function say(id, text) {
 
 function setReadings(found, trouble = "") {
   complain(trouble);
+  unread = Boolean(trouble);
   readings = found;
   chosen = Math.max(found.findIndex(isUnderPen), 0);
   renderReadings();
@@ -325,7 +330,7 @@ function inLines() {
 
 function words(several, numbers, reading, drawn) {
   if (!drawn) return NOTHING;
-  if (!$("trouble").hidden) return "Not read yet.";
+  if (unread) return "Not read yet.";
   if (!reading?.digit) return digits ? "No digit found." : "Nothing found.";
   if (several) {
     const not = readings.filter(rejected).length;
