@@ -56,7 +56,7 @@ def main(command: str, args: list[str]) -> None:
         address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         say(f"serving {path}{reader.note}{note} at {address} (Ctrl-C stops it)", flush=True)
         with contextlib.suppress(StoppedBySignal):  # uvicorn raises the signal again once it has shut down
-            Server(app, seconds=options.timeout).run([listener])
+            Server(app, seconds=options.timeout, access_log=options.access_log).run([listener])
 
 
 def _parse(command: str, args: list[str]) -> Namespace:
@@ -81,6 +81,8 @@ def _parse(command: str, args: list[str]) -> Namespace:
     parser.add_argument("--max_seconds", type=int, default=DEFAULTS.reading, help=longest)
     timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
     parser.add_argument("--timeout", type=int, default=DEFAULTS.seconds, help=f"{timeout} (default: %(default)s)")
+    log = "print each request's client, path and status"
+    parser.add_argument("--access_log", action="store_true", help=log)
     options: Namespace = parser.parse_args(args)
     check_threshold("--threshold", options.threshold)
     for name, most in OPTION_MAXIMUMS.items():

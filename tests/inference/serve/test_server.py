@@ -154,6 +154,22 @@ def test_invalid_http_is_refused_in_one_line(
     assert capsys.readouterr().err == ""  # or any client could fill the log
 
 
+def test_requests_and_refusals_are_logged_if_asked_for(serve_in_process: ServeInProcess) -> None:
+    server = serve_in_process("--access_log", "--timeout", "1")
+    assert server.process.stdout
+    post = f"{POST}Content-Length:"
+    for sent, logged in (
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", '"GET /health HTTP/1.1" 200'),
+        (f"{post} 9\r\nOrigin: http://evil.example\r\n\r\n", '"POST /predict HTTP/1.1" 403'),
+        (f"{post} 9\r\n\r\n", '"POST /predict HTTP/1.1" 408'),
+        (f"{post} {21 << 20}\r\n\r\n", '"POST /predict HTTP/1.1" 413'),
+        ("GET /?a=%0A HTTP/1.1\r\nHost: evil.example\r\n\r\n", '"GET /?a=%0A HTTP/1.1" 421'),
+    ):
+        server.connect(sent)
+        assert logged in server.process.stdout.readline()
+    assert server.end() == (0, "")
+
+
 def test_a_head_over_the_limit_and_an_ambiguous_length_are_refused(serve_in_thread: ServeInThread) -> None:
     server = serve_in_thread()
     for size, status in ((15_000, b"200"), (17_000, b"400"), (60_000, b"400")):

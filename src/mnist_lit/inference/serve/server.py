@@ -84,12 +84,14 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves an application. seconds: how long a connection may be idle, and a request's head may take to arrive."""
+    """Serves an application. seconds: how long a connection may be idle, and a request's head may take to arrive.
+    access_log: print a line for each response."""
 
-    def __init__(self, app: FastAPI, *, seconds: int) -> None:
+    def __init__(self, app: FastAPI, *, seconds: int, access_log: bool = False) -> None:
         self.app = app
         # "error": a client causes a warning with each upgrade or invalid request, and could fill the log.
-        config = uvicorn.Config(app, http=Connection, ws="none", log_level="error", access_log=False)
+        config = uvicorn.Config(app, http=Connection, ws="none", log_level="error", access_log=access_log)
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)  # 0.54.0: `log_level` sets this one, too
         config.server_header = config.proxy_headers = False  # 0.54.0: read when the server starts
         config.timeout_keep_alive, config.timeout_graceful_shutdown = seconds, SHUTDOWN_TIMEOUT
         super().__init__(config)
