@@ -139,11 +139,15 @@ def test_invalid_http_is_refused_in_one_line(
     server = serve_in_thread()
     response = read_until_closed(server.connect("GET / HTTP/1.1\r\n\r\n")).decode()
     assert response.startswith("HTTP/1.1 400 Bad Request\r\n")
-    assert response.endswith('{"detail":"invalid HTTP: Missing mandatory Host: header"}')
+    assert response.endswith('{"detail":"invalid HTTP request"}')
     head = response.lower().split("\r\n")
     assert {f"{name}: {value}".lower() for name, value in HEADERS.items()} <= set(head)
     with server.connect(f"{POST}Content-Length: {21 << 20}\r\n\r\n") as connection:
         assert read_until_closed(connection).startswith(b"HTTP/1.1 413")
+    for invalid in ("\x16\x03\x01\x02\r\n\r\n", f"{POST}Host: localhost\r\n\r\n", f"{POST}Content-Length: -1\r\n\r\n"):
+        assert read_until_closed(server.connect(invalid)).endswith(b'{"detail":"invalid HTTP request"}')
+    metrics = httpx.get(server.address + "metrics").text
+    assert 'mnist_lit_requests_total{route="other",status="400"} 4.0' in metrics
     broken = server.connect("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert broken.recv(100).startswith(b"HTTP/1.1 421")
     broken.sendall(b"no chunk\r\n")

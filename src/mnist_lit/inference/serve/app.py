@@ -42,7 +42,7 @@ def create_app(
     metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
     convolutions = Convolutions(reader)
     app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.closing, app.state.processes = False, processes
+    app.state.closing, app.state.processes, app.state.metrics = False, processes, metrics
     app.add_middleware(GuardMiddleware, hosts=hosts, origins=origins, limits=limits, metrics=metrics)
     if origins:  # around the guard, so that those pages can read its refusals, too
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"))

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 import time
 from types import FrameType
 
@@ -27,6 +26,7 @@ MAX_CONNECTIONS = 800  # most systems let a process open 1,024 files
 GRACE = 1.0  # seconds at shutdown in which an open connection may send one more request
 SHUTDOWN_TIMEOUT = 30  # seconds for responses in progress at shutdown
 CLOSING = {**HEADERS, "connection": "close"}
+INVALID = JSONResponse({"detail": "invalid HTTP request"}, 400, CLOSING)
 BUSY = JSONResponse({"detail": "too many connections at once; try again"}, 503, {**CLOSING, "retry-after": "1"})
 
 
@@ -63,9 +63,9 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if not self.cycle or self.cycle.response_complete or not self.cycle.response_started:  # 0.54.0
-            response = JSONResponse({"detail": f"invalid HTTP: {sys.exception()}"[:200]}, 400, CLOSING)  # h11's error
-            head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, response.body))
+            head = b"".join(b"%s: %s\r\n" % header for header in INVALID.raw_headers)
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, INVALID.body))
+            self.config.app.state.metrics.count_request("", 400, 0)  # type: ignore[union-attr]  # its path is unknown
         self.transport.close()
 
     def _watch_head(self) -> None:
