@@ -65,6 +65,7 @@ def test_the_maps_are_the_strongest_responses_of_the_checkpoint_s_convolutions(a
     [
         ({"json": {"pixels": [SEVEN.tolist()] * 2}}, 422, "pixels: expected one image (28, 28), got 2"),
         ({"json": {}}, 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '{}'"),
+        ({"json": {"pixels": SEVEN.tolist()}, "params": {"many": "1"}}, 422, "expected no parameter, got 'many'"),
         ({"content": picture(140), "headers": PNG}, 415, "expected application/json, got a picture"),
     ],
 )

@@ -27,7 +27,7 @@ REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encod
         ("PUT", "/predict", "POST"),
         ("OPTIONS", "/predict", "POST"),
         ("GET", "/activations", "POST"),
-        ("POST", "/health", "GET"),
+        ("POST", "/health", "GET, HEAD"),
         ("POST", "/page.js", "GET, HEAD"),
     ],
 )
@@ -63,6 +63,26 @@ def test_a_wrong_parameter_is_refused(ask: Callable[..., "Response"], query: str
 def test_the_page_loads_nothing_from_another_address(path: Path) -> None:
     addresses = re.findall(r"(?:https?:)?//[\w.]+\.\w+[^\"']*", path.read_text(encoding="utf-8"))
     assert addresses in ([], ["http://www.w3.org/2000/svg"])
+
+
+def test_the_schema_allows_what_the_server_accepts_and_lists_how_it_refuses(ask: Callable[..., "Response"]) -> None:
+    paths = ask("GET", "/openapi.json").json()["paths"]
+    assert {path: set(methods) for path, methods in paths.items()} == {
+        "/predict": {"post"},
+        "/activations": {"post"},
+        "/health": {"get", "head"},
+        "/metrics": {"get", "head"},
+    }
+    for methods in paths.values():
+        for operation in methods.values():
+            assert {"200", "400", "405", "421", "500", "503"} <= set(operation["responses"])
+    side = {"type": "array", "minItems": 28, "maxItems": 28}
+    image = {**side, "items": {**side, "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
+    several = {"type": "array", "minItems": 1, "maxItems": 256, "items": image}
+    for path, accepted in (("/predict", {"oneOf": [image, several]}), ("/activations", image)):
+        schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert accepted.items() <= schema["properties"]["pixels"].items()
+        assert (schema["required"], schema["additionalProperties"]) == (["pixels"], False)
 
 
 def section(title: str) -> str:

@@ -82,7 +82,7 @@ def test_a_form_that_would_be_half_ignored_is_refused(
     assert response.json()["detail"].endswith(detail)
 
 
-def pixels(*images: list[list[int]]) -> bytes:
+def pixels(*images: list[list[Any]]) -> bytes:
     return json.dumps({"pixels": images}).encode()
 
 
@@ -99,14 +99,18 @@ def test_pixels_from_0_to_255_become_images() -> None:
 @pytest.mark.parametrize(
     ("data", "status", "detail"),
     [
-        (b"[" + b"1" * 39, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"[" + "1" * 39!r}'),
-        (b"[" + b"1" * 40, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"[" + "1" * 39 + "…"!r}'),
+        (b"9" * 40, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"9" * 40!r}'),
+        (b"9" * 41, 422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {"9" * 40 + "…"!r}'),
         (b"[1]", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '[1]'"),
-        (b"{", 422, "expected JSON, {\"pixels\": 28×28 whole numbers}, got '{'"),
+        (b"{", 422, 'expected JSON, {"pixels": 28×28 whole numbers}, got something that is not JSON'),
+        (b"\xff\xd8\xff\xe0", 422, 'expected JSON, {"pixels": 28×28 whole numbers}, got something that is not JSON'),
+        (b'{"pixels": [], "many": true}', 422, "expected pixels as the only key, got 'many'"),
         (pixels(), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (0,)"),
         (pixels(*[ROW] * 257), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (257, 28, 28)"),
         (pixels([[0] * 28] * 27), 422, "pixels: expected (28, 28) or (1 … 256, 28, 28), got (1, 27, 28)"),
         (pixels([*ROW[1:], [256] * 28]), 422, "pixels: expected whole numbers, 0 (paper) … 255 (ink), got 256"),
+        (pixels([[1.0] * 28] * 28), 422, "pixels: expected whole numbers, 0 (paper) … 255 (ink), got 1.0 (a float)"),
+        (pixels([[True] * 28] * 28), 422, "pixels: expected whole numbers, 0 (paper) … 255 (ink), got true"),
         (b" " * (MAX_JSON_BYTES + 1), 413, "expected at most 256 images, got 1,605,633 bytes"),
     ],
 )

@@ -19,17 +19,18 @@ from mnist_lit import __version__
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.activations import Activations, Convolutions
 from mnist_lit.inference.serve.answers import Answer, Health, Problem, answer
-from mnist_lit.inference.serve.bodies import CONTENT, JSON, parse_pixels, read_body
+from mnist_lit.inference.serve.bodies import CONTENT, JSON, ONE_IMAGE, parse_pixels, read_body
 from mnist_lit.inference.serve.guard import GuardMiddleware
 from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.inference.serve.metrics import CONTENT_TYPE, Metrics
 from mnist_lit.inference.serve.time_limit import ProposalProcesses
 
 PAGE_FOLDER = Path(__file__).parent / "page"
-CODES = (400, 403, 408, 413, 415, 421, 422, 500, 503)
-PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in CODES}
+Problems = dict[int | str, dict[str, Any]]
+PROBLEMS: Problems = {code: {"model": Problem} for code in (400, 405, 421, 500, 503)}  # of every endpoint
+BODY_PROBLEMS: Problems = {code: {"model": Problem} for code in (403, 408, 413, 415, 422)}
 BODY = {"requestBody": {"content": CONTENT, "required": True}}
-PIXELS = {"requestBody": {"content": {JSON: CONTENT[JSON]}, "required": True}}
+PIXELS = {"requestBody": {"content": ONE_IMAGE, "required": True}}
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -41,7 +42,14 @@ def create_app(
     limits = limits or Limits()
     metrics, threads, processes = Metrics(), CapacityLimiter(limits.threads), ProposalProcesses(limits.reading)
     convolutions = Convolutions(reader)
-    app = FastAPI(title="mnist-lit", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="mnist-lit",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=PROBLEMS,
+    )
     app.state.closing, app.state.processes, app.state.metrics = False, processes, metrics
     app.add_middleware(GuardMiddleware, hosts=hosts, origins=origins, limits=limits, metrics=metrics)
     if origins:  # around the guard, so that those pages can read its refusals, too
@@ -58,7 +66,7 @@ def create_app(
                 raise HTTPException(400, "the client disconnected")
             return await to_thread.run_sync(call, limiter=CapacityLimiter(1))  # its own: `threads` limits already
 
-    @app.post("/predict", response_model=Answer, responses=PROBLEMS, openapi_extra=BODY)
+    @app.post("/predict", response_model=Answer, responses=BODY_PROBLEMS, openapi_extra=BODY)
     async def predict(request: Request, many: bool = False) -> Response:  # noqa: FBT001, FBT002  # a query parameter
         """Read the digit in a picture, or every digit with `many`."""
         if unknown := [name for name in request.query_params if name != "many"]:
@@ -74,18 +82,20 @@ def create_app(
     @app.post(
         "/activations",
         response_model=Activations,
-        responses={404: {"model": Problem}, **PROBLEMS},
+        responses={404: {"model": Problem}, **BODY_PROBLEMS},
         openapi_extra=PIXELS,
     )
     async def activations(request: Request) -> Response:
         """How the tutorial network's convolutions respond to one image of 28×28 pixels."""
+        if unknown := list(request.query_params):
+            raise HTTPException(422, f"expected no parameter, got {unknown[0][:40]!r}")
         data, is_json = await read_body(request)
         if not is_json:
             raise HTTPException(415, f"expected {JSON}, got a picture")
         result = await in_thread(request, lambda: convolutions.respond(parse_pixels(data)))
         return Response(result.model_dump_json(), media_type=JSON)
 
-    @app.head("/health", include_in_schema=False)  # for monitoring tools
+    @app.head("/health")  # for monitoring tools
     @app.get("/health")
     async def health() -> Health:
         """Whether the server is up, and which model it serves."""
@@ -93,7 +103,7 @@ def create_app(
             model=reader.name, labels=list(reader.labels), threshold=reader.threshold, layers=convolutions.names
         )
 
-    @app.head("/metrics", include_in_schema=False)
+    @app.head("/metrics", response_class=Response)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
     async def prometheus() -> Response:
         """Counts and durations for Prometheus."""
@@ -135,5 +145,9 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def other_method(request: Request, error: HTTPException) -> JSONResponse:
         if path_without_slash(request):
             return await no_such_path(request, HTTPException(404))
-        detail = f"expected {(error.headers or {}).get('Allow', 'GET')}, got {request.method}"
-        return JSONResponse({"detail": detail}, 405, error.headers)
+        routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path == request.url.path]
+        methods = sorted(
+            method for route in routes for method in route.methods or ()
+        )  # the error has the first route's only
+        allow = ", ".join(methods) or (error.headers or {}).get("Allow", "GET")
+        return JSONResponse({"detail": f"expected {allow}, got {request.method}"}, 405, {"Allow": allow})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import python_multipart
@@ -20,14 +21,22 @@ PARAMETERS = {  # names that a form's fields must not have, and how to set these
     "threshold": "the server's own is set by mnist-lit serve --threshold",
 }
 _PICTURE = {"type": "string", "format": "binary", "title": "a picture"}
-_IMAGE = {"type": "array", "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
-_IMAGES = {"type": "array", "items": _IMAGE}
-_PIXELS = {"description": "28×28, 0 = paper, or up to 256 of these", "oneOf": [_IMAGE, _IMAGES]}
-CONTENT = {  # OpenAPI: content type → schema
+_SIDE = {"type": "array", "minItems": IMAGE_SIZE, "maxItems": IMAGE_SIZE}
+_IMAGE = {**_SIDE, "items": {**_SIDE, "items": {"type": "integer", "minimum": 0, "maximum": 255}}}
+_IMAGES = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES, "items": _IMAGE}
+
+
+def _json_schema(pixels: dict[str, Any]) -> dict[str, Any]:
+    content = {"required": ["pixels"], "properties": {"pixels": pixels}, "additionalProperties": False}
+    return {JSON: {"schema": {"type": "object", **content}}}
+
+
+ONE_IMAGE = _json_schema({"description": "28×28, 0 = paper", **_IMAGE})  # OpenAPI: content type → schema
+CONTENT = {
     FORM: {"schema": {"type": "object", "properties": {"file": _PICTURE}, "required": ["file"]}},
     "image/*": {"schema": _PICTURE},
     BYTES: {"schema": _PICTURE},
-    JSON: {"schema": {"type": "object", "required": ["pixels"], "properties": {"pixels": _PIXELS}}},
+    **_json_schema({"description": "28×28, 0 = paper, or up to 256 of these", "oneOf": [_IMAGE, _IMAGES]}),
 }
 # A malformed form is reported to its sender; a warning in the log as well would help nobody.
 logging.getLogger(python_multipart.__name__).setLevel(logging.ERROR)
@@ -57,17 +66,24 @@ def parse_pixels(data: bytes) -> Images:
     """`{"pixels": …}` → uint8 (B, 28, 28). Raises HTTPException for anything else."""
     if len(data) > MAX_JSON_BYTES:
         raise HTTPException(413, f"expected at most {MAX_IMAGES} images, got {len(data):,} bytes")
+    expected = 'expected JSON, {"pixels": 28×28 whole numbers}, got '
     try:
-        images = np.array(json.loads(data)["pixels"], object)  # object: numpy would turn `true` into a number
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(422, f"{expected}something that is not JSON") from error
+    if not isinstance(content, dict) or "pixels" not in content:
         got = data[:40].decode("utf-8", "replace") + "…" * (len(data) > 40)
-        raise HTTPException(422, f'expected JSON, {{"pixels": 28×28 whole numbers}}, got {got!r}') from error
+        raise HTTPException(422, f"{expected}{got!r}")
+    if unknown := [name for name in content if name != "pixels"]:
+        raise HTTPException(422, f"expected pixels as the only key, got {unknown[0][:40]!r}")
+    images = np.array(content["pixels"], object)  # object: numpy would turn `true` into a number
     if images.shape == (IMAGE_SIZE, IMAGE_SIZE):
         images = images[np.newaxis]  # (1, 28, 28)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or not 1 <= len(images) <= MAX_IMAGES:
         raise HTTPException(422, f"pixels: expected (28, 28) or (1 … {MAX_IMAGES}, 28, 28), got {images.shape}")
     if wrong := [value for value in images.flat if type(value) is not int or not 0 <= value <= 255]:
-        raise HTTPException(422, f"pixels: expected whole numbers, 0 (paper) … 255 (ink), got {wrong[0]!r:.40}")
+        got = json.dumps(wrong[0])[:40] + " (a float)" * isinstance(wrong[0], float)
+        raise HTTPException(422, f"pixels: expected whole numbers, 0 (paper) … 255 (ink), got {got}")
     return images.astype(np.uint8)
 
 
