@@ -12,9 +12,8 @@ const SLOW = 10_000; // milliseconds after which a picture that got no answer wa
 const RETRY = 3000; // milliseconds before an unreachable or busy server is tried again
 const UNSEEN = /\.(hei[cf]|hif|tiff?|jp[2cfx]|j2[ck]|p[bgnp]m|tga|pcx)$/i; // read by the server, shown by few browsers
 const SMALL = 0.045; // height of digits that are smaller than their labels, as a fraction of the pad's side
-const SHOWN = 1600; // longest side of a picture on the pad, in its pixels
-const UPLOAD = 2048; // longest side of a large photo that is sent; the server looks for digits at 1600
-const LARGE = 1 << 20; // bytes of a photo that is made smaller before it is sent
+const SHOWN = 1600; // longest side of a picture on the pad, in its pixels; the server looks for digits at the same
+const LARGE = 1 << 20; // bytes of a photo that is sent as it is shown
 const OPAQUE = /^image\/(jpeg|hei[cf])$/; // others can be transparent, which a JPEG cannot
 const OUT_OF_REACH = "The server cannot be reached. Your drawing is kept and will be read once it is back.";
 const BUSY = "The server is busy. Your drawing is kept and will be read as soon as possible.";
@@ -175,30 +174,25 @@ async function take(files) {
   else complain(`${name || "This file"} is not a picture that can be read. Choose JPEG, PNG, WebP, GIF, TIFF or HEIC.`);
 }
 
-// The undo history keeps every bitmap, and that of a large photo takes 250 MB. So it is made smaller.
+// The undo history keeps every bitmap, and that of a large photo takes 250 MB. So it is made smaller. Width and height are
+// those of the file that is sent, to which the server's boxes refer.
 async function preview(file) {
   const full = await createImageBitmap(file).catch(() => null);
   if (!full) return null;
   const { width, height } = full;
   const scale = Math.min(1, SHOWN / Math.max(width, height));
-  const [resizeWidth, resizeHeight] = [Math.ceil(scale * width), Math.ceil(scale * height)];
+  const [resizeWidth, resizeHeight] = [width, height].map((side) => Math.max(Math.round(scale * side), 1));
   const bitmap = await createImageBitmap(full, { resizeWidth, resizeHeight, resizeQuality: "medium" });
-  const smaller = await reduced(file, full);
   full.close();
-  return { bitmap, width, height, ...smaller };
+  const isSmaller = scale < 1 && file.size > LARGE && OPAQUE.test(file.type);
+  if (!isSmaller) return { bitmap, width, height };
+  return { bitmap, width: resizeWidth, height: resizeHeight, file: await encoded(bitmap, file.name) };
 }
 
-// A large photo as a smaller file, and its size in pixels, to which the server's boxes refer; null for other pictures.
-async function reduced({ name, size, type }, full) {
-  const scale = UPLOAD / Math.max(full.width, full.height);
-  if (size <= LARGE || scale >= 1 || !OPAQUE.test(type)) return null;
-  const [width, height] = [Math.round(scale * full.width), Math.round(scale * full.height)];
-  const canvas = make("canvas", { width, height });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(full, 0, 0, width, height);
-  const jpeg = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
-  return jpeg && { file: new File([jpeg], name, { type: jpeg.type }), width, height };
+async function encoded(bitmap, name) {
+  const canvas = make("canvas", { width: bitmap.width, height: bitmap.height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return new File([await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9))], name);
 }
 
 function offer({ files }) {
