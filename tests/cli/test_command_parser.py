@@ -29,6 +29,16 @@ def test_a_parser_raises_one_line(args: list[str], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_options_of_fit_are_not_taken_for_misspelled_ones_of_the_command() -> None:
+    parser = CommandParser("sweep", "Search.")
+    for option in ("--config", "--seed", "--trials"):
+        parser.add_argument(option)
+    fit = ["--seeds", "2", "--print_config", "--seed_everything=1", "--figures", "false", "--model.seed", "--triale"]
+    assert parser.parse_before_fit(["--seed", "3", *fit[:-1]])[1] == fit[:-1]
+    with pytest.raises(InputError, match="unknown option --triale; did you mean --trials"):
+        parser.parse_before_fit(fit)
+
+
 @pytest.mark.parametrize("args", [["--all", "a", "--size", "1", "b"], ["a", "--all", "b"], ["--all", "--", "a", "b"]])
 def test_files_and_options_may_be_in_any_order(args: list[str]) -> None:
     parser = CommandParser("predict", "Read digits.")

@@ -30,6 +30,7 @@ def test_a_launcher_cannot_start_a_sweep(cli: Cli, monkeypatch: pytest.MonkeyPat
         (["--trials", "-1"], "--trials and --seed: expected 0 or more"),
         (["--storage", "studies.db"], "--storage: expected a database URL"),
         (["--study", "a/b"], "--study: expected a name"),
+        (["--trails", "5"], "unknown option --trails; did you mean --trials?"),
         ([], "--space: no file space.yaml"),
         (["--data.data_dir", "a\nb"], "--data.data_dir: expected no line breaks"),
     ],

@@ -13,6 +13,10 @@ def test_wrong_options_are_one_line(cli: Cli) -> None:
     code, out, err = cli("verify-resume", "--seeds", "3")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "choose it with --seed_everything" in err
+    message = "mnist-lit: unknown option --kils; did you mean --kills?\n"
+    assert cli("verify-resume", "--kils", "3") == (2, "", message)
+    Path("file").touch()
+    assert cli("verify-resume", "--folder", "file") == (2, "", "mnist-lit: cannot write file: File exists\n")
 
 
 def test_other_options_go_to_fit_and_the_folder_is_kept_if_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

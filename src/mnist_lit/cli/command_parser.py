@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from mnist_lit.errors import InputError
-from mnist_lit.system.error_messages import explain_error
+from mnist_lit.runs.recipes import INVOCATION_OPTIONS
+from mnist_lit.system.error_messages import did_you_mean, explain_error
 
 NETWORK_OPTION = "--model.network"
 
@@ -47,6 +48,16 @@ class CommandParser(argparse.ArgumentParser):
         vars(options).setdefault("model", None)
         return options
 
+    def parse_before_fit(self, args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The command's own options, and the arguments for `fit`, which must not be misspelled ones of the command."""
+        options, fit = self.parse_known_args(args)
+        for option in (arg.partition("=")[0] for arg in fit if arg.startswith("--")):
+            name = option.removeprefix("--")
+            of_fit = "." in name or name in (*INVOCATION_OPTIONS, "print_config")
+            if not of_fit and did_you_mean(name, self._option_names()):
+                self.error(f"unrecognized arguments: {option}")
+        return options, fit
+
     def add_network_argument(self) -> None:
         """Add `--model.network`, which `cli/network.py` builds, with any `--model.network.NAME` as its arguments."""
         help = "the network of your own that a checkpoint needs; --model.network.NAME VALUE for each of its arguments"
@@ -63,7 +74,10 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--threshold", type=float, help=help)
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(explain_error(message, [option.lstrip("-") for option in self._option_string_actions]))
+        raise InputError(explain_error(message, self._option_names()))
+
+    def _option_names(self) -> list[str]:
+        return [option.lstrip("-") for option in self._option_string_actions]
 
 
 def _split_network_options(args: Iterable[str]) -> tuple[list[str], list[str]]:

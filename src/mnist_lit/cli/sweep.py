@@ -70,7 +70,7 @@ def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True, help=prune)
     seed = "seed for choosing settings (not for training); default: 0"
     parser.add_argument("--seed", type=int, default=0, help=seed)
-    options, rest = parser.parse_known_args(args)
+    options, rest = parser.parse_before_fit(args)
     if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
         raise InputError("--config: expected exactly one for a sweep, got several")
     if options.trials < 0 or options.seed < 0:
