@@ -125,6 +125,8 @@ def test_folders_standard_input_and_the_networks_input(cli: Cli) -> None:
         assert code == 0
         assert err.splitlines()[-1] == "predict: saved the network's input as folder/a.png.seen.png and 1 more"
         assert [row.split()[0] for row in out.splitlines()[1:]] == ["folder/a.png", "folder/inner/b.JPG"]
+    saved = cli("predict", *["folder/a.png", "folder/./a.png"], "--show", *PRETRAINED)[2].splitlines()[-1]
+    assert saved == "predict: saved the network's input as folder/a.png.seen.png"
     Path("gone.png.seen.png").touch()
     assert "saved" not in cli("predict", "gone.png", "--show", *PRETRAINED)[2]
     with Image.open("folder/a.png.seen.png") as seen:

@@ -55,7 +55,8 @@ def main(command: str, args: list[str]) -> int:
         show = _print_json if options.json else _print_table
         code = show(reader, files, many=options.many, shown=shown)
     if shown:
-        more = f" and {len(shown) - 1:,} more" * (len(shown) > 1)
+        others = len({*shown}) - 1  # a picture that was named twice has one
+        more = f" and {others:,} more" * (others > 0)
         say(f"predict: saved the network's input as {shown[0]}{more}", file=sys.stderr)
     return code
 
