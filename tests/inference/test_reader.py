@@ -79,6 +79,8 @@ def test_the_threshold_can_be_set() -> None:
         DigitReader.load("pretrained", threshold=1.5)
     with pytest.raises(InputError, match=r"^threshold: expected 0 \(strictest\) … 1 \(rejects nothing\), got 0\.4$"):
         DigitReader.load("pretrained", threshold="0.4")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"got True$"):
+        DigitReader.load("pretrained", threshold=True)
     assert DigitReader.load("pretrained", threshold=np.float32(0.5)).threshold == 0.5  # type: ignore[arg-type]
 
 
@@ -189,6 +191,8 @@ def test_an_image_in_mnists_format_is_never_rotated(reader: DigitReader, monkeyp
 def test_arrays_of_another_dtype_are_refused(reader: DigitReader) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 28, 28\), got float64 \(2, 28, 28\)"):
         reader.classify(np.zeros((2, 28, 28)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^batch_size: expected 1 or more, got 0$"):
+        reader.classify(np.zeros((2, 28, 28), np.uint8), batch_size=0)
 
 
 def test_batches_give_the_same_scores(reader: DigitReader) -> None:

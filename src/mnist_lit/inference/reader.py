@@ -92,7 +92,8 @@ def with_advice(message: str, advice: str) -> str:
 
 def check_threshold(option: str, threshold: float | None) -> None:
     """Raise InputError for a threshold outside 0 … 1; None stands for the model's own."""
-    holds = threshold is None or (isinstance(threshold, Real) and 0 <= threshold <= 1)
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    holds = threshold is None or (number and 0 <= threshold <= 1)
     require(option, threshold, "0 (strictest) … 1 (rejects nothing)", holds)
 
 
@@ -189,6 +190,7 @@ class DigitReader:
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             given = f"{images.dtype} {images.shape}"
             raise ValueError(f"expected uint8 (N, 28, 28), got {given}; `read` takes a picture of any size")
+        require("batch_size", batch_size, "1 or more", batch_size >= 1)
         starts = range(0, max(len(images), 1), batch_size)
         parts = zip(*(self.model(images[start : start + batch_size]) for start in starts), strict=True)
         probabilities, outliers = (np.concatenate(part) for part in parts)
