@@ -154,3 +154,12 @@ def test_a_class_without_images_has_no_recall(capsys: pytest.CaptureFixture[str]
     ScoreTable().teardown(trainer, SimpleNamespace(confusion=torch.tensor([[1, 1], [0, 0]])), "test")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[-2:] == [["0", "50", "%", "1", "×1"], ["1", "–"]]
+
+
+def test_confusions_are_listed_by_count_and_then_by_class(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True, callback_metrics={"test/loss": 0, "test/ece": 0}, datamodule=None
+    )
+    confusion = torch.tensor([[1, 2, 2, 3], *[[0, 0, 0, 0]] * 3])
+    ScoreTable().teardown(trainer, SimpleNamespace(confusion=confusion), "test")
+    assert "3 ×3  1 ×2  2 ×2" in capsys.readouterr().out

@@ -143,8 +143,8 @@ class ScoreTable(Callback):
         classes = classes_of(trainer, len(confusion))
         rows = []
         for label, row in enumerate(confusion):
-            wrong = sorted(((int(n), other) for other, n in enumerate(row) if n and other != label), reverse=True)
-            confused = "  ".join(f"{classes[other]} ×{n}" for n, other in wrong[:MAX_CONFUSIONS])
+            wrong = sorted((-int(n), other) for other, n in enumerate(row) if n and other != label)
+            confused = "  ".join(f"{classes[other]} ×{-n}" for n, other in wrong[:MAX_CONFUSIONS])
             recall = percent(float(row[label] / row.sum()), int(row.sum())) if row.any() else "–"
             rows.append(["", classes[label], recall, confused])
         say()
