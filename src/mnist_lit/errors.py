@@ -29,7 +29,7 @@ def require(option: str, value: Any, expected: str, holds: bool) -> None:  # noq
     >>> require("model.lr", 0.1, "above 0", 0.1 > 0)
     """
     if not holds:
-        raise InputError(f"{option}: expected {expected}, got {value}")
+        raise InputError(f"{option}: expected {expected}, got {str(value) or 'nothing'}")
 
 
 def require_choice(option: str, value: Any, choices: Sequence[str]) -> None:

@@ -93,6 +93,7 @@ def test_incomparable_runs_are_refused(cli: Cli) -> None:
         ("version_2", "a single run has no spread over seeds"),
         ("version_3", "run `mnist-lit test lightning_logs/version_3` first"),
         ("version_9", "no run with a checkpoint"),
+        ("", "at an empty name; `mnist-lit runs` lists the runs"),
         ("another", "at another; `mnist-lit runs` lists the runs"),
         ("vresion_1", "did you mean version_1?"),
         ("version_0", "got lightning_logs/version_0 twice"),

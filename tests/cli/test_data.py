@@ -26,6 +26,7 @@ def test_each_split_is_printed_and_options_may_be_named_as_for_fit(cli: Cli) -> 
             ["--dataset", "mnits"],
             "--dataset: expected mnist, fashion_mnist, kmnist, digits, got mnits; did you mean mnist?",
         ),
+        (["--dataset", ""], "digits, got nothing"),
         (["--dataset", "qmnist"], "got qmnist; `fit` downloads it"),
         (["--deep"], "unknown option --deep"),
     ],

@@ -27,7 +27,7 @@ def main(command: str, args: list[str]) -> None:
     dataset = options.dataset
     if dataset not in DOWNLOADABLE:
         hint = "; `fit` downloads it" if dataset in TORCHVISION_DATASETS else did_you_mean(dataset, DOWNLOADABLE)
-        raise InputError(f"--dataset: expected {', '.join(DOWNLOADABLE)}, got {dataset}{hint}")
+        raise InputError(f"--dataset: expected {', '.join(DOWNLOADABLE)}, got {dataset or 'nothing'}{hint}")
     if dataset != "digits":
         download_dataset(dataset, Path(options.data_dir), options.mirrors, options.timeout)
     from mnist_lit.data.datasets import load_dataset  # imports torch, which --help must not wait for

@@ -53,7 +53,7 @@ def parse_seeds(given: str) -> list[int]:
         if len({*seeds}) == len(seeds):
             return seeds
     expected = f"a number of seeds up to {MAX_SEEDS}, such as 5, or a list, such as 0,3,7 or 10-14"
-    raise InputError(f"--seeds: expected {expected}; got {given}")
+    raise InputError(f"--seeds: expected {expected}; got {given or 'nothing'}")
 
 
 def _evaluate(command: str, args: list[str]) -> int:

@@ -118,7 +118,7 @@ def find_run(given: str) -> Path:
     for path in paths_named(given):
         refuse_folder(path)
     hint = did_you_mean(given, run_names()) or "; `mnist-lit runs` lists the runs"
-    raise InputError(f"no run with a checkpoint, and no group of runs, at {given}{hint}")
+    raise InputError(f"no run with a checkpoint, and no group of runs, at {given or 'an empty name'}{hint}")
 
 
 def refuse_folder(path: Path) -> None:

@@ -48,7 +48,7 @@ def find_recipe(name: str) -> Path:
             return path
     names = recipe_names()
     if any(path.is_dir() for path in found):
-        raise InputError(f"{name} is a folder, not a config (recipes: {', '.join(names)})")
+        raise InputError(f"{Path(name)} is a folder, not a config (recipes: {', '.join(names)})")
     raise InputError(f"no config at {name}{did_you_mean(Path(name).stem, names)} (recipes: {', '.join(names)})")
 
 

@@ -32,6 +32,7 @@ CLASS_NAME = re.compile(r"Expected a dot import path string: (\w+)$", re.MULTILI
 NESTED = re.compile(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)")
 TYPE_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": ""}
 REWORDED = {
+    "argument -[a-z]/--": "argument --",
     r"argument (\S+): invalid float value: '(.*)'": r"\1: expected a number, got \2",
     r"argument (\S+): invalid int value: '(.*)'": r"\1: expected a whole number, got \2",
     r"argument (\S+): expected (?:one|at least one) argument": r"\1: expected a value, got none",
@@ -117,7 +118,8 @@ def explain_error(message: str, valid: Iterable[str]) -> str:
         return _explain_value(message, wrong, valid)
     for pattern, words in REWORDED.items():
         message = re.sub(pattern, words, message)
-    return " ".join(message.split())
+    message = " ".join(message.split())
+    return f"{message} nothing" if message.endswith(", got") else message
 
 
 def _explain_refusal(message: str, reason: re.Match[str], option: re.Match[str] | None) -> str:
@@ -143,6 +145,7 @@ def _explain_value(message: str, wrong: re.Match[str], valid: Iterable[str]) -> 
     name, got = wrong.groups()
     if nested := NESTED.match(got):
         name, got = f"{name}.{nested[1]}", nested[2]
+    got = got or "nothing"
     if class_path := CLASS_NAME.search(message):  # one of a list
         got, message = class_path[1], ""
     choices = (choice for found in EXPECTED.findall(message) for choice in _choices(found))
