@@ -1,9 +1,11 @@
 """`--help` of `fit` and `test`: what people set first, short, without broken cross-references."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 
+from mnist_lit.cli.main import COMMANDS
 from mnist_lit.runs.locate import MODEL_NAMES
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -27,6 +29,11 @@ def test_options_of_fit_are_explained_in_one_style(cli: Cli) -> None:
     assert "  --print_config                    print the complete configuration and exit\n" in out
     for explained in ("keep each epoch's checkpoint as checkpoints/epoch_1.ckpt and so on", "peak learning rate"):
         assert f"{explained} (default: " in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_default_is_in_parentheses(cli: Cli, command: str) -> None:
+    assert not re.findall(r".{20}[^(]default: .{20}", " ".join(cli(command, "--help")[1].split()))
 
 
 @pytest.mark.parametrize("command", ["test", "predict", "serve", "export"])

@@ -73,12 +73,12 @@ def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
     assert "--host takes an address of this machine" in err
 
 
-def test_help_names_the_servers_own_defaults(cli: Cli) -> None:
+def test_help_names_the_servers_own_defaults_and_every_maximum(cli: Cli) -> None:
     limits, text = Limits(), " ".join(cli("serve", "--help")[1].split())
-    assert f"pictures read at the same time (default: {limits.threads})" in text
+    assert f"pictures read at the same time, up to 256 (default: {limits.threads})" in text
     assert f"in MiB, up to {limits.bodies >> 20} (default: {limits.body >> 20})" in text
-    assert f"find a picture's digits, in seconds (default: {limits.reading})" in text
-    assert f"keep reading a response (default: {limits.seconds})" in text
+    assert f"find a picture's digits, up to 3600 (default: {limits.reading})" in text
+    assert f"keep reading a response, up to 3600 (default: {limits.seconds})" in text
 
 
 def test_help_does_not_import_the_server() -> None:

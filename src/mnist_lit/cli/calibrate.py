@@ -69,6 +69,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
     parser.add_argument(
         "--output",
         type=Path,
+        metavar="FILE.ckpt",
         help="write a copy, stripped for sharing, to this file instead of changing the checkpoint",
     )
     parser.add_data_dir_argument()

@@ -66,11 +66,11 @@ class CommandParser(argparse.ArgumentParser):
     def add_data_dir_argument(self) -> None:
         """Add `--data_dir`, which `fit` calls `--data.data_dir`."""
         help = "the folder of the dataset's files (default: the run's)"
-        self.add_argument("--data_dir", "--data.data_dir", dest="data_dir", help=help)
+        self.add_argument("--data_dir", "--data.data_dir", dest="data_dir", metavar="FOLDER", help=help)
 
     def add_threshold_argument(self) -> None:
         """Add `--threshold`; `check_threshold` checks it."""
-        help = "reject outlier scores above this, from 0 (strictest) to 1 (rejects nothing); default: the model's own"
+        help = "reject outlier scores above this; 0 is strictest, 1 rejects nothing (default: the model's own)"
         self.add_argument("--threshold", type=float, help=help)
 
     def error(self, message: str) -> NoReturn:

@@ -66,7 +66,7 @@ for _name, _type in Trainer.__init__.__annotations__.items():
 def add_options(parser: LightningArgumentParser, command: str) -> None:
     """Add our options to the model's, the data's and the trainer's, and link some of those."""
     seeds = "train several seeds as one group: a count (5) or a list (0,3,7 or 10-14)"
-    at_once = "seeds to train at a time; default: 1, or with a single GPU, one per CPU core, up to 16"
+    at_once = "seeds to train at a time (default: 1, or with a single GPU, one per CPU core, up to 16)"
     for option, (kind, default, text) in FIT_OPTIONS.items():
         parser.add_argument(option, type=kind, default=default, help=text if command == "fit" else SUPPRESS)
     if command == "fit":

@@ -18,11 +18,12 @@ def main(command: str, args: list[str]) -> None:
     names = f"{', '.join(DOWNLOADABLE)} (default: mnist)"
     folder = "the folder of the dataset's files (default: data)"
     parser.add_argument("--dataset", "--data.dataset", default="mnist", help=names)
-    parser.add_argument("--data_dir", "--data.data_dir", default="data", help=folder)
+    parser.add_argument("--data_dir", "--data.data_dir", default="data", metavar="FOLDER", help=folder)
     mirrors = "base URLs to download from instead of the usual ones, tried in turn"
     parser.add_argument("--mirrors", "--data.mirrors", metavar="URL[,URL…]", help=mirrors)
     limit = f"seconds per mirror and file (default: {DEFAULT_TIMEOUT:g})"
-    parser.add_argument("--timeout", "--data.timeout", type=float, default=DEFAULT_TIMEOUT, help=limit)
+    timeout = "--timeout", "--data.timeout"
+    parser.add_argument(*timeout, type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS", help=limit)
     options = parser.parse_args(args)
     dataset = options.dataset
     if dataset not in DOWNLOADABLE:

@@ -15,7 +15,7 @@ def main(command: str, args: list[str]) -> None:
     model = f"a checkpoint, a run, {MODEL_NAMES} (default: the newest run's best, else {PRETRAINED})"
     parser.add_model_argument(model)
     output = "the file to write (default: model.onnx in the run of a best checkpoint, see docs/export.md for others)"
-    parser.add_argument("--output", type=Path, help=output)
+    parser.add_argument("--output", type=Path, metavar="FILE.onnx", help=output)
     parser.add_data_dir_argument()
     parser.add_network_argument()
     options = parser.parse_args(args)

@@ -73,14 +73,15 @@ def _parse(command: str, args: list[str]) -> Namespace:
     origins = "a site whose pages may send pictures here, such as https://example.org; repeat for several"
     parser.add_argument("--allow_origin", action="append", default=[], metavar="ORIGIN", help=origins)
     parser.add_threshold_argument()
-    threads = "pictures read at the same time (default: %(default)s)"
-    parser.add_argument("--threads", type=int, default=DEFAULTS.threads, help=threads)
-    largest = f"the largest upload, in MiB, up to {OPTION_MAXIMUMS['max_mb']} (default: %(default)s)"
-    parser.add_argument("--max_mb", type=int, default=DEFAULTS.body >> 20, help=largest)
-    longest = "maximum time to find a picture's digits, in seconds (default: %(default)s)"
-    parser.add_argument("--max_seconds", type=int, default=DEFAULTS.reading, help=longest)
     timeout = "seconds for a request's headers to arrive, for its body, and for the client to keep reading a response"
-    parser.add_argument("--timeout", type=int, default=DEFAULTS.seconds, help=f"{timeout} (default: %(default)s)")
+    for name, metavar, default, text in (
+        ("threads", "N", DEFAULTS.threads, "pictures read at the same time"),
+        ("max_mb", "MIB", DEFAULTS.body >> 20, "the largest upload, in MiB"),
+        ("max_seconds", "SECONDS", DEFAULTS.reading, "maximum time to find a picture's digits"),
+        ("timeout", "SECONDS", DEFAULTS.seconds, timeout),
+    ):
+        help = f"{text}, up to {OPTION_MAXIMUMS[name]} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=int, default=default, metavar=metavar, help=help)
     log = "print each request's client, path and status"
     parser.add_argument("--access_log", action="store_true", help=log)
     options: Namespace = parser.parse_args(args)

@@ -61,14 +61,16 @@ def _parse(command: str, args: list[str]) -> tuple[argparse.Namespace, list[str]
     parser.usage = f"mnist-lit {command} --config NAME --space FILE [options] [--section.option VALUE for fit …]"
     parser.add_argument("--config", required=True, metavar="NAME", help="a recipe's name, or a config's path")
     parser.add_argument("--space", required=True, metavar="FILE", help="YAML: the options to try and their values")
-    trials = "total trials in the study, over all processes; 0 just lists them; default: 20"
+    trials = "total trials in the study, over all processes; 0 just lists them (default: %(default)s)"
     parser.add_argument("--trials", type=int, default=20, help=trials)
-    parser.add_argument("--study", metavar="NAME", help="default: the config's name")
-    storage = f"a database URL, or set {STORAGE} to keep its password private; default: a journal in the study's folder"
+    parser.add_argument("--study", metavar="NAME", help="name of the study and its folder (default: the config's name)")
+    storage = (
+        f"a database URL, or set {STORAGE} to keep its password private (default: a journal in the study's folder)"
+    )
     parser.add_argument("--storage", metavar="URL", default=os.environ.get(STORAGE, ""), help=storage)
-    prune = "stop trials early that fall below the median; default: yes"
+    prune = "stop trials early that fall below the median (default: yes)"
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True, help=prune)
-    seed = "seed for choosing settings (not for training); default: 0"
+    seed = "seed for choosing settings, not for training (default: %(default)s)"
     parser.add_argument("--seed", type=int, default=0, help=seed)
     options, rest = parser.parse_before_fit(args)
     if sum(arg.partition("=")[0] == "--config" for arg in args) > 1:
