@@ -68,6 +68,7 @@ def test_a_port_in_use_and_invalid_options_are_one_line(cli: Cli) -> None:
     for host in ("a..b", f"{'a' * 64}.example"):  # not even looked up
         code, out, err = cli("serve", "--model", str(MODEL), "--host", host, "--port", "0")
         assert (code, out, err) == (2, "", f"mnist-lit: --host: expected a host name or an address, got {host}\n")
+    assert cli("serve", "--host", "")[2] == "mnist-lit: --host: expected a host name or an address, got nothing\n"
     code, out, err = cli("serve", "--model", str(MODEL), "--host", "192.0.2.1")  # documentation's, RFC 5737
     assert (code, out, err.count("\n"), err.count("192.0.2.1")) == (2, "", 1, 1)
     assert "--host takes an address of this machine" in err

@@ -86,6 +86,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
     parser.add_argument("--access_log", action="store_true", help=log)
     options: Namespace = parser.parse_args(args)
     check_threshold("--threshold", options.threshold)
+    require("--host", options.host, "a host name or an address", options.host != "")
     for name, most in OPTION_MAXIMUMS.items():
         require(f"--{name}", vars(options)[name], f"1 … {most}", 1 <= vars(options)[name] <= most)
     for name in options.allowed_host:
