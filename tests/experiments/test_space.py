@@ -15,6 +15,7 @@ from mnist_lit.experiments.space import Range, read_space
         ("model.lr: 3", "expected a list"),
         ("model.lr: []", "expected a list"),
         ("model.lr: [[1]]", "expected a list"),
+        ("model.lr: [1, 2, 1.0]", r"model.lr: expected values that all differ, got \[1, 2, 1.0\]"),
         ("model.lr: {low: 1}", "expected a list"),
         ("model.lr: {low: 1, high: 2, lag: true}", "expected a list"),
         ("model.lr: {low: 2, high: 1}", "expected low ≤ high"),

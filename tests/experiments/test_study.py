@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from mnist_lit.errors import InputError
 from mnist_lit.experiments.space import Range, Space
@@ -32,6 +33,41 @@ def test_processes_with_one_seed_try_different_settings_and_each_number_once() -
     assert again
     assert trials[0]
     assert again.settings == trials[0].settings  # a function of seed and number
+
+
+def test_each_combination_of_lists_is_tried_once_by_all_processes_together() -> None:
+    space: Space = {"lr": [0.1, 0.2], "init": ["he", None], "nesterov": [True]}
+    orders = []
+    for seed in range(4):
+        studies = [Study(f"s{seed}", Path(f"here{seed}"), seed=seed) for _ in range(2)]
+        tried = []
+        for number, state in enumerate(("failed", "pruned", "waiting", "waiting", "complete", "complete")):
+            assert not studies[0].is_exhausted(space) or number > 4
+            reordered = dict(sorted(space.items(), reverse=bool(number % 2)))  # as in an edited file
+            trial = studies[number % 2].next(9, reordered)
+            assert trial
+            trial.report([Validation(0.5, 1.0, 1)])
+            trial.finish(state, acc=0.5 if state == "complete" else None)
+            trial.lock.release()
+            tried.append((trial.number, trial.settings["lr"], trial.settings["init"]))
+        assert [number for number, *_ in tried] == [0, 1, 2, 2, 2, 3]  # the one that waits is continued
+        assert {(lr, init) for _, lr, init in tried} == {(0.1, "he"), (0.1, None), (0.2, "he"), (0.2, None)}
+        assert studies[0].is_exhausted(space)
+        assert [study.next(9, space) for study in studies] == [None, None]
+        orders.append([settings for _, *settings in tried])
+    assert any(order != orders[0] for order in orders)
+    assert Study("s0", Path("here0")).is_exhausted(space)
+    assert not Study("s0", Path("here0")).is_exhausted({**space, "lr": Range(0.1, 0.2)})
+
+
+def test_a_trial_of_other_options_is_not_a_combination_of_the_space() -> None:
+    study, space = Study("s", Path("here")), Space({"lr": [1, 2]})
+    params: dict[str, Any] = {"other": 1}
+    study.optuna_study.add_trial(
+        optuna.create_trial(value=1, params=params, distributions={"other": CategoricalDistribution([1])})
+    )
+    found = [study.next(9, space) for _ in range(3)]
+    assert [trial and trial.settings["lr"] for trial in found] in ([1, 2, None], [2, 1, None])
 
 
 def test_another_machines_trial_is_taken_over_after_minutes_without_a_heartbeat(
@@ -88,16 +124,17 @@ def test_every_spelling_of_a_password_is_masked(url: str, text: str) -> None:
 
 def test_trials_are_listed_from_best_to_worst(tmp_path: Path) -> None:
     study = Study("s", tmp_path)
+    space: Space = {"lr": Range(0.0, 1.0)}
     scores = [Validation(0.5, 1.0, 1), Validation(0.75, 2.0, 1), Validation(0.75, 1.0, 2)]
     for score in scores:
-        trial = study.next(4, {"lr": [1]})
+        trial = study.next(4, space)
         assert trial
         trial.report([score])
         trial.finish("complete", acc=score.acc)
-    failed = study.next(4, {"lr": [1]})
+    failed = study.next(4, space)
     assert failed
     failed.finish("failed", reason="why")
-    results = study.results({"lr": [1]})
+    results = study.results(space)
     assert [result.best for result in results] == [*reversed(scores), None]
     assert (results[-1].state, results[-1].reason, results[-1].run) == (
         "failed",
@@ -146,7 +183,7 @@ def test_a_trial_with_settings_outside_the_space_fails(params: dict[str, Any], d
     given: Space = {"lr": Range(0.0, 1.0), "optimizer": ["sgd", "adamw"]}
     study = Study("s", Path("here"))
     study.optuna_study.enqueue_trial(params)
-    trial = study._take(1)
+    trial = study._take(1, given)
     assert trial
     study._draw(trial[0], drawn_from)
     trial[2].release()

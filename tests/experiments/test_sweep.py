@@ -234,6 +234,17 @@ def test_a_killed_fit_is_a_failed_trial(cli: Cli, fake_fits: Started) -> None:
     assert [(row["state"], row["reason"]) for row in table()] == [("failed", "killed by SIGKILL")]
 
 
+def test_a_sweep_of_lists_ends_when_every_combination_was_tried(cli: Cli, fake_fits: Started) -> None:
+    text = "model.lr: [0.1, 0.2]"
+    code, out, err = cli(*sweep("--trials", "1", text=text))
+    assert (code, err, "every combination" in out) == (0, "", False)
+    for _ in range(2):
+        code, out, err = cli(*sweep("--trials", "3", text=text))
+        assert (code, err) == (0, "")
+        assert "sweep: every combination of the space has its trial, so there are 2, not 3\n" in out
+    assert sorted(row["model.lr"] for row in table()) == ["0.1", "0.2"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

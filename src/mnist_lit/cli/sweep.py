@@ -47,6 +47,10 @@ def main(command: str, args: list[str]) -> int:
             finally:
                 trial.lock.release()
         trials = study.results(space)
+        if not signals.signum and len(trials) < options.trials and study.is_exhausted(space):
+            say(
+                f"sweep: every combination of the space has its trial, so there are {len(trials)}, not {options.trials}"
+            )
         report_trials(study, trials, fit_command)
     if signals.signum:
         raise StoppedBySignal(signals.signum, "(repeat the command to continue)")

@@ -56,6 +56,7 @@ def _values(name: str, given: Any) -> Range | list[Value]:
     if isinstance(given, list):
         if not given or not all(value is None or isinstance(value, bool | int | float | str) for value in given):
             raise InputError(f"{name}: expected a list of numbers and words, got {given}")
+        require(name, given, "values that all differ", len({*given}) == len(given))  # 1, 1.0 and true are equal
         return given
     expected = "a list of values, or {low: 0.001, high: 0.1} with log or step"
     require(name, given, expected, isinstance(given, dict) and {"low", "high"} <= {*given} <= {*Range._fields})

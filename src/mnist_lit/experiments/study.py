@@ -8,6 +8,7 @@ A database URL contains a password: it is never written, and errors about it are
 
 import math
 import platform
+import random
 import re
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from mnist_lit.system.folder_lock import LOCK
 HEARTBEAT = 30.0  # seconds between two heartbeats
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat; long, because other machines' clocks may differ
 SIGNIFICANT_DIGITS = 4  # of a number drawn from a continuous range
+Lists = dict[str, list[Value]]
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -120,45 +122,78 @@ class Study:
         return found
 
     def next(self, total: int, space: Space) -> RunningTrial | None:
-        """The next trial to start or to continue; None if `total` have started and none of them waits. A trial
-        whose settings cannot come from the space, because somebody has changed the study, fails."""
-        while taken := self._take(total):
-            trial, run, lock = taken
-            try:
-                _settings(trial, space)  # first, or Optuna would warn
-                self._draw(trial, space)
-                return RunningTrial(self, trial, space, run, lock)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                trial.set_user_attr("reason", str(error))
-                self.optuna_study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-                lock.release()
+        """The next trial to start or to continue; None if none of them waits and `total` have started, or one for each
+        combination of the space. A trial whose settings cannot come from the space, because somebody has changed the
+        study, fails."""
+        with self._lock:  # until the settings are drawn, so that no other process here tries the same combination
+            while taken := self._take(total, space):
+                trial, run, lock = taken
+                try:
+                    _settings(trial, space)  # first, or Optuna would warn
+                    self._draw(trial, space)
+                    return RunningTrial(self, trial, space, run, lock)
+                except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                    trial.set_user_attr("reason", str(error))
+                    self.optuna_study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                    lock.release()
         return None
 
-    def _take(self, total: int) -> tuple[optuna.Trial, Path, FileLock] | None:
-        """Claim a trial for this process; returns it, its folder and the lock that holds it."""
-        with self._lock:
-            for running in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if self._is_abandoned(running):
-                    self.requeue(running)
-            started = (*STATES.values(), TrialState.RUNNING)
-            if len(self.optuna_study.get_trials(deepcopy=False, states=started)) >= total:
+    def is_exhausted(self, space: Space) -> bool:
+        """Whether every combination of a space of lists has a trial, be it complete, pruned, failed or unfinished."""
+        lists = _finite(space)
+        return bool(lists) and len(self._tried(lists)) == math.prod(map(len, lists.values()))
+
+    def _tried(self, lists: Lists) -> set[tuple[Value, ...]]:
+        """The combinations that have a trial; somebody may have added trials with other options or values."""
+        return {
+            tuple(trial.params[name] for name in lists)
+            for trial in self.optuna_study.get_trials(deepcopy=False)
+            if all(name in trial.params and trial.params[name] in values for name, values in lists.items())
+        }
+
+    def _take(self, total: int, space: Space) -> tuple[optuna.Trial, Path, FileLock] | None:
+        """Claim a trial for this process, which holds the study's lock; returns it, its folder and the lock that holds
+        it."""
+        for running in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._is_abandoned(running):
+                self.requeue(running)
+        started = (*STATES.values(), TrialState.RUNNING)
+        if len(self.optuna_study.get_trials(deepcopy=False, states=started)) >= total:
+            return None
+        if not self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if self.is_exhausted(space):
                 return None
-            trial = self.optuna_study.ask()
-            if trial.number >= total:  # another machine, which does not see our lock, was faster
-                self.requeue(trial)
-                return None
-            run = self.folder / f"trial_{trial.number}"
-            run.mkdir(exist_ok=True)
-            lock = FileLock(run / ".trial.lock")
-            lock.acquire()
-            trial.set_user_attr("place", self._location)
+            if lists := _finite(space):
+                self._enqueue_untried(lists)
+        trial = self.optuna_study.ask()
+        if trial.number >= total:  # another machine, which does not see our lock, was faster
+            self.requeue(trial)
+            return None
+        run = self.folder / f"trial_{trial.number}"
+        run.mkdir(exist_ok=True)
+        lock = FileLock(run / ".trial.lock")
+        lock.acquire()
+        trial.set_user_attr("place", self._location)
         return trial, run, lock
+
+    def _enqueue_untried(self, lists: Lists) -> None:
+        """Let the next trial have a combination at random that none has had. Optuna's BruteForceSampler would end the
+        loop of its `optimize`, which is not used here, and refuse a space whose lines have changed places."""
+        tried = self._tried(lists)
+        generator = random.Random(self._seed_of(len(self.optuna_study.get_trials(deepcopy=False))))
+        while (chosen := tuple(map(generator.choice, lists.values()))) in tried:
+            pass  # at most as many are tried as there were trials
+        self.optuna_study.enqueue_trial(dict(zip(lists, chosen, strict=True)))
+
+    def _seed_of(self, number: int) -> int:
+        """The seed for the choice of a trial's settings."""
+        return (1000 * self._seed + number) % 2**32
 
     def _draw(self, trial: optuna.Trial, space: Space) -> None:
         """Let Optuna choose the trial's settings; a continued trial keeps its own."""
         # The draw depends on the seed, the number and all results so far: processes with one seed try different values.
         # constant_liar keeps the sampler away from settings that other processes are trying at the moment.
-        sampler = optuna.samplers.TPESampler(seed=(1000 * self._seed + trial.number) % 2**32, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=self._seed_of(trial.number), constant_liar=True)
         self.optuna_study.sampler = sampler
         for name, values in space.items():
             match values:
@@ -202,6 +237,12 @@ class Study:
         with suppress(Timeout), FileLock(run / ".trial.lock", timeout=0), FileLock(run / LOCK, timeout=0):
             return True
         return False
+
+
+def _finite(space: Space) -> Lists:
+    """The space if it consists of lists, which have finitely many combinations; else an empty one."""
+    lists = {name: values for name, values in space.items() if isinstance(values, list)}
+    return lists if len(lists) == len(space) else {}
 
 
 # Whoever can write to the journal or the database may have written anything there.
