@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-TICKS, FEWEST_TICKS = 5, 3  # per axis: approximately, and on a logarithmic one at least
+TICKS = 5  # per axis, approximately
+STEPS = (1, 2, 5)  # by which powers of ten are multiplied
+FEWEST_TICKS = {(1,): 4, STEPS: 3}  # on a logarithmic axis, at least, for its ticks to be at these multiples
 LEFT, RIGHT, TOP, BOTTOM = 60, 380, 14, 216  # the plot's edges within the box; ticks and labels stand outside
 LOG_FLOOR = 1e-4  # smaller values are drawn as this on a logarithmic axis, which cannot show 0
 
@@ -49,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines in a plot with two axes. An axis without a range fits its data."""
+    """Lines in a plot with two axes. An axis without a range fits its data; the y axis begins at a tick below it."""
 
     title: str
     y_label: str
@@ -67,23 +69,21 @@ class Chart:
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
         """Position and text of each tick on the x axis."""
-        return [(self.x(value), self.x_text(value)) for value in _ticks(*self._limits[0])]
+        return [(self.x(value), self.x_text(value)) for value in _ticks(*self._x_limits)]
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
         """Position and text of each tick on the y axis."""
-        low, high = self._limits[1]
-        values = _log_ticks(low, high) if self.logarithmic else _ticks(low, high)
-        return [(self.y(value), self.y_text(value)) for value in values]
+        return [(self.y(value), self.y_text(value)) for value in self._y_axis[1]]
 
     def x(self, value: float) -> float:
         """The horizontal position of a value."""
-        low, high = self._limits[0]
+        low, high = self._x_limits
         return round(LEFT + (RIGHT - LEFT) * (value - low) / (high - low), 1)
 
     def y(self, value: float) -> float:
         """The vertical position of a value, at the plot's edge if it lies outside."""
-        low, high = self._limits[1]
+        low, high = self._y_axis[0]
         fraction = (self._scaled(value) - low) / (high - low)
         return round(BOTTOM - (BOTTOM - TOP) * min(max(fraction, 0), 1), 1)
 
@@ -96,9 +96,18 @@ class Chart:
         return self.path([(x, low) for x, low, _ in line.band] + [(x, high) for x, _, high in reversed(line.band)])
 
     @cached_property
-    def _limits(self) -> tuple[Point, Point]:
-        points = [(x, self._scaled(y)) for line in self.lines for x, y in line.points]
-        return self.x_range or _fit([x for x, _ in points]), self.y_range or _fit([y for _, y in points])
+    def _x_limits(self) -> Point:
+        return self.x_range or _fit([x for line in self.lines for x, _ in line.points])
+
+    @cached_property
+    def _y_axis(self) -> tuple[Point, list[float]]:
+        """The limits, as logarithms on a logarithmic axis, and the ticks."""
+        values = {self._scaled(y) for line in self.lines for _, y in line.points}
+        low, high = self.y_range or _fit([*values])
+        if not self.y_range and len(values) > 1:
+            low = min(values)
+        ticks = _log_ticks(low, high) if self.logarithmic else _ticks(low, high, from_below=True)
+        return (self._scaled(ticks[0]), high), ticks
 
     def _scaled(self, y: float) -> float:
         return math.log10(max(y, LOG_FLOOR)) if self.logarithmic else y
@@ -110,28 +119,32 @@ def _fit(values: Sequence[float]) -> Point:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from low to high, about `TICKS` of them: multiples of 1, 2 or 5 times a power of ten.
+def _ticks(low: float, high: float, *, from_below: bool = False) -> list[float]:
+    """Round numbers from low to high, about `TICKS` of them: multiples of 1, 2 or 5 times a power of ten. from_below:
+    the first is at low or below it, not above.
 
-    >>> _ticks(0, 469), _ticks(0.981, 0.994)
-    ([0.0, 100.0, 200.0, 300.0, 400.0], [0.982, 0.984, 0.986, 0.988, 0.99, 0.992, 0.994])
+    >>> _ticks(0, 469), _ticks(0.981, 0.99), _ticks(0.981, 0.99, from_below=True)
+    ([0.0, 100.0, 200.0, 300.0, 400.0], [0.982, 0.984, 0.986, 0.988, 0.99], [0.98, 0.982, 0.984, 0.986, 0.988, 0.99])
     """
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((power * factor for factor in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
-    return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    first = math.floor(low / step + 1e-9) if from_below else math.ceil(low / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from 10^low to 10^high, at least `FEWEST_TICKS` of them: powers of ten, also twice and five times
-    these, or else evenly spaced ones.
+    """Round numbers to 10^high, the first of them 10^low or below: powers of ten, also twice and five times these, or
+    else evenly spaced ones.
 
-    >>> _log_ticks(-3, 0.3), _log_ticks(-1, 0.4), _log_ticks(-0.65, -0.05)
-    ([0.001, 0.01, 0.1, 1.0], [0.1, 0.2, 0.5, 1.0, 2.0], [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    >>> _log_ticks(-3, 0.3), _log_ticks(-1.1, 0.4), _log_ticks(-0.65, -0.05)
+    ([0.001, 0.01, 0.1, 1.0], [0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
     """
-    for steps in ((1,), (1, 2, 5)):
-        powers = range(math.floor(low), math.ceil(high) + 1)
-        values = [step * 10.0**power for power in powers for step in steps if low <= math.log10(step) + power <= high]
-        if len(values) >= FEWEST_TICKS:
-            return values
-    return _ticks(10**low, 10**high)
+    decade = math.floor(low)
+    below = max(step * 10.0**decade for step in STEPS if math.log10(step) + decade <= low)
+    for steps, fewest in FEWEST_TICKS.items():
+        powers = range(decade, math.ceil(high) + 1)
+        inside = {step * 10.0**power for power in powers for step in steps if low <= math.log10(step) + power <= high}
+        if len(inside | {below}) >= fewest:
+            return sorted(inside | {below})
+    return _ticks(10**low, 10**high, from_below=True)

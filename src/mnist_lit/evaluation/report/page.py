@@ -172,7 +172,7 @@ def _epoch_rows(curves: Mapping[str, Sequence[Point]]) -> list[tuple[str, dict[s
 def _near_one(points: Sequence[Point]) -> Point:
     """The range of the y axis for accuracies near 1, its upper end; a damaged table may hold larger ones."""
     low = min((min(accuracy, 1) for _, accuracy in points), default=0)
-    return low - 0.05 * (1 - low) - 1e-3, 1
+    return min(low, 1 - 1e-3), 1
 
 
 def _reliability_chart(calibration: Mapping[str, Any]) -> Chart:
