@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,35 @@ def test_the_title_names_recipe_dataset_and_seeds(page: str, numbers: dict[str, 
     assert "<h1>version_0 on scikit-learn’s digits</h1>" in html
     assert "<dt>Machine</dt>" in page
     assert not re.search("<dt>(Machine|Duration|Commit)</dt>", html)
+
+
+def test_sections_about_one_seed_of_a_group_name_it(page: str, numbers: dict[str, Any]) -> None:
+    group = {**numbers["test"], "n": 2, "mean": 1.0, "sd": 0.0, "ensemble": 1.0, "runs": [], "suspects": []}
+    html = render({**numbers, "group": group, "origin": {**numbers["origin"], "seed": 7}})
+    headings = [re.sub("<[^>]*>", "", heading) for heading in re.findall("<h2>.*?</h2>", html)]
+    of_all = ["Test accuracy", "Seeds", "Likely label errors", "Reproducibility"]
+    assert [heading for heading in headings if not heading.endswith(" seed 7")] == of_all
+    assert {"Training curves seed 7", "Confusion matrix seed 7", "Calibration seed 7"} <= {*headings}
+    assert " seed " not in "".join(re.findall("<h2>.*?</h2>", page))
+
+
+def test_on_a_phone_names_keep_whole_words_and_a_row_has_three_images(numbers: dict[str, Any]) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not (chromium := shutil.which("chromium") or shutil.which("chromium-browser")):
+        pytest.skip("no chromium; `make browser` installs it")
+    run = {"run": "version_0/seed_0", **numbers["test"]}
+    group = {**numbers["test"], "n": 2, "mean": 1.0, "sd": 0.0, "ensemble": 1.0, "runs": [run], "suspects": []}
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 360, "height": 800})
+        shown.set_content(render({**numbers, "group": group}))
+        scrolls = "box => box.scrollWidth > box.clientWidth"
+        assert shown.locator("#seeds tbody tr").bounding_box()["height"] < 50  # pixels: one line
+        assert shown.locator("#seeds .scroll").evaluate(scrolls)
+        assert not shown.locator("html").evaluate(scrolls)
+        images = [image.bounding_box() for image in shown.locator("#mistakes .cells img").all()[:4]]
+        assert [image["y"] == images[0]["y"] for image in images] == [True, True, True, False]
+        browser.close()
 
 
 def test_a_single_point_is_in_the_table_and_is_no_curve(numbers: dict[str, Any]) -> None:
