@@ -145,7 +145,11 @@ def test_a_group_of_another_command_is_not_resumed_in_silence(
     assert _find_group(group.parent, command) == group
     assert capsys.readouterr().err == ""
     assert _find_group(group.parent, f"{command} --trainer.devices 1") is None
-    assert capsys.readouterr().err == "resume: no group was started with exactly this command; starting a new one\n"
+    none = "resume: no group was started with exactly this command"
+    added = f"{none}; version_0 was started without --trainer.devices 1; starting a new one\n"
+    assert capsys.readouterr().err == added
+    assert _find_group(group.parent, command.replace("--config quickstart", "--config fast")) is None
+    assert capsys.readouterr().err == f"{none}; starting a new one\n"
     assert _find_group(tmp_path / "empty", command) is None
     assert capsys.readouterr().err == ""
 

@@ -178,5 +178,21 @@ def _find_group(root: Path, shared: str) -> Path | None:
     if same := [group for group in groups if folders.recorded_command(group) == shared]:
         return max(same, key=folders.run_number)
     if groups:
-        say("resume: no group was started with exactly this command; starting a new one", file=sys.stderr)
+        differences = {group: _differences(folders.recorded_command(group), shared) for group in groups}
+        same_config = [group for group in groups if "--config " not in differences[group]]
+        nearest = max(same_config, key=folders.run_number, default=None)
+        hint = f"; {nearest.name} was started {differences[nearest]}" if nearest else ""
+        say(f"resume: no group was started with exactly this command{hint}; starting a new one", file=sys.stderr)
     return None
+
+
+def _differences(theirs: str, mine: str) -> str:
+    """How the options of a command differ from those of this one.
+
+    >>> _differences("mnist-lit fit --config fast --model.lr 0.1", "mnist-lit fit --config fast --model.lr 0.2")
+    'with --model.lr 0.1, without --model.lr 0.2'
+    """
+    before, now = ([f"--{option}" for option in command.split(" --")[1:]] for command in (theirs, mine))
+    found = [f"with {option}" for option in before if option not in now]
+    found += [f"without {option}" for option in now if option not in before]
+    return ", ".join(found) or "with the same options in another order"
