@@ -243,15 +243,26 @@ def test_each_line_is_a_number_in_a_row_of_its_own(visit: Callable[..., Visitor]
     api.expect(visitor.page.locator("#bars .best")).to_have_attribute("data-name", "2")
 
 
-def test_a_number_read_as_one_digit_tells_how_to_read_it(visit: Callable[..., Visitor]) -> None:
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        ("ok", "2 digits found", "sure. 2 digits found: choose “All digits” to read them"),
+        ("rejected", "not a digit; 2 characters found", "Not a digit. 2 characters found: choose “All digits”"),
+        ("rejected", "not a digit", "Not a digit."),
+    ],
+)
+def test_a_number_read_as_one_digit_tells_how_to_read_it(
+    status: str, message: str, words: str, visit: Callable[..., Visitor]
+) -> None:
     def see_more(readings: list[dict[str, Any]]) -> None:
-        readings[0]["message"] = "2 digits found; add ?many=true to read them all"
+        advice = "; add ?many=true to read them all" if "found" in message else ""
+        readings[0] |= {"status": status, "message": message + advice}
 
     visitor = visit()
     visitor.page.get_by_label("One digit").check()
     change_readings(visitor, see_more)
     visitor.draw("7")
-    api.expect(visitor.words).to_contain_text("sure. 2 digits found: choose “All digits” to read them")
+    api.expect(visitor.words).to_contain_text(words)
 
 
 def picture(number: str, format: str = "PNG", scale: int = 1) -> bytes:

@@ -332,8 +332,9 @@ function words(several, numbers, reading, drawn) {
     const which = numbers.length > 3 ? "" : `: ${numbers.join(", ")}`;
     return `${readings.length} ${digits ? "digits" : "found"}${where}${not ? `, ${not} rejected` : ""}${which}`;
   }
-  if (rejected(reading)) return `${other()}.`;
-  const more = reading.message && `. ${reading.message.split(";")[0]}: choose “${$("many").labels[0].innerText}” to read them`;
+  const [found] = /\d+ \w+ found/.exec(reading.message) ?? [""];
+  const more = found && `. ${found}: choose “${$("many").labels[0].innerText}” to read them`;
+  if (rejected(reading)) return other() + (more || ".");
   return `Read as ${reading.digit}, ${percent(reading.probability)} sure${more}`;
 }
 
