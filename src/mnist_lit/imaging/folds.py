@@ -69,7 +69,8 @@ def flatten_folds(gray: Gray) -> Gray:
         cleared, depth = _without_fold(view, (line.slope * x + line.level + 0.5) * scale - 0.5, line.sign, scale)
         flat = cleared.T if line.is_steep else cleared
         darkest = max(darkest, line.sign * depth)
-    return flat if darkest == 0 or darkest < MAX_OF_INK * _darkest_ink(flat, scale) else gray
+    is_light = darkest == 0 or darkest < MAX_OF_INK * _darkest_ink(flat, scale)
+    return np.ascontiguousarray(flat) if is_light else gray
 
 
 def _straight_lines(gray: Gray, scale: float) -> list[_Line]:

@@ -145,9 +145,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def other_method(request: Request, error: HTTPException) -> JSONResponse:
         if path_without_slash(request):
             return await no_such_path(request, HTTPException(404))
+        # The error has the methods of the path's first route only.
         routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path == request.url.path]
-        methods = sorted(
-            method for route in routes for method in route.methods or ()
-        )  # the error has the first route's only
-        allow = ", ".join(methods) or (error.headers or {}).get("Allow", "GET")
+        methods = ", ".join(sorted(method for route in routes for method in route.methods or ()))
+        allow = methods or (error.headers or {}).get("Allow", "GET")
         return JSONResponse({"detail": f"expected {allow}, got {request.method}"}, 405, {"Allow": allow})
