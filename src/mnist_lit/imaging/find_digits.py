@@ -82,10 +82,9 @@ def _on_sheets(picture: Picture, hypotheses: Callable[[Picture, ReducedPicture],
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture, reduced)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
-    if _cover_most(sheets, reduced.pixels) and not any(
-        reduced.is_filled(one.box, MIN_FILLING) for one in whole.digits()
-    ):
-        return [Hypotheses([], [])]
+    if _cover_most(sheets, reduced.pixels):
+        is_enlarged = any(reduced.is_filled(digit.box, MIN_FILLING) for digit in whole.digits())
+        return [whole if is_enlarged else Hypotheses([], [])]
     return [whole]
 
 
@@ -162,8 +161,8 @@ def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     return Hypotheses([choices], digits + single.found)
 
 
-# In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit. A page
-# of digits that touch the border, in contrast, may look like one digit.
+# In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit. And a
+# row of joined digits may look like one digit.
 def _with_tallest(
     single: Hypotheses, page: "_Page", chosen: Sequence[Component], picture: ReducedPicture
 ) -> Hypotheses:
