@@ -75,8 +75,8 @@ def flatten_folds(gray: Gray) -> Gray:
 
 def _straight_lines(gray: Gray, scale: float) -> list[_Line]:
     """Long, thin lines that differ from the paper; none if there are many. scale: how much to reduce the picture."""
-    height, width = (round(side / scale) for side in gray.shape)
     reduced = _reduced(gray, scale)
+    height, width = reduced.shape
     votes, length = round(MIN_VOTES * max(height, width)), MIN_LENGTH * min(height, width)
     lines: list[_Line] = []
     for sign, filled in ((1, cv2.MORPH_CLOSE), (-1, cv2.MORPH_OPEN)):

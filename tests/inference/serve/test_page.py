@@ -310,8 +310,8 @@ def test_a_chosen_file_may_be_deleted(visit: Callable[..., Visitor], tmp_path: P
     visitor.reads("7")
 
 
-def test_the_last_of_two_chosen_pictures_is_shown_even_if_the_first_takes_longer(visit: Callable[..., Visitor]) -> None:
-    visitor = visit()
+def choose_slowly(visitor: Visitor, content: bytes) -> None:
+    """Choose a picture that the browser decodes only once `let_decode` is called."""
     visitor.page.evaluate("""() => {
         const original = createImageBitmap;
         window.createImageBitmap = async (...args) => {
@@ -321,14 +321,24 @@ def test_the_last_of_two_chosen_pictures_is_shown_even_if_the_first_takes_longer
             return window.decoded;
         };
     }""")
-    choose(visitor, "slow.png", picture("3"))
+    choose(visitor, "slow.png", content)
     visitor.page.wait_for_function("() => window.goOn")
-    choose(visitor, "fast.png", picture("7"))
-    visitor.reads("7")
+
+
+def let_decode(visitor: Visitor) -> None:
+    """Let the picture of `choose_slowly` be decoded, and what is then on the pad be read as one digit."""
     visitor.page.evaluate("goOn()")
     visitor.page.wait_for_function("() => window.decoded")
     with visitor.page.expect_response("**/predict?many=false"):
         visitor.page.get_by_label("One digit").check()  # reads what is on the pad
+
+
+def test_the_last_of_two_chosen_pictures_is_shown_even_if_the_first_takes_longer(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    choose_slowly(visitor, picture("3"))
+    choose(visitor, "fast.png", picture("7"))
+    visitor.reads("7")
+    let_decode(visitor)
     visitor.reads("7")
 
 
@@ -414,23 +424,10 @@ def test_a_picture_that_takes_too_long_to_send_is_not_sent_again(
 
 def test_a_stroke_is_not_replaced_by_a_picture_that_was_chosen_before(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
-    visitor.page.evaluate("""() => {
-        const original = createImageBitmap;
-        window.createImageBitmap = async (...args) => {
-            await new Promise((done) => (window.goOn = done));
-            window.createImageBitmap = original;
-            window.decoded = await original(...args);
-            return window.decoded;
-        };
-    }""")
-    choose(visitor, "slow.png", picture("3"))
-    visitor.page.wait_for_function("() => window.goOn")
+    choose_slowly(visitor, picture("3"))
     visitor.draw("7")
     visitor.reads("7")
-    visitor.page.evaluate("goOn()")
-    visitor.page.wait_for_function("() => window.decoded")
-    with visitor.page.expect_response("**/predict?many=false"):
-        visitor.page.get_by_label("One digit").check()  # reads what is on the pad
+    let_decode(visitor)
     visitor.reads("7")
 
 

@@ -79,8 +79,8 @@ def answer(reader: DigitReader, propose: Callable[..., Proposal], data: bytes, *
     digits = []
     for reading in readings:
         probabilities = dict(zip(reader.labels, reading.probabilities, strict=True))
-        shown: dict[str, Any] = {"probabilities": probabilities, "image": png_url(reading.image)}
-        shown["message"] = with_advice(reading.message, HOW_TO_READ_ALL)
+        message = with_advice(reading.message, HOW_TO_READ_ALL)
+        shown: dict[str, Any] = {"probabilities": probabilities, "image": png_url(reading.image), "message": message}
         if not reading.digit:
             shown |= {"line": None, "column": None}
         digits.append(Digit(**reading._asdict() | shown))
