@@ -131,7 +131,7 @@ def non_digits() -> dict[str, Images]:
     return kinds
 
 
-def squeeze(picture: Image.Image) -> Images:
+def resize(picture: Image.Image) -> Images:
     """The baseline, uint8 (28, 28): convert to grayscale, shrink to 28×28, invert if the paper is light."""
     gray = np.asarray(picture.convert("L").resize((28, 28), Image.Resampling.BILINEAR))
     return 255 - gray if np.median(gray) > 127 else gray
@@ -165,14 +165,14 @@ def count_readings(reader: DigitReader, pictures: Sequence[Labeled]) -> dict[str
     for path, label, kind in pictures:
         picture = open_picture(path)
         reading = reader.read(picture)
-        best = reader.labels[int(reader.classify(squeeze(picture)[None])[0].argmax())]
+        best = reader.labels[int(reader.classify(resize(picture)[None])[0].argmax())]
         counts[kind] += Counter(
             {
                 "pictures": 1,
                 "rejected": reading.status == "rejected",
                 "right": reading.status == "ok" and reading.digit == label,
                 "right, were nothing rejected": reading.digit == label,
-                "right when squeezed": best == label,
+                "right when resized": best == label,
             }
         )
     return {kind: dict(count) for kind, count in counts.items()}
@@ -252,9 +252,9 @@ def main() -> None:
     pictures = labeled_pictures(options.pictures, options.half)
     single = [picture for picture in pictures if len(picture.label) == 1]
     results: dict[str, Any] = {"half": options.half, "pictures": count_readings(reader, single), "rejected": {}}
-    print(f"{reader.path}\n\n| Pictures | n | right | right if nothing were rejected | rejected | squeezed |")
+    print(f"{reader.path}\n\n| Pictures | n | right | right if nothing were rejected | rejected | resized |")
     print("|---|---|---|---|---|---|")
-    columns = ("right", "right, were nothing rejected", "rejected", "right when squeezed")
+    columns = ("right", "right, were nothing rejected", "rejected", "right when resized")
     for kind, count in results["pictures"].items():
         fractions = " | ".join(f"{count.get(name, 0) / count['pictures']:.2%}" for name in columns)
         print(f"| {kind} | {count['pictures']} | {fractions} |")

@@ -87,7 +87,7 @@ def callback(name: str, **settings: object) -> str:
         (callback("BatchSizeFinder"), "BatchSizeFinder: data.batch_size is part of the recipe"),
         (
             callback("LearningRateFinder"),
-            "LearningRateFinder: expected a run of at least num_training_steps, 100, steps",
+            "LearningRateFinder: expected a run of at least 100 steps (num_training_steps)",
         ),
         (callback("LearningRateFinder", num_training_steps=0), "num_training_steps: expected 20 or more, got 0"),
         (

@@ -60,8 +60,9 @@ def prepare_process(args: Sequence[str]) -> None:
 def check_devices(trainer: Trainer) -> None:
     """Raise InputError for a number of CPU processes that would exhaust the machine, and for a strategy that starts
     processes by spawn or fork: their results, such as scores, never reach this one."""
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise InputError("trainer.strategy: expected one that neither spawns nor forks processes, such as ddp")
+    if isinstance(launcher := trainer.strategy.launcher, _MultiProcessingLauncher):
+        expected = "expected one that neither spawns nor forks processes, such as ddp"
+        raise InputError(f"trainer.strategy: {expected}, got {launcher._start_method}")
     limit = 8 * (os.cpu_count() or 1)  # each CPU device is a process
     if isinstance(trainer.accelerator, CPUAccelerator):
         expected = f"{limit} or fewer CPU processes here"
@@ -131,7 +132,7 @@ def check_callbacks(trainer: Trainer, model: MNISTModule, datamodule: MNISTDataM
             needed = callback._num_training_steps
             require(f"{name}: num_training_steps", needed, "20 or more", needed >= 20)  # the first ten are ignored
             steps = steps_of_fit(trainer, datamodule)
-            enough = f"a run of at least num_training_steps, {needed}, steps"
+            enough = f"a run of at least {needed} steps (num_training_steps)"
             require(name, steps, enough, steps >= needed)
 
 

@@ -100,7 +100,7 @@ def _runs(model: str | None) -> tuple[Path, list[Path]]:
         if not folder.joinpath(CONFIG_YAML).is_file() or report_name(checkpoint) != REPORT_HTML:
             return folder, [checkpoint]
     elif model == PRETRAINED:
-        raise InputError("the package has the shipped model, but not its run; docs/recipes.md has its figures")
+        raise InputError("the package has the shipped model, but not its run; README.md has its figures")
     else:
         folder = find_run(model)
     return folder, finished_members(folder) or [folder]

@@ -28,9 +28,9 @@ MIN_DEPTH, MAX_DEPTH = 0.03, 0.5  # what differs more is drawn
 MIN_END_DEPTH = 0.3  # least depth of the ends, as a fraction of a fold's usual one
 MAX_OF_INK = 0.85  # greatest depth, as a fraction of the darkest ink's: a line as dark as the writing is written, too
 DARKEST = 0.9998  # fraction of the picture that is lighter than its darkest ink
-# Of the length of the line across the whole picture.
+# Fractions of the line's length across the picture.
 MIN_SHOWN = 0.9  # least fraction in which a fold shows
-END = 0.03  # ends where a fold must show, too: strokes of digits end within the picture
+END = 0.03  # end sections where a fold must show, too: a digit's strokes end within the picture
 MAX_WIDTH = 0.015  # greatest width of a fold
 
 

@@ -19,9 +19,9 @@ MAX_FITS = 8  # of the light that are tried
 MAX_DARKER = 0.1  # paper is at most this fraction darker than the fit
 MIN_UNEVEN = 0.2  # light that varies by a smaller fraction is kept
 MIN_EXPLAINED = 0.75  # fraction of the paper that the fit must explain: it cannot follow the edge of a shadow
-HEADROOM = 1.1  # by which evened paper stays below white, so that its noise is not cut off
+HEADROOM = 1.1  # factor by which evened paper stays below white, so that its noise is not clipped
 MIN_LIGHT = 0.2  # fraction of the brightest light below which darkness is not evened out further
-QUARTILES = 3.14  # a standard deviation of normal noise, in lower quartiles of its absolute values: 1 / 0.3186, not π
+QUARTILES = 3.14  # of normal noise: standard deviation / lower quartile of absolute values = 1 / 0.3186, not π
 MIN_SIGMAS = 5.0  # least contrast of ink, in standard deviations of the noise
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 COLORS_SIDE = 64  # longer side in pixels of the picture that shows the colors

@@ -16,11 +16,11 @@ MIN_SHADOW_SHARPNESS = 0.4  # the same, for what may well be the edge of a shado
 # Greatest thresholds of the ink of shadows, in gray levels; the second of one that spans nearly all of the picture.
 MAX_SHADOW, MAX_FILLING_SHADOW = 55, 18
 MIN_NEARLY_FILLING = 0.75  # fraction of the width and height that this one spans
-MIN_POLARITY = 0.4  # certainty that ink is dark or light, below which it may be light and shadow
+MIN_POLARITY = 0.4  # least certainty that ink is dark or light; below it, there may be only light and shadow
 
 
-# The edges of shadows are soft, and hardly tell whether ink is dark or light. Most reach the border of the picture, but
-# only faint ones fill it, as an enlarged digit does.
+# Shadows have soft edges, which say little about whether the ink is dark or light. Most touch the picture's border, but
+# only faint ones fill the picture, as an enlarged digit does.
 def is_light(gray: Gray, certainty: float, thresholds: Sequence[Strength], box: Box, picture: ReducedPicture) -> bool:
     """Whether the ink in this box is only light and shadow. certainty: see `dark_on_light`; thresholds: those of all
     ink that may be the digit's."""
@@ -33,7 +33,7 @@ def is_light(gray: Gray, certainty: float, thresholds: Sequence[Strength], box: 
 
 
 def is_at_border(box: Box, picture: ReducedPicture) -> bool:
-    """Whether a box reaches the border, nearly."""
+    """Whether a box touches, or nearly touches, the border."""
     return picture.border_distance(box) <= MAX_GAP * max(picture.size)
 
 

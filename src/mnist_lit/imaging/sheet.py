@@ -92,7 +92,7 @@ class _Scene(NamedTuple):
     paper: Pixels  # (H, W, C), without the writing
     seen: Pixels  # (H, W, C), with it
     contrast: Pixels  # (H, W), of what the closing has removed
-    stroke: int  # greatest width of the writing's strokes, and of strips of table that are taken for some
+    stroke: int  # greatest width of strokes, and of strips of table mistaken for strokes
 
     @property
     def writing(self) -> NDArray[np.bool_]:

@@ -1,5 +1,5 @@
-"""Begin a fit in a new run folder or, with `--resume auto`, in that of the run to resume: find its newest readable
-checkpoint, lock its folder, restore its logs. A run is resumed only if its recipe, the configuration without
+"""Start a fit in a new run folder or, with `--resume auto`, resume a run in its own: find its newest readable
+checkpoint, lock the folder, restore the logs. A run is resumed only if its recipe, the configuration without
 machine-specific settings, equals the new one exactly, and no other process has locked it. Only rank 0 searches;
 `callbacks.resume` tells the other processes."""
 
