@@ -60,9 +60,8 @@ def prepare_process(args: Sequence[str]) -> None:
 def check_devices(trainer: Trainer) -> None:
     """Raise InputError for a number of CPU processes that would exhaust the machine, and for a strategy that starts
     processes by spawn or fork: their results, such as scores, never reach this one."""
-    if isinstance(launcher := trainer.strategy.launcher, _MultiProcessingLauncher):
-        expected = "expected one that neither spawns nor forks processes, such as ddp"
-        raise InputError(f"trainer.strategy: {expected}, got {launcher._start_method}")
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError("trainer.strategy: expected one that neither spawns nor forks processes, such as ddp")
     limit = 8 * (os.cpu_count() or 1)  # each CPU device is a process
     if isinstance(trainer.accelerator, CPUAccelerator):
         expected = f"{limit} or fewer CPU processes here"
