@@ -210,7 +210,7 @@ def test_the_training_loader_is_stateful_for_lightning(digits_data: MNISTDataMod
     train = digits_data.train_dataloader()
     assert isinstance(train, TrainLoader)
     assert train.sampler is train
-    assert train.state_dict() == {"epoch": 0, "position": 0}
+    assert train.state_dict() == {"epoch": 0, "position": 0, "batch_size": 128}
 
 
 def test_loaders_made_before_the_processes_know_each_other_divide_the_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from torch import nn
 
 from mnist_lit import optim
 from mnist_lit.captured_step import CapturingModule
+from mnist_lit.errors import require
+from mnist_lit.metrics import HALF_PRECISION
 from mnist_lit.runs.weights import with_ema_weights
 
 
@@ -36,8 +38,12 @@ class AveragingModule(CapturingModule):
             self.ema.requires_grad_(False)
 
     def start_fit(self) -> None:
-        """Average the weights after every step of an optimizer, whoever takes it."""
+        """Average the weights after every step of an optimizer, whoever takes it. Raises InputError for weights in half
+        precision, whose average would stop changing: most differences from it are rounded away."""
         super().start_fit()
+        is_half = any(one.dtype in HALF_PRECISION for one in self.network.parameters())
+        expected = "0 with weights in half precision, or trainer.precision bf16-mixed"
+        require("model.ema_decay", self.hparams["ema_decay"], expected, self.ema is None or not is_half)
         _begin_average(self)
         self._has_average = True
         for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's

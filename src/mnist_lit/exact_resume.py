@@ -64,8 +64,9 @@ class ResumableModule(LightningModule):
         self.count_step()
 
     def teardown(self, stage: str) -> None:
-        """Let go of the optimizers."""
+        """Let go of the optimizers, and leave the trainer as it was."""
         self._started_with = None
+        vars(self.trainer.fit_loop).pop("_iteration_based_training", None)
 
     def setup(self, stage: str) -> None:
         """Keep Lightning from skipping an epoch: with max_steps, it resumes a checkpoint from the end of an epoch as if

@@ -1,14 +1,18 @@
 """Loss and accuracy as torchmetrics: sums over images divided by their count, never means of batch means."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
 from mnist_lit.errors import InputError
+
+HALF_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def require_numbers(outputs: Tensor) -> None:
@@ -36,6 +40,12 @@ class MeanNLL(Metric):
     def compute(self) -> Tensor:
         """The mean over all images so far, over all processes."""
         return self.total / self.count
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
+        moved = super()._apply(fn, exclude_state)
+        if self.total.dtype in HALF_PRECISION:  # the module's: too coarse for a sum
+            self.total, self._defaults["total"] = self.total.float(), torch.tensor(0.0, device=self.total.device)
+        return moved
 
 
 class CalibrationError(MulticlassCalibrationError):
@@ -73,7 +83,7 @@ def classification_metrics(num_classes: int, prefix: str, *, details: bool = Tru
 def update_metrics(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
     """Count images by their log-probabilities (B, C) and labels (B,); a process's shard of a batch may be empty."""
     if len(labels):
-        metrics.update(log_probs, labels)
+        metrics.update(log_probs.float() if log_probs.dtype in HALF_PRECISION else log_probs, labels)
 
 
 def scalar_scores(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -111,20 +111,30 @@ def test_a_batch_that_was_yielded_but_not_trained_is_not_counted() -> None:
     for done in range(3):
         next(batches)
         train.trained = lambda done=done: done
-        assert train.state_dict() == {"epoch": 0, "position": done}
+        assert train.state_dict() == {"epoch": 0, "position": done, "batch_size": 17}
         train.trained = lambda done=done: done + 1
-        assert train.state_dict() == {"epoch": 0, "position": done + 1}
+        assert train.state_dict() == {"epoch": 0, "position": done + 1, "batch_size": 17}
 
 
 def test_a_position_is_kept_until_the_resumed_epoch_begins() -> None:
     train = loader()
-    train.load_state_dict({"epoch": 1, "position": 3})
-    assert train.state_dict() == {"epoch": 1, "position": 3}
+    train.load_state_dict({"epoch": 1, "position": 3, "batch_size": 17})
+    assert train.state_dict() == {"epoch": 1, "position": 3, "batch_size": 17}
     train.set_epoch(1)
-    assert train.state_dict() == {"epoch": 1, "position": 3}
+    assert train.state_dict() == {"epoch": 1, "position": 3, "batch_size": 17}
     assert len(list(train)) == 4
     train.set_epoch(2)
-    assert train.state_dict() == {"epoch": 2, "position": 0}
+    assert train.state_dict() == {"epoch": 2, "position": 0, "batch_size": 17}
+
+
+def test_an_epoch_is_continued_with_the_same_batch_size_only() -> None:
+    train = loader(batch_size=10)
+    train.load_state_dict({"epoch": 0, "position": 3, "batch_size": 17})
+    with pytest.raises(InputError, match=r"^data\.batch_size: expected 17, to continue within an epoch, got 10$"):
+        next(iter(train))
+    train.load_state_dict({"epoch": 1, "position": 0, "batch_size": 17})
+    train.set_epoch(1)
+    assert len(list(train)) == 11
 
 
 def test_without_shuffling_every_epoch_repeats_the_first() -> None:
@@ -379,8 +389,8 @@ def test_a_deferred_batch_is_made_when_it_is_asked_for() -> None:
 
 def test_the_position_counts_the_batches_that_were_handed_out() -> None:
     train = loader()
-    assert train.state_dict() == {"epoch": 0, "position": 0}
+    assert train.state_dict() == {"epoch": 0, "position": 0, "batch_size": 17}
     train.set_epoch(2)
     for number, _ in enumerate(train, 1):
-        assert train.state_dict() == {"epoch": 2, "position": number}
+        assert train.state_dict() == {"epoch": 2, "position": number, "batch_size": 17}
     assert train.sampler is train

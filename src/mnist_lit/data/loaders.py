@@ -150,7 +150,7 @@ class TrainLoader(EvalLoader):
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches have been trained: not one whose step an error has interrupted."""
         position = int(min(self.position, self.trained())) if self.trained else self.position
-        return self._resume or {"epoch": self.epoch, "position": position}
+        return self._resume or {"epoch": self.epoch, "position": position, "batch_size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0."""
@@ -161,6 +161,9 @@ class TrainLoader(EvalLoader):
         shuffled = permutation(self.seed, epoch if self.shuffle else 0, len(self.indices))
         order = self.indices[shuffled].to(self.images.device)
         start = self._resume["position"] if self._resume.get("epoch") == epoch else 0
+        saved = self._resume.get("batch_size", self.batch_size)
+        expected = f"{saved}, to continue within an epoch"
+        require("data.batch_size", self.batch_size, expected, not start or saved == self.batch_size)
         self._resume = {}
         for position in range(start, len(self)):
             self.position = position + 1
