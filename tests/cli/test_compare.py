@@ -108,3 +108,10 @@ def test_a_group_and_one_of_its_runs_are_refused_before_a_test_is_asked_for(cli:
         run.joinpath("predictions.csv").unlink()
     code, _, err = cli("compare", "version_0", "version_0/seed_0")
     assert (code, err.startswith("mnist-lit: a single run has no spread over seeds: ")) == (2, True), err
+
+
+def test_a_difference_is_significant_below_five_percent(cli: Cli) -> None:
+    for number, wrong in enumerate((range(20), range(20, 30), range(17), range(17, 22))):
+        write(LOGS / f"version_{number}", wrong)
+    assert "No significant difference" in cli("compare", "version_0", "version_1")[1]  # p = 0.099
+    assert "B is better" in cli("compare", "version_2", "version_3")[1]  # p = 0.017

@@ -343,3 +343,16 @@ def test_hostile_files_get_a_row_each(shared: Path, cli: Cli) -> None:
     assert code == 1
     assert len(out.splitlines()) == 1 + len(files)
     assert "Traceback" not in out + err
+
+
+def test_unfinished_rows_of_another_version_model_and_threshold_are_refused(cli: Cli) -> None:
+    draw("one.png")
+    part = Path("rows.csv.part")
+    part.mkdir()
+    part.joinpath("rows").touch()
+    settings = {"version": "0", "model": "0", "threshold": 0.9, "mode": "one"}
+    record = {"settings": settings, "done": 0, "names": "", "counts": {}, "bytes": 0}
+    part.joinpath("progress.json").write_text(json.dumps(record))
+    code, _, err = cli("predict", "one.png", "--output", "rows.csv", *PRETRAINED)
+    assert code == 2
+    assert "another version and model and threshold" in err

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,3 +177,22 @@ def test_the_newest_runs_exported_model_is_served_if_there_is_one(checkpoint: Pa
         _exported_model("last")  # the exported model is the best checkpoint's
     os.utime(checkpoint, (time.time() + 9,) * 2)
     assert _exported_model(None)[1] == " (older than its checkpoint; `mnist-lit export` updates it)"
+
+
+def test_every_option_reaches_the_server(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def create(reader: DigitReader, **options: Any) -> None:
+        seen.update(options, threshold=reader.threshold)
+        raise InputError("enough")
+
+    monkeypatch.setattr("mnist_lit.inference.serve.app.create_app", create)
+    options = "--threshold 0.25 --max_mb 7 --timeout 8 --max_seconds 9 --threads 3 --host 127.0.0.2"
+    names = "--allowed_host digits.example --allow_origin https://example.org"
+    assert cli("serve", "--model", str(MODEL), *options.split(), *names.split())[2] == "mnist-lit: enough\n"
+    assert seen == {
+        "hosts": ["127.0.0.2", "digits.example"],
+        "origins": ["https://example.org"],
+        "limits": Limits(body=7 << 20, seconds=8, reading=9, threads=3),
+        "threshold": 0.25,
+    }

@@ -1,4 +1,4 @@
-"""The network's table; tests/test_model.py checks each layer's numbers."""
+"""The network's table; tests/evaluation/test_layers.py checks each layer's numbers."""
 
 from collections.abc import Callable
 

@@ -16,6 +16,7 @@ import torch
 from mnist_lit.cli.main import main
 from mnist_lit.errors import InputError
 from mnist_lit.evaluation.statistics import spread
+from mnist_lit.experiments import seeds
 from mnist_lit.experiments.seeds import _find_group, _seeds_at_once, _visible_gpus, parse_seeds
 from mnist_lit.runs.folders import FINISHED_MARK, group_members
 from mnist_lit.runs.results import ensemble_accuracy, read_predictions
@@ -336,3 +337,21 @@ def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., st
         *FIT, "--seeds", "2", "--seeds_at_once", "9" * 5000
     )
     assert "seeds_at_once: requires --seeds" in error_line(*FIT, "--seeds_at_once", "2")
+
+
+def test_a_group_ends_with_the_first_failed_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        GROUP.joinpath(f"seed_{seed}/checkpoints").mkdir(parents=True)
+        GROUP.joinpath(f"seed_{seed}/checkpoints/best.ckpt").touch()
+        GROUP.joinpath(f"seed_{seed}", FINISHED_MARK).touch()
+    codes = iter((3, 0))
+    monkeypatch.setattr("mnist_lit.experiments.seeds.run_command", lambda *_: next(codes))
+    assert seeds.main("test", ["--ckpt_path", str(GROUP)]) == 3
+    assert next(codes) == 0  # the second was not started
+
+
+def test_of_two_groups_of_one_command_the_newer_is_resumed(tmp_path: Path) -> None:
+    for name in ("version_9", "version_10"):
+        tmp_path.joinpath(name).mkdir()
+        tmp_path.joinpath(name, "group.txt").write_text("mnist-lit fit\n")
+    assert _find_group(tmp_path, "mnist-lit fit") == tmp_path / "version_10"

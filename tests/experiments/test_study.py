@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -263,3 +264,20 @@ def test_neither_sweep_nor_study_imports_torch() -> None:
     program = "import json, sys, mnist_lit.cli.sweep, mnist_lit.experiments.study; print(json.dumps([*sys.modules]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
     assert not {"torch", "lightning"} & {*loaded}
+
+
+def test_a_heartbeat_keeps_another_machines_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, clock = time.time(), [31.0]
+    now = SimpleNamespace(monotonic=lambda: clock[0], time=lambda: begun + clock[0])
+    monkeypatch.setattr("mnist_lit.experiments.study.time", now)
+    given: Space = {"lr": Range(0.0, 1.0)}
+    with monkeypatch.context() as patch:
+        patch.setattr("platform.node", lambda: "far")
+        far = Study("s", Path("far"), "sqlite:///studies.db").next(1, given)
+    near = Study("s", Path("near"), "sqlite:///studies.db")
+    assert far
+    for clock[0] in (31.0, 330.0, 629.0):
+        assert near.next(1, given) is None
+        far.report([])
+    clock[0] += 302
+    assert near.next(1, given)

@@ -121,3 +121,14 @@ def test_missing_and_repeated_points_of_curves_are_found(cli: Cli) -> None:
     events = next(other.glob("events*"))
     os.truncate(events, events.stat().st_size - 1000)
     assert curve_difference(one, other)
+
+
+@pytest.mark.parametrize("name", ["optimizer_states", "lr_schedulers", "loops", "best", "train_scores"])
+def test_every_part_of_the_state_is_compared(name: str) -> None:
+    one, other = ({METADATA_KEY: {}, name: [number]} for number in (1, 2))
+    assert state_difference(one, other) == f"{name}[0]: 1 and 2"
+
+
+def test_scores_are_compared() -> None:
+    one, other = ({METADATA_KEY: {"scores": {"val/acc": acc}}} for acc in (0.5, 0.6))
+    assert state_difference(one, other) == "scores.val/acc: 0.5 and 0.6"

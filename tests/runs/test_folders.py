@@ -63,6 +63,7 @@ def test_a_run_without_a_checkpoint_and_a_sweep_cannot_be_reported_on() -> None:
 
 def test_without_a_best_checkpoint_the_last_is_used(tmp_path: Path) -> None:
     run = create_run(tmp_path)
+    assert save(run, "previous.ckpt") == best_checkpoint(run)
     last = save(run, "last.ckpt")
     assert best_checkpoint(run) == last
     assert save(run, "best.ckpt") == best_checkpoint(run)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from mnist_lit.runs.start import RunStart, discard_run
 
 
@@ -12,3 +14,9 @@ def test_a_refused_fits_folder_goes_unless_it_holds_a_checkpoint(tmp_path: Path)
         run.joinpath("checkpoints", name).touch()
         discard_run(RunStart(run))
         assert run.exists() == (name == "best.ckpt")
+
+
+@pytest.mark.parametrize("kept", ["continues", "finished", "has_trained"])
+def test_a_run_that_was_not_created_for_this_fit_stays(kept: str, tmp_path: Path) -> None:
+    discard_run(RunStart(tmp_path, **{kept: True}))  # type: ignore[arg-type]
+    assert tmp_path.exists()
