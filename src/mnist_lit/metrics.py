@@ -1,12 +1,10 @@
 """Loss and accuracy as torchmetrics: sums over images divided by their count, never means of batch means."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Module
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
@@ -34,18 +32,14 @@ class MeanNLL(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
+        if self.total.dtype in HALF_PRECISION:  # Lightning has converted it with the module: too coarse for a sum
+            self.total = self.total.float()
         self.total += F.nll_loss(log_probs.float(), labels, reduction="sum")
         self.count += len(labels)
 
     def compute(self) -> Tensor:
         """The mean over all images so far, over all processes."""
         return self.total / self.count
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
-        moved = super()._apply(fn, exclude_state)
-        if self.total.dtype in HALF_PRECISION:  # the module's: too coarse for a sum
-            self.total, self._defaults["total"] = self.total.float(), torch.tensor(0.0, device=self.total.device)
-        return moved
 
 
 class CalibrationError(MulticlassCalibrationError):

@@ -150,7 +150,7 @@ class TrainLoader(EvalLoader):
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches have been trained: not one whose step an error has interrupted."""
         position = int(min(self.position, self.trained())) if self.trained else self.position
-        return self._resume or {"epoch": self.epoch, "position": position, "batch_size": self.batch_size}
+        return self._resume or {"epoch": self.epoch, "position": position, "batch_size": int(self.batch_size)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0."""
