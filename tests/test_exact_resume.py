@@ -51,3 +51,10 @@ def test_what_lightning_alone_would_not_resume_exactly_is_resumed_exactly(
     resumed, again = fit("resumed", checkpoint)
     assert all(resumed[name].equal(weights) for name, weights in control.items())
     assert all(again[name].equal(score) for name, score in scores.items())
+
+
+def test_a_fit_leaves_the_trainers_methods_as_they_were() -> None:
+    used = trainer(limit_train_batches=1)
+    before = {*vars(used.fit_loop)}
+    used.fit(MNISTModule(), digits())
+    assert {*vars(used.fit_loop)} == before

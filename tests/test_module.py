@@ -828,10 +828,8 @@ def test_what_is_not_a_module_is_not_replaced_by_the_tutorials_network(network: 
 
 def test_scores_of_a_half_precision_network_are_summed_in_single_precision() -> None:
     torch.manual_seed(0)
-    data = MNISTDataModule(dataset="digits", val_size=180, batch_size=4)
-    module = MNISTModule()
-    trainer = pl.Trainer(precision="bf16-true", accelerator="cpu", logger=False, enable_progress_bar=False)
-    (scores,) = trainer.validate(module, data, verbose=False)
+    module, data = MNISTModule(), plain.digits(batch_size=4)
+    (scores,) = plain.trainer(precision="bf16-true").validate(module, data, verbose=False)
     with torch.no_grad():
         outputs = module.eval()(data.in_memory.train_images[data.val_indices]).float()
     expected = F.nll_loss(outputs, data.in_memory.train_labels[data.val_indices])
@@ -839,6 +837,5 @@ def test_scores_of_a_half_precision_network_are_summed_in_single_precision() -> 
 
 
 def test_weights_in_half_precision_have_no_average(digits_data: MNISTDataModule) -> None:
-    trainer = pl.Trainer(precision="bf16-true", accelerator="cpu", logger=False, max_steps=1)
     with pytest.raises(InputError, match=r"ema_decay: expected 0 with weights in half precision.*, got 0\.998"):
-        trainer.fit(MNISTModule(ema_decay=0.998), digits_data)
+        plain.trainer(precision="bf16-true").fit(MNISTModule(ema_decay=0.998), digits_data)

@@ -41,9 +41,9 @@ class AveragingModule(CapturingModule):
         """Average the weights after every step of an optimizer, whoever takes it. Raises InputError for weights in half
         precision, whose average would stop changing: most differences from it are rounded away."""
         super().start_fit()
-        is_half = any(one.dtype in HALF_PRECISION for one in self.network.parameters())
+        is_half = self.ema is not None and any(one.dtype in HALF_PRECISION for one in self.ema.parameters())
         expected = "0 with weights in half precision, or trainer.precision bf16-mixed"
-        require("model.ema_decay", self.hparams["ema_decay"], expected, self.ema is None or not is_half)
+        require("model.ema_decay", self.hparams["ema_decay"], expected, not is_half)
         _begin_average(self)
         self._has_average = True
         for hook in self._ema_hooks:  # of an earlier fit, or of the learning-rate finder's

@@ -148,12 +148,14 @@ class TrainLoader(EvalLoader):
             self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches have been trained: not one whose step an error has interrupted."""
+        """The epoch, and how many of its batches, of what size, have been trained: not one whose step an error has
+        interrupted."""
         position = int(min(self.position, self.trained())) if self.trained else self.position
         return self._resume or {"epoch": self.epoch, "position": position, "batch_size": int(self.batch_size)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0."""
+        """Start at the saved position if the next epoch is the saved one; any other epoch starts at 0. Within an epoch,
+        `iter` raises InputError if the size of the batches has changed: the position counts batches."""
         self._resume = dict(state)
 
     def __iter__(self) -> Iterator[Batch]:

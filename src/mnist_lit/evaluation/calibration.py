@@ -130,8 +130,8 @@ def calibrate(
 
     # Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): one number divides all
     # log-probabilities, so the answers stay the same and only their confidence changes. It minimizes the NLL of images
-    # that the network never saw. The search is over its logarithm, where halving and doubling are equally far. If
-    # no image is misread, the temperature with the lowest NLL falls toward zero.
+    # that the network never saw. The search is over its logarithm, where halving and doubling are equally far. If no
+    # image is misread, the temperature with the lowest NLL falls toward zero.
     log_probs, features = predict_batches(calibrated, data.train_images[val])
     with torch.no_grad():
         logits = calibrated.detector(features)[:, 0]

@@ -98,8 +98,8 @@ def _cover_most(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
 
 
 def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
-    """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the ink that a
-    digit's largest piece must hold."""
+    """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the ink that a digit's
+    largest piece must hold."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
     gray, certainty = _unruled(reduced.pixels, DIGIT)
     if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
