@@ -88,6 +88,21 @@ def test_the_shadow_of_a_finger_does_not_make_strokes_seem_wide(finger: int) -> 
     assert len(find_digits((np.asarray(written) * light).astype(np.uint8))) == 15
 
 
+@pytest.mark.parametrize("corner", [(650, 560), (250, 460), (260, 440)])
+def test_the_corner_of_a_phone_s_shadow_is_not_ink(corner: tuple[int, int]) -> None:
+    """Even where it is beside a digit or joined to one."""
+    written = page(1000, 760)
+    write_seven(written, 310, 420, pen=10)
+    write_seven(written, 130, 80, pen=10)
+    shadow = Image.new("L", written.size, 255)
+    x, y = corner
+    ImageDraw.Draw(shadow).polygon((corner, (x + 900, y - 500), (x + 1300, y + 400), (x + 400, y + 800)), 120)
+    light = np.asarray(shadow.filter(ImageFilter.GaussianBlur(6))) / 255
+    found = find_digits((np.asarray(written) * light).astype(np.uint8))
+    boxes = [(130, 76, 190, 180), (310, 416, 370, 520)]
+    assert np.allclose([one.box for one in found], boxes, atol=8)
+
+
 def two_inks(*marks: tuple[tuple[float, ...], int, int], pen: int = 8) -> Image.Image:
     """A black seven beside lines: where, of which gray level and how wide."""
     picture = write_seven(page(400, paper=255), 70, 50, color=20, pen=pen)

@@ -34,6 +34,7 @@ MIN_FILLING = 0.9  # least fraction of a picture's width and height that its dig
 # Least sharpness of the edges of ink in a large photo and on a page.
 MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.2, 0.4
 MIN_EMPTY, MIN_DARK_EMPTY = 0.5, 0.65  # least fraction of a picture that empty sheets, and dark ones, cover alone
+FAINT = 0.5  # contrast of a fold or a shadow, as a fraction of that of the page's digit
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
@@ -97,38 +98,41 @@ def _cover_most(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
     return sum(itertools.compress(areas, is_light)) >= MIN_EMPTY or sum(areas) >= MIN_DARK_EMPTY
 
 
-def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
-    """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the ink that a digit's
-    largest piece must hold."""
+def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> tuple[Hypotheses, list[tuple[Ink, Component]]]:
+    """Hypotheses about the one digit of the reduced picture, and the ink of each digit found. min_main_ink: least
+    fraction of the ink that a digit's largest piece must hold."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
     gray, certainty = _unruled(reduced.pixels, DIGIT)
     if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
-        return Hypotheses([], [])
+        return Hypotheses([], []), []
     inks = digit_inks(gray, certainty)
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
-    drawn: list[tuple[int, float, Box, Drawing]] = []
+    drawn: list[tuple[int, float, Component, Box, Drawing]] = []
     for number, ((ink, top, left, cost), (digits, _)) in enumerate(inks):
         least = min_main_ink * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= least]
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
-        drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
+        both = zip(ranked, boxes, strict=True)
+        drawn += [(number, cost + SECOND_COST * bool(rank), digit, *one) for (rank, digit), one in both]
     if max(reduced.scale) > 1:  # a line of squared paper or the edge of a table
-        drawn = [one for one in drawn if not is_strip(one[2], reduced)]
-    sharp = {number for number, _, box, drawing in drawn if not (drawing.is_blurred or is_at_border(box, reduced))}
+        drawn = [one for one in drawn if not is_strip(one[3], reduced)]
+    sharp = {number for number, *_, box, drawing in drawn if not (drawing.is_blurred or is_at_border(box, reduced))}
     choices: list[Choice] = []
     found: list[FoundDigit] = []
-    for number, cost, box, drawing in drawn:
+    inks_of_digits: list[tuple[Ink, Component]] = []
+    for number, cost, digit, box, drawing in drawn:
         # Blurred ink at the border may be a shadow if other ink is sharp.
         may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and is_at_border(box, reduced)
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for index, image in enumerate(images):
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
+            inks_of_digits.append((inks[number][0].ink, digit))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
     thresholds = [one.ink.threshold for one, _ in inks]
     if found and is_light(gray, certainty, thresholds, hypotheses.digits()[0].box, reduced):
-        return Hypotheses([], [])
-    return hypotheses
+        return Hypotheses([], []), []
+    return hypotheses, inks_of_digits
 
 
 # A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
@@ -136,8 +140,9 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
 # at the border. The result counts if the page has exactly one digit.
 def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     """See `digit_hypotheses`, and `_on_sheets` for the parameters."""
-    single = _coarse_hypotheses(picture)
-    likeliest = next(iter(single.digits()), None)
+    single, inks = _coarse_hypotheses(picture)
+    first = next((one.digit for one in single.choose()), None)
+    likeliest = None if first is None else single.found[first]
     gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
     is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse_side if beside_shadow else DIGIT_SIDE)
@@ -148,17 +153,23 @@ def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     if len(chosen) != 1:
         return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
-    if not likeliest:
+    if first is None or not likeliest:
         return single if is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
     small = MAX_PAGE_DIGIT * max(reduced.size)
-    if beside_shadow and of_page < max(MIN_PIECE * size, small):
+    faint = _contrast(*inks[first]) < FAINT * _contrast(page.ink, page.digits[chosen[0].digit])
+    if beside_shadow and not faint and of_page < max(MIN_PIECE * size, small):
         return single
-    unlikely = (gap <= 1 and not reduced.is_filled(likeliest.box, MIN_FILLING)) or size <= small
+    unlikely = faint or (gap <= 1 and not reduced.is_filled(likeliest.box, MIN_FILLING)) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
     return Hypotheses([choices], digits + single.found)
+
+
+def _contrast(ink: Ink, digit: Component) -> float:
+    """The median contrast of a digit's ink, in gray levels."""
+    return float(np.median((ink.strength[digit.where] * ink.threshold[digit.where])[digit.mask]))
 
 
 # In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit. And a
@@ -188,7 +199,7 @@ def _with_tallest(
 def _page_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     """See `page_hypotheses`, and `_on_sheets` for the parameters."""
     segmented = _segmented_page(reduced.pixels)
-    single = _coarse_hypotheses(picture, MIN_MAIN_INK)
+    single, _ = _coarse_hypotheses(picture, MIN_MAIN_INK)
     if not segmented:
         return single
     page = segmented.drawn(reduced)

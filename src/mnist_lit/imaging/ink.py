@@ -12,6 +12,7 @@ from mnist_lit.imaging.components import clear_of_border, label_components
 from mnist_lit.imaging.gray import (
     DIGIT,
     MIN_SIGMAS,
+    PAGE,
     QUARTILES,
     Gray,
     SearchScale,
@@ -44,6 +45,9 @@ PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
 MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a paler ink may differ
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
+MAX_UNEVEN = 0.8  # brightness of the darkest paper, as a fraction of the brightest, below which there may be shadows
+MIN_SHADOWED = 160  # shorter side in pixels of a picture in which shadows are looked for
+MAX_DARK_AROUND = 0.2  # greatest fraction of what surrounds ink that is as dark as the ink
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 
 
@@ -290,7 +294,34 @@ def _extract(gray: Gray, sigma: float, window: float, search: SearchScale, *, st
         ruling = across.take(labels) & ~mask
         strokes &= ~ruling
         strength[ruling] = 0
-    return Ink(strokes, strength, MIN_SIGMAS * noise, local, stroke, paper)
+    ink = Ink(strokes, strength, MIN_SIGMAS * noise, local, stroke, paper)
+    if search is PAGE and min(gray.shape) >= MIN_SHADOWED and paper.min() < MAX_UNEVEN * paper.max():
+        return _without_shadows(gray, ink)
+    return ink
+
+
+# The closing's window is a square, so the corners of a shadow look like ink: dark on the paper that is beside them. On
+# their inner side, though, the shadow goes on. Ink is darker than what is around it on all sides.
+def _without_shadows(gray: Gray, ink: Ink) -> Ink:
+    """The ink without parts of shadows: where much of what surrounds a component is as dark as the component, only what
+    is darker than that counts."""
+    labels, stats = label_components(ink.mask)
+    grown = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
+    around = (grown > 0) & ~ink.mask
+    owners, levels = grown[around], gray[around]
+    means = np.bincount(labels[ink.mask], gray[ink.mask], len(stats)) / np.maximum(stats[:, 4], 1)
+    dark = levels <= means[owners]
+    counts = np.bincount(owners[dark], minlength=len(stats))
+    shaded = counts > MAX_DARK_AROUND * np.bincount(owners, minlength=len(stats))
+    shaded &= clear_of_border(stats, labels.shape)
+    if not shaded.any():
+        return ink
+    shadows = np.bincount(owners[dark], levels[dark], len(stats)) / np.maximum(counts, 1)
+    part = shaded[labels]
+    paper = np.where(part, np.minimum(shadows[labels], ink.paper), ink.paper).astype(np.uint8)
+    deeper = np.where(gray < paper, relative_contrast(gray, paper) / ink.threshold, 0)
+    strength = np.where(part, deeper, ink.strength).astype(np.float32)
+    return ink._replace(mask=ink.mask & (~part | (strength >= 1)), strength=strength, paper=paper)
 
 
 def _paler_writing(
