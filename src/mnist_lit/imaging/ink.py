@@ -46,7 +46,8 @@ MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a pal
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
 MAX_UNEVEN = 0.8  # brightness of the darkest paper, as a fraction of the brightest, below which there may be shadows
-MIN_SHADOWED = 160  # shorter side in pixels of a picture in which shadows are looked for
+MIN_SHADOWED = 160  # shorter side in pixels of a picture in which the corners of shadows are looked for
+RING_WIDTH = 2  # pixels: what surrounds a component is at most this far away
 MAX_DARK_AROUND = 0.2  # greatest fraction of what surrounds ink that is as dark as the ink
 MAX_BORDER_STROKE = 3.0  # stroke widths: thicker ink at the border is not writing
 
@@ -300,28 +301,29 @@ def _extract(gray: Gray, sigma: float, window: float, search: SearchScale, *, st
     return ink
 
 
-# The closing's window is a square, so the corners of a shadow look like ink: dark on the paper that is beside them. On
-# their inner side, though, the shadow goes on. Ink is darker than what is around it on all sides.
+# The closing's window is a square, so the corner of a tilted shadow looks like ink: it is darker than the lit paper
+# around it. On the inner side, though, the shadow goes on, while ink is darker than what is around it on all sides.
 def _without_shadows(gray: Gray, ink: Ink) -> Ink:
-    """The ink without parts of shadows: where much of what surrounds a component is as dark as the component, only what
-    is darker than that counts."""
+    """The ink without the corners of shadows: if much of what surrounds a component is as dark as the component, only
+    what is darker than these surroundings counts."""
     labels, stats = label_components(ink.mask)
-    grown = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
+    ring = np.ones((2 * RING_WIDTH + 1, 2 * RING_WIDTH + 1), np.uint8)
+    grown = cv2.dilate(labels.astype(np.float32), ring).astype(np.int32)
     around = (grown > 0) & ~ink.mask
-    owners, levels = grown[around], gray[around]
+    nearest, levels = grown[around], gray[around]
     means = np.bincount(labels[ink.mask], gray[ink.mask], len(stats)) / np.maximum(stats[:, 4], 1)
-    dark = levels <= means[owners]
-    counts = np.bincount(owners[dark], minlength=len(stats))
-    shaded = counts > MAX_DARK_AROUND * np.bincount(owners, minlength=len(stats))
+    dark = levels <= means[nearest]
+    areas = np.bincount(nearest[dark], minlength=len(stats))
+    shaded = areas > MAX_DARK_AROUND * np.bincount(nearest, minlength=len(stats))
     shaded &= clear_of_border(stats, labels.shape)
     if not shaded.any():
         return ink
-    shadows = np.bincount(owners[dark], levels[dark], len(stats)) / np.maximum(counts, 1)
+    shadows = np.bincount(nearest[dark], levels[dark], len(stats)) / np.maximum(areas, 1)
     part = shaded[labels]
     paper = np.where(part, np.minimum(shadows[labels], ink.paper), ink.paper).astype(np.uint8)
     deeper = np.where(gray < paper, relative_contrast(gray, paper) / ink.threshold, 0)
     strength = np.where(part, deeper, ink.strength).astype(np.float32)
-    return ink._replace(mask=ink.mask & (~part | (strength >= 1)), strength=strength, paper=paper)
+    return ink._replace(mask=ink.mask & (strength >= 1), strength=strength, paper=paper)
 
 
 def _paler_writing(
