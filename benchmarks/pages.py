@@ -240,6 +240,27 @@ def phone_shadow(rng: Random, x: Array, y: Array) -> Array:
     return np.asarray(1 - rng.uniform(0.3, 0.6) / (1 + np.exp(-inside.clip(-50, 50))))
 
 
+def fingers(rng: Random, x: Array, y: Array) -> Array:
+    """The shadows of four fingers side by side."""
+    light = np.ones_like(x)
+    for place in (-0.12, -0.04, 0.04, 0.12):
+        inside = np.minimum(0.025 - np.abs(x - place), y - rng.uniform(-0.1, 0.1)) / rng.uniform(0.003, 0.012)
+        light = np.minimum(light, 1 - rng.uniform(0.4, 0.6) / (1 + np.exp(-inside.clip(-50, 50))))
+    return light
+
+
+def window(rng: Random, x: Array, y: Array) -> Array:
+    """Sunlight through a window of four panes."""
+    inside = (0.18 - np.maximum(np.abs(np.abs(x) - 0.22), np.abs(np.abs(y) - 0.22))) / rng.uniform(0.002, 0.01)
+    return np.asarray(1 - rng.uniform(0.3, 0.6) / (1 + np.exp(inside.clip(-50, 50))))
+
+
+def blinds(rng: Random, x: Array, y: Array) -> Array:
+    """Stripes of sunlight."""
+    inside = (np.abs(x / rng.uniform(0.08, 0.2) % 1 - 0.5) - 0.25) / rng.uniform(0.01, 0.06)
+    return np.asarray(1 - rng.uniform(0.3, 0.5) / (1 + np.exp(-inside)))
+
+
 KINDS = {
     "plain": Kind(),
     "thin-pen": Kind(pens=(0.85,)),
@@ -257,6 +278,9 @@ KINDS = {
     "folded": Kind(light=folded),
     "shadow": Kind(light=shadow),
     "phone-shadow": Kind(light=phone_shadow),
+    "fingers": Kind(light=fingers),
+    "window": Kind(light=window),
+    "blinds": Kind(light=blinds),
     "lamp": Kind(light=lambda rng, x, y: 1 + 0.8 * np.exp(-(x**2 + y**2) / rng.uniform(0.02, 0.1))),  # a bright spot
     "dim": Kind(light=lambda rng, x, y: rng.uniform(0.25, 0.5), noise=(3, 8)),
     "grainy": Kind(light=lambda rng, x, y: rng.uniform(0.3, 0.6), noise=(20, 40), blur=(0.8, 1.4)),

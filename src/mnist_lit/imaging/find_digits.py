@@ -15,7 +15,7 @@ from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, add_margin, d
 from mnist_lit.imaging.folds import flatten_folds
 from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
-from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
+from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, narrow_window, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
@@ -249,7 +249,7 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
         rough = coarse_ink(gray, PAGE)
     if not rough:
         return None
-    ink = refine_ink(gray, rough, PAGE)
+    ink = refine_ink(gray, *narrow_window(gray, rough, PAGE))
     return _Page(ink, *line_hypotheses(ink), margin)
 
 
