@@ -17,6 +17,7 @@ from mnist_lit.metrics import (
     scalar_scores,
     smoothed_nll,
     states,
+    update_metrics,
 )
 
 
@@ -62,6 +63,25 @@ def test_the_objective_is_torchs_label_smoothing_summed_over_images(smoothing: f
     labels = torch.arange(7)
     expected = F.cross_entropy(log_probs, labels, label_smoothing=smoothing, reduction="sum")
     torch.testing.assert_close(smoothed_nll(log_probs, labels, smoothing), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_objective_of_half_precision_is_summed_in_single_precision(dtype: torch.dtype) -> None:
+    log_probs = torch.randn(500, 10, generator=torch.Generator().manual_seed(0)).log_softmax(dim=1).to(dtype)
+    labels = torch.arange(500) % 10
+    torch.testing.assert_close(smoothed_nll(log_probs, labels, 0.1), smoothed_nll(log_probs.float(), labels, 0.1))
+
+
+def test_processes_with_and_without_images_gather_the_same_types() -> None:
+    types = []
+    for images in (0, 3):
+        metrics = classification_metrics(10, "val/").to(torch.bfloat16)  # as Lightning converts a module
+        log_probs = torch.zeros(images, 10, dtype=torch.bfloat16).log_softmax(dim=1)
+        update_metrics(metrics, log_probs, torch.zeros(images, dtype=torch.int64))
+        items: Any = metrics.items(keep_base=True)
+        tensors = [value for _, one in items for value in one.metric_state.values() if isinstance(value, torch.Tensor)]
+        types.append([*(value.dtype for value in tensors), *(metric.dtype for _, metric in items)])  # of empty lists
+    assert types[0] == types[1]
 
 
 def test_accuracy_counts_images_whatever_their_class() -> None:

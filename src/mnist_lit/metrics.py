@@ -32,9 +32,7 @@ class MeanNLL(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        if self.total.dtype in HALF_PRECISION:  # Lightning has converted it with the module: too coarse for a sum
-            self.total = self.total.float()
-        self.total += F.nll_loss(log_probs.float(), labels, reduction="sum")
+        self.total += smoothed_nll(log_probs, labels, 0.0)
         self.count += len(labels)
 
     def compute(self) -> Tensor:
@@ -57,6 +55,7 @@ class CalibrationError(MulticlassCalibrationError):
 
 def smoothed_nll(log_probs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """The training objective, summed over images: NLL of labels that spread `smoothing` evenly over all classes."""
+    log_probs = _summable(log_probs)
     nll = F.nll_loss(log_probs, labels, reduction="sum")
     return (1 - smoothing) * nll - smoothing * log_probs.mean(dim=1).sum() if smoothing else nll
 
@@ -76,8 +75,15 @@ def classification_metrics(num_classes: int, prefix: str, *, details: bool = Tru
 
 def update_metrics(metrics: MetricCollection, log_probs: Tensor, labels: Tensor) -> None:
     """Count images by their log-probabilities (B, C) and labels (B,); a process's shard of a batch may be empty."""
+    if log_probs.dtype in HALF_PRECISION:
+        metrics.to(torch.float32)  # Lightning has converted them with the module; processes must agree on a type
     if len(labels):
-        metrics.update(log_probs.float() if log_probs.dtype in HALF_PRECISION else log_probs, labels)
+        metrics.update(_summable(log_probs), labels)
+
+
+def _summable(log_probs: Tensor) -> Tensor:
+    """The same in single precision at least: half precision is too coarse for sums over images."""
+    return log_probs.float() if log_probs.dtype in HALF_PRECISION else log_probs
 
 
 def scalar_scores(values: dict[str, Tensor]) -> dict[str, Tensor]:

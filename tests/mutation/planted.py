@@ -233,7 +233,8 @@ PLANTED = {
         ("if n < 2:", "if n < 3:"),
     ],
     ("metrics.py", ""): [
-        ('labels, reduction="sum")\n        self.count', "labels)\n        self.count"),
+        ("+= smoothed_nll(log_probs, labels, 0.0)", "+= F.nll_loss(log_probs, labels)"),
+        ("metrics.to(torch.float32)", "pass"),
         ("self.count += len(labels)", "self.count += 1"),
         ('average="micro"', 'average="macro"'),
         ("smoothing * log_probs.mean(dim=1).sum()", "smoothing * log_probs.sum()"),
