@@ -25,10 +25,11 @@ from mnist_lit.errors import InputError
 from mnist_lit.metrics import states
 from mnist_lit.model import TutorialCNN, standardize
 from mnist_lit.module import MNISTModule
-from mnist_lit.optim import Muon, lr_factor
+from mnist_lit.optim import Muon, OptimizerName, lr_factor
 from mnist_lit.own_network import log_probabilities
 from mnist_lit.runs.checkpoint import load_checkpoint
 from mnist_lit.runs.locate import PRETRAINED_DIR
+from mnist_lit.runs.metadata import Metadata, config_of
 from mnist_lit.runs.sharing import strip_for_sharing
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -592,7 +593,7 @@ def test_sam_with_accumulated_batches_is_refused() -> None:
     "options",
     [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
      {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0},
-     {"sam_rho": math.inf}, {"num_classes": 10_001}, {"weight_decay": math.inf}, {"gamma": math.inf}, {"gamma": 0.0}],
+     {"sam_rho": math.inf}, {"num_classes": 10_001}, {"weight_decay": math.inf}, {"gamma": 1e300}, {"gamma": 0.0}],
     ids=str,
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
@@ -834,6 +835,24 @@ def test_scores_of_a_half_precision_network_are_summed_in_single_precision() -> 
         outputs = module.eval()(data.in_memory.train_images[data.val_indices]).float()
     expected = F.nll_loss(outputs, data.in_memory.train_labels[data.val_indices])
     assert scores["val/loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_adamw_in_float16_is_refused(optimizer: OptimizerName) -> None:
+    trainer = plain.trainer(precision="16-true", limit_train_batches=1, limit_val_batches=0)
+    with pytest.raises(InputError, match=rf"optimizer: expected sgd with weights in float16.*, got {optimizer}"):
+        trainer.fit(MNISTModule(optimizer=optimizer), plain.digits(batch_size=2))
+
+
+def test_a_module_without_a_trainer_can_be_saved() -> None:
+    module, trainer = MNISTModule(ema_decay=0.9), plain.trainer()
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint("untrained.ckpt")
+    again = MNISTModule.load_from_checkpoint("untrained.ckpt", weights_only=True)
+    assert all(map(torch.equal, module.state_dict().values(), again.state_dict().values()))
+    content = load_checkpoint("untrained.ckpt")
+    assert config_of(content)["model"]["ema_decay"] == 0.9
+    assert Metadata.of(content).classes == tuple("0123456789")
 
 
 def test_weights_in_half_precision_have_no_average(digits_data: MNISTDataModule) -> None:

@@ -34,6 +34,11 @@ class ResumableModule(LightningModule):
         self._started_with: Any = None  # the optimizers of the fit that has started
 
     @property
+    def attached_trainer(self) -> Any:
+        """The trainer, or None where `trainer` raises, as after `trainer.strategy.connect(module)`."""
+        return self._trainer
+
+    @property
     def is_fitting(self) -> bool:
         """Whether a trainer is fitting this module."""
         return self._trainer is not None and self._trainer.training
@@ -76,9 +81,9 @@ class ResumableModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store each process's counts for the epoch's scores."""
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        if self._position and progress.processed > self._position[1]:  # a step that is not over will be repeated
-            self.count_step()
+        progress: Any = self.attached_trainer and self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if progress and self._position and progress.processed > self._position[1]:
+            self.count_step()  # a step that is not over will be repeated
         checkpoint["train_scores"] = all_gather_objects(states(self.train_metrics))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

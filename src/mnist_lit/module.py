@@ -223,7 +223,7 @@ class MNISTModule(AveragingModule):
         super().on_save_checkpoint(checkpoint)
         if METADATA_KEY not in checkpoint:  # otherwise `SaveBestAndLast` has stored the run's config.yaml
             hparams = hyperparameters_of(MNISTModule, self.hparams)
-            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.trainer, hparams, self.trained_with).to_dict()
+            checkpoint[METADATA_KEY] = Metadata.of_trainer(self.attached_trainer, hparams, self.trained_with).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read the metadata."""

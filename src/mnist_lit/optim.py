@@ -35,7 +35,7 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require("model.weight_decay", h["weight_decay"], "0 or more and finite", 0 <= h["weight_decay"] < math.inf)
     require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
-    require("model.gamma", h["gamma"], "above 0 and finite", 0 < h["gamma"] < math.inf)
+    require("model.gamma", h["gamma"], "above 0 and at most 1", 0 < h["gamma"] <= 1)
     require("model.sam_rho", h["sam_rho"], "0 or more and finite", 0 <= h["sam_rho"] < math.inf)
     own = bool(h.get("network"))
     require(
@@ -58,12 +58,15 @@ def unoptimized(module: nn.Module, optimizers: Iterable[Optimizer]) -> list[str]
 
 def build_optimizer(network: nn.Module, h: Mapping[str, Any]) -> Optimizer:
     """The optimizer that `MNISTModule`'s hyperparameters describe, for all trainable parameters. Raises InputError if
-    there are none, or none that Muon is for."""
+    there are none, none that Muon is for, or if AdamW cannot train them."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     require("model.network", "none", "trainable parameters", bool(parameters))
     if h["optimizer"] == "sgd":
         options = {name: h[name] for name in ("lr", "momentum", "nesterov", "weight_decay")}
         return SGD(parameters, **options)
+    is_float16 = any(p.dtype == torch.float16 for p in parameters)  # where AdamW's eps is 0, and 0 / 0 follows
+    expected = "sgd with weights in float16, or trainer.precision 16-mixed or bf16-true"
+    require("model.optimizer", h["optimizer"], expected, not is_float16)
     if h["optimizer"] == "adamw":
         return AdamW(parameters, lr=h["lr"], weight_decay=h["weight_decay"])
     matrices = [p for p in parameters if p.ndim >= 2]

@@ -85,18 +85,20 @@ class Metadata:
 
     @classmethod
     def of_trainer(cls, trainer: Any, hparams: Mapping[str, Any], history: Sequence[Mapping[str, str]] = ()) -> Self:
-        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data."""
-        describe = getattr(trainer.datamodule, "checkpoint_metadata", None)  # of `MNISTDataModule`
+        """Metadata of a checkpoint that a plain Trainer saves, without a run folder and perhaps with other data.
+        trainer: None if the module is not attached to one, as after `trainer.strategy.connect(module)`."""
+        describe = getattr(getattr(trainer, "datamodule", None), "checkpoint_metadata", None)  # of `MNISTDataModule`
         data: dict[str, Any] = describe() if describe else {"settings": {}, "fingerprint": "", "classes": ()}
-        settings = {name: getattr(trainer, name) for name in LEARNING_SETTINGS}
-        settings["gradient_clip_algorithm"] = getattr(trainer.gradient_clip_algorithm, "value", None)  # of an enum
+        settings = {name: getattr(trainer, name, None) for name in LEARNING_SETTINGS}
+        settings["gradient_clip_algorithm"] = getattr(settings["gradient_clip_algorithm"], "value", None)  # of an enum
         no_limits = {"max_epochs": -1, "max_steps": -1, "limit_train_batches": 1.0}  # where 1 is one batch
         training = {name: value for name, value in settings.items() if repr(value) != repr(no_limits.get(name, ""))}
         sections = {"model": hparams, "data": data["settings"], "trainer": training}
         config = {"seed_everything": hparams["seed"], **{name: _storable(part) for name, part in sections.items()}}
         classes = data["classes"] or [*map(str, range(hparams["num_classes"]))]
         text = yaml.safe_dump(config, sort_keys=False)
-        return cls.new(text, data["fingerprint"], classes, trainer.callback_metrics, {}, history)
+        scores = getattr(trainer, "callback_metrics", {})
+        return cls.new(text, data["fingerprint"], classes, scores, {}, history)
 
     @property
     def history(self) -> tuple[Mapping[str, str], ...]:
