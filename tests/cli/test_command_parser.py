@@ -23,6 +23,7 @@ def test_a_parser_raises_one_line(args: list[str], message: str) -> None:
     parser.add_argument("--size", type=float)
     parser.add_argument("--all", action="store_true")
     assert parser.parse_args(["--ckpt_path", "a", "--data_dir", "b"]).model == "a"
+    assert parser.parse_args(["--model", ""]).model == ""  # not the default
     assert parser.parse_args(["--data.data_dir", "b"]).data_dir == "b"  # its name in `fit`
     with pytest.raises(InputError) as caught:
         parser.parse_args(args)

@@ -86,6 +86,7 @@ def test_a_target_of_another_kind_is_refused_before_the_model_is_loaded(cli: Cli
     Path("damaged.ckpt").touch()
     code, _, err = cli("export", "damaged.ckpt", "--output", "model.txt")
     assert (code, err) == (2, "mnist-lit: --output: expected a name that ends in .onnx, got model.txt\n")
+    assert cli("export", "--output", "")[2] == "mnist-lit: --output: expected a name that ends in .onnx, got nothing\n"
 
 
 @pytest.mark.slow

@@ -141,6 +141,7 @@ def test_a_launchers_variable_that_is_no_number_is_one_line(
 @pytest.mark.parametrize(
     ("args", "line"),
     [
+        ([""], "unknown command nothing"),
         (["fitt"], "unknown command fitt; did you mean fit?"),
         (["train"], "unknown command train; did you mean fit?"),
         (["version"], "unknown command version; did you mean --version?"),

@@ -71,6 +71,7 @@ def test_json_prints_the_rows_of_a_jsonl_file(cli: Cli) -> None:
     ("options", "line"),
     [
         (("--json", "--output", "rows.jsonl"), "expected --json or --output, got both: --json prints to standard outp"),
+        (("--output", ""), "ends in .csv or .jsonl (--json prints to standard output), got nothing"),
         (("--output", "-"), "ends in .csv or .jsonl (--json prints to standard output), got -"),
         (("--output", "/dev/stdout"), "ends in .csv or .jsonl (--json prints to standard output), got /dev/stdout"),
     ],

@@ -113,5 +113,6 @@ def test_wrong_input_is_one_line(cli: Cli, args: tuple[str, ...], message: str) 
 def test_a_page_is_written_only_as_html(cli: Cli) -> None:
     code, _, err = cli("report", "pretrained", "--output", "page.txt")
     assert (code, err) == (2, "mnist-lit: --output: expected a file name that ends in .html, got page.txt\n")
+    assert "a file name that ends in .html, got nothing" in cli("report", "--output", "")[2]
     assert "no run" in cli("report", "gone", "--output", "PAGE.HTML")[2]
     assert "the package has the shipped model, but not its run" in cli("report", "pretrained")[2]

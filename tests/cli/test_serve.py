@@ -175,6 +175,9 @@ def test_the_newest_runs_exported_model_is_served_if_there_is_one(checkpoint: Pa
     last.write_bytes(checkpoint.read_bytes())
     with pytest.raises(InputError, match=r"got the checkpoint lightning_logs/version_0/checkpoints/last\.ckpt"):
         _exported_model("last")  # the exported model is the best checkpoint's
+    exported_last = exported.with_name("model_last.onnx")
+    exported_last.write_bytes(MODEL.read_bytes())
+    assert _exported_model("last") == (exported_last, "")
     os.utime(checkpoint, (time.time() + 9,) * 2)
     assert _exported_model(None)[1] == " (older than its checkpoint; `mnist-lit export` updates it)"
 

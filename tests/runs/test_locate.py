@@ -33,6 +33,8 @@ def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
         locate_model("pretraned")
     with pytest.raises(InputError, match="no model at x; expected a file, a run, latest, last or pretrained"):
         locate_model("x")
+    with pytest.raises(InputError, match="expected a model's file or name, got nothing"):
+        locate_model("")  # a shell's empty variable
     Path("folder").mkdir()
     with pytest.raises(InputError, match="no model at folder, which is a folder without a checkpoint; expected a file"):
         locate_model("folder")

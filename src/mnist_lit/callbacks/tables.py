@@ -91,7 +91,7 @@ class FitTable(TrainingClock):
 
 def _is_newest(checkpoint: Path) -> bool:
     """Whether `mnist-lit test` chooses this checkpoint if none is named."""
-    return checkpoint.parents[2] == Path(LOGS) and checkpoint == newest_checkpoint(Path(LOGS))
+    return checkpoint.parents[2] == Path(LOGS) and checkpoint == newest_checkpoint()
 
 
 def _changed_since(history: Sequence[Mapping[str, str]]) -> str:

@@ -41,7 +41,7 @@ class CommandParser(argparse.ArgumentParser):
         parse = super().parse_args if "--" in (args or ()) else super().parse_intermixed_args  # which drops the "--"
         options = parse(args, namespace)
         options.network = network
-        if named := vars(options).pop("named_model", None):
+        if (named := vars(options).pop("named_model", None)) is not None:
             if vars(options).get("model"):
                 raise InputError(f"expected one model, got {options.model} and {named}")
             options.model = named

@@ -14,7 +14,7 @@ from typing import Any
 
 from mnist_lit import __version__
 from mnist_lit.errors import InputError, StoppedBySignal, TrainingDiverged
-from mnist_lit.runs.folders import LOGS, group_members, newest_checkpoint, paths_named
+from mnist_lit.runs.folders import group_members, newest_checkpoint, paths_named
 from mnist_lit.runs.locate import PRETRAINED, is_pretrained, locate_model
 from mnist_lit.runs.recipes import find_recipe, recipe_names
 from mnist_lit.system.arguments import has_option, split_positionals
@@ -97,7 +97,7 @@ def _run(args: list[str], *, debug: bool) -> int:
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
         hint = did_you_mean(command, [*COMMANDS, "--version"])
-        raise InputError(f"unknown command {command}{hint} (`mnist-lit --help` lists all)")
+        raise InputError(f"unknown command {command or 'nothing'}{hint} (`mnist-lit --help` lists all)")
     from mnist_lit.system.subprocesses import check_launcher  # imports more than `--help` needs
 
     check_launcher()
@@ -109,7 +109,7 @@ def _run(args: list[str], *, debug: bool) -> int:
         if (seeds and command == "fit") or (group and command != "fit"):
             module, rest = "experiments.seeds", [*rest, *(["--debug"] if debug else [])]
     if command in ("validate", "test") and not rest:
-        newest_checkpoint(Path(LOGS))  # raises before torch is imported if there is none
+        newest_checkpoint()  # raises before torch is imported if there is none
     gc.disable()  # everything an import creates stays, so looking for garbage wastes time
     try:
         imported: Any = importlib.import_module(f"mnist_lit.{module}")

@@ -89,7 +89,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
     if options.output:
         valid = options.output.suffix.lower() in (".csv", ".jsonl")
         expected = "a file name that ends in .csv or .jsonl (--json prints to standard output)"
-        require("--output", options.output, expected, valid)
+        require("--output", options.output.name and options.output, expected, valid)
         if options.json:
             raise InputError("expected --json or --output, got both: --json prints to standard output")
         _require_replaceable(options.output)

@@ -10,7 +10,6 @@ from mnist_lit.cli.network import build_network
 from mnist_lit.errors import InputError, require
 from mnist_lit.runs.folders import (
     CONFIG_YAML,
-    LOGS,
     REPORT_HTML,
     find_run,
     finished_members,
@@ -81,7 +80,8 @@ def _parse(command: str, args: list[str]) -> Namespace:
     options: Namespace = parser.parse_args(args)
     require("--images", options.images, "1 or more", options.images >= 1)
     if options.output:
-        require("--output", options.output, "a file name that ends in .html", options.output.suffix.lower() == ".html")
+        output: Path = options.output
+        require("--output", output.name, "a file name that ends in .html", output.suffix.lower() == ".html")
     if options.json and options.output:
         raise InputError("expected --json or --output, got both: --json prints to standard output and writes no page")
     return options
@@ -90,7 +90,7 @@ def _parse(command: str, args: list[str]) -> Namespace:
 def _runs(model: str | None) -> tuple[Path, list[Path]]:
     """The folder to report on and its runs; any checkpoint but the best of a run stands for itself."""
     if model in (None, LATEST):
-        folder = run_of_checkpoint(newest_checkpoint(Path(LOGS)))
+        folder = run_of_checkpoint(newest_checkpoint())
         with suppress(InputError):  # an unfinished group
             if members := finished_members(folder.parent):
                 return folder.parent, members

@@ -11,8 +11,8 @@ from mnist_lit.cli.command_parser import CommandParser
 from mnist_lit.errors import InputError, StoppedBySignal, require
 from mnist_lit.inference.reader import DigitReader, check_threshold
 from mnist_lit.inference.serve.limits import Limits
-from mnist_lit.runs.folders import ONNX_FILE, run_of_checkpoint
-from mnist_lit.runs.locate import LAST, MODEL_NAMES, PRETRAINED, PRETRAINED_DIR, locate_model
+from mnist_lit.runs.folders import ONNX_FILE, export_name, run_of_checkpoint
+from mnist_lit.runs.locate import MODEL_NAMES, PRETRAINED, PRETRAINED_DIR, locate_model
 from mnist_lit.system.console import say
 
 # As browsers write it (RFC 6454, section 6.2): other spellings would never match.
@@ -103,8 +103,8 @@ def _exported_model(model: str | None) -> tuple[Path, str]:
     path = locate_model(model, ONNX_FILE)
     if path.suffix != ".ckpt":
         return path, ""
-    exported = run_of_checkpoint(path) / ONNX_FILE
-    if exported.is_file() and model != LAST and not (model and model.endswith(".ckpt")):
+    exported = run_of_checkpoint(path) / export_name(path)
+    if exported.is_file() and not (model and model.endswith(".ckpt")):
         outdated = exported.stat().st_mtime < path.stat().st_mtime
         return exported, " (older than its checkpoint; `mnist-lit export` updates it)" if outdated else ""
     if model is None:

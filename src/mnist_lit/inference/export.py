@@ -38,7 +38,7 @@ def export_onnx(
     """Export a checkpoint, compare the export with it, then write the file; returns a one-line summary.
     network: one of your own, if the checkpoint was trained with it. Raises InputError if packages or files are
     missing or the target cannot be written."""
-    require("--output", output, "a name that ends in .onnx", not output or output.suffix == ".onnx")
+    require("--output", output and output.name, "a name that ends in .onnx", not output or output.suffix == ".onnx")
     source = locate_model(model)
     loaded = load_calibrated(source, network)
     run = run_of_checkpoint(source)

@@ -144,7 +144,7 @@ def finished_members(group: Path) -> list[Path]:
     return members
 
 
-def newest_checkpoint(root: Path) -> Path:
+def newest_checkpoint(root: Path = Path(LOGS)) -> Path:
     """The best checkpoint of the newest run that has one. Raises InputError if there is none."""
     path = next((path for path in map(best_checkpoint, reversed(all_runs(root))) if path), None)
     if path is None:

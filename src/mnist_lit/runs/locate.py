@@ -6,7 +6,6 @@ from mnist_lit.errors import InputError
 from mnist_lit.runs.folders import (
     CHECKPOINTS,
     LAST_CKPT,
-    LOGS,
     best_checkpoint,
     group_members,
     newest_checkpoint,
@@ -26,12 +25,12 @@ def locate_model(model: str | Path | None, shipped: str = "model.ckpt") -> Path:
     """The file of a model given by path, run folder, run name, `latest`, `last` or `pretrained`; None means `latest` if
     there is a run, otherwise `pretrained`. `shipped`: which file of the shipped model. Raises InputError if there is
     none."""
-    if not isinstance(model, str | Path | None):
-        given = type(model).__name__
+    if not isinstance(model, str | Path | None) or model == "":
+        given = "nothing" if model == "" else type(model).__name__
         raise InputError(f"expected a model's file or name, got {given}; save a checkpoint and name that")
     if model is None or str(model) in (LATEST, LAST):
         try:
-            best = newest_checkpoint(Path(LOGS))
+            best = newest_checkpoint()
             last = best.with_name(LAST_CKPT)
             return last if str(model) == LAST and last.is_file() else best
         except InputError:
