@@ -11,9 +11,9 @@ Tests compare it bit by bit with the textbook step on a CPU, where the same code
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback
@@ -32,6 +32,14 @@ WARM_UP = 3  # steps before the capture, while libraries choose kernels and the 
 VARYING = ("params", "lr", "initial_lr")  # entries of a parameter group that are not baked into the graph
 STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+def never_compiled(step: Step) -> Step:
+    """Keep `torch.compile(module)` from compiling a step: `forward`, which it calls, is compiled on its own, and the
+    counting around it would be compiled anew every time."""
+    return torch.compiler.disable(step)  # type: ignore[no-any-return, no-untyped-call]
+
 
 def why_not_captured(trainer: Any, module: Any, plain: type) -> str:
     """Why a fit's steps cannot be captured; empty if they can. plain: the class whose step is captured."""
@@ -42,7 +50,7 @@ def why_not_captured(trainer: Any, module: Any, plain: type) -> str:
         "the network is not the tutorial's": not is_tutorial(module.network),
         f"{type(module).__name__} may train in another way": type(module) is not plain,
         "another optimizer or schedule was configured": module.lr_schedulers() is not module.schedule,
-        "the network is compiled": module.hparams["compile"],
+        "the network is compiled": module.hparams["compile"] or "forward" in vars(module),
         "the batches come from another loader": not ours,
         "images and weights are on different devices": ours and loader.images.device != module.device,
         "the augmentation is data.continental, data.handwriting, or one of your own": ours and not loader.capturable,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mnist_lit import optim
+from mnist_lit.captured_step import never_compiled
 from mnist_lit.data.dropout import keyed_dropout
 from mnist_lit.data.loaders import Batch, check_batch_norm, loss_scale
 from mnist_lit.ema import AveragingModule
@@ -124,6 +125,7 @@ class MNISTModule(AveragingModule):
         """
         return log_probabilities(self.evaluated_network, images, self.hparams["num_classes"])
 
+    @never_compiled
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         """A batch's loss, scaled so that DDP and Lightning average to the mean over all images of the step."""
         batch = Batch.of(batch, self.current_epoch, batch_idx)
@@ -231,6 +233,7 @@ class MNISTModule(AveragingModule):
         self._warm_started = bool(checkpoint.get("global_step"))
         self.trained_with = Metadata.of(checkpoint).history if METADATA_KEY in checkpoint else ()
 
+    @never_compiled
     def _score(self, batch: Batch | Sequence[Tensor], metrics: MetricCollection) -> Tensor:
         batch = Batch.of(batch)
         log_probs: Tensor = self(batch.inputs)

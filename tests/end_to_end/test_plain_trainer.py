@@ -337,6 +337,22 @@ def test_compiling_keeps_parameter_names(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "network.conv1.weight" in module.state_dict()
 
 
+def test_a_compiled_module_trains_as_usual(capsys: pytest.CaptureFixture[str]) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    modules = MNISTModule(ema_decay=0.9), MNISTModule(ema_decay=0.9, cuda_graph=True)
+    compiled: Any = torch.compile(modules[1], backend=backend)
+    for module in (modules[0], compiled):
+        trainer(limit_train_batches=8).fit(module, digits())
+    assert all(map(torch.equal, modules[0].state_dict().values(), modules[1].state_dict().values()))
+    assert 0 < len(graphs) < 8  # not one for every step
+    assert "without a CUDA graph: the network is compiled" in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_checkpoints_of_a_plain_trainer_and_of_lightnings_cli_can_be_named_in_lightnings_cli() -> None:
     options = ["--data.dataset=digits", "--data.val_size=180", "--trainer.limit_train_batches=1"]
