@@ -827,6 +827,13 @@ def test_what_is_not_a_module_is_not_replaced_by_the_tutorials_network(network: 
         MNISTModule(network=network)
 
 
+def test_several_loaders_are_predicted_one_by_one(digits_data: MNISTDataModule) -> None:
+    digits_data.setup()
+    loaders = [digits_data.val_dataloader(), digits_data.test_dataloader()]
+    parts: Any = plain.trainer().predict(MNISTModule(), loaders)
+    assert [sum(map(len, part)) for part in parts] == [len(digits_data.val_indices), 360]
+
+
 def test_scores_of_a_half_precision_network_are_summed_in_single_precision() -> None:
     torch.manual_seed(0)
     module, data = MNISTModule(), plain.digits(batch_size=4)

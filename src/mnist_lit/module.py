@@ -178,7 +178,7 @@ class MNISTModule(AveragingModule):
         if was_updated(self.test_metrics):
             self._log_scores(self.test_metrics)
 
-    def predict_step(self, batch: Batch | Sequence[Tensor] | Tensor, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Batch | Sequence[Tensor] | Tensor, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Probabilities (B, C) of a batch `x, y`, or of images alone."""
         log_probs: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
         return log_probs.exp()
