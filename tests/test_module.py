@@ -591,9 +591,10 @@ def test_sam_with_accumulated_batches_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"lr": 0.0}, {"lr": math.nan}, {"momentum": 1.0}, {"dropout": 1.0}, {"ema_decay": -0.1}, {"warmup": 2.0},
-     {"momentum": 0.0, "nesterov": True}, {"num_classes": 1}, {"step_size": 0}, {"weight_decay": -1.0},
-     {"sam_rho": math.inf}, {"num_classes": 10_001}, {"weight_decay": math.inf}, {"gamma": 1e300}, {"gamma": 0.0}],
+    [{"lr": 0.0}, {"lr": math.nan}, {"lr": 1e300}, {"aux_lr": 1e39}, {"momentum": 1.0}, {"dropout": 1.0},
+     {"ema_decay": -0.1}, {"warmup": 2.0}, {"momentum": 0.0, "nesterov": True}, {"num_classes": 1},
+     {"step_size": 0}, {"weight_decay": -1.0},
+     {"sam_rho": math.inf}, {"num_classes": 10_001}, {"weight_decay": 1e39}, {"gamma": 1e300}, {"gamma": 0.0}],
     ids=str,
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:

@@ -28,11 +28,11 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require_choice("model.optimizer", h["optimizer"], get_args(OptimizerName))
     require_choice("model.schedule", h["schedule"], get_args(ScheduleName))
     for name in ("lr", "aux_lr"):
-        require(f"model.{name}", h[name], "above 0 and finite", 0 < h[name] < math.inf)
+        require(f"model.{name}", h[name], "above 0 and at most 1e30", 0 < h[name] <= 1e30)  # torch needs a float32
     for name in ("momentum", "ema_decay", "dropout", "label_smoothing"):
         require(f"model.{name}", h[name], "in [0, 1)", 0 <= h[name] < 1)
     require("model.momentum", h["momentum"], "above 0 with nesterov", h["momentum"] > 0 or not h["nesterov"])
-    require("model.weight_decay", h["weight_decay"], "0 or more and finite", 0 <= h["weight_decay"] < math.inf)
+    require("model.weight_decay", h["weight_decay"], "0 or more and at most 1e30", 0 <= h["weight_decay"] <= 1e30)
     require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
     require("model.gamma", h["gamma"], "above 0 and at most 1", 0 < h["gamma"] <= 1)

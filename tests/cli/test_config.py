@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("small_calibration")
         ("--lr=1", "unknown option --lr; did you mean --model.lr?"),
         ("--model.learning_rate 1", "unknown option --model.learning_rate; did you mean --model.lr?"),
         ("--model.lr fast", "model.lr: expected a number, got fast"),
-        ("--model.lr=-1", "model.lr: expected above 0 and finite, got -1.0"),
+        ("--model.lr=-1", "model.lr: expected above 0 and at most 1e30, got -1.0"),
         ("--model.optimizer adam", "expected sgd or adamw or muon, got adam; did you mean adamw?"),
         ("--model.nesterov maybe", "model.nesterov: expected true or false, got maybe"),
         ("--data.batch_size 0", "data.batch_size: expected 1 or more, got 0"),
