@@ -35,7 +35,7 @@ def check_hyperparameters(h: Mapping[str, Any]) -> None:
     require("model.weight_decay", h["weight_decay"], "0 or more and at most 1e30", 0 <= h["weight_decay"] <= 1e30)
     require("model.warmup", h["warmup"], "in [0, 1]", 0 <= h["warmup"] <= 1)
     require("model.step_size", h["step_size"], "1 or more", h["step_size"] >= 1)
-    require("model.gamma", h["gamma"], "above 0 and at most 1", 0 < h["gamma"] <= 1)
+    require("model.gamma", h["gamma"], "above 0 and at most 10", 0 < h["gamma"] <= 10)
     require("model.sam_rho", h["sam_rho"], "0 or more and finite", 0 <= h["sam_rho"] < math.inf)
     own = bool(h.get("network"))
     require(
