@@ -312,6 +312,7 @@ def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mnist_lit.experiments.seeds.DEVICES", tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.12.0+cu130"}.__getitem__)  # whatever is installed
     for name in ("nvidia0", "nvidia1"):
         tmp_path.joinpath(name).touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
@@ -320,6 +321,7 @@ def test_a_single_gpu_trains_as_many_seeds_at_once_as_the_cpu_has_cores(
 
 def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_lit.experiments.seeds.DEVICES", tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.12.0"}.__getitem__)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert _visible_gpus() == 0  # a number is not a GPU yet
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
@@ -327,6 +329,8 @@ def test_gpus_are_counted_as_linux_lists_them(tmp_path: Path, monkeypatch: pytes
     assert _visible_gpus() == 1
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert _visible_gpus() == 2
+    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.12.0+cpu"}.__getitem__)
+    assert _visible_gpus() == 0  # that this build of torch could use
 
 
 def test_a_wrong_number_of_seeds_at_once_is_refused(error_line: Callable[..., str]) -> None:
