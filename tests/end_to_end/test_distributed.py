@@ -74,7 +74,7 @@ def wait_until(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
 
 
 def saved_steps() -> int:
-    with contextlib.suppress(InputError):  # nothing saved yet, or the file is just being renamed
+    with contextlib.suppress(InputError, OSError):  # nothing saved yet, or the file is just being renamed
         return int(load_checkpoint(RUN / "checkpoints" / LAST_CKPT)["global_step"])
     return 0
 
