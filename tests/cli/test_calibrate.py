@@ -1,15 +1,18 @@
 """`mnist-lit calibrate` calibrates a checkpoint after training, if needed like another run of the same recipe."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation.calibration import THRESHOLD, load_calibrated
 from mnist_lit.runs.checkpoint import load_checkpoint, save_checkpoint
-from mnist_lit.runs.metadata import METADATA_KEY
+from mnist_lit.runs.metadata import METADATA_KEY, with_metadata
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -55,6 +58,49 @@ def test_another_runs_calibration_is_taken_only_if_its_data_are_the_same(
         path = f"lightning_logs/{like}/checkpoints/best.ckpt"
         assert line == f"mnist-lit: --like: expected a checkpoint trained on the same images and classes, got {path}\n"
     assert "is the checkpoint to calibrate; name that first" in error_line("calibrate", "--like", "version_1")
+
+
+@pytest.mark.parametrize(
+    ("option", "metadata", "data", "reason"),
+    [
+        (
+            "--model",
+            {"data": "0" * 32},
+            {},
+            "changed.ckpt was trained on different data from that in data; pass the folder",
+        ),
+        (
+            "--model",
+            {},
+            {"val_size": 0},
+            "changed.ckpt was trained on all images, so none are left to calibrate on; train",
+        ),
+        (
+            "--like",
+            {"calibration": None},
+            {},
+            "--like: expected a calibrated checkpoint, got changed.ckpt, which is not",
+        ),
+        ("--like", {}, {"per_class": 1, "batch_size": 1}, "on at least 100 of the same images, got changed.ckpt"),
+    ],
+)
+def test_a_checkpoint_that_is_of_no_use_is_refused_in_one_line(
+    option: str,
+    metadata: dict[str, Any],
+    data: dict[str, Any],
+    reason: str,
+    error_line: Callable[..., str],
+    trained: Path,
+) -> None:
+    original = trained / "checkpoints/best.ckpt"
+    config = yaml.safe_load(load_checkpoint(original)[METADATA_KEY]["config"])
+    config["data"] |= data
+    changed = with_metadata(load_checkpoint(original), config=yaml.safe_dump(config), **metadata)
+    save_checkpoint(changed, Path("changed.ckpt"))
+    models = {"--model": str(original), option: "changed.ckpt"}
+    line = error_line("calibrate", *chain(*models.items()), "--output", "new.ckpt")
+    assert reason in line
+    assert not Path("new.ckpt").exists()
 
 
 def test_a_checkpoint_that_a_fit_replaces_meanwhile_is_left_alone(

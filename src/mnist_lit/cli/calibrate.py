@@ -92,11 +92,11 @@ def _shared_images(like: Path, model: "LoadedModel", content: dict[str, Any], da
     require("--like", like, "a checkpoint trained on the same images and classes", same[0] == same[1])
     if model.threshold == 1:
         raise InputError(f"--like: expected a calibrated checkpoint, got {like}, which is not calibrated")
-    recipes = ({**recipe_options(config_of(one)), **NOT_IN_RECIPE} for one in (model.content, content))
-    if others := differences(*recipes):
-        say(f"calibrate: {like} has a different recipe, so its temperature may not suit: {others}", file=sys.stderr)
     seen = datamodule_from_checkpoint(model.content, data.data_dir, download=False).train_indices
     shared = seen[torch.isin(seen, data.train_indices)][:MAX_SHARED_IMAGES]
     expected = f"a checkpoint trained on at least {MIN_SHARED_IMAGES} of the same images"
     require("--like", like, expected, len(shared) >= MIN_SHARED_IMAGES)
+    recipes = ({**recipe_options(config_of(one)), **NOT_IN_RECIPE} for one in (model.content, content))
+    if others := differences(*recipes):
+        say(f"calibrate: {like} has a different recipe, so its temperature may not suit: {others}", file=sys.stderr)
     return shared
