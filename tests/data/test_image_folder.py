@@ -110,6 +110,27 @@ def test_pictures_are_converted_once_and_again_after_a_change(capsys: pytest.Cap
     assert len(load_image_folder("my-shapes").train_images) == 6
 
 
+@pytest.mark.parametrize("changed", ["size", "time"])
+def test_a_picture_of_another_size_or_time_is_converted_again(changed: str) -> None:
+    shapes(train=1)
+    path = Path("my-shapes/train/circle/0.png")
+    path.write_bytes(path.read_bytes().ljust(9999, b"\0"))
+    first, before = load_image_folder("my-shapes"), path.stat()
+    shape("square", 1).save(path)
+    path.write_bytes(path.read_bytes().ljust(9999 + (changed == "size"), b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + (changed == "time")))
+    assert not load_image_folder("my-shapes").train_images.equal(first.train_images)
+
+
+def test_hidden_folders_are_no_classes_and_hidden_files_no_pictures() -> None:
+    shapes(train=1)
+    for name in (".thumbnails", "circle"):
+        Path("my-shapes/train", name).mkdir(exist_ok=True)
+        Path("my-shapes/train", name, ".hidden.png").write_bytes(b"no picture")
+    data = load_image_folder("my-shapes")
+    assert (data.classes, len(data.train_images)) == (("circle", "square", "triangle"), 3)
+
+
 def test_pictures_are_converted_again_by_other_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

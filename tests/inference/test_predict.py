@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from mnist_lit.inference import workers
 from mnist_lit.inference.predict import CSV_HEADER, Row, expand_paths, is_table, read_files, to_csv, to_jsonl
 from mnist_lit.inference.reader import DigitReader
 
@@ -38,6 +39,23 @@ def test_each_file_has_rows_in_the_order_given(reader: DigitReader) -> None:
         rows = list(read_files(reader, files, many=many))
         assert [[row.file for row in of_file] for of_file in rows] == [[file] for file in files]
         assert [of_file[0].status for of_file in rows] == ["ok", "error", "rejected", "ok"]
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_each_row_has_the_digit_of_its_own_picture(
+    reader: DigitReader, monkeypatch: pytest.MonkeyPatch, *, in_processes: bool
+) -> None:
+    strokes = {"1": [(50, 20), (42, 140)], "7": [(15, 25), (80, 25), (42, 140)], "4": [(30, 20), (15, 90), (75, 90)]}
+    for digit, stroke in strokes.items():
+        image = Image.new("L", (90, 160), 235)
+        ImageDraw.Draw(image).line(stroke, fill=20, width=9)
+        ImageDraw.Draw(image).line([(55, 60), (50, 145)] * (digit == "4"), fill=20, width=9)
+        image.save(f"{digit}.png")
+    monkeypatch.setattr(workers, "CHUNK_SIZE", 4)  # the last one has two files
+    monkeypatch.setattr(workers, "MIN_CHUNKS", 1 if in_processes else 9)
+    digits = ["1", "7", None, "4", "7", "4", "1", "1", None, "7", "7", "1", "4", "7"]
+    rows = rows_of(reader, [f"{digit or 'missing'}.png" for digit in digits])
+    assert [row.cells()["digit"] for row in rows] == digits
 
 
 def test_every_row_says_where_its_digit_is(reader: DigitReader) -> None:
