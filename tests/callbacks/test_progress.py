@@ -113,6 +113,15 @@ def test_a_resume_prints_no_line_for_the_epoch_that_was_finished(cli: Cli, tiny_
     assert "nan" not in out
 
 
+def test_a_step_beyond_the_expected_last_one_shows_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer: Any = SimpleNamespace(global_step=2, estimated_stepping_batches=2, callback_metrics={}, current_epoch=1)
+    trainer.max_epochs, trainer.is_global_zero, lines = 2, True, FitLines()
+    lines.on_train_start(trainer)
+    trainer.global_step = 3
+    lines.on_train_epoch_end(trainer, MNISTModule())
+    assert capsys.readouterr().out == "epoch 2/2  step 3  0 images/s\n"
+
+
 @pytest.mark.slow  # others resume, too
 def test_a_resume_with_shorter_epochs_shows_no_negative_time(cli: Cli, tiny_run: Path) -> None:
     options = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")

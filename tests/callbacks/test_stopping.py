@@ -1,17 +1,19 @@
 """A fit that diverges stops with one line, and its bad weights are never saved."""
 
+import contextlib
 import csv
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 
-from mnist_lit.callbacks.stopping import StopOnDivergence
+from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
 from mnist_lit.data.loaders import Batch
 from mnist_lit.errors import InputError, TrainingDiverged
 from mnist_lit.module import MNISTModule
@@ -198,3 +200,18 @@ def test_a_module_of_ones_own_can_be_watched() -> None:
         assert plain.global_step == 4
     with pytest.raises(TrainingDiverged, match=r"the loss is nan at step \d, in epoch 1; lower the learning rate \(no"):
         trainer(callbacks=[StopOnDivergence()], **few).fit(Own(lr=1e38), digits())
+
+
+def test_a_signal_to_one_of_several_processes_stops_all() -> None:
+    other = torch.tensor(float(signal.SIGTERM))
+    reduce = lambda own, reduce_op: getattr(torch.stack([own, other]), reduce_op)()  # noqa: E731
+    several: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device="cpu", reduce=reduce))
+    assert StopOnSignal()._agreed(several) == signal.SIGTERM
+
+
+@pytest.mark.parametrize(("step", "every", "stops"), [(4, 2, True), (3, 2, False), (0, 2, False), (4, 0, False)])
+def test_several_processes_check_the_loss_only_when_it_is_logged(step: int, every: int, *, stops: bool) -> None:
+    module: Any = SimpleNamespace(device=torch.device("cpu"), latest_loss=torch.tensor(torch.nan), hparams={})
+    several: Any = SimpleNamespace(world_size=2, log_every_n_steps=every, global_step=step, current_epoch=0)
+    with pytest.raises(TrainingDiverged) if stops else contextlib.nullcontext():
+        StopOnDivergence().on_train_batch_end(several, module, None)

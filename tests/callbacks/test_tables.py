@@ -156,6 +156,17 @@ def test_a_class_without_images_has_no_recall(capsys: pytest.CaptureFixture[str]
     assert rows[-2:] == [["0", "50", "%", "1", "×1"], ["1", "–"]]
 
 
+def test_names_with_spaces_stay_in_their_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    scores, data = {"test/loss": 0.1, "test/ece": 0.1}, SimpleNamespace(classes=("low boot", "T-shirt / top"))
+    trainer: Any = SimpleNamespace(is_global_zero=True, callback_metrics=scores, datamodule=data)
+    ScoreTable().teardown(trainer, SimpleNamespace(confusion=torch.tensor([[1, 1], [9, 0]])), "test")
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "           true  recall  most often confused with",
+        "       low boot    50 %  T-shirt / top ×1",
+        "  T-shirt / top     0 %  low boot ×9",
+    ]
+
+
 def test_confusions_are_listed_by_count_and_then_by_class(capsys: pytest.CaptureFixture[str]) -> None:
     trainer: Any = SimpleNamespace(
         is_global_zero=True, callback_metrics={"test/loss": 0, "test/ece": 0}, datamodule=None

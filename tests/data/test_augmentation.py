@@ -81,6 +81,13 @@ def test_parameters_are_uniform_within_their_limits() -> None:
     assert abs((parameters["zoom"] > 1).float().mean() - 0.3) < 0.01
 
 
+def test_a_strength_is_a_factor_on_every_limit_and_on_the_crops_probability() -> None:
+    full, half = (STRONG.parameters(draws(1000), strength) for strength in (1.0, 0.5))
+    assert (half["scale"] - 1).allclose((full["scale"] - 1) / 2, atol=1e-6)
+    assert all(half[name].allclose(full[name] / 2) for name in ("angle", "shear", "x", "y"))
+    assert half["zoom"].ne(1).equal(draws(1000)[:, 5] < 0.15)
+
+
 def test_parameters_are_independent_of_each_other() -> None:
     parameters = torch.stack(list(STRONG.parameters(draws(50_000)).values()))
     assert (torch.corrcoef(parameters) - torch.eye(len(parameters))).abs().max() < 0.02

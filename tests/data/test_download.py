@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import http.server
+import io
 import json
 import os
 import subprocess
@@ -19,8 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torchvision.datasets import KMNIST, MNIST
 
+from mnist_lit.data import download
 from mnist_lit.data.datasets import load_dataset
 from mnist_lit.data.download import (
     EXTRACTED_MD5,
@@ -362,6 +365,26 @@ def test_a_failed_mirror_is_named_with_its_reason_and_the_next_is_tried(
     assert str(caught.value) == f"{faulty_mirrors}/{kind}/: {reason}"
     good = f"{faulty_mirrors}/good"
     assert download_file("file", [f"{faulty_mirrors}/{kind}", good], md5(DATA), 0.5) == (DATA, good)
+
+
+def test_a_mirror_that_stalls_is_given_up_long_before_the_time_is_over(
+    faulty_mirrors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "STALL_TIMEOUT", 0.3)
+    with pytest.raises(AllMirrorsFailed, match="stalled after 1,000 bytes"):
+        download_file("file", [f"{faulty_mirrors}/stall"], md5(DATA), 60)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_sees_how_much_has_arrived(
+    faulty_mirrors: str, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=120)
+    monkeypatch.setattr(download, "Console", lambda **_: console)
+    download_file("file", [f"{faulty_mirrors}/good"], md5(DATA), 5)
+    assert ("204.8/204.8 kB" in screen.getvalue()) == terminal
+    assert bool(screen.getvalue()) == terminal
 
 
 @pytest.mark.parametrize("kind", ["good", "unsized"])

@@ -107,6 +107,15 @@ def test_the_matrix_writes_its_counts_and_names_its_axes() -> None:
         assert max(ink(picture, *labels)) > 2 * CELL  # "0" to "2"
 
 
+def test_long_names_are_cut_and_counts_are_white_in_dark_cells() -> None:
+    counts = np.diag([5, 5])
+    cut, long, short = (confusion_matrix(counts, [name, "b"]) for name in ("circl…", "circles", "circl"))
+    assert np.array_equal(long, cut)
+    assert not np.array_equal(long, short)
+    dark = long[TOP + 4 : TOP + CELL - 4, MARGIN + 4 : MARGIN + CELL - 4]
+    assert dark.min(axis=2).max() > 200
+
+
 def test_colors_are_fractions_of_a_row() -> None:
     counts = np.array([[1, 1], [0, 200]])
     picture = confusion_matrix(counts, ["0", "1"])

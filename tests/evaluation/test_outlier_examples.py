@@ -8,6 +8,7 @@ import pytest
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.evaluation import outlier_examples, symbols
 from mnist_lit.evaluation.outlier_examples import make_outliers
+from mnist_lit.imaging.mnist_format import fit_to_box
 
 
 def test_the_same_arguments_give_the_same_images(digits_data: MNISTDataModule) -> None:
@@ -28,6 +29,17 @@ def test_no_outlier_is_a_digit(digits_data: MNISTDataModule) -> None:
     found = [mirrored[image.tobytes()] for image in made if image.tobytes() in mirrored]
     assert len(found) == 5  # one in 23, and none that stays a digit when mirrored
     assert not set(found) & {0, 1, 8}
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_only_digits_that_do_not_stay_digits_are_mirrored_and_rotated_by_90_degrees(digit: int) -> None:
+    image = fit_to_box(np.arange(1, 151, dtype=np.uint8).reshape(15, 10))
+    made = [*make_outliers(image[None], np.array([digit]), 46, seed=digit)]  # every kind twice
+    found = [
+        sum(np.array_equal(one, fit_to_box(turned)) for one in made)
+        for turned in (image[:, ::-1], np.rot90(image), np.rot90(image, 3))
+    ]
+    assert (found[0], sum(found[1:])) == (2 * (digit not in (0, 1, 8)), 2 * (digit not in (0, 8)))
 
 
 def test_symbols_are_outliers_only_where_the_classes_are_digits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,6 +219,17 @@ def test_a_pruned_fit_has_saved(cli: Cli) -> None:
     assert not run.joinpath(FINISHED_MARK).exists()
 
 
+def test_another_seed_chooses_other_settings_and_the_sweep_lies_beside_the_other_runs(
+    cli: Cli, fake_fits: Started
+) -> None:
+    rates = set()
+    for seed in ("0", "1"):
+        options = ("--trials", "1", "--no-prune", "--study", seed, "--seed", seed)
+        assert cli(*sweep(*options, "--trainer.default_root_dir", "elsewhere"))[0] == 0
+        rates |= {row["model.lr"] for row in read_csv(Path(f"elsewhere/lightning_logs/sweep_{seed}/trials.csv"))}
+    assert len(rates) == 2
+
+
 def test_a_failed_trial_does_not_end_the_sweep(cli: Cli, fake_fits: Started) -> None:
     prepared_study([-1.0, 0.003])
     code, out, err = cli(*sweep("--trials", "7", text=LRS))

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mnist_lit.errors import InputError
 from mnist_lit.runs.new_folder import create_named_run, create_run, new_folder, write_first_file
@@ -58,6 +59,27 @@ def test_a_file_with_the_name_of_a_run_is_not_one(tmp_path: Path) -> None:
 def test_a_folder_that_another_process_holds_is_not_taken(tmp_path: Path) -> None:
     lock = lock_folder(create_run(tmp_path))
     assert lock
+    assert new_folder(tmp_path)[0].name == "version_1"
+
+
+@pytest.mark.parametrize("event", ["no locks", "filled meanwhile"])
+def test_an_empty_folder_that_may_be_in_use_is_not_taken(
+    event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(folder: Path) -> FileLock | None:
+        if event == "no locks":
+            return FileLock(folder / ".lock")
+        if folder.name == "version_0":
+            folder.joinpath("config.yaml").touch()
+        return lock_folder(folder)
+
+    create_run(tmp_path)
+    monkeypatch.setattr("mnist_lit.runs.new_folder.lock_folder", lock)
+    assert new_folder(tmp_path)[0].name == "version_1"
+
+
+def test_an_empty_folder_of_a_groups_run_is_not_taken(tmp_path: Path) -> None:
+    tmp_path.joinpath("version_0/seed_0").mkdir(parents=True)
     assert new_folder(tmp_path)[0].name == "version_1"
 
 

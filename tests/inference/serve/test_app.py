@@ -15,6 +15,7 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 
 from mnist_lit.inference.reader import DigitReader
 from mnist_lit.inference.serve.app import PAGE_FOLDER, create_app
+from mnist_lit.inference.serve.limits import Limits
 from mnist_lit.inference.serve.metrics import Metrics
 
 REFERENCE = Path(__file__, "../../../../docs/http.md").resolve().read_text(encoding="utf-8")
@@ -133,6 +134,18 @@ def test_the_reference_names_every_status_that_the_server_sends() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in PAGE_FOLDER.parent.glob("*.py"))
     sent = set(re.findall(r"(?:HTTPException\(|return |\}, )([45]\d\d)\b", code))
     assert first_cells(section("Errors")) == sent
+
+
+def test_the_reference_names_the_default_limits() -> None:
+    limits, documented = Limits(), dict(re.findall(r"^\| (.+?) \| (.+?) \|", section("Limits"), re.MULTILINE))
+    assert {
+        "one body": f"{limits.body >> 20} MiB",
+        "all bodies in progress": f"{limits.bodies >> 20} MiB",
+        "time for a body": f"{limits.seconds} s",
+        "time to decode a picture and find its digits": f"{limits.reading} s",
+        "pictures read at the same time": f"{limits.threads}",
+        "pictures that wait": f"{limits.waiting}",
+    }.items() <= documented.items()
 
 
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/docs", "/openapi.json", "/"])
