@@ -397,6 +397,18 @@ def test_the_end_saves_an_average_of_weights() -> None:
         assert trainer.saved == saved
 
 
+@pytest.mark.parametrize("is_global_zero", [True, False])
+def test_one_process_marks_a_run_as_finished_once_its_logs_are_written(
+    monkeypatch: pytest.MonkeyPatch, *, is_global_zero: bool
+) -> None:
+    events: list[str] = []
+    for name in ("flush_loggers", "mark_complete"):
+        monkeypatch.setattr(f"mnist_lit.callbacks.checkpoints.{name}", lambda *_, name=name: events.append(name))
+    module = SimpleNamespace(finish_logging=lambda: events.append("finish_logging"))
+    saver(config="model: {}").on_train_end(FakeTrainer(is_global_zero=is_global_zero), module)  # type: ignore[arg-type]
+    assert events == ["finish_logging", "flush_loggers", "mark_complete"] * is_global_zero
+
+
 def test_a_kill_before_the_last_save_leaves_the_run_unfinished(
     cli: Cli, tiny_fit: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+
+from mnist_lit.cli.trainer import callbacks_of_fit, trainer_arguments
+from mnist_lit.runs.start import RunStart
 
 Cli = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("small_calibration")
@@ -109,3 +114,16 @@ def test_early_stopping_ends_a_run_and_a_learning_rate_monitor_logs_the_schedule
     rates = [[float(row.split(",")[column]) for row in rows if row.split(",")[column]] for column in (monitored, ours)]
     assert rates[0] == rates[1]
     assert len(set(rates[0])) == 4
+
+
+def test_every_option_reaches_the_callbacks_and_plugins_are_added_to_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_lit.cli.trainer.fit_callbacks", lambda *_, **options: options)
+    monkeypatch.setattr("mnist_lit.cli.trainer.tensorboard_settings", lambda _: {})
+    plugin = object()
+    given: dict[str, Any] = {"fast_dev_run": False, "enable_checkpointing": True, "logger": False, "callbacks": None}
+    given |= {"default_root_dir": None, "enable_progress_bar": False, "plugins": [plugin], "strategy": "auto"}
+    config: Any = SimpleNamespace(figures=False, checkpoint_every_n_steps=7, keep_epochs=True)
+    trainer: Any = SimpleNamespace(**given)
+    options: Any = {"saves": True, "logs_curves": False, "figures": False, "every_n_steps": 7, "keep_epochs": True}
+    assert callbacks_of_fit(config, trainer, RunStart(), "") == options
+    assert plugin in trainer_arguments(trainer, [], RunStart())["plugins"]
