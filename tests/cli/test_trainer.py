@@ -116,14 +116,27 @@ def test_early_stopping_ends_a_run_and_a_learning_rate_monitor_logs_the_schedule
     assert len(set(rates[0])) == 4
 
 
-def test_every_option_reaches_the_callbacks_and_plugins_are_added_to_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_lit.cli.trainer.fit_callbacks", lambda *_, **options: options)
+def test_every_option_reaches_the_callbacks_in_their_order_and_plugins_are_added_to_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("mnist_lit.cli.trainer.tensorboard_settings", lambda _: {})
     plugin = object()
-    given: dict[str, Any] = {"fast_dev_run": False, "enable_checkpointing": True, "logger": False, "callbacks": None}
+    given: dict[str, Any] = {"fast_dev_run": False, "enable_checkpointing": True, "logger": None, "callbacks": None}
     given |= {"default_root_dir": None, "enable_progress_bar": False, "plugins": [plugin], "strategy": "auto"}
-    config: Any = SimpleNamespace(figures=False, checkpoint_every_n_steps=7, keep_epochs=True)
-    trainer: Any = SimpleNamespace(**given)
-    options: Any = {"saves": True, "logs_curves": False, "figures": False, "every_n_steps": 7, "keep_epochs": True}
-    assert callbacks_of_fit(config, trainer, RunStart(), "") == options
+
+    def names(*, figures: bool = True, **changed: object) -> tuple[list[str], list[Any]]:
+        config: Any = SimpleNamespace(figures=figures, checkpoint_every_n_steps=7, keep_epochs=True)
+        trainer: Any = SimpleNamespace(**given | changed)
+        callbacks = callbacks_of_fit(config, trainer, RunStart(Path("run")), "")
+        return [type(callback).__name__ for callback in callbacks], callbacks
+
+    every, callbacks = names()
+    first, *rest = ["BroadcastResume", "RankOrderedGradients", "TrackBest", "StopOnDivergence", "TensorBoardOverview"]
+    assert every == [first, *rest, "TensorBoardFigures", "FitTable", "StopOnSignal", "SaveBestAndLast"]
+    saver: Any = callbacks[-1]
+    assert (saver.every_n_steps, saver.keep_epochs) == (7, True)
+    assert {*every} - {*names(figures=False)[0]} == {"TensorBoardFigures"}
+    assert {*every} - {*names(logger=False)[0]} == {"TensorBoardOverview", "TensorBoardFigures"}
+    assert {*every} - {*names(enable_checkpointing=False)[0]} == {"SaveBestAndLast"}
+    trainer: Any = SimpleNamespace(**given | {"logger": False})
     assert plugin in trainer_arguments(trainer, [], RunStart())["plugins"]

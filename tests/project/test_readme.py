@@ -30,7 +30,6 @@ def test_contributing_lists_every_package_and_top_level_file() -> None:
 
 
 COVERED_ELSEWHERE = {  # module → the tests that cover it
-    "callbacks/defaults": "cli/test_lightning",
     "callbacks/resume": "end_to_end/test_distributed",
     "ema": "test_module",
     "cli/quiet": "end_to_end/test_distributed",

@@ -1,7 +1,7 @@
 """`fit`, `validate` and `test`: LightningCLI with our module, our data module and a run folder for each fit.
 
-`MNISTCLI` parses the options with `config`, then builds module, data module and trainer with `trainer`, which takes the
-callbacks from `callbacks.defaults`. `execute` runs the trainer, and `finish` does what follows a complete fit.
+`MNISTCLI` parses the options with `config`, then builds module, data module and trainer with `trainer`, which lists
+the callbacks. `execute` runs the trainer, and `finish` does what follows a complete fit.
 """
 
 from functools import partial

@@ -1,5 +1,6 @@
 """Build the Trainer's arguments: the run folder, and our loggers, callbacks and plugins in addition to the user's."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +14,24 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.strategies import Strategy
 
-from mnist_lit.callbacks.checkpoints import is_unlimited
-from mnist_lit.callbacks.defaults import fit_callbacks, test_callbacks
+from mnist_lit.callbacks.checkpoints import SaveBestAndLast, TrackBest, is_unlimited
+from mnist_lit.callbacks.figures import TensorBoardFigures
+from mnist_lit.callbacks.predictions import WritePredictions
 from mnist_lit.callbacks.progress import progress_display
-from mnist_lit.callbacks.resume import BroadcastResume
-from mnist_lit.callbacks.tables import ScoreTable
+from mnist_lit.callbacks.resume import BroadcastResume, RankOrderedGradients
+from mnist_lit.callbacks.stopping import StopOnDivergence, StopOnSignal
+from mnist_lit.callbacks.tables import FitTable, ScoreTable
+from mnist_lit.callbacks.tensorboard import TensorBoardOverview, TensorBoardTestScores
 from mnist_lit.cli.config import as_list, is_rank_zero, tensorboard_settings
 from mnist_lit.datamodule import MNISTDataModule
 from mnist_lit.runs.checkpoint import AtomicCheckpointIO
-from mnist_lit.runs.folders import logs_folder
+from mnist_lit.runs.folders import CONFIG_YAML, logs_folder, predictions_name, run_of_checkpoint
+from mnist_lit.runs.locate import PRETRAINED_DIR, is_pretrained
 from mnist_lit.runs.loggers import create_loggers
 from mnist_lit.runs.metadata import Metadata, config_of
 from mnist_lit.runs.resume import begin_run
 from mnist_lit.runs.start import RunStart
+from mnist_lit.system.console import percent
 
 METRIC = re.compile(r"\{([\w/]+)(:[^}]*)?\}")  # in a ModelCheckpoint's file name
 
@@ -46,31 +52,36 @@ def begin_fit(config: Namespace, trainer: Namespace, yaml_text: str, command: st
 
 
 def callbacks_of_fit(config: Namespace, trainer: Namespace, start: RunStart, yaml_text: str) -> list[Callback]:
-    """Our callbacks for a fit."""
+    """Our callbacks for a fit. `BroadcastResume` comes first: the others rely on what it tells every process.
+
+    `FitTable` follows the callbacks whose time its clock excludes. Lightning moves `SaveBestAndLast` to the end, so a
+    checkpoint includes the work of all others.
+    """
     logs = logs_folder(trainer.default_root_dir)
     saves = not trainer.fast_dev_run and trainer.enable_checkpointing is not False
-    return fit_callbacks(
-        start,
-        logs,
-        yaml_text,
-        tensorboard_settings(config),
-        saves=saves,
-        logs_curves=trainer.logger is not False,
-        figures=config.figures,
-        every_n_steps=config.checkpoint_every_n_steps,
-        keep_epochs=config.keep_epochs,
-    )
+    tracker = TrackBest(start)
+    callbacks: list[Callback] = [BroadcastResume(start), RankOrderedGradients(), tracker, StopOnDivergence(start)]
+    if start.run and trainer.logger is not False:
+        callbacks.append(TensorBoardOverview(start, yaml_text, tensorboard_settings(config)))
+        if config.figures:
+            callbacks.append(TensorBoardFigures(start))
+    saver = None
+    if start.run and saves:
+        every_n_steps, keep_epochs = config.checkpoint_every_n_steps, config.keep_epochs
+        saver = SaveBestAndLast(tracker, yaml_text, every_n_steps=every_n_steps, keep_epochs=keep_epochs)
+    callbacks += [FitTable(start, logs, tracker, saves=saves), StopOnSignal(saver)]
+    return [*callbacks, *([saver] if saver else [])]
 
 
 def callbacks_of_evaluation(
     command: str, config: Namespace, trainer: Namespace, datamodule: MNISTDataModule, checkpoint: Mapping[str, Any]
 ) -> list[Callback]:
-    """Our callbacks for `validate` and `test`; predictions are written for a complete test only."""
+    """Our callbacks for `validate` and `test`. A complete test writes predictions; the run keeps the results of a test
+    on its own dataset."""
     metadata = Metadata.of(checkpoint)
-    temperature = metadata.temperature
     nowhere = BroadcastResume(RunStart())
     if command != "test" or trainer.fast_dev_run or not is_unlimited(trainer.limit_test_batches):
-        return [nowhere, ScoreTable(temperature=temperature)]
+        return [nowhere, ScoreTable(temperature=metadata.temperature)]
     dataset, saved = config.data.dataset, config_of(checkpoint)["data"]
     names = ("dataset", "split", "classes")
     is_own = all(str(config.data[name]) == str(saved.get(name, config.data[name])) for name in names)
@@ -79,8 +90,13 @@ def callbacks_of_evaluation(
         if before != now:
             datamodule.setup("test")
             is_own = datamodule.fingerprint == metadata.data
-    other = None if is_own else dataset
-    return [nowhere, *test_callbacks(Path(config.ckpt_path), checkpoint["global_step"], temperature, other)]
+    path, step = Path(config.ckpt_path), checkpoint["global_step"]
+    shipped = is_pretrained(path)
+    run = Path() if shipped else run_of_checkpoint(path)
+    predictions = run / predictions_name(None if shipped else path, None if is_own else dataset)
+    table = ScoreTable(predictions, _published_score() if shipped and is_own else None, metadata.temperature)
+    in_run = [TensorBoardTestScores(run, step)] if run.joinpath(CONFIG_YAML).exists() and is_own else []
+    return [nowhere, table, WritePredictions(predictions, path, step), *in_run]
 
 
 def trainer_arguments(trainer: Namespace, ours: Sequence[Callback], start: RunStart) -> dict[str, Any]:
@@ -115,3 +131,10 @@ def _with_flat_file_names(callback: Callback) -> Callback:
         callback.filename = METRIC.sub(lambda found: f"{found[1].replace('/', '_')}={found[0]}", callback.filename)
         callback.auto_insert_metric_name = False
     return callback
+
+
+def _published_score() -> str:
+    """The shipped model's test accuracy and its spread over seeds, in one line."""
+    score = json.loads(PRETRAINED_DIR.joinpath("provenance.json").read_text(encoding="utf-8"))["test"]
+    mean, sd = 100 * score["mean"], 100 * score["sd"]
+    return f"{percent(score['accuracy'])} (mean of n = {score['n']} seeds {mean:.3f} ± {sd:.3f} %)"
