@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imaging.drawing import likeness, page, write_seven, write_zero
 from imaging.shapes_alone import find_digits
-from mnist_lit.imaging.components import Component
 from mnist_lit.imaging.find_digits import center_digit, digit_hypotheses, find_digit, page_hypotheses
 from mnist_lit.imaging.hypotheses import Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.open_picture import open_picture
@@ -213,12 +212,9 @@ def test_a_digit_that_the_shadow_of_a_hand_touches_is_also_read_as_on_a_page(sev
 def test_a_piece_of_a_large_digit_is_taken_only_if_it_is_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a page, a thick digit may fall apart, so that a piece seems to be the only digit."""
     thick = write_seven(page(1200, 1200), 350, 250, zoom=7, pen=180)
-    left, top, right, bottom = box = (590, 962, 602, 976)
-    piece = FoundDigit(box, np.zeros((28, 28), np.uint8))
-    component = Component(top, left, bottom, right, np.ones((bottom - top, right - left), bool))
-    ink = Mock(strength=np.full((1200, 1200), 2.0), threshold=np.full((1200, 1200), 90.0))
+    piece = FoundDigit((590, 962, 602, 976), np.zeros((28, 28), np.uint8))
     lines = [[Choice(0, 1, 0.0, 0)]]
-    on_page = Mock(lines=lines, ink=ink, digits=[component])
+    on_page = Mock(lines=lines)
     on_page.drawn.return_value = Hypotheses(lines, [piece])
     monkeypatch.setattr("mnist_lit.imaging.find_digits._segmented_page", lambda _: on_page)
     found = digit_hypotheses(thick)

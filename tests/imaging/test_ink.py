@@ -10,7 +10,7 @@ from imaging.drawing import likeness, page, write_seven, write_zero
 from imaging.shapes_alone import find_digits
 from mnist_lit.imaging.find_digits import MIN_PHOTO_SHARPNESS, center_digit, digit_hypotheses, find_digit
 from mnist_lit.imaging.gray import PAGE
-from mnist_lit.imaging.ink import coarse_ink, edge_sharpness, find_ink, follow_faint_strokes, narrow_window
+from mnist_lit.imaging.ink import edge_sharpness, find_ink, follow_faint_strokes
 
 
 def test_rough_paper_is_blank() -> None:
@@ -101,30 +101,6 @@ def test_the_corner_of_a_phone_s_shadow_is_not_ink(corner: tuple[int, int]) -> N
     found = find_digits((np.asarray(written) * light).astype(np.uint8))
     boxes = [(130, 76, 190, 180), (310, 416, 370, 520)]
     assert np.allclose([one.box for one in found], boxes, atol=8)
-
-
-@pytest.mark.parametrize("width", [60, 130])
-def test_the_shadow_of_blinds_is_not_ink(width: int) -> None:
-    written = page(1600, 1200)
-    for top in (200, 420, 640):
-        for left in range(200, 1400, 240):
-            write_seven(written, left, top, zoom=0.5, pen=7)
-    y, x = np.indices((1200, 1600))
-    light = np.where((x + 2 * y) // (2 * width) % 2, np.float32(1), np.float32(0.5))
-    striped = np.asarray(written) * cv2.GaussianBlur(light, (0, 0), 6)
-    assert len(find_digits(striped.astype(np.uint8))) == 15
-
-
-def test_thick_strokes_keep_their_wide_window() -> None:
-    """Only a wide window sees them as strokes, even if they are as wide as the shadows of blinds."""
-    thick = page(1600, 1200)
-    for left in (300, 800):
-        write_seven(thick, left, 200, zoom=6, pen=110)
-    gray = np.asarray(thick.filter(ImageFilter.GaussianBlur(2)))
-    ink = coarse_ink(gray, PAGE)
-    assert ink
-    assert narrow_window(gray, ink, PAGE) == (ink, PAGE)
-    assert len(find_digits(gray)) == 2
 
 
 def two_inks(*marks: tuple[tuple[float, ...], int, int], pen: int = 8) -> Image.Image:

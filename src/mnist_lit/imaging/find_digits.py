@@ -13,15 +13,16 @@ from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border, border_cont
 from mnist_lit.imaging.components import MAX_SPECK, Component, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, add_margin, digit_inks, fills_picture
 from mnist_lit.imaging.folds import flatten_folds
-from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light, downscaled
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
-from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, narrow_window, refine_ink
+from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
 from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
 from mnist_lit.imaging.shadows import is_at_border, is_light, is_smooth, is_strip
+from mnist_lit.imaging.sharp_edges import sharp_part, without_shadows
 from mnist_lit.imaging.sheet import Sheet, find_sheets
 from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
@@ -34,7 +35,7 @@ MIN_FILLING = 0.9  # least fraction of a picture's width and height that its dig
 # Least sharpness of the edges of ink in a large photo and on a page.
 MIN_PHOTO_SHARPNESS, MIN_PAGE_SHARPNESS = 0.2, 0.4
 MIN_EMPTY, MIN_DARK_EMPTY = 0.5, 0.65  # least fraction of a picture that empty sheets, and dark ones, cover alone
-FAINT = 0.5  # contrast of a fold or a shadow, as a fraction of that of the page's digit
+MIN_OVERLAP = 0.5  # least intersection over union of the digit's box and the one around the sharp edges
 MIN_PIECE = 0.5  # least size of a digit beside a shadow, as a fraction of the size of both together
 MIN_MAIN_INK = 0.8  # least fraction of a page's ink in the largest piece of a digit that may be alone on it
 SHARPENED_COST = 0.5  # in nats, of reading one blurred digit as sharpened
@@ -54,19 +55,71 @@ def find_digit(picture: Picture) -> FoundDigit | None:
 
 def digit_hypotheses(picture: Picture) -> Hypotheses:
     """Hypotheses about the one digit of a picture."""
-    first, *others = _on_sheets(picture, _digit_hypotheses)
+    reduced = reduced_picture(picture, PAGE_SIDE)
+    if found := _among_shadows(picture, reduced):
+        return found
+    first, *others = _on_sheets(picture, reduced, lambda *sheet: _among_shadows(*sheet) or _digit_hypotheses(*sheet))
     return first._replace(beside=first.beside + sum(1 + other.beside for other in others))
 
 
 def page_hypotheses(picture: Picture) -> list[Hypotheses]:
     """Hypotheses about the digits of a page: one entry for each sheet of paper."""
-    return _on_sheets(picture, _page_hypotheses)
+    return _on_sheets(picture, reduced_picture(picture, PAGE_SIDE), _page_hypotheses)
 
 
-def _on_sheets(picture: Picture, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]) -> list[Hypotheses]:
+# A digit's edges are sharp, and shadows' are soft. If all that is sharp in a photo lies close together, that is the
+# digit. The light from a window looks like sheets of paper, so this comes before the search for sheets.
+def _among_shadows(picture: Picture, reduced: ReducedPicture) -> Hypotheses | None:
+    """Hypotheses about the one digit of a photo whose sharp edges lie close together; None for other pictures. If the
+    likeliest digit is elsewhere, the part of the photo with these edges is read without its shadows. See `_on_sheets`
+    for the parameters."""
+    if max(reduced.pixels.shape[:2]) <= DIGIT_SIDE:
+        return None
+    gray, _ = dark_on_light(reduced.pixels, PAGE)
+    scale = -(-max(gray.shape) // PAGE.coarse_side)
+    sharp = sharp_part(remove_ruling(downscaled(gray, scale)))
+    if not sharp:
+        return None
+    left, top, right, bottom = (scale * at for at in sharp.box)
+    box, size = reduced.original((left, top, right, bottom)), max(right - left, bottom - top)
+    if size < PAGE.min_size * max(gray.shape) or is_at_border(box, reduced):
+        return None
+    usual = _digit_hypotheses(picture, reduced)
+    likeliest = usual.digits()
+    if likeliest and _overlap(likeliest[0].box, box) >= MIN_OVERLAP:
+        return usual
+    margin = round(CROP_MARGIN * size)
+    x, y = max(0, left - margin), max(0, top - margin)
+    part = sharp.levels.stretched(gray[y : bottom + margin, x : right + margin])
+    within = _digit_hypotheses(part, reduced_picture(part, PAGE_SIDE))
+    if not within.found:
+        return usual
+    found = [
+        digit._replace(box=reduced.original((left + x, top + y, right + x, bottom + y)))
+        for digit in within.found
+        for left, top, right, bottom in [digit.box]
+    ]
+    less_likely = [
+        choice._replace(cost=choice.cost + SECOND_COST, digit=choice.digit + len(found))
+        for choice in itertools.chain(*usual.lines)
+        if choice.digit is not None
+    ]
+    return Hypotheses([within.lines[0] + less_likely], found + usual.found, within.beside)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The intersection over union of two boxes."""
+    (left, top, right, bottom), areas = one, [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    width, height = min(right, other[2]) - max(left, other[0]), min(bottom, other[3]) - max(top, other[1])
+    both = max(width, 0) * max(height, 0)
+    return both / (sum(areas) - both)
+
+
+def _on_sheets(
+    picture: Picture, reduced: ReducedPicture, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]
+) -> list[Hypotheses]:
     """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture. hypotheses:
     from a picture, and the same reduced to `PAGE_SIDE`."""
-    reduced = reduced_picture(picture, PAGE_SIDE)
     if (image := as_mnist_image(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
@@ -98,41 +151,38 @@ def _cover_most(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:
     return sum(itertools.compress(areas, is_light)) >= MIN_EMPTY or sum(areas) >= MIN_DARK_EMPTY
 
 
-def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> tuple[Hypotheses, list[tuple[Ink, Component]]]:
-    """Hypotheses about the one digit of the reduced picture, and the ink of each digit found. min_main_ink: least
-    fraction of the ink that a digit's largest piece must hold."""
+def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypotheses:
+    """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the ink that a digit's
+    largest piece must hold."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
     gray, certainty = _unruled(reduced.pixels, DIGIT)
     if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
-        return Hypotheses([], []), []
+        return Hypotheses([], [])
     inks = digit_inks(gray, certainty)
     beside = next((digits.beside for ink, digits in inks if not ink.cost), 0)
-    drawn: list[tuple[int, float, Component, Box, Drawing]] = []
+    drawn: list[tuple[int, float, Box, Drawing]] = []
     for number, ((ink, top, left, cost), (digits, _)) in enumerate(inks):
         least = min_main_ink * np.count_nonzero(ink.mask)
         ranked = [(rank, one) for rank, one in enumerate(digits) if not least or _largest_area(one) >= least]
         boxes = reduced.draw(ink, [one for _, one in ranked], top, left)
-        both = zip(ranked, boxes, strict=True)
-        drawn += [(number, cost + SECOND_COST * bool(rank), digit, *one) for (rank, digit), one in both]
+        drawn += [(number, cost + SECOND_COST * bool(rank), *one) for (rank, _), one in zip(ranked, boxes, strict=True)]
     if max(reduced.scale) > 1:  # a line of squared paper or the edge of a table
-        drawn = [one for one in drawn if not is_strip(one[3], reduced)]
-    sharp = {number for number, *_, box, drawing in drawn if not (drawing.is_blurred or is_at_border(box, reduced))}
+        drawn = [one for one in drawn if not is_strip(one[2], reduced)]
+    sharp = {number for number, _, box, drawing in drawn if not (drawing.is_blurred or is_at_border(box, reduced))}
     choices: list[Choice] = []
     found: list[FoundDigit] = []
-    inks_of_digits: list[tuple[Ink, Component]] = []
-    for number, cost, digit, box, drawing in drawn:
+    for number, cost, box, drawing in drawn:
         # Blurred ink at the border may be a shadow if other ink is sharp.
         may_be_shadow = bool(sharp - {number}) and drawing.is_blurred and is_at_border(box, reduced)
         images = [drawing.image(), drawing.sharpened()] if drawing.is_blurred else [drawing.image()]
         for index, image in enumerate(images):
             choices.append(Choice(0, 1, cost + SECOND_COST * may_be_shadow + SHARPENED_COST * index, len(found)))
             found.append(FoundDigit(box, image))
-            inks_of_digits.append((inks[number][0].ink, digit))
     hypotheses = Hypotheses([choices] if choices else [], found, beside)
     thresholds = [one.ink.threshold for one, _ in inks]
     if found and is_light(gray, certainty, thresholds, hypotheses.digits()[0].box, reduced):
-        return Hypotheses([], []), []
-    return hypotheses, inks_of_digits
+        return Hypotheses([], [])
+    return hypotheses
 
 
 # A page is searched in more detail and with a smaller window, which finds small digits, and digits beside the edge of a
@@ -140,9 +190,8 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> tuple[Hyp
 # at the border. The result counts if the page has exactly one digit.
 def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     """See `digit_hypotheses`, and `_on_sheets` for the parameters."""
-    single, inks = _coarse_hypotheses(picture)
-    first = next((one.digit for one in single.choose()), None)
-    likeliest = None if first is None else single.found[first]
+    single = _coarse_hypotheses(picture)
+    likeliest = next(iter(single.digits()), None)
     gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
     is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse_side if beside_shadow else DIGIT_SIDE)
@@ -153,23 +202,17 @@ def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     if len(chosen) != 1:
         return _with_tallest(single, page, [page.digits[one.digit] for one in chosen], reduced)
     digits = page.drawn(reduced).digits()
-    if first is None or not likeliest:
+    if not likeliest:
         return single if is_strip(digits[0].box, reduced) else Hypotheses([[Choice(0, 1, 0.0, 0)]], digits)
     size, of_page = (max(box[2] - box[0], box[3] - box[1]) for box in (likeliest.box, digits[0].box))
     small = MAX_PAGE_DIGIT * max(reduced.size)
-    faint = _contrast(*inks[first]) < FAINT * _contrast(page.ink, page.digits[chosen[0].digit])
-    if beside_shadow and not faint and of_page < max(MIN_PIECE * size, small):
+    if beside_shadow and of_page < max(MIN_PIECE * size, small):
         return single
-    unlikely = faint or (gap <= 1 and not reduced.is_filled(likeliest.box, MIN_FILLING)) or size <= small
+    unlikely = (gap <= 1 and not reduced.is_filled(likeliest.box, MIN_FILLING)) or size <= small
     choices = [Choice(0, 1, 0 if unlikely or beside_shadow else SECOND_COST, 0)]
     for index, (*_, cost, _) in enumerate(single.lines[0], 1):
         choices.append(Choice(0, 1, cost + SECOND_COST * unlikely, index))
     return Hypotheses([choices], digits + single.found)
-
-
-def _contrast(ink: Ink, digit: Component) -> float:
-    """The median contrast of a digit's ink, in gray levels."""
-    return float(np.median((ink.strength[digit.where] * ink.threshold[digit.where])[digit.mask]))
 
 
 # In a photo of a form, the words around a digit may look like the largest digit. They are lower than the digit. And a
@@ -199,7 +242,7 @@ def _with_tallest(
 def _page_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     """See `page_hypotheses`, and `_on_sheets` for the parameters."""
     segmented = _segmented_page(reduced.pixels)
-    single, _ = _coarse_hypotheses(picture, MIN_MAIN_INK)
+    single = _coarse_hypotheses(picture, MIN_MAIN_INK)
     if not segmented:
         return single
     page = segmented.drawn(reduced)
@@ -249,7 +292,7 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
         rough = coarse_ink(gray, PAGE)
     if not rough:
         return None
-    ink = refine_ink(gray, *narrow_window(gray, rough, PAGE))
+    ink = refine_ink(*without_shadows(gray, rough, PAGE))
     return _Page(ink, *line_hypotheses(ink), margin)
 
 

@@ -44,11 +44,6 @@ PALE_CONTRAST = 0.6  # contrast of a paler ink, as a fraction of the threshold
 MAX_SIZE_RATIO = 2.0  # factor by which the size and the pen of writing in a paler ink may differ
 MIN_PALER_PEN = 0.3  # width of the pen of a paler ink, as a fraction of the other pen's
 MAX_BROAD = 2.0  # greatest width of strokes that count, as a multiple of the third quartile
-MAX_ONE_WINDOW = 640  # longer side in pixels of the largest picture in which a narrower window is not tried
-NARROWER = (0.25, 0.125)  # widths of the windows that are tried, as fractions of the usual one's
-MIN_FOLLOWED = 0.985  # least fraction of a picture's sharp edges that the outline of its ink follows
-EDGE_BLUR, MIN_EDGE, MAX_EDGE_NOISE = 0.8, 25.0, 12.0  # pixels; least range of an edge, and greatest noise, gray levels
-MIN_STEEPNESS = 0.45  # least fraction of a sharp edge's range that lies within a pixel
 MAX_UNEVEN = 0.8  # brightness of the darkest paper, as a fraction of the brightest, below which there may be shadows
 MIN_SHADOWED = 160  # shorter side in pixels of a picture in which the corners of shadows are looked for
 RING_WIDTH = 2  # pixels: what surrounds a component is at most this far away
@@ -100,42 +95,6 @@ def coarse_ink(gray: Gray, search: SearchScale) -> Ink | None:
     size = search.window * max(gray.shape)
     found = _extract(gray, COARSE_BLUR * size, size, search)
     return found._replace(scale=scale) if found else None
-
-
-# Shadows side by side, such as those of fingers, blinds or a window's bars, are narrower than the window and look like
-# strokes. With a narrower window they are background, but so are thick strokes. Sharp edges tell: if the window fits,
-# the outline of the ink follows them all. What is written within a supposed stroke has sharp edges away from it.
-def narrow_window(gray: Gray, ink: Ink, search: SearchScale) -> tuple[Ink, SearchScale]:
-    """The result of `coarse_ink`, and the search for it; with a narrower window if only then the ink's outline follows
-    the sharp edges of a large picture."""
-    if max(gray.shape) <= MAX_ONE_WINDOW or ink.noise > MAX_EDGE_NOISE:
-        return ink, search
-    sharp = _sharp_edges(downscaled(gray, ink.scale))
-    if _followed(sharp, ink.mask) >= MIN_FOLLOWED:
-        return ink, search
-    for factor in NARROWER:
-        narrower = search._replace(window=factor * search.window)
-        found = coarse_ink(gray, narrower)
-        if found and _followed(sharp, found.mask) >= MIN_FOLLOWED:
-            return found, narrower
-    return ink, search
-
-
-def _sharp_edges(gray: Gray) -> Strength:
-    """The range of gray levels within a pixel of each pixel (H, W) if it is much of that within five pixels; else 0."""
-    smooth = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), EDGE_BLUR)
-    near, far = (
-        cv2.dilate(smooth, kernel) - cv2.erode(smooth, kernel)
-        for kernel in (np.ones((3, 3), np.uint8), np.ones((11, 11), np.uint8))
-    )
-    return np.where((near > MIN_STEEPNESS * far) & (far > MIN_EDGE), near, np.float32(0))
-
-
-def _followed(sharp: Strength, mask: Mask) -> float:
-    """The fraction of sharp edges that lie within two pixels of the outline of the ink; 1 if there are none."""
-    ink, kernel = mask.view(np.uint8), np.ones((5, 5), np.uint8)
-    outline = cv2.dilate(ink, kernel) > cv2.erode(ink, kernel, borderValue=1)
-    return float(sharp[outline].sum() / total) if (total := float(sharp.sum())) else 1.0
 
 
 def edge_sharpness(gray: Gray, search: SearchScale = DIGIT) -> float:
