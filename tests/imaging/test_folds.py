@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from imaging.drawing import page, write_seven
 from imaging.shapes_alone import find_digits
-from mnist_lit.imaging import find_digits as module
+from mnist_lit.imaging import reduced_picture as module
 from mnist_lit.imaging.folds import flatten_folds
 
 HEIGHT, WIDTH = 700, 900

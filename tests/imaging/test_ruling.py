@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from imaging.drawing import likeness, page, write_seven
 from imaging.shapes_alone import find_digits
-from mnist_lit.imaging import find_digits as module
+from mnist_lit.imaging import reduced_picture as module
 from mnist_lit.imaging.find_digits import center_digit
 from mnist_lit.imaging.ruling import _chains, remove_ruling
 

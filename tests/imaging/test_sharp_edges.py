@@ -11,7 +11,7 @@ from imaging.shapes_alone import find_digits
 from mnist_lit.imaging.find_digits import digit_hypotheses, find_digit
 from mnist_lit.imaging.gray import PAGE
 from mnist_lit.imaging.ink import coarse_ink
-from mnist_lit.imaging.sharp_edges import sharp_part, without_shadows
+from mnist_lit.imaging.sharp_edges import narrow_window, sharp_part
 
 
 def blinds(width: int) -> NDArray[np.float32]:
@@ -53,7 +53,7 @@ def test_thick_strokes_keep_their_wide_window() -> None:
     gray = np.asarray(thick.filter(ImageFilter.GaussianBlur(2)))
     ink = coarse_ink(gray, PAGE)
     assert ink
-    assert without_shadows(gray, ink, PAGE) == (gray, ink, PAGE)
+    assert narrow_window(gray, ink, PAGE) == (ink, PAGE)
     assert len(find_digits(gray)) == 2
 
 

@@ -12,17 +12,15 @@ from PIL import Image
 from mnist_lit.imaging.border import MAX_ALONG, MAX_CONTACT, border, border_contact
 from mnist_lit.imaging.components import MAX_SPECK, Component, label_components
 from mnist_lit.imaging.digit_ink import CROP_MARGIN, MAX_EXTENDED, add_margin, digit_inks, fills_picture
-from mnist_lit.imaging.folds import flatten_folds
-from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, SearchScale, dark_on_light, downscaled
+from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, downscaled
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
 from mnist_lit.imaging.panels import find_panels
-from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture
-from mnist_lit.imaging.ruling import remove_ruling
+from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture, unruled
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
 from mnist_lit.imaging.shadows import is_at_border, is_light, is_smooth, is_strip
-from mnist_lit.imaging.sharp_edges import sharp_part, without_shadows
+from mnist_lit.imaging.sharp_edges import narrow_window, sharp_part
 from mnist_lit.imaging.sheet import Sheet, find_sheets
 from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
@@ -67,22 +65,30 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
     return _on_sheets(picture, reduced_picture(picture, PAGE_SIDE), _page_hypotheses)
 
 
+def _sheets(picture: ReducedPicture) -> list[Sheet]:
+    """The panels of a screenshot, or the sheets of paper in a photo."""
+    return find_panels(picture.pixels) or find_sheets(picture.pixels)
+
+
 # A digit's edges are sharp, and shadows' are soft. If all that is sharp in a photo lies close together, that is the
-# digit. The light from a window looks like sheets of paper, so this comes before the search for sheets.
+# digit, unless it is a sheet of paper. Other supposed sheets are the light from a window.
 def _among_shadows(picture: Picture, reduced: ReducedPicture) -> Hypotheses | None:
     """Hypotheses about the one digit of a photo whose sharp edges lie close together; None for other pictures. If the
     likeliest digit is elsewhere, the part of the photo with these edges is read without its shadows. See `_on_sheets`
     for the parameters."""
     if max(reduced.pixels.shape[:2]) <= DIGIT_SIDE:
         return None
-    gray, _ = dark_on_light(reduced.pixels, PAGE)
+    gray = reduced.page
     scale = -(-max(gray.shape) // PAGE.coarse_side)
-    sharp = sharp_part(remove_ruling(downscaled(gray, scale)))
+    sharp = sharp_part(downscaled(gray, scale))
     if not sharp:
         return None
     left, top, right, bottom = (scale * at for at in sharp.box)
     box, size = reduced.original((left, top, right, bottom)), max(right - left, bottom - top)
     if size < PAGE.min_size * max(gray.shape) or is_at_border(box, reduced):
+        return None
+    sheets = (sheet.in_picture((0, 0, *sheet.pixels.shape[1::-1])) for sheet in _sheets(reduced))
+    if any(_overlap(reduced.original(sheet), box) >= MIN_OVERLAP for sheet in sheets):
         return None
     usual = _digit_hypotheses(picture, reduced)
     likeliest = usual.digits()
@@ -118,13 +124,13 @@ def _overlap(one: Box, other: Box) -> float:
 def _on_sheets(
     picture: Picture, reduced: ReducedPicture, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]
 ) -> list[Hypotheses]:
-    """The hypotheses about each sheet of paper in a photo or, if there is none, about the whole picture. hypotheses:
-    from a picture, and the same reduced to `PAGE_SIDE`."""
+    """The hypotheses about each sheet of paper in a photo or, if none is written on, about the whole picture. reduced:
+    the picture, reduced to `PAGE_SIDE`. hypotheses: from these two."""
     if (image := as_mnist_image(reduced.pixels)) is not None:
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written: list[Hypotheses] = []
-    sheets = find_panels(reduced.pixels) or find_sheets(reduced.pixels)
+    sheets = _sheets(reduced)
     for sheet in sheets:
         if sum(len(each.found) for each in written) >= MAX_CHOICES:
             break
@@ -155,7 +161,7 @@ def _coarse_hypotheses(picture: Picture, min_main_ink: float = 0.0) -> Hypothese
     """Hypotheses about the one digit of the reduced picture. min_main_ink: least fraction of the ink that a digit's
     largest piece must hold."""
     reduced = reduced_picture(picture, DIGIT_SIDE)
-    gray, certainty = _unruled(reduced.pixels, DIGIT)
+    gray, certainty = unruled(reduced.pixels, DIGIT)
     if max(reduced.scale) > 1 and edge_sharpness(gray) < MIN_PHOTO_SHARPNESS:
         return Hypotheses([], [])
     inks = digit_inks(gray, certainty)
@@ -195,7 +201,7 @@ def _digit_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     gap = reduced.border_distance(likeliest.box) if likeliest else 0.0
     beside_shadow = gap > 1 >= min((reduced.border_distance(digit.box) for digit in single.found), default=gap)
     is_large = max(reduced.pixels.shape[:2]) > (DIGIT.coarse_side if beside_shadow else DIGIT_SIDE)
-    page = _segmented_page(reduced.pixels) if is_large else None
+    page = _segmented_page(reduced.page) if is_large else None
     if not page:
         return single
     chosen = Hypotheses(page.lines, []).choose()
@@ -241,7 +247,7 @@ def _with_tallest(
 # estimated. So the picture is also read as one digit, unless the digit's largest piece has too little of the ink.
 def _page_hypotheses(picture: Picture, reduced: ReducedPicture) -> Hypotheses:
     """See `page_hypotheses`, and `_on_sheets` for the parameters."""
-    segmented = _segmented_page(reduced.pixels)
+    segmented = _segmented_page(reduced.page)
     single = _coarse_hypotheses(picture, MIN_MAIN_INK)
     if not segmented:
         return single
@@ -279,9 +285,8 @@ class _Page(NamedTuple):
         return Hypotheses(lines, found)
 
 
-def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
+def _segmented_page(gray: Gray) -> _Page | None:
     """Hypotheses about the digits in each line of text; None if there is no ink."""
-    gray, _ = _unruled(pixels, PAGE)
     if is_smooth(gray) and edge_sharpness(gray, PAGE) < MIN_PAGE_SHARPNESS:
         return None
     margin = 0
@@ -292,7 +297,7 @@ def _segmented_page(pixels: NDArray[np.uint8]) -> _Page | None:
         rough = coarse_ink(gray, PAGE)
     if not rough:
         return None
-    ink = refine_ink(*without_shadows(gray, rough, PAGE))
+    ink = refine_ink(gray, *narrow_window(gray, rough, PAGE))
     return _Page(ink, *line_hypotheses(ink), margin)
 
 
@@ -308,12 +313,6 @@ def _extended_digits(digits: Sequence[Component], ink: Ink, faint: Ink) -> list[
         if inked[parts].sum() == digit.area and max(right - left, bottom - top) <= MAX_EXTENDED * digit.size:
             found.append((index, Component(top, left, bottom, right, np.isin(labels[top:bottom, left:right], parts))))
     return found
-
-
-def _unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, float]:
-    """The result of `dark_on_light` without the paper's ruled lines and folds."""
-    gray, certainty = dark_on_light(pixels, search)
-    return flatten_folds(remove_ruling(gray)), certainty
 
 
 def _is_cropped_line(mask: Mask) -> bool:

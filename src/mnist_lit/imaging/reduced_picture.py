@@ -1,27 +1,37 @@
 """A picture of limited size, and where what is found in it lies in the original."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_lit.imaging.components import Component
+from mnist_lit.imaging.folds import flatten_folds
+from mnist_lit.imaging.gray import PAGE, Gray, SearchScale, dark_on_light
 from mnist_lit.imaging.hypotheses import Box
 from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.mnist_format import Drawing, draw_digit
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
+from mnist_lit.imaging.ruling import remove_ruling
 from mnist_lit.imaging.stroke_width import with_margin
 
 Picture = Image.Image | NDArray[np.uint8]
 
 
-class ReducedPicture(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ReducedPicture:
     """A picture of limited size; the boxes and sizes that it returns are the original's."""
 
     pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3)
     scale: tuple[float, float]  # original pixels per pixel, across and down
+
+    @cached_property
+    def page(self) -> Gray:
+        """The result of `unruled` for a page."""
+        return unruled(self.pixels, PAGE)[0]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -54,6 +64,12 @@ class ReducedPicture(NamedTuple):
             )
             drawn.append((self.original((x[0], y[0], x[1], y[1])), draw_digit(strength, digit)))
         return drawn
+
+
+def unruled(pixels: NDArray[np.uint8], search: SearchScale) -> tuple[Gray, float]:
+    """The result of `dark_on_light` without the paper's ruled lines and folds."""
+    gray, certainty = dark_on_light(pixels, search)
+    return flatten_folds(remove_ruling(gray)), certainty
 
 
 def reduced_picture(picture: Picture, max_side: int) -> ReducedPicture:

@@ -14,8 +14,10 @@ from mnist_lit.imaging.stroke_width import Mask
 EDGE_BLUR, MIN_EDGE = 0.8, 25.0  # pixels; least range of an edge, in gray levels
 MIN_STEEPNESS = 0.45  # least fraction of a sharp edge's range that lies within a pixel
 DARKEST_PAPER = 0.1  # quantile of the gray levels on the lighter side of sharp edges: what is lighter is paper
+BLACK = 20  # what ink becomes: paper as dark as 0 has no brightness to divide by
 MAX_EDGE_GAP = 0.03  # greatest gap between the edges of one digit, as a fraction of the picture's longer side
 MIN_TOGETHER = 0.9  # least fraction of a picture's sharp edges that its one digit has
+MIN_OUTLINE = 1.0  # least number of its sharp pixels, as a multiple of the circumference of its box
 MAX_ONE_WINDOW = 640  # longer side in pixels of the largest picture in which a narrower window is not tried
 NARROWER = (0.25, 0.125)  # widths of the windows that are tried, as fractions of the usual one's
 MAX_EDGE_NOISE = 12.0  # greatest noise, in gray levels, with which they are tried
@@ -30,7 +32,7 @@ class Levels(NamedTuple):
 
     def stretched(self, gray: Gray) -> Gray:
         """A picture (H, W) with black ink on white paper. So are the shadows on the paper if ink is darker."""
-        return np.interp(gray, (self.ink, max(self.paper, self.ink + 1)), (0, 255)).astype(np.uint8)
+        return np.interp(gray, (self.ink, max(self.paper, self.ink + 1)), (BLACK, 255)).astype(np.uint8)
 
 
 class SharpPart(NamedTuple):
@@ -51,30 +53,28 @@ def sharp_part(gray: Gray) -> SharpPart | None:
         return None
     edges = (labels == largest) & (sharp > 0)
     left, top, width, height = cv2.boundingRect(edges.view(np.uint8))
+    if np.count_nonzero(edges) < MIN_OUTLINE * 2 * (width + height):  # out of focus
+        return None
     return SharpPart((left, top, left + width, top + height), _levels(gray, edges))
 
 
 # Shadows side by side, such as those of fingers, blinds or a window's bars, are narrower than the window and look like
-# strokes. They are paper if all ink is darker, and with a narrower window they are background, but so are thick
-# strokes. Sharp edges tell: if there are no shadows left, the outline of the ink follows them all, since what is
-# written within a supposed stroke has sharp edges away from it.
-def without_shadows(gray: Gray, ink: Ink, search: SearchScale) -> tuple[Gray, Ink, SearchScale]:
-    """A picture, its `coarse_ink` and the search for it: stretched or with a narrower window if only then the ink's
-    outline follows the sharp edges of a large picture."""
-    usual = gray, ink, search
+# strokes. With a narrower window they are background, but so are thick strokes. Sharp edges tell: if the window fits,
+# the outline of the ink follows them all. What is written within a supposed stroke has sharp edges away from it.
+def narrow_window(gray: Gray, ink: Ink, search: SearchScale) -> tuple[Ink, SearchScale]:
+    """The result of `coarse_ink`, and the search for it; with a narrower window if only then the ink's outline follows
+    the sharp edges of a large picture."""
     if max(gray.shape) <= MAX_ONE_WINDOW or ink.noise > MAX_EDGE_NOISE:
-        return usual
-    reduced = downscaled(gray, ink.scale)
-    sharp = _sharp_edges(reduced)
+        return ink, search
+    sharp = _sharp_edges(downscaled(gray, ink.scale))
     if _followed(sharp, ink.mask) >= MIN_FOLLOWED:
-        return usual
-    stretched = _levels(reduced, sharp > 0).stretched(gray)
-    narrower = [search._replace(window=factor * search.window) for factor in NARROWER]
-    for version, each in [(stretched, search), *((gray, each) for each in narrower)]:
-        found = coarse_ink(version, each)
+        return ink, search
+    for factor in NARROWER:
+        narrower = search._replace(window=factor * search.window)
+        found = coarse_ink(gray, narrower)
         if found and _followed(sharp, found.mask) >= MIN_FOLLOWED:
-            return version, found, each
-    return usual
+            return found, narrower
+    return ink, search
 
 
 def _sharp_edges(gray: Gray) -> Strength:
