@@ -105,6 +105,15 @@ def test_the_part_with_the_sharp_edges_is_a_single_one() -> None:
     assert box_of(picture) == ()
 
 
+def test_a_digit_out_of_focus_is_more_than_the_piece_of_it_that_is_sharp() -> None:
+    written = write_seven(page(800, 600), 300, 200, zoom=3, pen=36)
+    picture = written.filter(ImageFilter.GaussianBlur(6))
+    piece = (330, 150, 400, 190)  # of the outline of its horizontal stroke
+    picture.paste(written.filter(ImageFilter.GaussianBlur(1)).crop(piece), piece)
+    assert box_of(picture) == ()
+    assert box_of(written)
+
+
 @pytest.mark.parametrize("mark", [(800, 600, 812, 612), (0, 500, 60, 506)], ids=["tiny", "at the border"])
 def test_a_speck_or_a_mark_at_the_border_is_not_the_digit(mark: tuple[int, int, int, int]) -> None:
     """In spite of its sharp edges, beside a soft digit."""

@@ -31,7 +31,7 @@ class Levels(NamedTuple):
     paper: float  # nearly the darkest of the lighter side
 
     def stretched(self, gray: Gray) -> Gray:
-        """A picture (H, W) with black ink on white paper. So are the shadows on the paper if ink is darker."""
+        """A picture (H, W) with its ink black, and its paper white in all shadows that are lighter than `paper`."""
         return np.interp(gray, (self.ink, max(self.paper, self.ink + 1)), (BLACK, 255)).astype(np.uint8)
 
 
