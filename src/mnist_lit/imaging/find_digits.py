@@ -62,7 +62,14 @@ def digit_hypotheses(picture: Picture) -> Hypotheses:
 
 def page_hypotheses(picture: Picture) -> list[Hypotheses]:
     """Hypotheses about the digits of a page: one entry for each sheet of paper."""
-    return _on_sheets(picture, reduced_picture(picture, PAGE_SIDE), _page_hypotheses)
+    reduced = reduced_picture(picture, PAGE_SIDE)
+    usual = _on_sheets(picture, reduced, _page_hypotheses)
+    part = _writing(reduced)
+    found = [digit for each in usual for digit in each.digits()]
+    if not part or (found and all(_is_within(digit.box, part.box) for digit in found)):
+        return usual
+    within = part.read(_page_hypotheses)
+    return [within] if within.found else usual
 
 
 def _sheets(picture: ReducedPicture) -> list[Sheet]:
@@ -70,47 +77,75 @@ def _sheets(picture: ReducedPicture) -> list[Sheet]:
     return find_panels(picture.pixels) or find_sheets(picture.pixels)
 
 
-# A digit's edges are sharp, and shadows' are soft. If all that is sharp in a photo lies close together, that is the
-# digit, unless it is a sheet of paper. Other supposed sheets are the light from a window.
+# What is written has sharp edges, and shadows have soft ones. If all that is sharp in a photo lies close together, that
+# is the writing, unless it is a sheet of paper. Other supposed sheets are the light from a window.
 def _among_shadows(picture: Picture, reduced: ReducedPicture) -> Hypotheses | None:
     """Hypotheses about the one digit of a photo whose sharp edges lie close together; None for other pictures. If the
     likeliest digit is elsewhere, the part of the photo with these edges is read without its shadows. See `_on_sheets`
     for the parameters."""
-    if max(reduced.pixels.shape[:2]) <= DIGIT_SIDE:
-        return None
-    gray = reduced.page
-    scale = -(-max(gray.shape) // PAGE.coarse_side)
-    sharp = sharp_part(downscaled(gray, scale))
-    if not sharp:
-        return None
-    left, top, right, bottom = (scale * at for at in sharp.box)
-    box, size = reduced.original((left, top, right, bottom)), max(right - left, bottom - top)
-    if size < PAGE.min_size * max(gray.shape) or is_at_border(box, reduced):
-        return None
-    sheets = (sheet.in_picture((0, 0, *sheet.pixels.shape[1::-1])) for sheet in _sheets(reduced))
-    if any(_overlap(reduced.original(sheet), box) >= MIN_OVERLAP for sheet in sheets):
+    part = _writing(reduced)
+    if not part:
         return None
     usual = _digit_hypotheses(picture, reduced)
     likeliest = usual.digits()
-    if likeliest and _overlap(likeliest[0].box, box) >= MIN_OVERLAP:
+    if likeliest and _overlap(likeliest[0].box, part.box) >= MIN_OVERLAP:
         return usual
-    margin = round(CROP_MARGIN * size)
-    x, y = max(0, left - margin), max(0, top - margin)
-    part = sharp.levels.stretched(gray[y : bottom + margin, x : right + margin])
-    within = _digit_hypotheses(part, reduced_picture(part, PAGE_SIDE))
+    within = part.read(_digit_hypotheses)
     if not within.found:
         return usual
-    found = [
-        digit._replace(box=reduced.original((left + x, top + y, right + x, bottom + y)))
-        for digit in within.found
-        for left, top, right, bottom in [digit.box]
-    ]
     less_likely = [
-        choice._replace(cost=choice.cost + SECOND_COST, digit=choice.digit + len(found))
+        choice._replace(cost=choice.cost + SECOND_COST, digit=choice.digit + len(within.found))
         for choice in itertools.chain(*usual.lines)
         if choice.digit is not None
     ]
-    return Hypotheses([within.lines[0] + less_likely], found + usual.found, within.beside)
+    return Hypotheses([within.lines[0] + less_likely], within.found + usual.found, within.beside)
+
+
+class _Writing(NamedTuple):
+    """The part of a photo with its sharp edges."""
+
+    box: Box  # of the edges
+    pixels: Gray  # (H, W), with a margin and without shadows
+    top: int  # where these start in the reduced picture
+    left: int
+    picture: ReducedPicture
+
+    def read(self, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]) -> Hypotheses:
+        """The hypotheses about this part. See `_on_sheets`."""
+        read = hypotheses(self.pixels, reduced_picture(self.pixels, PAGE_SIDE))
+        found = []
+        for digit in read.found:
+            left, top, right, bottom = digit.box
+            box = left + self.left, top + self.top, right + self.left, bottom + self.top
+            found.append(digit._replace(box=self.picture.original(box)))
+        return read._replace(found=found)
+
+
+def _writing(picture: ReducedPicture) -> _Writing | None:
+    """The part of a large picture with its sharp edges if these lie close together, and not along a sheet's outline."""
+    if max(picture.pixels.shape[:2]) <= DIGIT_SIDE:
+        return None
+    scale = -(-max(picture.page.shape) // PAGE.coarse_side)
+    sharp = sharp_part(downscaled(picture.page, scale))
+    if not sharp:
+        return None
+    left, top, right, bottom = (scale * at for at in sharp.box)
+    box, size = picture.original((left, top, right, bottom)), max(right - left, bottom - top)
+    if size < PAGE.min_size * max(picture.page.shape) or is_at_border(box, picture):
+        return None
+    sheets = (sheet.in_picture((0, 0, *sheet.pixels.shape[1::-1])) for sheet in _sheets(picture))
+    if any(_overlap(picture.original(sheet), box) >= MIN_OVERLAP for sheet in sheets):
+        return None
+    margin = round(CROP_MARGIN * size)
+    x, y = max(0, left - margin), max(0, top - margin)
+    pixels = sharp.levels.stretched(picture.page[y : bottom + margin, x : right + margin])
+    return _Writing(box, pixels, y, x, picture)
+
+
+def _is_within(one: Box, other: Box) -> bool:
+    """Whether the middle of a box lies in another one."""
+    x, y = (one[0] + one[2]) / 2, (one[1] + one[3]) / 2
+    return other[0] <= x < other[2] and other[1] <= y < other[3]
 
 
 def _overlap(one: Box, other: Box) -> float:
