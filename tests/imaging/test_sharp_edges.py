@@ -67,6 +67,13 @@ def test_one_digit_among_shadows_is_where_the_sharp_edges_are(light: NDArray[np.
     assert np.allclose(digit.box, (left, top - 4, left + 46, top + 72), atol=6)
 
 
+@pytest.mark.parametrize("degrees", [0, 20, 45])
+def test_all_digits_of_a_page_are_where_its_sharp_edges_are(degrees: float) -> None:
+    written = write_seven(page(1600, 1200), 760, 620, zoom=0.7, pen=9)
+    (digit,) = find_digits((np.asarray(written) * panes(degrees)).astype(np.uint8))
+    assert np.allclose(digit.box, (760, 616, 806, 692), atol=6)
+
+
 def test_a_stain_is_less_likely_than_either_of_two_digits_beside_it() -> None:
     written = page(1600, 1200)
     for left in (1250, 1320):
