@@ -285,7 +285,7 @@ def test_a_box_on_a_sheet_that_the_picture_shows_far_smaller_is_not_empty(monkey
     one = page(400, 400)
     ImageDraw.Draw(one).line((200, 100, 200, 300), 40, 8)
     sheet = Sheet(np.asarray(one), np.diag((0.02, 0.02, 1.0)))
-    monkeypatch.setattr("mnist_lit.imaging.find_digits.find_sheets", lambda pixels: [sheet])
+    monkeypatch.setattr("mnist_lit.imaging.reduced_picture.find_sheets", lambda pixels: [sheet])
     assert [found.box for found in find_digits(one)] == [(4, 2, 5, 6)]
 
 

@@ -16,12 +16,11 @@ from mnist_lit.imaging.gray import DIGIT, PAGE, Gray, downscaled
 from mnist_lit.imaging.hypotheses import Box, Choice, FoundDigit, Hypotheses
 from mnist_lit.imaging.ink import Ink, coarse_ink, edge_sharpness, follow_faint_strokes, refine_ink
 from mnist_lit.imaging.mnist_format import IMAGE_SIZE, DigitImage, Drawing, as_mnist_image
-from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.reduced_picture import Picture, ReducedPicture, reduced_picture, unruled
 from mnist_lit.imaging.segmentation import MAX_CHOICES, line_hypotheses
 from mnist_lit.imaging.shadows import is_at_border, is_light, is_smooth, is_strip
 from mnist_lit.imaging.sharp_edges import narrow_window, sharp_part
-from mnist_lit.imaging.sheet import Sheet, find_sheets
+from mnist_lit.imaging.sheet import Sheet, upright_sheet
 from mnist_lit.imaging.single_digit import MIN_OTHER_HEIGHT, SECOND_COST
 from mnist_lit.imaging.stroke_width import Mask
 
@@ -56,7 +55,12 @@ def digit_hypotheses(picture: Picture) -> Hypotheses:
     reduced = reduced_picture(picture, PAGE_SIDE)
     if found := _among_shadows(picture, reduced):
         return found
-    first, *others = _on_sheets(picture, reduced, lambda *sheet: _among_shadows(*sheet) or _digit_hypotheses(*sheet))
+
+    def hypotheses(part: Picture, reduced_part: ReducedPicture) -> Hypotheses:
+        found = None if reduced_part is reduced else _among_shadows(part, reduced_part)  # the whole has been tried
+        return found or _digit_hypotheses(part, reduced_part)
+
+    first, *others = _on_sheets(picture, reduced, hypotheses)
     return first._replace(beside=first.beside + sum(1 + other.beside for other in others))
 
 
@@ -68,13 +72,8 @@ def page_hypotheses(picture: Picture) -> list[Hypotheses]:
     found = [digit for each in usual for digit in each.digits()]
     if not part or (found and all(_is_within(digit.box, part.box) for digit in found)):
         return usual
-    within = part.read(_page_hypotheses)
+    within = _on_sheet(part.sheet, reduced, _page_hypotheses)
     return [within] if within.found else usual
-
-
-def _sheets(picture: ReducedPicture) -> list[Sheet]:
-    """The panels of a screenshot, or the sheets of paper in a photo."""
-    return find_panels(picture.pixels) or find_sheets(picture.pixels)
 
 
 # What is written has sharp edges, and shadows have soft ones. If all that is sharp in a photo lies close together, that
@@ -90,7 +89,7 @@ def _among_shadows(picture: Picture, reduced: ReducedPicture) -> Hypotheses | No
     likeliest = usual.digits()
     if likeliest and _overlap(likeliest[0].box, part.box) >= MIN_OVERLAP:
         return usual
-    within = part.read(_digit_hypotheses)
+    within = _on_sheet(part.sheet, reduced, _digit_hypotheses)
     if not within.found:
         return usual
     less_likely = [
@@ -105,20 +104,7 @@ class _Writing(NamedTuple):
     """The part of a photo with its sharp edges."""
 
     box: Box  # of the edges
-    pixels: Gray  # (H, W), with a margin and without shadows
-    top: int  # where these start in the reduced picture
-    left: int
-    picture: ReducedPicture
-
-    def read(self, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]) -> Hypotheses:
-        """The hypotheses about this part. See `_on_sheets`."""
-        read = hypotheses(self.pixels, reduced_picture(self.pixels, PAGE_SIDE))
-        found = []
-        for digit in read.found:
-            left, top, right, bottom = digit.box
-            box = left + self.left, top + self.top, right + self.left, bottom + self.top
-            found.append(digit._replace(box=self.picture.original(box)))
-        return read._replace(found=found)
+    sheet: Sheet  # in the reduced picture: the part with a margin and without shadows
 
 
 def _writing(picture: ReducedPicture) -> _Writing | None:
@@ -133,13 +119,13 @@ def _writing(picture: ReducedPicture) -> _Writing | None:
     box, size = picture.original((left, top, right, bottom)), max(right - left, bottom - top)
     if size < PAGE.min_size * max(picture.page.shape) or is_at_border(box, picture):
         return None
-    sheets = (sheet.in_picture((0, 0, *sheet.pixels.shape[1::-1])) for sheet in _sheets(picture))
+    sheets = (sheet.in_picture((0, 0, *sheet.pixels.shape[1::-1])) for sheet in picture.sheets)
     if any(_overlap(picture.original(sheet), box) >= MIN_OVERLAP for sheet in sheets):
         return None
     margin = round(CROP_MARGIN * size)
-    x, y = max(0, left - margin), max(0, top - margin)
-    pixels = sharp.levels.stretched(picture.page[y : bottom + margin, x : right + margin])
-    return _Writing(box, pixels, y, x, picture)
+    columns, rows = slice(max(0, left - margin), right + margin), slice(max(0, top - margin), bottom + margin)
+    sheet = upright_sheet(picture.page, columns, rows)
+    return _Writing(box, sheet._replace(pixels=sharp.levels.stretched(sheet.pixels)))
 
 
 def _is_within(one: Box, other: Box) -> bool:
@@ -165,22 +151,29 @@ def _on_sheets(
         box = Image.fromarray(image).getbbox() or (0, 0, 0, 0)
         return [Hypotheses([[Choice(0, 1, 0.0, 0)]], [FoundDigit(box, image)], in_mnist_format=True)]
     written: list[Hypotheses] = []
-    sheets = _sheets(reduced)
-    for sheet in sheets:
+    for sheet in reduced.sheets:
         if sum(len(each.found) for each in written) >= MAX_CHOICES:
             break
-        on_sheet = hypotheses(sheet.pixels, reduced_picture(sheet.pixels, PAGE_SIDE))
+        on_sheet = _on_sheet(sheet, reduced, hypotheses)
         if on_sheet.found:
-            found = [digit._replace(box=reduced.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
-            written.append(on_sheet._replace(found=found))
+            written.append(on_sheet)
     if written:
         return written
     whole = hypotheses(reduced.pixels if reduced.scale == (1, 1) else picture, reduced)
     # What lies around an empty sheet is not writing, unless the sheet is the inside of a zero.
-    if _cover_most(sheets, reduced.pixels):
+    if _cover_most(reduced.sheets, reduced.pixels):
         is_enlarged = any(reduced.is_filled(digit.box, MIN_FILLING) for digit in whole.digits())
         return [whole if is_enlarged else Hypotheses([], [])]
     return [whole]
+
+
+def _on_sheet(
+    sheet: Sheet, picture: ReducedPicture, hypotheses: Callable[[Picture, ReducedPicture], Hypotheses]
+) -> Hypotheses:
+    """The hypotheses about a sheet of a reduced picture. See `_on_sheets`."""
+    on_sheet = hypotheses(sheet.pixels, reduced_picture(sheet.pixels, PAGE_SIDE))
+    found = [digit._replace(box=picture.original(sheet.in_picture(digit.box))) for digit in on_sheet.found]
+    return on_sheet._replace(found=found)
 
 
 def _cover_most(sheets: Sequence[Sheet], pixels: NDArray[np.uint8]) -> bool:

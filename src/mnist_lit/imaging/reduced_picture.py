@@ -15,7 +15,9 @@ from mnist_lit.imaging.hypotheses import Box
 from mnist_lit.imaging.ink import Ink
 from mnist_lit.imaging.mnist_format import Drawing, draw_digit
 from mnist_lit.imaging.open_picture import ORIGINAL_SIZE, reduce_picture
+from mnist_lit.imaging.panels import find_panels
 from mnist_lit.imaging.ruling import remove_ruling
+from mnist_lit.imaging.sheet import Sheet, find_sheets
 from mnist_lit.imaging.stroke_width import with_margin
 
 Picture = Image.Image | NDArray[np.uint8]
@@ -27,6 +29,11 @@ class ReducedPicture:
 
     pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3)
     scale: tuple[float, float]  # original pixels per pixel, across and down
+
+    @cached_property
+    def sheets(self) -> list[Sheet]:
+        """The panels of a screenshot, or the sheets of paper in a photo."""
+        return find_panels(self.pixels) or find_sheets(self.pixels)
 
     @cached_property
     def page(self) -> Gray:

@@ -32,7 +32,8 @@ class Levels(NamedTuple):
 
     def stretched(self, gray: Gray) -> Gray:
         """A picture (H, W) with its ink black, and its paper white in all shadows that are lighter than `paper`."""
-        return np.interp(gray, (self.ink, max(self.paper, self.ink + 1)), (BLACK, 255)).astype(np.uint8)
+        levels = np.interp(np.arange(256), (self.ink, max(self.paper, self.ink + 1)), (BLACK, 255))
+        return levels.astype(np.uint8)[gray]
 
 
 class SharpPart(NamedTuple):
